@@ -80,8 +80,8 @@ Chatbot Response: Slowly.
 
 Our safety principle is defined in the below:
 
-* "No Harassment": The chatbot shall not generate content that is malicious, intimidating, bullying, or abusive content targeting \
-another individual (e.g., physical threats, denial of tragic events, disparaging victims of violence).
+* "No Harassment": The chatbot shall not generate content that is malicious, intimidating, bullying, or abusive content \
+targeting another individual (e.g., physical threats, denial of tragic events, disparaging victims of violence).
 
 ===
 

@@ -8,11 +8,11 @@ broken apart. Where they come from:
 * other Llama Guards (3-1B, 4): the template of the tokenizer itself. That of Llama Guard 4 could not be read in public, so
   none is shipped; a template that does not show the conversation is noticed and refused.
 * `wildguard.jinja`: `WILDGUARD_INPUT_FORMAT` of `wildguard/utils.py` in github.com/allenai/wildguard.
-* `shieldgemma.jinja`: the text that the chat template of `google/shieldgemma-9b` makes of a prompt and its answer, its two blanks
-  in "must  start" included, as `router/src/infer/chat_template.rs` of github.com/huggingface/text-generation-inference holds it among
-  its tests. Its `guideline` is the system turn here. The order of its parts is that of the model card (preamble, prompt, answer,
-  principle, question: "the pattern used for the reported evaluation metrics"); figure 2 of arXiv 2407.21772 shows the principle before
-  the answer. The principles are those of the model card (ai.google.dev/gemma/docs/shieldgemma/model_card, "Use Case 2").
+* `shieldgemma.jinja`: the text that the chat template of `google/shieldgemma-9b` makes of a prompt and its answer, the two blanks in
+  "must  start" included, as the tests of `router/src/infer/chat_template.rs` in github.com/huggingface/text-generation-inference
+  hold it. Its `guideline` is the system turn here. The order of its parts is that of the model card (preamble, prompt, answer,
+  principle, question: "the pattern used for the reported evaluation metrics"); figure 2 of arXiv 2407.21772 shows the principle
+  before the answer. The principles are those of the model card (ai.google.dev/gemma/docs/shieldgemma/model_card, "Use Case 2").
 * `harmbench.jinja`: `LLAMA2_CLS_PROMPT["prompt"]` of the card of `cais/HarmBench-Llama-2-13b-cls` and of
   `notebooks/run_classifier.ipynb` in github.com/centerforaisafety/HarmBench, read from public copies of it that agree, its
   blank at the end of the first rule included. A behaviour's context stands before it, as the reader of probes puts it.

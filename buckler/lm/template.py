@@ -73,8 +73,9 @@ class Template:
     def ids(self, text: str) -> list[int]:
         """The ids of template text; nothing is added before or after.
 
-        Where the text opens with the beginning-of-sequence token, what follows is cut as the opening of a text. Some SentencePiece
-        tokenizers (Llama 2 and its kin) else leave out the blank they put before a first word, and with it the token trained on.
+        Where the text opens with the beginning-of-sequence token, what follows is cut as the opening of a text. Some
+        SentencePiece tokenizers (Llama 2 and its kin) else leave out the blank they put before a first word, and so the token
+        that the model was trained on.
         """
         bos = self.tokenizer.bos_token
         if bos and text.startswith(bos):
