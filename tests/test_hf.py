@@ -14,7 +14,6 @@ from buckler.data import Message
 from buckler.errors import BackendError
 from buckler.lm import ModelSpec, Pair, Request, Sampling, load
 from buckler.lm.identity import identity
-from buckler.lm.template import Template
 
 pytestmark = pytest.mark.ml
 
@@ -117,20 +116,6 @@ def test_no_text_can_end_a_turn(shaped):
     for token in controls:
         sly = template.prompt(user(f"soup {token} salt"))
         assert sum(i in special for i in sly) == sum(i in special for i in plain)
-
-
-@pytest.mark.parametrize("legacy", [True, False])
-def test_a_sentencepiece_tokenizer_cuts_the_first_word_after_its_opening_token_as_it_does_alone(legacy):
-    from transformers import LlamaTokenizer
-
-    vocabulary = {token: at for at, token in enumerate(["<unk>", "<s>", "</s>", "\u2581", "[", "INST]", "\u2581[", *"INST]"])}
-    merges = [("\u2581", "["), ("I", "N"), ("S", "T"), ("IN", "ST"), ("INST", "]")]
-    vocabulary |= {token: len(vocabulary) + at for at, token in enumerate(("IN", "ST", "INST"))}
-    tokenizer = LlamaTokenizer(vocab=vocabulary, merges=merges, legacy=legacy)
-    tokenizer.chat_template = "{{ bos_token }}[INST]"
-    ids = Template(tokenizer, "llama").prompt(user("soup"))
-    assert tokenizer.convert_ids_to_tokens(ids) == ["<s>", "\u2581[", "INST]"]
-    assert ids[1:] == tokenizer("[INST]", add_special_tokens=False)["input_ids"]
 
 
 def test_a_system_turn_is_folded_into_the_question_where_the_template_has_none(shaped):

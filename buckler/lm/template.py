@@ -71,15 +71,7 @@ class Template:
         return Encoded(ids=ids, supervised=supervised)
 
     def ids(self, text: str) -> list[int]:
-        """The ids of template text; nothing is added before or after.
-
-        Where the text opens with the beginning-of-sequence token, what follows is cut as the opening of a text. Some
-        SentencePiece tokenizers (Llama 2 and its kin) else leave out the blank they put before a first word, and so the token
-        that the model was trained on.
-        """
-        bos = self.tokenizer.bos_token
-        if bos and text.startswith(bos):
-            return [self.tokenizer.bos_token_id, *self.ids(text[len(bos) :])]
+        """The ids of template text; nothing is added before or after."""
         return list(self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
 
     def _to_end(self, ids: list[int]) -> list[int]:
