@@ -8,8 +8,8 @@ broken apart. Where they come from:
 * other Llama Guards (3-1B, 4): the template of the tokenizer itself. That of Llama Guard 4 could not be read in public, so
   none is shipped; a template that does not show the conversation is noticed and refused.
 * `wildguard.jinja`: `WILDGUARD_INPUT_FORMAT` of `wildguard/utils.py` in github.com/allenai/wildguard.
-* `shieldgemma.jinja`: the text that the chat template of `google/shieldgemma-9b` makes of a prompt and its answer, the two blanks in
-  "must  start" included, as the tests of `router/src/infer/chat_template.rs` in github.com/huggingface/text-generation-inference
+* `shieldgemma.jinja`: the text that the chat template of `google/shieldgemma-9b` makes of a prompt and its answer, the two
+  blanks in "must  start" included, as the tests of `router/src/infer/chat_template.rs` of huggingface/text-generation-inference
   hold it. Its `guideline` is the system turn here. The order of its parts is that of the model card (preamble, prompt, answer,
   principle, question: "the pattern used for the reported evaluation metrics"); figure 2 of arXiv 2407.21772 shows the principle
   before the answer. The principles are those of the model card (ai.google.dev/gemma/docs/shieldgemma/model_card, "Use Case 2").
@@ -17,7 +17,9 @@ broken apart. Where they come from:
   `notebooks/run_classifier.ipynb` in github.com/centerforaisafety/HarmBench, read from public copies of it that agree, its
   blank at the end of the first rule included. A behaviour's context stands before it, as the reader of probes puts it.
 
-Not checked here, for want of the weights: that each tokenizer cuts these texts as its authors' code did.
+All are cut into tokens as one text, nothing added (so does WildGuard's own code). The HarmBench authors' code leaves the opening
+token to the tokenizer instead; with a SentencePiece tokenizer that is not `legacy` the first token then is "\u2581[" and not "[".
+Not checked here, for want of the tokenizers.
 """
 
 from __future__ import annotations
