@@ -146,6 +146,24 @@ def test_a_template_is_the_published_one_to_the_character(name):
 
 
 @pytest.mark.ml
+@pytest.mark.parametrize(
+    ("name", "shape", "controls"),
+    [("llama-guard-3", "llama", 6), ("wildguard", "mistral", 3), ("shieldgemma", "gemma", 5), ("harmbench", "mistral", 3)],
+)
+def test_a_guard_is_given_the_tokens_of_the_published_text(name, shape, controls, tmp_path):
+    guard = GUARDS[name]
+    model = load(guard.spec(ModelSpec(name=str(make_model(tmp_path / shape, shape)))))
+    turns = guard.shown(said())
+    if guard.principles:
+        turns = ({"role": "system", "content": guard.principles[1]}, *turns)
+    tokenizer = model.template.tokenizer
+    text = PUBLISHED[name].replace("<s>", tokenizer.bos_token)
+    ids = model.template.prompt(turns)
+    assert ids == tokenizer(text, add_special_tokens=False)["input_ids"]
+    assert ids.count(tokenizer.bos_token_id) == 1 and sum(one in tokenizer.all_special_ids for one in ids) == controls
+
+
+@pytest.mark.ml
 def test_llama_guard_sees_the_whole_conversation_without_the_system_prompt():
     turns = [("system", "Be brief."), ("user", "A text."), ("user", "More."), ("assistant", "Fine."), ("user", "And now?")]
     answer = Answer(id="a", prompt=tuple({"role": r, "content": c} for r, c in turns), text="Now.", finish="stop")
