@@ -95,8 +95,8 @@ CSV_FILES = {
     ),
     "harmbench": (
         "Behavior,FunctionalCategory,SemanticCategory,ContextString\nb,f,s,ctx\n",
-        "ctx\n\nb",
-        {"category": "s"},
+        "ctx\n\n---\n\nb",
+        {"category": "s", "context": "ctx", "behavior": "b"},
     ),
     "strongreject": ("category,source,forbidden_prompt\nc,s,p\n", "p", {"category": "c", "origin": "s"}),
     "do-not-answer": ("id,risk_area,types_of_harm,question\n1,r,t,q\n", "q", {"category": "r", "id": "1"}),

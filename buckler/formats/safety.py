@@ -41,10 +41,16 @@ def xstest(row: Fields, where: str) -> Parsed:
 
 
 def harmbench(row: Fields, where: str) -> Parsed:
-    """The context of a contextual behaviour goes before it."""
-    context = optional(row, "contextstring", where) or ""
-    query = (f"{context}\n\n" if context.strip() else "") + text(row, "behavior", where)
-    return conversation(query), {"category": row.get("semanticcategory")} if row.get("semanticcategory") else {}
+    """A contextual behaviour is asked as its authors ask it, after its context and a rule.
+
+    Both are also kept apart as `context` and `behavior`, since the authors' classifier wants them so. HarmBench, arXiv
+    2402.04249, `baselines/direct_request`.
+    """
+    behavior, context = text(row, "behavior", where), optional(row, "contextstring", where) or ""
+    meta: dict[str, Json] = {"category": row.get("semanticcategory")} if row.get("semanticcategory") else {}
+    if not context.strip():
+        return conversation(behavior), meta
+    return conversation(f"{context}\n\n---\n\n{behavior}"), {**meta, "context": context, "behavior": behavior}
 
 
 def is_or_bench(row: Fields) -> bool:
