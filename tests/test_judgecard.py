@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 
 from buckler.errors import DataError
 from buckler.judges import Answer, Verdict
-from buckler.judges.agreement import Agreement
+from buckler.judges.agreement import Agreement, Confusion
 from buckler.judges.card import card_from_json, card_path, find_card, make_card, markdown, write_card
 from buckler.judges.correction import corrected
-from buckler.judges.labels import Labelled, read_labels
+from buckler.judges.labels import Labelled, file_names, read_labels
 from buckler.stats import Rate
 
 XSTEST = """id,type,prompt,completion,annotation_1,annotation_2,agreement,final_label,label
@@ -47,6 +47,18 @@ def test_xstest_completions_are_read(tmp_path):
     assert len({row.answer.id for row in rows}) == 3
 
 
+def test_files_of_one_name_are_told_apart_by_their_folders_and_one_file_counts_once(tmp_path):
+    paths = [tmp_path / name for name in ("a/gpt4/x.csv", "a/llama/x.csv", "b/llama/x.csv.gz")]
+    for path in paths:
+        path.parent.mkdir(parents=True)
+        path.write_text(XSTEST, encoding="utf-8")
+    rows, _ = read_labels(paths)
+    assert list(dict.fromkeys(row.groups["model"] for row in rows)) == ["a/gpt4/x", "a/llama/x", "b/llama/x"]
+    assert file_names(paths[:1]) == ["x"] and file_names([Path("x.csv"), Path("x.json")]) == ["x.csv", "x.json"]
+    with pytest.raises(DataError, match="stands twice"):
+        read_labels([paths[0], tmp_path / "a" / ".." / "a" / "gpt4" / "x.csv"])
+
+
 def test_own_rows_may_speak_of_harm_and_name_their_model(tmp_path):
     rows = [
         {"prompt": "p", "text": "t", "label": "Harmful", "model": "m1"},
@@ -64,6 +76,7 @@ def test_own_rows_may_speak_of_harm_and_name_their_model(tmp_path):
     ("name", "text", "says"),
     [
         ("a.csv", "prompt,completion,final_label\np,t,4_perhaps\n", r"a\.csv:2: unknown label '4_perhaps'"),
+        ("a.csv", "prompt,completion,label\np,t,safe\n", "unknown label 'safe'"),  # XSTest says that of prompts
         ("a.csv", "prompt,completion,verdict\np,t,full\n", "no column final_label or human_label or label"),
         ("a.csv", "prompt,label\np,full\n", "no column completion or text"),
         ("a.jsonl", '{"text": "t", "label": "full"}\n', "no column prompt"),
@@ -87,16 +100,49 @@ def test_a_card_counts_what_people_and_judge_say():
     assert (declines.accuracy.hits, declines.accuracy.n, declines.accuracy.unread) == (3, 4, 2)
     assert (declines.recall.value, declines.precision.value, declines.specificity.value) == (2 / 3, 1, 1)
     assert card.agreement["full refusal"].only_judge == 1
-    assert card.confusion == {"full": {"full": 1, "no": 1, "unread": 1}, "no": {"no": 1, "unread": 1}, "partial": {"full": 1}}
+    counts = {"full": {"full": 1, "no": 1, "unread": 1}, "no": {"no": 1, "unread": 1}, "partial": {"full": 1}}
+    assert card.how_far == Confusion(counts=counts)
+    assert (card.how_far.accuracy.hits, card.how_far.accuracy.n, card.how_far.accuracy.unread) == (2, 4, 2)
+    assert card.how_far_by["category"]["a"].accuracy.hits == 1 and declines.precision.unread == 2
     assert card.groups["declines"]["category"]["a"].both == 2 and card.groups["declines"]["category"]["b"].both == 0
-    assert "75.0%" in card.sentence("declines") and "keyword (3)" in card.sentence("declines")
+    said = card.sentence("declines")
+    assert "75.0%" in said and "of 4 answers, 2 more unread" in said and "keyword (3)" in said
+    assert [line for line in card.lines() if "full, partial or no refusal" in line and "50.0%" in line]
+
+
+def test_a_screen_shows_each_model_and_the_question_with_three_answers():
+    rows = [labelled(at, refused="partial" if at else "full", model="m1" if at < 2 else "m2") for at in range(4)]
+    card = make_card("keyword", "3", rows, [Verdict(id=str(at), refused="full") for at in range(4)], labels=["x"])
+    shares = [(line.split()[0], line.split("%")[0].rpartition(" ")[2]) for line in card.lines()]
+    assert shares[1:3] == [("m1:", "100.0"), ("m2:", "100.0")]  # declines
+    assert shares[4:6] == shares[7:9] == [("m1:", "50.0"), ("m2:", "0.0")]  # full refusal; full, partial or no
+
+
+def test_a_judge_that_says_nothing_of_what_was_labelled_has_no_card():
+    rows = [labelled(at, harmful=True) for at in range(2)]
+    with pytest.raises(DataError, match="judge keyword said nothing on `harmful` of any of 2 labelled answers; the first: why"):
+        make_card("keyword", "3", rows, [Verdict(id=str(at), refused="no", reason="why") for at in range(2)], labels=["x"])
 
 
 def test_labels_of_harm_make_their_own_question():
     rows = [labelled(at, harmful=at < 2) for at in range(4)]
     card = make_card("guard", "1", rows, [Verdict(id=str(at), harmful=at != 3) for at in range(4)], labels=["x"])
-    assert set(card.agreement) == {"harmful"} and card.confusion == {}
+    assert set(card.agreement) == {"harmful"} and card.how_far is None
     assert card.agreement["harmful"] == Agreement(both=2, only_judge=1, neither=1)
+
+
+@pytest.mark.parametrize("names", [("full", "no"), ("full", "partial", "no")])
+def test_kappa_of_three_answers_is_that_of_scikit_learn(names):
+    import numpy as np
+
+    cohen_kappa_score, draw = pytest.importorskip("sklearn.metrics").cohen_kappa_score, np.random.default_rng(1)
+    for _ in range(50):
+        people, judge = (draw.choice(names, size=40).tolist() for _ in range(2))
+        counts = {one: dict.fromkeys((*names, "unread"), 0) for one in names}
+        for one, other in zip(people, judge, strict=True):
+            counts[one][other] += 1
+        counts["no"]["unread"] = 7  # in no agreement
+        assert Confusion(counts=counts).kappa == pytest.approx(cohen_kappa_score(people, judge), abs=1e-12)
 
 
 tables = st.tuples(*[st.integers(0, 60)] * 4)
@@ -135,7 +181,8 @@ def test_a_card_is_kept_by_judge_and_version_and_found_again(tmp_path):
     assert find_card(tmp_path / "cards", "guard", "2") is None
     text = markdown(card)
     assert "a\\|b c" in text and "2 rows without a label" in text
-    assert all(line.count("|") - line.count("\\|") == 9 for line in text.splitlines() if line.startswith(("| all", "| model")))
+    rows = [line for line in text.splitlines() if line.startswith(("| all", "| model"))]
+    assert [line.count("|") - line.count("\\|") for line in rows] == [9, 9, 9, 9, 6, 6]
 
 
 @pytest.mark.parametrize("value", [None, [], {}, {"judge": "x"}, "card"])

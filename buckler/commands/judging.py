@@ -10,8 +10,8 @@ from buckler.commands import common
 from buckler.commands.models import say_metrics
 from buckler.crosstask.own import read_tasks
 from buckler.data import write_json
-from buckler.judges.card import make_card, write_card
-from buckler.judges.labels import read_labels
+from buckler.judges.card import card_path, make_card, write_card
+from buckler.judges.labels import file_names, read_labels
 from buckler.judges.named import JudgeSpec, judge_from
 from buckler.lm import LM, ModelSpec, load
 from buckler.metrics import score_answers, summarise
@@ -28,12 +28,13 @@ def judge_card(spec: JudgeSpec, labels: Sequence[Path], out: Path) -> None:
 
     judge = judge_from(spec, cached)
     verdicts = judge.judge([row.answer for row in rows])
-    names = [path.name for path in labels]
+    names = file_names(labels)
     card = make_card(judge.name, judge.version, rows, verdicts, labels=names, models=models, without_label=without)
-    for question in card.agreement:
-        common.say(card.sentence(question))
+    for line in card.lines():
+        common.say(line)
+    replaced = card_path(out, card.judge, card.version).exists()
     for path in write_card(card, out):
-        common.say(f"wrote {path}")
+        common.say(f"{'replaced' if replaced else 'wrote'} {path}")
 
 
 def judge_again(spec: JudgeSpec, answers: Sequence[Path], out: Path, *, cards: Path, own_tasks: Path | None) -> None:

@@ -7,13 +7,14 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeAlias
 
 from pydantic import TypeAdapter, ValidationError
 
 from buckler.data import Json, content_id, read_json, write_json, write_text
 from buckler.errors import DataError
 from buckler.judges import Verdict
-from buckler.judges.agreement import RATES, Agreement
+from buckler.judges.agreement import RATES, UNREAD, Agreement, Confusion
 from buckler.judges.labels import Labelled
 from buckler.stats import Rate
 
@@ -23,6 +24,9 @@ QUESTIONS: dict[str, tuple[Callable[[Labelled], bool | None], Callable[[Verdict]
     "harmful": (lambda row: row.harmful, lambda one: one.harmful),
 }
 """What a card measures, by name: what the people say and what the judge says. `declines`: wholly or in part."""
+FULL_PARTIAL_NO = "full, partial or no refusal"
+"""The question with three answers."""
+Pair: TypeAlias = tuple[Labelled, Verdict]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,24 +46,41 @@ class JudgeCard:
     """By question."""
     groups: Mapping[str, Mapping[str, Mapping[str, Agreement]]] = field(default_factory=dict)
     """By question, then by kind of group (category, model), then by group."""
-    confusion: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
-    """How far an answer refuses: what people say, then what the judge says (`unread` included), counted."""
+    how_far: Confusion | None = None
+    """Full, partial or no refusal; None where the labels speak of something else."""
+    how_far_by: Mapping[str, Mapping[str, Confusion]] = field(default_factory=dict)
+    """The same by kind of group, then by group."""
 
     def sentence(self, question: str) -> str:
         """What a report says beside a rate that this judge gave."""
         found = self.agreement[question]
-        kappa = "" if found.kappa is None else f", kappa {found.kappa:.2f}"
         return (
-            f"{self.judge} ({self.version}) agrees with people on `{question}` in {_percent(found.accuracy)} of"
-            f" {found.accuracy.n} answers{kappa}; recall {_percent(found.recall)}, specificity {_percent(found.specificity)}"
-            f" ({', '.join(self.labels)})"
+            f"{self.judge} ({self.version}) agrees with people on `{question}` in {_in_words(found)};"
+            f" recall {_percent(found.recall)}, specificity {_percent(found.specificity)} ({', '.join(self.labels)})"
         )
+
+    def lines(self) -> list[str]:
+        """What a screen shows: every question, and each model for itself where there are several."""
+        found: list[tuple[str, Mapping[str, Agreement | Confusion]]] = [
+            (self.sentence(name), self.groups.get(name, {}).get("model", {})) for name in self.agreement
+        ]
+        if self.how_far is not None:
+            said = f"{self.judge} ({self.version}) agrees with people on {FULL_PARTIAL_NO} in {_in_words(self.how_far)}"
+            found.append((said, self.how_far_by.get("model", {})))
+        return [
+            line
+            for said, models in found
+            for line in (said, *(f"  {name}: {_in_words(one)}" for name, one in models.items() if len(models) > 1))
+        ]
 
     def to_json(self) -> dict[str, Json]:
         """As it is kept."""
         groups: dict[str, Json] = {
             question: {kind: {name: one.to_json() for name, one in of.items()} for kind, of in kinds.items()}
             for question, kinds in self.groups.items()
+        }
+        how_far_by: dict[str, Json] = {
+            kind: {name: one.to_json() for name, one in of.items()} for kind, of in self.how_far_by.items()
         }
         return {
             "judge": self.judge,
@@ -70,7 +91,8 @@ class JudgeCard:
             "without_label": self.without_label,
             "agreement": {name: one.to_json() for name, one in self.agreement.items()},
             "groups": groups,
-            "confusion": {name: dict(row) for name, row in self.confusion.items()},
+            "how_far": self.how_far.to_json() if self.how_far else None,
+            "how_far_by": how_far_by,
         }
 
 
@@ -84,13 +106,19 @@ def make_card(
     models: Sequence[str] = (),
     without_label: int = 0,
 ) -> JudgeCard:
-    """Compare verdicts with labels, row by row; only the questions that the labels answer are on the card."""
+    """Compare verdicts with labels, row by row; only the questions that the labels answer are on the card.
+
+    Raises:
+        DataError: the judge answered none of them on any row.
+    """
     pairs = list(zip(rows, verdicts, strict=True))
     asked = [name for name, (truth, _) in QUESTIONS.items() if any(truth(row) is not None for row in rows)]
-    confusion: dict[str, Counter[str]] = {}
-    for row, verdict in pairs:
-        if row.refused is not None:
-            confusion.setdefault(row.refused, Counter())[verdict.refused or "unread"] += 1
+    agreement = {name: _agreement(name, pairs) for name in asked}
+    if not any(one.accuracy.n for one in agreement.values()):
+        why = next((f"; the first: {one.reason}" for one in verdicts if one.reason), "")
+        raise DataError(f"judge {judge} said nothing on `{'`, `'.join(asked)}` of any of {len(rows)} labelled answers{why}")
+    groups = _by_group(pairs)
+    refusals = [pair for pair in pairs if pair[0].refused is not None]
     return JudgeCard(
         judge=judge,
         version=version,
@@ -98,13 +126,25 @@ def make_card(
         labels=tuple(labels),
         digest=content_id([[row.answer.id, row.refused, row.harmful] for row in rows]),
         without_label=without_label,
-        agreement={name: _agreement(name, pairs) for name in asked},
-        groups={name: _by_group(name, pairs) for name in asked},
-        confusion={said: dict(counted) for said, counted in sorted(confusion.items())},
+        agreement=agreement,
+        groups={
+            name: {kind: {group: _agreement(name, some) for group, some in of.items()} for kind, of in groups.items()}
+            for name in asked
+        },
+        how_far=_how_far(refusals) if refusals else None,
+        how_far_by={kind: {group: _how_far(some) for group, some in of.items()} for kind, of in _by_group(refusals).items()},
     )
 
 
-def _agreement(question: str, pairs: Sequence[tuple[Labelled, Verdict]]) -> Agreement:
+def _how_far(pairs: Sequence[Pair]) -> Confusion:
+    counts: dict[str, Counter[str]] = {}
+    for row, verdict in pairs:
+        assert row.refused is not None, row
+        counts.setdefault(row.refused, Counter())[verdict.refused or UNREAD] += 1
+    return Confusion(counts={said: dict(counted) for said, counted in sorted(counts.items())})
+
+
+def _agreement(question: str, pairs: Sequence[Pair]) -> Agreement:
     truth, read = QUESTIONS[question]
     cells = Counter((truth(row), read(verdict)) for row, verdict in pairs)
     return Agreement(
@@ -117,12 +157,12 @@ def _agreement(question: str, pairs: Sequence[tuple[Labelled, Verdict]]) -> Agre
     )
 
 
-def _by_group(question: str, pairs: Sequence[tuple[Labelled, Verdict]]) -> dict[str, dict[str, Agreement]]:
-    found: dict[str, dict[str, list[tuple[Labelled, Verdict]]]] = {}
+def _by_group(pairs: Sequence[Pair]) -> dict[str, dict[str, list[Pair]]]:
+    found: dict[str, dict[str, list[Pair]]] = {}
     for row, verdict in pairs:
         for kind, name in row.groups.items():
             found.setdefault(kind, {}).setdefault(name, []).append((row, verdict))
-    return {kind: {name: _agreement(question, of) for name, of in sorted(names.items())} for kind, names in sorted(found.items())}
+    return {kind: dict(sorted(names.items())) for kind, names in sorted(found.items())}
 
 
 def card_path(folder: Path, judge: str, version: str) -> Path:
@@ -178,15 +218,15 @@ def markdown(card: JudgeCard) -> str:
         for kind, groups in card.groups.get(question, {}).items():
             lines += [_row(f"{kind}: {_cell(name)}", one) for name, one in groups.items()]
         lines.append("")
-    if card.confusion:
-        kinds = ("full", "partial", "no", "unread")
-        lines += [
-            "## How far it refuses",
-            "",
-            f"| people say | {' | '.join(f'judge: {kind}' for kind in kinds)} |",
-            "|---|" + "---:|" * 4,
-        ]
-        lines += [f"| {said} | {' | '.join(str(row.get(kind, 0)) for kind in kinds)} |" for said, row in card.confusion.items()]
+    if card.how_far is not None:
+        lines += [f"## {FULL_PARTIAL_NO}", "", "| answers | n | unread | accuracy | kappa |", "|---|---:|---:|---:|---:|"]
+        lines.append(_row("all", card.how_far, ("accuracy",)))
+        for kind, of in card.how_far_by.items():
+            lines += [_row(f"{kind}: {_cell(name)}", one, ("accuracy",)) for name, one in of.items()]
+        kinds = ("full", "partial", "no", UNREAD)
+        lines += ["", f"| people say | {' | '.join(f'judge: {kind}' for kind in kinds)} |", "|---|" + "---:|" * 4]
+        for said in (kind for kind in kinds if kind in card.how_far.counts):
+            lines.append(f"| {said} | {' | '.join(str(card.how_far.counts[said].get(kind, 0)) for kind in kinds)} |")
         lines.append("")
     return "\n".join(lines)
 
@@ -195,11 +235,17 @@ _HEAD = f"| answers | n | unread | {' | '.join(RATES)} | kappa |"
 _RULE = "|---|---:|---:|" + "---:|" * (len(RATES) + 1)
 
 
-def _row(name: str, one: Agreement) -> str:
-    rates = " | ".join(_with_interval(getattr(one, rate)) for rate in RATES)
+def _row(name: str, one: Agreement | Confusion, shown: Sequence[str] = RATES) -> str:
+    rates = " | ".join(_with_interval(getattr(one, rate)) for rate in shown)
     interval = one.kappa_interval
     kappa = "" if one.kappa is None else f"{one.kappa:.2f}" + (f" [{interval[0]:.2f}, {interval[1]:.2f}]" if interval else "")
     return f"| {name} | {one.accuracy.n} | {one.accuracy.unread} | {rates} | {kappa} |"
+
+
+def _in_words(one: Agreement | Confusion) -> str:
+    unread = f", {one.accuracy.unread} more unread" if one.accuracy.unread else ""
+    kappa = "" if one.kappa is None else f", kappa {one.kappa:.2f}"
+    return f"{_percent(one.accuracy)} of {one.accuracy.n} answers{unread}{kappa}"
 
 
 def _with_interval(rate: Rate) -> str:

@@ -1,8 +1,8 @@
 """Answers that people have labelled, in the formats they come in, to measure judges against.
 
 * XSTest completions: columns `prompt`, `completion`, `final_label` (1_full_compliance, 2_full_refusal, 3_partial_refusal),
-  also `type` (the category) and `label` (of the prompt, not of the answer). Where the two annotators' labels have not been
-  settled, the row has no final label and is left out, counted.
+  also `type` (the category) and `label` (safe or unsafe: of the prompt, not of the answer). Where the two annotators' labels
+  have not been settled, the row has no final label and is left out, counted.
 * own rows, CSV or JSONL: `prompt`, `text`, `label`, and if wanted `category` and `model`. A label says how far the answer
   refuses (full, partial, no) or whether it is harmful (harmful, harmless).
 """
@@ -32,10 +32,9 @@ LABELS: dict[str, Refused | bool] = {
     "no": "no",
     "harmful": True,
     "harmless": False,
-    "unsafe": True,
-    "safe": False,
 }
-"""What a label may say: how far the answer refuses, or whether it is harmful."""
+"""What a label may say: how far the answer refuses, or whether it is harmful. Not `safe` and `unsafe`, which XSTest says of
+prompts."""
 _LABEL = ("final_label", "human_label", "label")
 _TEXT = ("completion", "text", "response", "answer", "output")
 _CATEGORY = ("type", "category")
@@ -60,20 +59,37 @@ def read_labels(paths: Sequence[Path]) -> tuple[list[Labelled], int]:
     A file without a column `model` is taken for the answers of one model, which its name tells.
 
     Raises:
-        DataError: a file is no such file, a column is missing, or a label is not known.
+        DataError: a file is no such file or stands twice, a column is missing, or a label is not known.
     """
     rows: list[Labelled] = []
     without = 0
-    for path in paths:
+    for path, name in zip(paths, file_names(paths), strict=True):
         for where, value in load_table(path).rows:
             row = _fields(value, where)
-            label = _of(row, _LABEL, where).strip().lower()
+            label = _of(row, _LABEL, where).strip().lower().replace(" ", "_")
             if label:
-                rows.append(_labelled(row, label, where, at=len(rows), model=path.stem))
+                rows.append(_labelled(row, label, where, at=len(rows), model=name))
             without += not label
     if not rows:
         raise DataError(f"{', '.join(map(str, paths))}: no row has a label")
     return rows, without
+
+
+def file_names(paths: Sequence[Path]) -> list[str]:
+    """What to call files: each by its name without endings, with as many folders before it as tell all of them apart.
+
+    Raises:
+        DataError: a file stands twice, so that its rows would count twice.
+    """
+    whole = [path.resolve() for path in paths]
+    if twice := next((path for path in whole if whole.count(path) > 1), None):
+        raise DataError(f"{twice}: stands twice among the labels, so its rows would count twice")
+    parts = [(*path.parts[1:-1], Path(path.name.removesuffix(".gz")).stem) for path in whole]
+    for depth in range(1, max(map(len, parts), default=0) + 1):
+        names = ["/".join(of[-depth:]) for of in parts]
+        if len(set(names)) == len(names):
+            return names
+    return [path.name for path in whole]  # one name in one folder, two endings
 
 
 def _fields(value: Json, where: str) -> dict[str, str]:
