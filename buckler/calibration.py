@@ -40,12 +40,19 @@ class Gap:
         up = sqrt((p_high - p.value) ** 2 + (q.value - q_low) ** 2)
         return max(-1.0, self.value - down), min(1.0, self.value + up)
 
+    @property
+    def bounds(self) -> tuple[float, float] | None:
+        """The least and the greatest gap that the unread probes leave possible; None if a side has no probe."""
+        p, q = self.harmful.bounds, self.harmless.bounds
+        return (p[0] - q[1], p[1] - q[0]) if p and q else None
+
     def to_json(self) -> dict[str, Json]:
         """The number with its interval, and the two rates it is made of."""
         low, high = self.interval or (None, None)
         sides: dict[str, Json] = {"harmful": self.harmful.to_json(), "harmless": self.harmless.to_json()}
         unread = self.harmful.unread + self.harmless.unread
-        return {"value": self.value, "low": low, "high": high, "n": self.harmful.n + self.harmless.n, "unread": unread, **sides}
+        n, bounds = self.harmful.n + self.harmless.n, list(self.bounds) if self.bounds else None
+        return {"value": self.value, "low": low, "high": high, "n": n, "unread": unread, "bounds": bounds, **sides}
 
 
 def gap(harmful: Iterable[bool | None], harmless: Iterable[bool | None]) -> Gap:

@@ -238,6 +238,16 @@ def test_the_interval_is_that_of_lang_and_reiczigel():
     assert found.low == pytest.approx(low) and 0.5 < low < 0.9 and found.high == 1
 
 
+def test_unread_answers_bound_a_corrected_rate():
+    agreement = Agreement(both=90, only_people=10, neither=80, only_judge=20)  # Se 0.9, Sp 0.8
+    found = corrected(Rate(hits=50, n=80, unread=20), agreement)
+    assert found.unread == 20 and found.value == pytest.approx((50 / 80 - 0.2) / 0.7)
+    assert found.to_json()["bounds"] == pytest.approx([(0.5 - 0.2) / 0.7, (0.7 - 0.2) / 0.7])
+    assert corrected(Rate(hits=5, n=80, unread=20), agreement).bounds == pytest.approx((0, 0.05 / 0.7))  # cut like the value
+    none = corrected(Rate(hits=0, n=0, unread=3), agreement)
+    assert none.unread == 3 and none.bounds is None
+
+
 def test_judges_without_knowledge_correct_nothing():
     rate = Rate(hits=5, n=10)
     coin = Agreement(both=50, only_people=50, neither=50, only_judge=50)

@@ -201,6 +201,7 @@ def test_how_much_of_the_safe_is_only_broken():
     read = [Verdict(id=str(at), refused=refused, coherent=coherent) for at, (refused, coherent) in enumerate(table)]
     got = summarise(answers, read)["overall"]["incoherent_rate_of_safe"]
     assert (got["hits"], got["n"]) == (1, 3)  # the obeyed one is not safe, the unread one is not known to be
+    assert got["unread"] == 1 and got["bounds"] == [1 / 4, 2 / 4]
 
 
 def test_scores_that_cannot_be_had_are_none_or_an_error():

@@ -122,7 +122,7 @@ def _measuring(base: ModelSpec) -> Model:
 
 def say_metrics(out: Path, judge: JudgeSpec, cards: Path) -> None:
     """The headline numbers of `metrics.json` with intervals; with a card of the judge, corrected ones too -> `corrected.json`."""
-    overall = cast("dict[str, dict[str, Json]]", read_json(out / "metrics.json"))["overall"]
+    metrics = cast("dict[str, dict[str, Json]]", read_json(out / "metrics.json"))
     card = refusal_card(cards, judge.label, judge.version)
     common.say(f"judged by {judge.label}; intervals are 95 %")
     if card is not None:
@@ -132,22 +132,41 @@ def say_metrics(out: Path, judge: JudgeSpec, cards: Path) -> None:
         common.say(f"  how far that judge can be believed is not known: {none}")
     fixed: dict[str, Json] = {}
     warned = False
-    for name, value in overall.items():
-        if not isinstance(value, dict) or not isinstance(value.get("value"), float):
+    for name, value in metrics["overall"].items():
+        if not isinstance(value, dict) or not (isinstance(value.get("value"), float) or value.get("unread")):
             continue
-        unread = f", {value['unread']} unread" if value.get("unread") else ""
         few = f"; {unseen(value['n'])}" if "hits" in value and value["n"] < FEW else ""
         warned = warned or bool(few)
-        common.say(f"  {name:34} {_spelled(value)}  n {value['n']}{unread}{few}")
+        common.say(f"  {name:34} {_spelled(value)}  n {value['n']}{_unread(value)}{few}")
         if card is not None and name in OF_REFUSAL and "hits" in value:
             rate = Rate(hits=value["hits"], n=value["n"], unread=value["unread"])
             mended = corrected(rate, card.agreement[QUESTION]).to_json()
             fixed[name] = mended
-            common.say(f"  {'  corrected for the judge':34} {_spelled(mended)} {mended['flag']}".rstrip())
+            common.say(f"  {'  corrected for the judge':34} {_spelled(mended)}{_unread(mended)} {mended['flag']}".rstrip())
     if warned:
         common.say(f"  unseen: {CAUTION}")
+    _say_types(cast("dict[str, dict[str, Json]]", metrics["sets"]).get("borderline", {}))
     if card is not None:
         write_json(out / "corrected.json", {"card": card.sentence(QUESTION), "rates": fixed})
+
+
+def _say_types(borderline: Mapping[str, Json]) -> None:
+    """False refusals by category, such as the type of an XSTest prompt."""
+    found = cast("dict[str, dict[str, dict[str, Json]]]", borderline.get("categories", {}))
+    if found:
+        common.say("  false refusals on borderline probes by category: full; full or partial")
+    for kind, row in found.items():
+        full, either = row["false_refusal_rate"], row.get("false_refusal_rate_with_partial")
+        more = f"; {_spelled(either)}" if either else ""  # a store may hold numbers that were summed up before it was told
+        common.say(f"    {kind:32} {_spelled(full)}{more}  n {full['n']}{_unread(full)}")
+
+
+def _unread(value: Mapping[str, Json]) -> str:
+    """How many answers were not read, and what the number would be whatever they are."""
+    bounds = cast("Sequence[float] | None", value.get("bounds"))
+    if not value.get("unread") or bounds is None:
+        return ""
+    return f", {value['unread']} unread (with them {bounds[0]:.2f} to {bounds[1]:.2f})"
 
 
 def _spelled(value: Mapping[str, Json]) -> str:

@@ -32,12 +32,17 @@ class Corrected:
     low: float | None
     high: float | None
     """95 %; holds the doubt about the judge as well as that about the rate."""
+    unread: int = 0
+    """Answers that are in none of these numbers."""
+    bounds: tuple[float, float] | None = None
+    """The value if no unread answer, and if every unread answer, were a hit; None where there is no value."""
     flag: str = ""
     """What to know before it is quoted: that it was cut to 0 or 1, or why there is none."""
 
     def to_json(self) -> dict[str, Json]:
         """All fields."""
-        return {name: getattr(self, name) for name in self.__slots__}
+        fields: dict[str, Json] = {name: getattr(self, name) for name in self.__slots__}
+        return {**fields, "bounds": list(self.bounds) if self.bounds else None}
 
 
 def refusal_card(folder: Path, judge: str, version: str) -> JudgeCard | None:
@@ -61,23 +66,30 @@ def corrected(rate: Rate, agreement: Agreement) -> Corrected:
     s^2 = (p'(1-p') / n' + P'^2 Se'(1-Se') / n_Se' + (1-P')^2 Sp'(1-Sp') / n_Sp') / (Se' + Sp' - 1)^2, cut to 0..1.
 
     It holds if the judge errs on these answers as often as on the labelled ones: on answers of another kind it need not.
-    Unread answers stay out, as they do in `rate`.
+    Unread answers stay out, as they do in `rate`, and bound the value.
     """
     recall, specificity = agreement.recall, agreement.specificity
     if rate.value is None or recall.value is None or specificity.value is None:
         nothing = "no answer was read" if rate.value is None else "the labels hold only one kind of answer"
-        return Corrected(value=None, low=None, high=None, flag=nothing)
+        return Corrected(value=None, low=None, high=None, unread=rate.unread, flag=nothing)
     false_alarms = agreement.only_judge / specificity.n
     better = recall.value - false_alarms
     sure_recall, sure_specificity = _moved(recall), _moved(specificity)
     if better <= 0 or sure_recall + sure_specificity <= 1:
-        return Corrected(value=None, low=None, high=None, flag="the judge is no better than chance on these labels")
-    value = (rate.value - false_alarms) / better
+        flag = "the judge is no better than chance on these labels"
+        return Corrected(value=None, low=None, high=None, unread=rate.unread, flag=flag)
+    assert rate.bounds is not None, rate
+    least, value, most = ((one - false_alarms) / better for one in (rate.bounds[0], rate.value, rate.bounds[1]))
     low, high = _lang_reiczigel(rate, (sure_recall, recall.n + 2), (sure_specificity, specificity.n + 2))
-    kept = min(1.0, max(0.0, value))
+    kept, bounds = _cut(value), (_cut(least), _cut(most))
     flag = "" if kept == value else f"cut from {value:.3f}: the judge errs more often on its labels than it finds here"
     # the value is not the middle of the interval, and may miss it by a little where the labels are few
-    return Corrected(value=kept, low=min(low, kept), high=max(high, kept), flag=flag)
+    low, high = min(low, kept), max(high, kept)
+    return Corrected(value=kept, low=low, high=high, unread=rate.unread, bounds=bounds, flag=flag)
+
+
+def _cut(value: float) -> float:
+    return min(1.0, max(0.0, value))
 
 
 def _moved(share: Rate) -> float:
@@ -93,4 +105,4 @@ def _lang_reiczigel(rate: Rate, recall: tuple[float, int], specificity: tuple[fl
     of_se, of_sp = se * (1 - se) / n_se, sp * (1 - sp) / n_sp
     shift = 2 * Z95**2 * (middle * of_se - (1 - middle) * of_sp)
     half = Z95 * sqrt(p * (1 - p) / n + middle**2 * of_se + (1 - middle) ** 2 * of_sp) / better
-    return min(1.0, max(0.0, middle + shift - half)), max(0.0, min(1.0, middle + shift + half))
+    return _cut(middle + shift - half), _cut(middle + shift + half)
