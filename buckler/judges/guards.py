@@ -13,9 +13,9 @@ broken apart. Where they come from:
   hold it. Its `guideline` is the system turn here. The order of its parts is that of the model card (preamble, prompt, answer,
   principle, question: "the pattern used for the reported evaluation metrics"); figure 2 of arXiv 2407.21772 shows the principle
   before the answer. The principles are those of the model card (ai.google.dev/gemma/docs/shieldgemma/model_card, "Use Case 2").
-* `harmbench.jinja`: `LLAMA2_CLS_PROMPT["prompt"]` of the card of `cais/HarmBench-Llama-2-13b-cls` and of
-  `notebooks/run_classifier.ipynb` in github.com/centerforaisafety/HarmBench, read from public copies of it that agree, its
-  blank at the end of the first rule included. A behaviour's context stands before it, as the reader of probes puts it.
+* `harmbench.jinja`: `LLAMA2_CLS_PROMPT` of the card of `cais/HarmBench-Llama-2-13b-cls` and of `notebooks/run_classifier.ipynb`
+  in github.com/centerforaisafety/HarmBench, read from public copies of the notebook that agree: `prompt`, its blank at the end of
+  the first rule included, and `prompt_contextual` for a behaviour with a context, which is the system turn here.
 
 All are cut into tokens as one text, nothing added (so does WildGuard's own code). The HarmBench authors' code leaves the opening
 token to the tokenizer instead; with a SentencePiece tokenizer that is not `legacy` the first token then is "\u2581[" and not "[".
@@ -107,6 +107,8 @@ class Guard:
     read: Callable[[str], tuple[bool | None, str]] = read_llama_guard
     dialogue: bool = False
     """Whether it reads whole conversations; the others read one request and its answer."""
+    contextual: bool = False
+    """Whether it reads a probe's context apart from its behaviour, where the probe keeps them apart."""
     principles: tuple[str, ...] = ()
     """Asked one after the other, and answered by the likelihoods of `Yes` and `No`; empty: the guard writes a label."""
 
@@ -120,6 +122,10 @@ class Guard:
         """The turns that the template renders."""
         if self.dialogue:
             return exchange(answer)
+        context, behavior = answer.meta.get("context"), answer.meta.get("behavior")
+        if self.contextual and isinstance(context, str) and isinstance(behavior, str):
+            asked = (Message(role="system", content=context), Message(role="user", content=behavior))
+            return *asked, Message(role="assistant", content=answer.text)
         return Message(role="user", content=request_of(answer)), Message(role="assistant", content=answer.text)
 
 
@@ -140,7 +146,7 @@ GUARDS: dict[str, Guard] = {
             template="shieldgemma.jinja",
             principles=(NO_DANGER, NO_HARASSMENT, NO_HATE, NO_SEX),
         ),
-        Guard(name="harmbench", known_by=r"harm-?bench", template="harmbench.jinja", read=read_yes_no),
+        Guard(name="harmbench", known_by=r"harm-?bench", template="harmbench.jinja", read=read_yes_no, contextual=True),
     )
 }
 
