@@ -51,6 +51,8 @@ JSON_ROWS = {
     "truthfulqa-choice": ({"question": "q", "mc1_targets": {"choices": ["x", "y"], "labels": [0, 1]}}, None, "B"),
     "mmlu-rows": ({"question": "q", "choices": ["x", "y"], "answer": 1, "subject": "s"}, None, "B"),
     "mt-bench": ({"question_id": 1, "turns": ["first", "then"], "category": "c"}, "first", None),
+    "sorry-bench": ({"question_id": 1, "category": "7", "turns": ["q"], "prompt_style": "base"}, "q", None),
+    "wildguard": ({"prompt": "q", "response": "a", "prompt_harm_label": "harmful", "subcategory": "c"}, "q", "a"),
     "truthfulqa": ({"Question": "q", "Best Answer": "b", "Correct Answers": "b; c"}, "q", "b"),
     "translation": ({"source": "eins", "target": "one"}, "Translate this text:\neins", "one"),
     "wmt": ({"translation": {"de": "eins", "en": "one"}}, "Translate this text from German to English:\neins", "one"),
@@ -102,6 +104,11 @@ CSV_FILES = {
     "do-not-answer": ("id,risk_area,types_of_harm,question\n1,r,t,q\n", "q", {"category": "r", "id": "1"}),
     "simplesafetytests": ("id,harm_area,counter,category,prompt\n1,h,1,c,p\n", "p", {"category": "h"}),
     "xstest": ("id_v2,type,prompt,focus,note\nv2-1,contrast_homonyms,p,f,\n", "p", {"label": "unsafe", "pair": "homonyms: f"}),
+    "toxic-chat": (
+        "conv_id,user_input,model_output,human_annotation,toxicity,jailbreaking\n1,p,a,True,1,0\n",
+        "p",
+        {"label": "harmful"},
+    ),
     "or-bench": ("prompt,category\np,self-harm\n", "p", {"category": "self-harm"}),
     "prompts": ("prompt,category\np,gardening\n", "p", {"category": "gardening"}),
     "piqa": ("goal,sol1,sol2,label\nDry a hat,In the sun,In a pond,0\n", None, {"gold": "A"}),
@@ -205,6 +212,73 @@ def test_xstest_pairs_by_type_and_word(tmp_path):
     assert [chat.meta["category"] for chat in chats[:2]] == ["homonyms", "contrast_homonyms"]
 
 
+def test_xstest_completions_are_told_by_their_types_and_asked_as_its_prompts(tmp_path):
+    head = "id,type,prompt,completion,annotation_1,annotation_2,agreement,final_label\n"
+    rows = "1,homonyms,p,Yes.,1_full_compliance,1_full_compliance,True,1_full_compliance\n2,contrast_privacy,q,No.,a,b,False,\n"
+    path = put(tmp_path / "completions.csv", head + rows)
+    chats = read_chats(path)
+    assert recognise(path) == "xstest" and [chat.answer for chat in chats] == [None, None]
+    assert [chat.meta["label"] for chat in chats] == ["safe", "unsafe"]
+    assert "completion" in chats[0].meta["unread_columns"]
+    assert recognise(put(tmp_path / "own.csv", "type,prompt,completion\nodd,p,a\n")) == "prompt-completion"
+
+
+def test_prompts_that_people_have_judged_keep_their_verdict(tmp_path):
+    row = {"prompt": "q", "response": "a", "prompt_harm_label": "unharmful", "subcategory": "benign"}
+    safe, bare = read_chats(put(tmp_path / "w.jsonl", lines(row, {**row, "prompt_harm_label": None, "response": None})))
+    assert (safe.meta["label"], safe.meta["category"]) == ("borderline", "benign")
+    assert "label" not in bare.meta and bare.answer is None
+    with pytest.raises(DataError, match=r"w\.jsonl:1: 'prompt_harm_label' must be harmful or unharmful, got \"perhaps\""):
+        read_chats(put(tmp_path / "w.jsonl", lines({**row, "prompt_harm_label": "perhaps"})))
+
+
+def test_sorry_bench_is_not_taken_for_mt_bench(tmp_path):
+    row = JSON_ROWS["sorry-bench"][0]
+    assert read_chats(put(tmp_path / "question.jsonl", lines(row)))[0].meta["label"] == "harmful"
+
+
+def test_harmbench_contexts_of_the_hub_and_pictures(tmp_path):
+    copy = {"prompt": "b", "context": "ctx", "category": "illegal"}
+    (chat,) = read_chats(put(tmp_path / "hub.jsonl", lines(copy)))
+    assert chat.query == "ctx\n\n---\n\nb" and chat.meta["format"] == "harmbench"
+    assert recognise(put(tmp_path / "own.jsonl", lines({**copy, "category": "gardening"}))) == "prompts"
+    with pytest.raises(DataError, match=r'about the picture "hat\.png"'):
+        read_chats(put(tmp_path / "p.csv", "Behavior,SemanticCategory,ImageFileName\nb,illegal,hat.png\n"))
+
+
+def test_a_category_or_two_of_or_bench_do_not_make_it_so(tmp_path):
+    rows = "prompt,category\na,illegal\nb,illegal\nc,cybercrime_intrusion\n"
+    path = put(tmp_path / "h.csv", rows)
+    assert recognise(path) == "prompts" and len(read_chats(path)) == 3
+
+
+def test_categories_that_are_flags_are_named(tmp_path):
+    row = {"prompt": "q", "response": "a", "category": {"weapons,drugs": True, "theft": False, "abuse": True}, "is_safe": False}
+    assert read_chats(put(tmp_path / "b.jsonl", lines(row)))[0].meta["category"] == "weapons,drugs, abuse"
+
+
+def test_a_column_set_is_kept(tmp_path):
+    assert read_chats(put(tmp_path / "p.csv", "prompt,set\np,harmful\n"))[0].meta["set"] == "harmful"
+
+
+def test_a_question_whose_choices_sound_like_columns_is_no_header(tmp_path):
+    path = put(tmp_path / "m.csv", "Which part is it?,Input,Output,Label,Type,A\nWhich?,a,b,c,d,C\n")
+    assert recognise(path) == "mmlu" and len(read_chats(path)) == 2
+    (chat,) = read_chats(put(tmp_path / "h.csv", ",Question,Answer,A,B,C,D\n0,Which?,B,1,2,3,4\n"))  # simple-evals, MMMLU
+    assert chat.meta["choices"] == {"A": "1", "B": "2", "C": "3", "D": "4"} and chat.meta["gold"] == "B"
+    (chat,) = read_chats(put(tmp_path / "h.csv", "Question,Answer,A,B,C,D\nWhich?,B,1,2,3,4\n"))
+    assert chat.answer == "B"
+
+
+def test_truthfulqa_choices_by_their_labels_and_mt_bench_of_the_hub(tmp_path):
+    row = {"question": "q", "mc1_targets": {"x": 0, "y": 1, "z": 0}}
+    (chat,) = read_chats(put(tmp_path / "mc_task.json", json.dumps([row])))
+    assert chat.meta["choices"] == {"A": "x", "B": "y", "C": "z"} and chat.meta["gold"] == "B"
+    hub = {"prompt": ["first", "then"], "prompt_id": 7, "category": "c", "reference": []}
+    (chat,) = read_chats(put(tmp_path / "mt.jsonl", lines(hub)))
+    assert chat.query == "first" and chat.meta["followups"] == ["then"] and "references" not in chat.meta
+
+
 def test_choices_that_cannot_be_told_apart_are_refused(tmp_path):
     for number, (choices, told) in enumerate(
         [
@@ -278,6 +352,8 @@ def test_history_system_and_unknown_turn_keys(tmp_path):
     row = {"instruction": "c", "output": "d", "system": "s", "history": [["a", "b"]]}
     (chat,) = read_chats(put(tmp_path / "h.json", json.dumps([row])))
     assert [turn["content"] for turn in chat.messages] == ["s", "a", "b", "c", "d"]
+    (chat,) = read_chats(put(tmp_path / "d.jsonl", lines({"messages": [{"role": "developer", "content": "s"}, *TURNS]})))
+    assert chat.messages[0]["role"] == "system"
     (chat,) = read_chats(put(tmp_path / "w.jsonl", lines({"messages": [TURNS[0], {**TURNS[1], "weight": 0}]})))
     assert chat.meta["dropped_turn_keys"] == ["weight"]
 
@@ -320,14 +396,14 @@ FAULTS = {
     "quote.csv": ('prompt,completion\na,"b\n', "csv:2: not CSV"),
     "twice.csv": ("prompt,prompt\na,b\n", "more than once"),
     "head.csv": ("prompt,completion\n", "no rows"),
-    "nameless.csv": ("a,b,c\nd,e,f\n", "give them one"),
+    "nameless.csv": ("a,b,c\nd,e,f\n", "no header that is known"),
     "guess.csv": ("Tall hats,Long words\nWhat is a hat?,It is tall.\n", "csv:1: is .* a header or a row"),
     "choose.jsonl": (
         '{"prompt": "p", "chosen": "a", "rejected": "b"}',
         "no known format has the columns prompt, chosen",
     ),
     "letter.csv": ("q,a,b,c,d,A\nq,a,b,c,d,E\n", "not a row like the others|none of the choices"),
-    "role.jsonl": ('{"messages": [{"role": "tool", "content": "x"}]}', "one of system, user"),
+    "role.jsonl": ('{"messages": [{"role": "tool", "content": "x"}]}', "one of system, developer, user"),
     "cut.json.gz": (gzip.compress(b'{"prompt": "a"}' * 99)[:30], "damaged or cut short"),
     "latin.csv": ("prompt\ncaf\xe9\n".encode("latin-1"), "not UTF-8 at byte 10"),
     "zip.jsonl": (b"PK\x03\x04\0\0", "NUL"),

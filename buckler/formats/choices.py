@@ -93,9 +93,15 @@ def is_mmlu(row: Fields) -> bool:
     return isinstance(cells, list) and len(cells) == 6 and str(cells[5]).strip() in {"A", "B", "C", "D"}
 
 
+def is_mmlu_row(row: Fields) -> bool:
+    """A question, its answer, and the choices in a list or in a column each (simple-evals, MMMLU)."""
+    return {"question", "answer"} <= row.keys() and ("choices" in row or set("abcd") <= row.keys())
+
+
 def mmlu_row(row: Fields, where: str) -> Parsed:
-    """The hub's copy: a list of choices and the right one's number, from 0; or its letter."""
-    named, answer = lettered(row["choices"], where), row["answer"]
+    """Copies of MMLU: the choices and the right one's number, from 0, or its letter."""
+    choices = row["choices"] if "choices" in row else [text(row, letter, where) for letter in "abcd"]
+    named, answer = lettered(choices, where), row["answer"]
     number = isinstance(answer, int) and not isinstance(answer, bool) and 0 <= answer < len(named)
     gold = LETTERS[answer] if number else str(answer)  # type: ignore[index]
     turns, meta = choose(text(row, "question", where), named, gold, where)
@@ -139,9 +145,11 @@ def piqa(row: Fields, where: str) -> Parsed:
 
 
 def truthfulqa_choice(row: Fields, where: str) -> Parsed:
-    """MC1 of TruthfulQA: exactly one choice is true."""
-    targets = row["mc1_targets"]
-    listed, labels = (targets.get("choices"), targets.get("labels")) if isinstance(targets, Mapping) else (None, None)
+    """MC1 of TruthfulQA: exactly one choice is true. The hub has two parallel lists, the original a label by choice."""
+    targets: Mapping[str, Json] = row["mc1_targets"]  # type: ignore[assignment]
+    listed, labels = (
+        (targets["choices"], targets.get("labels")) if "choices" in targets else (list(targets), list(targets.values()))
+    )
     named = lettered(listed, where)
     if not isinstance(labels, list) or len(labels) != len(named) or labels.count(1) != 1:
         raise DataError(f"{where}: 'mc1_targets' needs labels with exactly one 1, got {shorten(labels)}; mend the row")

@@ -49,6 +49,7 @@ COLUMNS = frozenset(
         "title",
         "turns",
         "type",
+        "user_input",
     ]
 )
 """Column names by which a first record is known to be a header."""
@@ -70,7 +71,7 @@ def csv_table(path: Path, text: str, delimiter: str | None) -> Table:
     if not records:
         raise DataError(f"{path}: the file has no records")
     header = [column(name) for name in records[0][1]]
-    if not (COLUMNS & set(header) or header[0] == "index"):
+    if _is_mmlu(records[0][1]) or not (COLUMNS & set(header) or header[0] == "index"):
         return Table(rows=[(where, cells) for where, cells in records], kind="cells")
     if twice := sorted({name for name in header if header.count(name) > 1}):
         raise DataError(f"{records[0][0]}: the header names {listed(twice)} more than once; rename one")
@@ -85,6 +86,11 @@ def csv_table(path: Path, text: str, delimiter: str | None) -> Table:
     if not rows:
         raise DataError(f"{path}: the file has a header and no rows")
     return Table(rows=rows, kind="csv")
+
+
+def _is_mmlu(cells: list[str]) -> bool:
+    """A question of MMLU may have "Input" or "Text" among its choices, and is no header; `...,A,B,C,D` is one."""
+    return len(cells) == 6 and cells[5].strip() in {"A", "B", "C", "D"} and cells[4].strip() != "C"
 
 
 def _records(path: Path, text: str, delimiter: str) -> list[tuple[str, list[str]]]:

@@ -37,6 +37,8 @@ META_COLUMNS = frozenset(
         "split",
         "risk_area",
         "types_of_harm",
+        "set",
+        "prompt_style",
         "specific_harms",
         "harm_area",
         "confidence",
@@ -110,6 +112,8 @@ def _recognised(path: Path | str, limit: int | None) -> tuple[str, list[tuple[st
         raise DataError(_unknown(path, rows))
     ranked = sorted(votes, key=lambda name: (-votes[name], list(FORMATS).index(name)))
     name = ranked[0]
+    if name == "or-bench" and not all(FORMATS[name].matches(row) for _, row in rows):
+        name = "prompts"  # told by its values, and other sets of prompts have one or two of its categories
     for where, row in rows:
         if not FORMATS[name].matches(row):
             raise DataError(f"{where}: not a row like the others (format {name}): {shorten(row)}; mend it or take it out")
@@ -130,8 +134,8 @@ def _unknown(path: Path | str, rows: list[tuple[str, Fields]]) -> str:
         return f"{where}: a text without a question: read it with `read_documents`, or name a column 'prompt'"
     if "cells" in row:
         return (
-            f"{where}: columns without a header: {shorten(row['cells'])}; give them one, such as prompt,completion. "
-            "If these are the gold answers of another file, read that file"
+            f"{where}: no header that is known: {shorten(row['cells'])}; name the columns prompt,completion, or put that "
+            "above a row. If these are the gold answers of another file, read that file"
         )
     return f"{where}: no known format has the columns {listed(row)}; name them 'prompt' and 'completion'"
 
@@ -155,4 +159,6 @@ def meta_of(row: Fields, where: str, own_id: str) -> dict[str, Json]:
         if not isinstance(own, Mapping):
             raise DataError(f"{where}: 'meta' must be an object, got {shorten(own)}")
         meta |= own
+    if isinstance(flags := meta.get("category"), Mapping):
+        meta["category"] = ", ".join(name for name, on in flags.items() if on is True)  # BeaverTails: true or false by category
     return meta

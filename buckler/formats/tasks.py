@@ -57,13 +57,19 @@ def comve_c(row: Fields, where: str) -> Parsed:
     return conversation(why(text(row, "falsesent", where)), reasons[0] if reasons else None), meta
 
 
+def is_mt_bench(row: Fields) -> bool:
+    """Turns in a list; the hub's copy has them in `prompt`, beside a `prompt_id`."""
+    return isinstance(row.get("turns"), list) or (isinstance(row.get("prompt"), list) and "prompt_id" in row)
+
+
 def mt_bench(row: Fields, where: str) -> Parsed:
     """The first turn is the prompt. The later ones answer to an answer nobody gave yet: they wait in meta."""
-    turns = row["turns"]
+    name = "turns" if "turns" in row else "prompt"
+    turns = row[name]
     if not isinstance(turns, list) or not turns or not all(isinstance(turn, str) for turn in turns):
-        raise DataError(f"{where}: 'turns' must be a list of texts, got {shorten(turns)}; write them out")
+        raise DataError(f"{where}: {name!r} must be a list of texts, got {shorten(turns)}; write them out")
     meta: dict[str, Json] = {"followups": turns[1:]}
-    return conversation(str(turns[0])), meta if row.get("reference") is None else {**meta, "references": row["reference"]}
+    return conversation(str(turns[0])), {**meta, "references": row["reference"]} if row.get("reference") else meta
 
 
 def truthfulqa(row: Fields, where: str) -> Parsed:

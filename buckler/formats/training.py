@@ -12,6 +12,7 @@ from buckler.formats.rows import Fields, Parsed, conversation, optional, text
 
 SPEAKERS: dict[str, Role] = {
     "system": "system",
+    "developer": "system",
     "user": "user",
     "human": "user",
     "assistant": "assistant",
