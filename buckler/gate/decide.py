@@ -110,7 +110,7 @@ def _outcome(check: Check, probes: Sequence[Probe], settings: GateSettings) -> O
         return Outcome(check=check, state="not asked")
     base = {probe.id: check.good(probe.base) for probe in members}
     tuned = {probe.id: check.good(probe.tuned) for probe in members}
-    test = noninferiority(base, tuned, margin=margin, z=float(norm.isf(settings.alpha)), scores=check.kind == "score")
+    test = noninferiority(base, tuned, margin=margin, z=float(norm.isf(settings.alpha)))
     before = mean(base.values()).value
     return Outcome(
         check=check,
