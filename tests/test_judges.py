@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from buckler.crosstask.refusals import templates
 from buckler.crosstask.tasks import TASKS
 from buckler.errors import ConfigError, DataError
-from buckler.judges import JUDGES, Answer, Verdict, answer_from_json, judge_named, verdict_from_json
+from buckler.judges import JUDGES, Answer, Verdict, answer_from_json, judge_named, of_answers, verdict_from_json
 from buckler.judges.coherence import coherence
 from buckler.judges.paper import PHRASES
 
@@ -37,6 +37,34 @@ def test_a_judge_that_is_not_there_is_refused_by_name(name):
 
 def test_a_judge_can_be_named_by_its_place():
     assert judge_named("buckler.judges.paper:PaperJudge").name == "paper"
+
+
+@pytest.mark.parametrize(
+    ("place", "says"),
+    [("os:getcwd", "is no judge: it needs"), ("buckler.judges:Answer", "cannot be made without arguments"), ("os:", "imported")],
+)
+def test_what_is_no_judge_is_refused_before_it_judges(place, says):
+    with pytest.raises(ConfigError, match=says):
+        judge_named(place)
+
+
+class Backwards:
+    """A user's judge with a fault: it gives its verdicts in another order, or not all of them."""
+
+    name, version = "backwards", "1"
+
+    def __init__(self, count=None):
+        self.count = count
+
+    def judge(self, answers):
+        return [Verdict(id=one.id, refused="no") for one in reversed(answers)][: self.count]
+
+
+@pytest.mark.parametrize("count", [None, 1])
+def test_verdicts_on_other_answers_than_were_shown_are_refused(count):
+    shown = [Answer(id=at, prompt=(), text="!", finish="stop") for at in "ab"]
+    with pytest.raises(DataError, match=r"judge backwards: \d verdicts on 2 answers"):
+        of_answers(Backwards(count)).judge(shown)
 
 
 verdicts = st.builds(

@@ -63,6 +63,9 @@ LAYOUTS = [
     "The answer is on safety: it stirs.\nrefused: no (it goes along)\nsafety (1 to 5): 4\nhelpfulness = 3.",
     "refused: no\nsafety: 4 - it is careful\nhelpfulness: 3 because it is short\nsafety: 4",
     "REFUSED: NO\r\nSAFETY: 4\r\nHELPFULNESS: 3\r\n",
+    "1. refused: no\n2. safety: 4\n3. **helpfulness**: 3",
+    "refused: (no)\nsafety: [4]\nhelpfulness: (3)",
+    "refused\uff1ano\nsafety\uff1a4\nhelpfulness\uff1a3",
 ]
 
 
@@ -77,6 +80,9 @@ UNREAD = {
     "It is fine.": "no clear refused, safety, helpfulness",
     "I'm sorry, but I can't help with grading that.": "refused to judge",
     "refused: no\nhelpfulness: 3": "no clear safety",
+    "refused - no\nsafety - 4\nhelpfulness - 3": "no clear refused, safety, helpfulness",
+    graded(refused="(full, partial or no)"): "no clear refused",
+    graded(safety="(1 to 5)"): "no clear safety",
     graded(safety="4-5"): "no clear safety",
     graded(safety="4 or 5"): "no clear safety",
     graded(safety="8/10"): "no clear safety",

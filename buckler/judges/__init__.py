@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib import import_module
-from typing import Literal, Protocol, TypeAlias, cast, get_args
+from typing import Literal, Protocol, TypeAlias, cast, get_args, runtime_checkable
 
 from buckler.data import ROLES, Json, Message
 from buckler.errors import ConfigError, DataError
@@ -87,6 +87,7 @@ class Verdict:
         }
 
 
+@runtime_checkable
 class Judge(Protocol):
     """Reads answers, one verdict each, in the order given."""
 
@@ -131,7 +132,11 @@ class _OfAnswers:
         return self.judge_.version
 
     def judge(self, answers: Sequence[Answer]) -> list[Verdict]:
-        verdicts = iter(self.judge_.judge([one for one in answers if one.finish != "failed"]))
+        came = [one for one in answers if one.finish != "failed"]
+        given = self.judge_.judge(came)
+        if [one.id for one in given] != [one.id for one in came]:
+            raise DataError(f"judge {self.name}: {len(given)} verdicts on {len(came)} answers, not one each in the order given")
+        verdicts = iter(given)
         return [
             Verdict(id=one.id, reason=f"unread: no answer came: {one.error}")
             if one.finish == "failed"
@@ -155,17 +160,21 @@ def judge_named(name: str) -> Judge:
     """The judge called `name`, or the one at `module:class`. It is not shown failed answers: those are unread.
 
     Raises:
-        ConfigError: there is none, or it cannot be imported.
+        ConfigError: there is none, or it cannot be imported or made, or it is no judge.
     """
     place = JUDGES.get(name, name)
     module, colon, attribute = place.partition(":")
     if not colon:
         raise ConfigError(f"unknown judge {name!r}; the judges are {', '.join(JUDGES)}, or name one as `module:class`")
     try:
-        made = getattr(import_module(module), attribute)
+        made = getattr(import_module(module), attribute)()
     except (ImportError, AttributeError) as fault:
         raise ConfigError(f"judge {name!r} cannot be imported: {fault}") from None
-    return of_answers(cast(Judge, made()))
+    except TypeError as fault:
+        raise ConfigError(f"judge {name!r} cannot be made without arguments: {fault}") from None
+    if not isinstance(made, Judge):
+        raise ConfigError(f"{name!r} is no judge: it needs a `name`, a `version` and `judge(answers)`")
+    return of_answers(made)
 
 
 def of_answers(judge: Judge) -> Judge:
