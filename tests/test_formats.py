@@ -385,7 +385,7 @@ FAULTS = {
     "number.json": ("[1, 2]", "row 1: expected an object"),
     "lists.json": ('{"prompts": ["a", "b"], "completions": ["c"]}', "prompts 2, completions 1"),
     "columns.json": ('[{"colour": "a"}]', "no known format has the columns colour"),
-    "texts.jsonl": ('{"text": "a"}\n', "read_documents"),
+    "texts.jsonl": ('{"text": "a"}\n', "a document, not a question"),
     "hole.jsonl": (
         '{"prompt": "a", "completion": "b"}\n{"prompt": "c", "completion": ""}\n',
         r"jsonl:2: the answer is empty",

@@ -12,7 +12,7 @@ import pytest
 
 from buckler.commands.probes import probes as say_probes
 from buckler.data import Chat
-from buckler.errors import DataError
+from buckler.errors import ConfigError, DataError
 from buckler.formats import FORMATS, read_chats
 from buckler.probes import BENIGN_FORMATS, HARMFUL_FORMATS, PARTS, describe, in_set, pairs_between, set_of
 
@@ -100,10 +100,12 @@ def test_the_command_tells_sets_repeats_pairs_and_what_files_share(tmp_path, cap
     assert "process" not in told and "northern" not in told  # prompts are not shown
 
 
-def test_nothing_is_said_of_any_file_if_one_cannot_be_read(tmp_path, capsys):
+def test_nothing_is_said_of_any_file_if_one_cannot_be_read_or_compared(tmp_path, capsys):
     good = put(tmp_path / "x.csv", XSTEST)
     with pytest.raises(DataError, match=r"broken\.jsonl:2: not JSON"):
         say_probes([str(good), str(put(tmp_path / "broken.jsonl", '{"prompt": \n'))], threshold=0.7)
+    with pytest.raises(ConfigError, match="threshold is 7"):
+        say_probes([str(good), str(put(tmp_path / "y.csv", XSTEST))], threshold=7)
     assert capsys.readouterr().out == ""
 
 

@@ -24,12 +24,12 @@ SHOWN = 12
 def probes(files: Sequence[str], *, threshold: float) -> None:
     """What each file holds, then what every two of them share. Prompts are told by file and row, never shown."""
     read = {name: read_chats(name) for name in dict.fromkeys(files)}
+    between = [shared for left, right in combinations(read.items(), 2) if (shared := _shared(left, right, threshold))]
     for name, rows in read.items():
         _say_file(name, rows, describe(rows))
     everything = [row for rows in read.values() for row in rows]
     if pairs := pairs_between(everything):
         say(f"{pairs} harmful probes have a harmless twin (same type, same word): the calibration gap is also taken over these")
-    between = [shared for left, right in combinations(read.items(), 2) if (shared := _shared(left, right, threshold))]
     for shared in between:
         say(shared)
     if len(read) > 1 and not between:

@@ -131,7 +131,7 @@ def _unknown(path: Path | str, rows: list[tuple[str, Fields]]) -> str:
         return f"{path}: no rows"
     where, row = rows[0]
     if "text" in row:
-        return f"{where}: a text without a question: read it with `read_documents`, or name a column 'prompt'"
+        return f"{where}: a document, not a question: give it where documents are asked for, or name its column 'prompt'"
     if "cells" in row:
         return (
             f"{where}: no header that is known: {shorten(row['cells'])}; name the columns prompt,completion, or put that "
