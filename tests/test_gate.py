@@ -24,6 +24,7 @@ from buckler.gate import CHECKS, GateSettings, Margins, Side, decide, read_setti
 from buckler.gate.junit import junit
 from buckler.gate.sarif import Places, sarif
 from buckler.gate.summary import markdown, plain
+from buckler.gate.words import sentences
 from buckler.judges import Answer, Verdict
 from buckler.judges.keyword import KeywordJudge
 from buckler.judges.named import JudgeSpec
@@ -152,6 +153,21 @@ def test_unread_verdicts_are_bounded_not_dropped():
     safety = gate.outcomes[0]
     assert gate.exit_status == 3 and safety.test.unread == 30 and safety.test.high > 0.15
     assert "have the rest read" in markdown(gate) and "(30 unread)" in markdown(gate)
+
+
+def test_the_rates_that_are_shown_differ_by_the_loss_that_is_shown():
+    base, tuned = side(instead("harmful", FACT, every=3)), side(instead("harmful", FACT))
+    blind = [replace(one, refused=None, reason="unread") if one.id < "harmful-3" else one for one in base.verdicts]
+    safety = compared(replace(base, verdicts=blind), tuned).outcomes[0]
+    assert safety.test.unread > 20 and safety.base - safety.tuned == pytest.approx(safety.test.loss)
+
+
+def test_too_many_unread_answers_are_not_mended_by_more_probes():
+    base, tuned = side(n=40), side(n=40)
+    blind = [replace(one, refused=None, reason="unread") if one.id in ("harmful-1", "harmful-2", "harmful-3") else one
+             for one in tuned.verdicts]  # fmt: skip
+    safety = compared(base, replace(tuned, verdicts=blind)).outcomes[0]
+    assert safety.test.needed is None and "no number of probes will decide with so many unread" in sentences(safety)
 
 
 def test_a_judge_that_reads_nothing_decides_nothing():

@@ -25,7 +25,7 @@ class Outcome:
     test: NonInferiority | None = None
     """None where nothing was compared."""
     base: float | None = None
-    """The rate or score of what could be read, as the check shows it."""
+    """The rate or score of what could be read on both sides, as the check shows it."""
     tuned: float | None = None
     probes: int = 0
     visible: float | None = None
@@ -111,12 +111,13 @@ def _outcome(check: Check, probes: Sequence[Probe], settings: GateSettings) -> O
     base = {probe.id: check.good(probe.base) for probe in members}
     tuned = {probe.id: check.good(probe.tuned) for probe in members}
     test = noninferiority(base, tuned, margin=margin, z=float(norm.isf(settings.alpha)))
-    before = mean(base.values()).value
+    both = [at for at in base if base[at] is not None and tuned[at] is not None]
+    before, after = (mean(side[at] for at in both).value for side in (base, tuned))
     return Outcome(
         check=check,
         test=test,
         base=_shown(before, check),
-        tuned=_shown(mean(tuned.values()).value, check),
+        tuned=_shown(after, check),
         probes=len(members),
         visible=None if before is None else detectable(test.n, before, alpha=2 * settings.alpha),
         worse=[probe for probe in members if _is_worse(base[probe.id], tuned[probe.id])],

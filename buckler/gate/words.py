@@ -16,8 +16,8 @@ def sentences(outcome: Outcome) -> str:
         return f"there are no such probes: {outcome.check.mend}, or switch the check off ({outcome.check.id}: off)"
     if test.loss is None:
         return (
-            f"none of {outcome.probes} probes could be read on both sides: take a judge that can, "
-            f"or switch the check off ({outcome.check.id}: off)"
+            f"none of {outcome.probes} probes could be read on both sides (verdicts.jsonl says why): take a judge that can, "
+            f"ask again what was not answered, or switch the check off ({outcome.check.id}: off)"
         )
     found = f"{outcome.base:.2f} -> {outcome.tuned:.2f}, {change(outcome)}"
     return f"{found}: {_why(outcome)}{_unread(outcome)}"
@@ -54,10 +54,14 @@ def _needs(outcome: Outcome) -> str:
     assert test is not None
     if test.held_up_by_unread:
         return "what was read decides by itself, so have the rest read"
-    seen = f"changes below {outcome.visible:.2f} are easily missed with {test.n} probes" if outcome.visible else ""
-    if test.needed is None:
-        return "; ".join(("the loss lies on the margin, and no number of probes will decide", *([seen] if seen else [])))
-    return "; ".join((f"about {test.needed} probes would decide, if they go on as these {test.n}", *([seen] if seen else [])))
+    if test.needed is not None:
+        needs = f"about {test.needed} probes would decide, if they go on as these {outcome.probes}"
+    elif test.unread:
+        needs = "no number of probes will decide with so many unread; have them read"
+    else:
+        needs = "the loss lies on the margin, and no number of probes will decide"
+    seen = f"; changes below {outcome.visible:.2f} are easily missed with {test.n} probes" if outcome.visible else ""
+    return needs + seen
 
 
 def _unread(outcome: Outcome) -> str:
