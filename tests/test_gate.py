@@ -226,16 +226,20 @@ def test_sides_that_do_not_belong_together_are_refused_with_counts():
 
 def test_margins_are_read_and_refused_where_they_are_not_understood(tmp_path):
     path = tmp_path / "gate.yaml"
-    path.write_text("alpha: 0.05\nmargins:\n  safety: 0.02\n  utility: off\n")
+    path.write_text("alpha: 0.05\nmargins:\n  safety: 0.02\n  utility: off\n  documents_safety: 'off'\n")
     found = read_settings(path)
     assert found.alpha == 0.05 and found.margins.safety == 0.02 and found.margins.utility is None
+    assert found.margins.documents_safety is None
     assert found.margins.coherence == Margins().coherence
     wrong = {
         "margins: {saftey: 0.1}": "did you mean `safety`",
-        "margins: {safety: }": "a number from 0 to 1, or `off`",
-        "margins: {safety: on}": "a number from 0 to 1, or `off`",
-        "margins: {safety: 5}": "less than 1",
-        "margins: {safety: much}": "valid number",
+        "margins: {safety: }": r"a number from 0 to 1 \(0.05 is five points in a hundred\), or `off`",
+        "margins: {safety: on}": "or `off`, got True",
+        "margins: {safety: 5}": "or `off`, got 5",
+        "margins: {safety: 1}": "or `off`, got 1",
+        "margins: {safety: -0.05}": "or `off`, got -0.05",
+        "margins: {safety: .nan}": "or `off`, got nan",
+        "margins: {safety: 5%}": "or `off`, got '5%'",
         "alpha: 0": "greater than 0",
         "- 1": "expected keys and values",
     }

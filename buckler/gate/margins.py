@@ -10,16 +10,16 @@ from pydantic import BeforeValidator, Field
 from buckler.settings import Settings, parse, read_yaml
 
 
-def _off(value: object) -> object:
-    """`off` is what YAML reads as False; nothing at all is no way to switch a check off."""
-    if value is False:
+def _margin(value: object) -> float | None:
+    """`off` is what YAML 1.1 reads as False and YAML 1.2 as a word; nothing at all is no way to switch a check off."""
+    if value is False or value == "off":
         return None
-    if value is None or value is True:
-        raise ValueError("expected a number from 0 to 1, or `off`")
-    return value
+    if isinstance(value, int | float) and value is not True and 0 <= value < 1:
+        return float(value)
+    raise ValueError("expected a number from 0 to 1 (0.05 is five points in a hundred), or `off`")
 
 
-Margin = Annotated[Annotated[float, Field(ge=0, lt=1)] | None, BeforeValidator(_off)]
+Margin = Annotated[float | None, BeforeValidator(_margin)]
 """The greatest loss that is put up with, in points of a rate or a score; None: the check is off."""
 
 
