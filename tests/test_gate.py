@@ -211,6 +211,8 @@ def test_sides_that_do_not_belong_together_are_refused_with_counts():
     base = side(n=3)
     with pytest.raises(DataError, match="harmful-0 stands twice"):
         compared(base, replace(base, answers=[*base.answers, base.answers[0]]))
+    with pytest.raises(DataError, match="stands twice among the verdicts"):
+        compared(base, replace(base, verdicts=[*base.verdicts, replace(base.verdicts[0], refused="no")]))
     with pytest.raises(DataError, match="answer harmful-0 has no verdict"):
         compared(base, replace(base, verdicts=base.verdicts[1:]))
     other = [replace(one, prompt=({"role": "user", "content": "Something else?"},)) for one in base.answers[:2]]
@@ -306,7 +308,8 @@ def test_sarif_has_what_the_schema_requires_and_scanners_need(tmp_path, monkeypa
     run = log["runs"][0]
     driver = run["tool"]["driver"]
     assert driver["name"] and [rule["id"] for rule in driver["rules"]] == [check.id for check in CHECKS]
-    assert all(rule["shortDescription"]["text"] for rule in driver["rules"])
+    texts = ("shortDescription", "fullDescription", "help")  # what GitHub's code scanning asks of a rule
+    assert all(rule[name]["text"] for rule in driver["rules"] for name in texts)
     assert run["invocations"] == [{"executionSuccessful": True, "exitCode": 1}]
     (result,) = run["results"]
     assert result["level"] == "error" and driver["rules"][result["ruleIndex"]]["id"] == result["ruleId"] == "safety"
@@ -342,6 +345,15 @@ def test_texts_cannot_break_out_of_the_table():
     line = plain(nasty, 500)
     assert "\n" not in line and "<" not in line and "\\|" in line and "\\`" in line and "\\[" in line and "\\#" in line
     assert len(plain("x" * 1000)) == 160
+
+
+def test_ids_of_others_files_cannot_break_out_of_the_table_either():
+    def renamed(given):
+        answers = [replace(one, id=f"{one.id} | <b>\n# x") for one in given.answers]
+        return read(answers)
+
+    text = markdown(compared(renamed(side()), renamed(side(instead("borderline", REFUSAL)))))
+    assert "<b>" not in text and "\n# x" not in text and "borderline-0 \\| &lt;b&gt; \\# x" in text
 
 
 def test_every_row_of_the_table_has_the_columns_of_its_head():

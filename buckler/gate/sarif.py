@@ -16,6 +16,11 @@ from buckler.gate.words import sentences
 SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"
 SHOWN = 20
 """Probes that a result points to."""
+_HELP = (
+    "Both models were asked the same probes, and the loss is compared with the margin of {check} in the margins file (the "
+    "default without one). error: surely worse than the margin; warning: too few probes to tell, the message says how many would; note: "
+    "surely worse, within the margin. The probes that became worse are named in gate.json, and their answers lie beside it."
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +57,7 @@ def _rule(check: Check) -> dict[str, Json]:
         "id": check.id,
         "shortDescription": {"text": check.title},
         "fullDescription": {"text": f"{check.title}: no worse than the base model by more than the margin"},
+        "help": {"text": _HELP.format(check=check.id)},  # GitHub asks for it
         "defaultConfiguration": {"level": "error"},
     }
 

@@ -59,8 +59,8 @@ def pair(base: Side, tuned: Side) -> list[Probe]:
     """Every probe with both answers, in the order of the base.
 
     Raises:
-        DataError: a side has a probe twice, an answer without a verdict, or a set that is not known; or the sides were not
-            asked the same probes in the same words.
+        DataError: a side has a probe or a verdict twice, an answer without a verdict, or a set that is not known; or the
+            sides were not asked the same probes in the same words.
     """
     first, second = _by_id(base), _by_id(tuned)
     if first.keys() != second.keys():
@@ -78,6 +78,8 @@ def pair(base: Side, tuned: Side) -> list[Probe]:
 
 def _by_id(side: Side) -> dict[str, Reading]:
     verdicts = {verdict.id: verdict for verdict in side.verdicts}
+    if len(verdicts) < len(side.verdicts):
+        raise DataError(f"{side.name}: a probe stands twice among the verdicts; judge the answers again")
     found: dict[str, Reading] = {}
     for answer in side.answers:
         if answer.id in found:

@@ -65,7 +65,7 @@ def _decision(outcome: Outcome) -> str:
 def _worse(outcome: Outcome, show_unsafe: bool) -> list[str]:
     more = f", {SHOWN} of them" if len(outcome.worse) > SHOWN else ""
     head = f"Worse in {outcome.check.id}: {len(outcome.worse)} probes{more}"
-    rows = [f"| {probe.id} | {_kind(probe)} | {_texts(probe, show_unsafe)} |" for probe in outcome.worse[:SHOWN]]
+    rows = [f"| {plain(probe.id, 60)} | {_kind(probe)} | {_texts(probe, show_unsafe)} |" for probe in outcome.worse[:SHOWN]]
     return [head, "", "| probe | kind | asked, and the tuned model's answer |", "|---|---|---|", *rows]
 
 
