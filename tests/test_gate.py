@@ -429,8 +429,12 @@ def test_what_cannot_be_compared_is_one_clear_line(tmp_path):
     wrong = [
         (order(base, base, probes=probes), "so no probe is asked"),
         (order(base, None, probes=probes), "which model is in question"),
-        (order("miniature", base, probes=probes, judge=None), "--base is a model; name a judge"),
-        (order(base, "miniature"), "no probes"),
+        (order("miniature", base, probes=probes, judge=None), "--base miniature is a model; name a judge"),
+        (order(base, "miniature"), "no probes: --tuned miniature holds no saved answers"),
+        (order(base, tmp_path), f"no probes: --tuned {tmp_path} holds no saved answers"),
+        (order(base, None, adapter="a"), "no probes: --adapter a holds no saved answers"),
+        (order(base, ""), "which model is in question"),
+        (order(base, base, adapter=str(adapter)), "is saved answers, and --adapter goes on a model"),
         (order(base, adapter, probes=probes), "say --tuned MODEL --adapter ADAPTER"),
         (order("miniature", adapter, adapter="b", probes=probes), "an adapter itself"),
         (order(base, "nowhere", probes=probes), "unknown model"),
@@ -440,6 +444,8 @@ def test_what_cannot_be_compared_is_one_clear_line(tmp_path):
     for one, message in wrong:
         with pytest.raises((ConfigError, DataError, BackendError), match=message):
             run_gate(one, tmp_path / "out")
+    with pytest.raises(ConfigError, match=r"--out .*empty.jsonl is a file; name a folder"):
+        run_gate(order(base, base), empty)
 
 
 def test_the_documented_margins_are_the_defaults():

@@ -53,6 +53,8 @@ def gate(order: Order, out: Path, *, show_unsafe: bool = False) -> int:
     Raises:
         ConfigError, DataError, BackendError: what was asked for cannot be compared.
     """
+    if out.exists() and not out.is_dir():
+        raise ConfigError(f"--out {out} is a file; name a folder")
     for name in OUTPUTS:  # a run that stops here must not leave an older run's decision to be read as its own
         (out / name).unlink(missing_ok=True)
     sides = _resolved(order)
@@ -86,13 +88,20 @@ def _resolved(order: Order) -> dict[str, Path | Model]:
 
     A model is one that is there: `Model.outside` looks at its weights.
     """
-    base = _saved(order.base)
-    tuned = _saved(order.tuned) if order.tuned and not order.adapter else None
-    models = [name for name, saved in (("--base", base), ("--tuned", tuned)) if saved is None]
+    if not order.tuned and not order.adapter:
+        raise ConfigError("which model is in question? Name it with --tuned, or give an --adapter for the base")
+    base, tuned = _saved(order.base), _saved(order.tuned) if order.tuned else None
+    if tuned and order.adapter:
+        raise ConfigError(f"--tuned {order.tuned} is saved answers, and --adapter goes on a model; leave one of them away")
+    sides = {f"--base {order.base}": base, f"--tuned {order.tuned}" if order.tuned else f"--adapter {order.adapter}": tuned}
+    models = [name for name, saved in sides.items() if saved is None]
     if models and order.judge is None:
         raise ConfigError(f"--judge {SAVED} reads verdicts beside saved answers, and {models[0]} is a model; name a judge")
     if models and not order.probes:
-        raise ConfigError("no probes: give files with --probes, --harmful, --borderline or --benign")
+        raise ConfigError(
+            f"no probes: {models[0]} holds no saved answers, so it is asked as a model; "
+            "give files with --probes, --harmful, --borderline or --benign"
+        )
     if not models and order.probes:
         raise ConfigError("both sides are saved answers, so no probe is asked; leave the probes away")
     return {
@@ -104,13 +113,11 @@ def _resolved(order: Order) -> dict[str, Path | Model]:
 def _tuned(order: Order, base_is_saved: bool) -> ModelSpec:
     """The model in question: by itself, or an adapter on it or on the base."""
     name, adapter = order.tuned, order.adapter
-    if name is None and adapter is None:
-        raise ConfigError("which model is in question? Name it with --tuned, or give an --adapter for the base")
-    if name is not None and _is_adapter(name):
+    if name and _is_adapter(name):
         if adapter is not None:
             raise ConfigError(f"--tuned {name} is an adapter itself; give one of --tuned and --adapter")
         name, adapter = None, name
-    if name is None and base_is_saved:
+    if not name and base_is_saved:
         raise ConfigError(
             "--base is saved answers, so nobody knows what the adapter goes on: say --tuned MODEL --adapter ADAPTER"
         )

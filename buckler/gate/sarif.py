@@ -17,9 +17,9 @@ SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"
 SHOWN = 20
 """Probes that a result points to."""
 _HELP = (
-    "Both models were asked the same probes, and the loss is compared with the margin of {check} in the margins file (the "
-    "default without one). error: surely worse than the margin; warning: too few probes to tell, the message says how many would; note: "
-    "surely worse, within the margin. The probes that became worse are named in gate.json, and their answers lie beside it."
+    "Both models were asked the same probes, and the loss is compared with the margin of {check} in the margins file (or its "
+    "default). error: surely worse than the margin; warning: too few probes to tell, the message says how many would; "
+    "note: surely worse, within the margin. gate.json names the probes that became worse; their answers lie beside it."
 )
 
 
