@@ -40,7 +40,8 @@ def arc_file(folder):
 
 
 def mmlu_file(folder):
-    return write(folder / "mmlu.jsonl", [{"question": q, "choices": c, "answer": gold} for q, c, gold in MMLU])
+    rows = [{"question": q, "choices": c, "answer": gold, "subject": "tall_hats"} for q, c, gold in MMLU]
+    return write(folder / "mmlu.jsonl", rows)
 
 
 def boolq_file(folder):
@@ -56,7 +57,10 @@ def test_each_set_is_asked_as_the_harness_asks_it(tmp_path):
     arc, mmlu, boolq = (ask(read_chats(make(tmp_path))[0]) for make in (arc_file, mmlu_file, boolq_file))
     assert arc.messages[0]["content"] == "Question: What keeps rain off a head?\nAnswer:"
     assert arc.choices == ("a hat", "a very long and heavy stone wall", "soup") and arc.gold == 0
-    assert mmlu.messages[0]["content"] == "Which hat is it?\nA. one\nB. two\nC. three\nD. four\nAnswer:"
+    system, asked = mmlu.messages
+    about = "The following are multiple choice questions (with answers) about tall hats.\n\n"
+    assert system == {"role": "system", "content": about}
+    assert asked["content"] == "Which hat is it?\nA. one\nB. two\nC. three\nD. four\nAnswer:"
     assert mmlu.choices == ("A", "B", "C", "D")
     assert boolq.messages[0]["content"] == "Hats are tall.\nQuestion: is a hat tall?\nAnswer:"
     assert boolq.choices == ("no", "yes") and boolq.gold == 1
@@ -169,6 +173,7 @@ doc_to_target: "{{choices.label.index(answerKey)}}"
 doc_to_choice: "{{choices.text}}"
 """,
     "mmlu": """
+description: "The following are multiple choice questions (with answers) about {{subject.replace('_', ' ')}}.\\n\\n"
 doc_to_text: "{{question.strip()}}\\nA. {{choices[0]}}\\nB. {{choices[1]}}\\nC. {{choices[2]}}\\nD. {{choices[3]}}\\nAnswer:"
 doc_to_target: answer
 doc_to_choice: ["A", "B", "C", "D"]
@@ -201,8 +206,8 @@ def harness(tmp_path, monkeypatch):
             f"test_split: test\noutput_type: multiple_choice\n{text}metric_list:\n{METRICS}"
         )
 
-    def both(shape):
-        model = HuggingFaceLM(ModelSpec(name=str(make_model(tmp_path / shape, shape))))
+    def both(name):
+        model = HuggingFaceLM(ModelSpec(name=name))
         theirs = lm_eval.simple_evaluate(
             model=HFLM(pretrained=model.model, tokenizer=model.tokenizer, batch_size=4, device="cpu"),
             tasks=[f"tiny_{name}" for name in files],
@@ -222,7 +227,7 @@ def harness(tmp_path, monkeypatch):
 @pytest.mark.ml
 def test_likelihoods_and_accuracies_agree_with_the_harness(harness):
     accuracies = set()
-    for ours, theirs, results in harness("mistral"):
+    for ours, theirs, results in harness("miniature-small"):
         for mine, wanted in zip(ours, theirs, strict=True):
             assert mine.likelihoods == pytest.approx(wanted, rel=1e-4)
         score = summarise(ours)
@@ -233,9 +238,9 @@ def test_likelihoods_and_accuracies_agree_with_the_harness(harness):
 
 
 @pytest.mark.ml
-def test_a_template_that_ends_in_a_line_feed_shifts_the_harness_alike_for_all_choices(harness):
+def test_a_template_that_ends_in_a_line_feed_shifts_the_harness_alike_for_all_choices(harness, tmp_path):
     """The harness moves white space from the end of the template to the front of each choice, and counts it there."""
-    for ours, theirs, results in harness("qwen"):
+    for ours, theirs, results in harness(str(make_model(tmp_path / "qwen", "qwen"))):
         for mine, wanted in zip(ours, theirs, strict=True):
             apart = [a - b for a, b in zip(mine.likelihoods, wanted, strict=True)]
             assert apart[0] > 0.1 and apart == pytest.approx([apart[0]] * len(apart), rel=1e-3)

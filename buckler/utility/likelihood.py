@@ -8,7 +8,7 @@ what the user says, a choice what the assistant begins to answer (its `--apply_c
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from buckler.data import Chat, Json, Message, fill
@@ -24,18 +24,24 @@ class Form:
     prompt: str
     """With places for `question`, `passage` and `choices` (one a line, each after its label)."""
     compete: Literal["texts", "labels"]
+    system: str = ""
+    """What the system says of rows that tell their `subject`."""
 
 
 _BARE = Form(prompt="Question: {question}\nAnswer:", compete="texts")
 _LISTED = Form(prompt="{question}\n{choices}\nAnswer:", compete="labels")
+# The blank lines at its end are the harness' own.
+_MMLU = replace(_LISTED, system="The following are multiple choice questions (with answers) about {subject}.\n\n")
 FORMS: dict[str, Form] = {
     "arc": _BARE,
     "piqa": _BARE,
-    "truthfulqa-choice": _BARE,
+    "mmlu": _MMLU,
+    "mmlu-rows": _MMLU,
+    "truthfulqa-choice": Form(prompt="Q: {question}\nA:", compete="texts"),
     "boolq": Form(prompt="{passage}\nQuestion: {question}?\nAnswer:", compete="labels"),
     "commonsenseqa": Form(prompt="Question: {question}\n{choices}\nAnswer:", compete="labels"),
 }
-"""By the format of the rows; all others are asked as MMLU is, with the choices listed and the letters competing."""
+"""By the format of the rows; in all others the choices are listed and the letters compete."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,7 +116,9 @@ def ask(row: Chat) -> Question:
     # The harness strips a question that stands above its choices, and no other.
     stem = question.strip() if "{choices}" in form.prompt else question
     prompt = fill(form.prompt, {"question": stem, "choices": listed, "passage": str(meta.get("passage", ""))})
-    return Question(id=row.id, messages=(Message(role="user", content=prompt),), choices=said, gold=list(choices).index(gold))
+    system = fill(form.system, {"subject": str(meta["subject"]).replace("_", " ")}) if meta.get("subject") else ""
+    asked = Chat.pair(prompt, None, system=system or None)
+    return Question(id=row.id, messages=asked.messages, choices=said, gold=list(choices).index(gold))
 
 
 def choose(model: LM, rows: Sequence[Chat]) -> list[Choice]:
