@@ -173,6 +173,7 @@ def gate(
     from buckler.judges.named import judge_spec
     from buckler.sources import Source
 
+    command.forget(out)
     asked = {None: probes, "harmful": harmful, "borderline": borderline, "benign": benign}
     order = command.Order(
         base=base,

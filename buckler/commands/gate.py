@@ -47,16 +47,24 @@ class Order:
     max_new_tokens: int = 256
 
 
+def forget(out: Path) -> None:
+    """Take away what an earlier run decided: one that stops, for whatever reason, must not leave it to be read as its own.
+
+    Raises:
+        ConfigError: the output folder is a file.
+    """
+    if out.exists() and not out.is_dir():
+        raise ConfigError(f"--out {out} is a file; name a folder")
+    for name in OUTPUTS:
+        (out / name).unlink(missing_ok=True)
+
+
 def gate(order: Order, out: Path, *, show_unsafe: bool = False) -> int:
     """Compare -> `gate.json`, `gate.md`, `junit.xml`, `gate.sarif`; the exit status.
 
     Raises:
         ConfigError, DataError, BackendError: what was asked for cannot be compared.
     """
-    if out.exists() and not out.is_dir():
-        raise ConfigError(f"--out {out} is a file; name a folder")
-    for name in OUTPUTS:  # a run that stops here must not leave an older run's decision to be read as its own
-        (out / name).unlink(missing_ok=True)
     sides = _resolved(order)
     files = {name: _answers(source, name, order, out) for name, source in sides.items()}
     base, tuned = (_side(files[name], order.judge, out / name) for name in ("base", "tuned"))
