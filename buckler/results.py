@@ -4,23 +4,31 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from importlib import metadata
 from itertools import combinations
 from pathlib import Path
 from typing import cast
 
+from pydantic import TypeAdapter
+
 from buckler import __version__
 from buckler.answer import read_answers, read_verdicts
-from buckler.config import WEAKEST, AttackerRecipe, CrossTaskRecipe, Recipe, StagesRecipe
+from buckler.config import WEAKEST, Recipe, StagesRecipe
+from buckler.crosstask.own import read_tasks
 from buckler.data import Json, content_id, read_json
+from buckler.errors import DataError
 from buckler.judges import Answer, Verdict, judge_named
+from buckler.judges.agreement import Agreement
 from buckler.judges.comparison import compare
 from buckler.judges.correction import OF_REFUSAL, QUESTION, corrected, refusal_card
 from buckler.judges.named import JudgeSpec, judge_spec
 from buckler.lm.identity import identity
+from buckler.metrics import score_answers, summarise
 from buckler.plan import Arm, Plan
 from buckler.stats import Rate, difference, difference_over_seeds, holm, mean, pooled
 from buckler.store import Store, in_order
+from buckler.utility import scorers
 
 Key = tuple[tuple[str, str | int], ...]
 """An arm's labels without its seed."""
@@ -30,8 +38,32 @@ SAMPLES = 2
 """Answers shown for each arm and probe set."""
 PAPER = "paper"
 """The judge whose readings stand beside the recipe's."""
+ANSWERS, VERDICTS = "answers.jsonl", "verdicts.jsonl"
 EXAMPLES = 5
 """Answers shown that the two read otherwise."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Arm:
+    """An arm with what its measuring left, wherever it was planned."""
+
+    labels: Mapping[str, str | int]
+    answers: Path
+    verdicts: Path
+    metrics: Mapping[str, Json]
+
+    @property
+    def seed(self) -> int:
+        return int(self.labels["seed"])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Judge:
+    """Who judged, and what its card says of refusals, if there is one."""
+
+    name: str
+    sentence: str | None = None
+    agreement: Agreement | None = None
 
 
 def collect(recipe: Recipe, plan: Plan, store: Store) -> dict[str, Json]:
@@ -44,22 +76,62 @@ def collect(recipe: Recipe, plan: Plan, store: Store) -> dict[str, Json]:
         by model and seed), `paper_rule` (the 13 phrases of arXiv 2312.06924 beside the recipe's judge), `judge_card`
         (what the judge's card says, and by arm the rates of refusal corrected by it; None without one), `samples`, `record`.
     """
-    rows = _over_seeds(plan.arms, store)
+    arms = [_arm(arm, store, _metrics(arm, store)) for arm in plan.arms]
     return {
         "name": recipe.name,
         "kind": recipe.kind,
         "about": recipe.about,
         "seeds": list(recipe.seeds),
-        "arms": [_arm(arm, store) for arm in plan.arms],
-        "rows": rows,
-        "differences": _differences(recipe, plan.arms, store),
+        "arms": [_told(arm, store) for arm in plan.arms],
         "perplexity": _figures(plan, store, "perplexity/", "perplexity.json"),
         "curation": _figures(plan, store, "curated/", "counts.json"),
         "weakest": _weakest(plan.arms, store),
-        "paper_rule": _paper_rule(recipe, plan.arms, store),
-        "judge_card": _judge_card(recipe, rows),
-        "samples": [sample for arm in plan.arms if arm.labels["seed"] == recipe.seeds[0] for sample in _samples(arm, store)],
+        **_derived(recipe.kind, recipe.seeds, arms, _judge_of(recipe)),
         "record": record(recipe),
+    }
+
+
+def collect_again(results: Mapping[str, Json], store: Store) -> dict[str, Json]:
+    """Saved results with every number that comes from answers computed anew: from the stored answers and verdicts, no model.
+
+    What training and curation told, perplexities and the course of a search are kept as they were saved.
+
+    Raises:
+        DataError: answers or verdicts are not there, or no longer belong together.
+    """
+    saved = cast("Sequence[dict[str, Json]]", results["arms"])
+    told = cast("Mapping[str, Mapping[str, Json]]", results["record"])
+    tasks = cast("str | None", told["recipe"].get("own_tasks"))
+    own = scorers(read_tasks(Path(tasks)) if tasks else None)
+    arms: list[_Arm] = []
+    for one in saved:
+        steps = cast("Mapping[str, str]", one["steps"])
+        answers, verdicts = store.folder(steps["answers"]) / ANSWERS, store.folder(steps["verdicts"]) / VERDICTS
+        given = read_answers(answers)
+        metrics = summarise(given, read_verdicts(verdicts), score_answers(given, own))
+        labels = cast("Mapping[str, str | int]", one["labels"])
+        arms.append(_Arm(labels=labels, answers=answers, verdicts=verdicts, metrics=metrics))
+    card = cast("Mapping[str, Json] | None", results["judge_card"])
+    if card is not None and "agreement" not in card:
+        raise DataError(f"results of {results['name']}: saved without the counts of the judge's card; run the recipe again")
+    judge = _Judge(
+        name=str(told["judge"]["name"]),
+        sentence=None if card is None else str(card["sentence"]),
+        agreement=None if card is None else TypeAdapter(Agreement).validate_python(card["agreement"]),
+    )
+    again = [{**one, "metrics": arm.metrics} for one, arm in zip(saved, arms, strict=True)]
+    return {**results, "arms": again, **_derived(str(results["kind"]), cast("Sequence[int]", results["seeds"]), arms, judge)}
+
+
+def _derived(kind: str, seeds: Sequence[int], arms: Sequence[_Arm], judge: _Judge) -> dict[str, Json]:
+    """What follows from the arms' answers, verdicts and metrics."""
+    rows = _over_seeds(arms)
+    return {
+        "rows": rows,
+        "differences": _differences(kind, arms),
+        "paper_rule": _paper_rule(kind, seeds, arms, judge),
+        "judge_card": _judge_card(judge, rows),
+        "samples": [sample for arm in arms if arm.seed == seeds[0] for sample in _samples(arm)],
     }
 
 
@@ -107,7 +179,12 @@ def _metrics(arm: Arm, store: Store) -> Mapping[str, Json]:
     return cast(Mapping[str, Json], read_json(store.folder(arm.measured.metrics) / "metrics.json"))
 
 
-def _arm(arm: Arm, store: Store) -> dict[str, Json]:
+def _arm(arm: Arm, store: Store, metrics: Mapping[str, Json]) -> _Arm:
+    answers, verdicts = store.folder(arm.measured.answers) / ANSWERS, store.folder(arm.measured.verdicts) / VERDICTS
+    return _Arm(labels=arm.labels, answers=answers, verdicts=verdicts, metrics=metrics)
+
+
+def _told(arm: Arm, store: Store) -> dict[str, Json]:
     training: list[Json] = []
     for phase in arm.phases:
         seen = cast(Mapping[str, Json], read_json(store.folder(phase) / "training.json"))
@@ -121,40 +198,44 @@ def _arm(arm: Arm, store: Store) -> dict[str, Json]:
     return {"labels": dict(arm.labels), "metrics": _metrics(arm, store), "training": training, "steps": steps}
 
 
-def _grouped(arms: Sequence[Arm]) -> dict[Key, list[Arm]]:
+def _grouped(arms: Sequence[_Arm]) -> dict[Key, list[_Arm]]:
     """Arms that differ in their seed only, in the order of the plan."""
-    groups: dict[Key, list[Arm]] = {}
+    groups: dict[Key, list[_Arm]] = {}
     for arm in arms:
         groups.setdefault(_key(arm), []).append(arm)
     return groups
 
 
-def _key(arm: Arm) -> Key:
+def _key(arm: _Arm) -> Key:
     return tuple((name, value) for name, value in arm.labels.items() if name != "seed")
 
 
-def _judge_card(recipe: Recipe, rows: Sequence[Mapping[str, Json]]) -> Json:
-    """The sentence of the judge's card; by arm, its rates of refusal over all answers of all seeds, corrected."""
-    if recipe.judge_cards is None:
-        return None
+def _judge_of(recipe: Recipe) -> _Judge:
     judge = judge_spec(recipe.judge)
-    card = refusal_card(Path(recipe.judge_cards), judge.label, judge.version)
+    card = None if recipe.judge_cards is None else refusal_card(Path(recipe.judge_cards), judge.label, judge.version)
     if card is None:
+        return _Judge(name=judge.label)
+    return _Judge(name=judge.label, sentence=card.sentence(QUESTION), agreement=card.agreement[QUESTION])
+
+
+def _judge_card(judge: _Judge, rows: Sequence[Mapping[str, Json]]) -> Json:
+    """What the judge's card says; by arm, its rates of refusal over all answers of all seeds, corrected."""
+    if judge.agreement is None:
         return None
     arms: list[Json] = []
     for row in rows:
         metrics = cast("Mapping[str, Mapping[str, Mapping[str, int]]]", row["metrics"])
         given = {name: metrics[name]["all_answers"] for name in OF_REFUSAL if "all_answers" in metrics.get(name, {})}
         rates = {name: Rate(hits=of["hits"], n=of["n"], unread=of["unread"]) for name, of in given.items()}
-        mended: dict[str, Json] = {name: corrected(one, card.agreement[QUESTION]).to_json() for name, one in rates.items()}
+        mended: dict[str, Json] = {name: corrected(one, judge.agreement).to_json() for name, one in rates.items()}
         arms.append({"labels": row["labels"], "rates": mended})
-    return {"sentence": card.sentence(QUESTION), "arms": arms}
+    return {"sentence": judge.sentence, "agreement": judge.agreement.to_json(), "arms": arms}
 
 
-def _over_seeds(arms: Sequence[Arm], store: Store) -> list[dict[str, Json]]:
+def _over_seeds(arms: Sequence[_Arm]) -> list[dict[str, Json]]:
     rows: list[dict[str, Json]] = []
     for key, group in _grouped(arms).items():
-        by_seed = {_seed(arm): flat(_metrics(arm, store)) for arm in group}
+        by_seed = {arm.seed: flat(arm.metrics) for arm in group}
         names = list(dict.fromkeys(name for found in by_seed.values() for name in found))
         metrics: dict[str, Json] = {
             name: _pooled({seed: found[name] for seed, found in by_seed.items() if name in found}) for name in names
@@ -172,34 +253,33 @@ def _pooled(by_seed: Mapping[int, Mapping[str, Json]]) -> dict[str, Json]:
     return {"over_seeds": mean(cast("float | None", one["value"]) for one in by_seed.values()).to_json(), "seeds": seeds}
 
 
-def _differences(recipe: Recipe, arms: Sequence[Arm], store: Store) -> list[Json]:
+def _differences(kind: str, arms: Sequence[_Arm]) -> list[Json]:
     """Pairs of arms that differ in one thing worth asking about, on the same probes."""
-    refused: dict[str, dict[str, bool | None]] = {}  # an arm stands in many pairs: its answers are read once
+    refused: dict[Path, dict[str, bool | None]] = {}  # an arm stands in many pairs: its answers are read once
 
-    def of(arm: Arm) -> dict[str, bool | None]:
-        key = arm.measured.verdicts.key
-        if key not in refused:
-            refused[key] = _refusals(arm, store)
-        return refused[key]
+    def of(arm: _Arm) -> dict[str, bool | None]:
+        if arm.verdicts not in refused:
+            refused[arm.verdicts] = _refusals(arm)
+        return refused[arm.verdicts]
 
     found = [
-        _difference(name, at, {_seed(arm): of(arm) for arm in first}, {_seed(arm): of(arm) for arm in second})
-        for name, at, first, second in _pairs(recipe, arms)
+        _difference(name, at, {arm.seed: of(arm) for arm in first}, {arm.seed: of(arm) for arm in second})
+        for name, at, first, second in _pairs(kind, arms)
     ]
     adjusted = holm([cast("float | None", cast(Mapping[str, Json], one["all_answers"])["p"]) for one in found])
     return [{**one, "p_holm": value} for one, value in zip(found, adjusted, strict=True)]
 
 
-def _pairs(recipe: Recipe, arms: Sequence[Arm]) -> Iterator[tuple[str, dict[str, Json], list[Arm], list[Arm]]]:
+def _pairs(kind: str, arms: Sequence[_Arm]) -> Iterator[tuple[str, dict[str, Json], list[_Arm], list[_Arm]]]:
     """Stages: every two row defences at the same stage, and every arm against no defence. Cross-task: mixed against single
     at the same budget, and every cell against the undefended model. Attacker: what was found against the fixed attack."""
     groups = _grouped(arms)
     for (first_key, first), (second_key, second) in combinations(groups.items(), 2):
         a, b = dict(first_key), dict(second_key)
-        if isinstance(recipe, AttackerRecipe):
+        if kind == "attacker":
             same, differ = all(a[name] == b[name] for name in ("model", "defence", "stage")), "attack"
             at, wanted = {name: b[name] for name in ("model", "defence", "stage")}, True
-        elif isinstance(recipe, StagesRecipe):
+        elif kind == "stages":
             same = a["model"] == b["model"] and a["attack"] == b["attack"]
             differ, at = "defence", {"model": a["model"], "attack": a["attack"], "stage": b["stage"]}
             wanted = a["stage"] == b["stage"] or (a["defence"] == "none" and a["stage"] == "none")
@@ -232,21 +312,21 @@ def _seed(arm: Arm) -> int:
     return int(arm.labels["seed"])
 
 
-def _refusals(arm: Arm, store: Store) -> dict[str, bool | None]:
+def _refusals(arm: _Arm) -> dict[str, bool | None]:
     """Of malicious documents asked as they are where there are some, else of harmful questions."""
-    answers = read_answers(store.folder(arm.measured.answers) / "answers.jsonl")
+    answers = read_answers(arm.answers)
     harmful = {one.id for one in answers if one.meta.get("set") == "harmful"}
     about_documents = {one.id for one in answers if _is_plain_document(one) and one.meta["label"] == "harmful"}
     harmful = about_documents or harmful
-    return {v.id: v.is_refusal for v in read_verdicts(store.folder(arm.measured.verdicts) / "verdicts.jsonl") if v.id in harmful}
+    return {one.id: one.is_refusal for one in read_verdicts(arm.verdicts) if one.id in harmful}
 
 
-def _samples(arm: Arm, store: Store) -> list[Json]:
+def _samples(arm: _Arm) -> list[Json]:
     """A few answers of an arm."""
-    verdicts = {one.id: one for one in read_verdicts(store.folder(arm.measured.verdicts) / "verdicts.jsonl")}
+    verdicts = {one.id: one for one in read_verdicts(arm.verdicts)}
     shown: dict[str, int] = {}
     samples: list[Json] = []
-    for one in read_answers(store.folder(arm.measured.answers) / "answers.jsonl"):
+    for one in read_answers(arm.answers):
         kind = str(one.meta.get("set"))
         shown[kind] = shown.get(kind, 0) + 1
         if shown[kind] <= SAMPLES:
@@ -254,7 +334,7 @@ def _samples(arm: Arm, store: Store) -> list[Json]:
     return samples
 
 
-def _sample(arm: Arm, one: Answer, verdict: Verdict) -> dict[str, Json]:
+def _sample(arm: _Arm, one: Answer, verdict: Verdict) -> dict[str, Json]:
     """An answer with its verdict. One to a harmful probe that was not refused is marked, so that reports redact it."""
     kind = str(one.meta.get("set"))
     return {
@@ -279,31 +359,30 @@ def _weakest(arms: Sequence[Arm], store: Store) -> list[Json]:
     return list(found.values())
 
 
-def _paper_rule(recipe: Recipe, arms: Sequence[Arm], store: Store) -> dict[str, Json]:
+def _paper_rule(kind: str, seeds: Sequence[int], arms: Sequence[_Arm], judge: _Judge) -> dict[str, Json]:
     """The stored answers about documents judged once more by the authors' phrases, documents under attack apart.
 
     Returns:
         `judge` (the recipe's), `cells` (by model, seed, task and label over all arms: counts of `compare`), `examples` (a few
         answers of the first seed that the two read otherwise). Empty if there is nothing to compare.
     """
-    judge = judge_spec(recipe.judge)
-    if not isinstance(recipe, CrossTaskRecipe) or judge.label == PAPER:
+    if kind != "cross_task" or judge.name == PAPER:
         return {}
     pairs: dict[tuple[str | int, ...], list[tuple[Verdict, Verdict]]] = {}
     examples: dict[tuple[Json, ...], dict[str, Json]] = {}
     paper = judge_named(PAPER)
     for arm in arms:
-        answers = [one for one in read_answers(store.folder(arm.measured.answers) / "answers.jsonl") if _is_plain_document(one)]
-        ours = {one.id: one for one in read_verdicts(store.folder(arm.measured.verdicts) / "verdicts.jsonl")}
+        answers = [one for one in read_answers(arm.answers) if _is_plain_document(one)]
+        ours = {one.id: one for one in read_verdicts(arm.verdicts)}
         for one, theirs in zip(answers, paper.judge(answers), strict=True):
             mine, task, label = ours[one.id], str(one.meta["task"]), str(one.meta["label"])
-            pairs.setdefault((arm.labels["model"], _seed(arm), task, label), []).append((mine, theirs))
-            if _seed(arm) == recipe.seeds[0] and None is not mine.is_refusal != theirs.is_refusal is not None:
+            pairs.setdefault((arm.labels["model"], arm.seed, task, label), []).append((mine, theirs))
+            if arm.seed == seeds[0] and None is not mine.is_refusal != theirs.is_refusal is not None:
                 # one of a kind: the same answer comes back in many arms
                 examples.setdefault((mine.refused, label, task), {**_sample(arm, one, mine), "paper": theirs.refused})
     names = ("model", "seed", "task", "label")
     cells: list[Json] = [{**dict(zip(names, at, strict=True)), **compare(some).to_json()} for at, some in pairs.items()]
-    return {"judge": judge.label, "cells": cells, "examples": list(examples.values())[:EXAMPLES]} if cells else {}
+    return {"judge": judge.name, "cells": cells, "examples": list(examples.values())[:EXAMPLES]} if cells else {}
 
 
 def _is_plain_document(one: Answer) -> bool:

@@ -101,9 +101,9 @@ class Store:
     def __init__(self, root: Path) -> None:
         self.root = root
 
-    def folder(self, step: Step) -> Path:
-        """Where `step` has or will have its files."""
-        return self.root / "steps" / step.key
+    def folder(self, step: Step | str) -> Path:
+        """Where a step, or the step of a key, has or will have its files."""
+        return self.root / "steps" / (step if isinstance(step, str) else step.key)
 
     def is_done(self, step: Step) -> bool:
         """Whether `step` ran to its end: its marker is written last."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import shutil
 from pathlib import Path
 
 import grids
@@ -12,14 +13,15 @@ from typer.testing import CliRunner
 
 from buckler.cli import app
 from buckler.config import read_recipe
-from buckler.errors import ConfigError
+from buckler.data import read_json, write_json
+from buckler.errors import ConfigError, DataError
 from buckler.judges import Answer, Verdict, judge_named
 from buckler.judges.card import make_card, write_card
 from buckler.judges.labels import Labelled
 from buckler.plan import Plan
 from buckler.report import write_report
 from buckler.report.belief import NOT_MEASURED, belief, belief_tables
-from buckler.results import collect
+from buckler.results import collect, collect_again
 from buckler.store import Store
 
 VERSION = judge_named("keyword").version
@@ -118,3 +120,61 @@ def test_a_folder_of_cards_that_is_not_there_is_refused_before_the_start(tmp_pat
     path.write_text(RECIPE)
     said = CliRunner().invoke(app, ["run", str(path), "--judge-cards", str(tmp_path / "nowhere"), "--dry-run"])
     assert isinstance(said.exception, ConfigError) and "nowhere is no folder" in str(said.exception)
+
+
+def saved(folder: Path) -> dict:
+    """Results as a run writes them, with a judge's card; then all that made them but answers and verdicts is deleted."""
+    keep_card(folder / "cards")
+    found = collected(folder, judge_cards=str(folder / "cards"))
+    write_json(folder / "results-toy.json", found)
+    shutil.rmtree(folder / "cards")
+    for name in ("metrics.json", "training.json", "weakest.json"):
+        for path in (folder / "store").rglob(name):
+            path.unlink()
+    return read_json(folder / "results-toy.json")
+
+
+def again(folder: Path, *options: str) -> str:
+    order = ["report", str(folder / "results-toy.json"), "--store", str(folder / "store"), "--out", str(folder / "again")]
+    result = CliRunner().invoke(app, [*order, *options])
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+def test_every_number_is_recomputed_from_answers_and_verdicts_alone(tmp_path, monkeypatch):
+    was = saved(tmp_path)
+    monkeypatch.setattr("buckler.results.identity", None)  # nobody looks for the model
+    assert "computed anew, as saved" in again(tmp_path)
+    assert read_json(tmp_path / "again" / "results-toy.json") == was
+    assert (tmp_path / "again" / "report.html").exists()
+
+
+def test_a_verdict_that_changed_changes_the_numbers_and_is_told(tmp_path):
+    was = saved(tmp_path)
+    for path in (tmp_path / "store").rglob("verdicts.jsonl"):
+        path.write_text(path.read_text(encoding="utf-8").replace('"full"', '"no"'), encoding="utf-8")
+    assert "not as saved: arms, rows" in again(tmp_path)
+    now = read_json(tmp_path / "again" / "results-toy.json")
+    name = "refusal_rate all tasks harmful"
+    assert [one["rows"][0]["metrics"][name]["all_answers"]["hits"] for one in (was, now)] == [4, 0]
+    assert now["judge_card"]["arms"][0]["rates"][name]["value"] == 0
+
+
+@pytest.mark.parametrize("lost", ["answers.jsonl", "verdicts.jsonl"])
+def test_without_answers_or_verdicts_nothing_is_recomputed(tmp_path, lost):
+    saved(tmp_path)
+    next((tmp_path / "store").rglob(lost)).unlink()
+    with pytest.raises(DataError, match=lost):
+        again_in_python(tmp_path)
+
+
+def test_results_without_the_counts_of_the_card_say_what_to_do(tmp_path):
+    was = saved(tmp_path)
+    del was["judge_card"]["agreement"]
+    write_json(tmp_path / "results-toy.json", was)
+    with pytest.raises(DataError, match="run the recipe again"):
+        again_in_python(tmp_path)
+
+
+def again_in_python(folder: Path) -> dict:
+    return collect_again(read_json(folder / "results-toy.json"), Store(folder / "store"))

@@ -15,10 +15,15 @@ def report(
     results: Annotated[list[Path], typer.Argument(help="results-*.json files that `buckler run` wrote.")],
     out: Out,
     title: Annotated[str, typer.Option(help="Heading of the report.")] = "Buckler",
+    store: Annotated[
+        Path | None,
+        typer.Option(help="The run's store: first compute every number anew from its answers and verdicts. No model."),
+    ] = None,
     show_unsafe: ShowUnsafe = False,
 ) -> None:
     """Write the report again from saved results, or one report of several runs."""
     from buckler.commands.common import say
+    from buckler.commands.judging import recompute
     from buckler.data import read_json
     from buckler.errors import DataError
     from buckler.report import write_report
@@ -28,7 +33,7 @@ def report(
         value = read_json(path)
         if not isinstance(value, dict) or "arms" not in value:
             raise DataError(f"{path}: no results of a run; they lie in STORE/reports/NAME/results-NAME.json")
-        read.append(value)
+        read.append(recompute(value, store, out) if store else value)
     for path in write_report(read, out, title=title, show_unsafe=show_unsafe):
         say(f"wrote {path}")
 

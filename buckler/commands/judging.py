@@ -1,20 +1,23 @@
-"""Judges: measure one against people, judge saved answers again."""
+"""Judges: measure one against people, judge saved answers again, recompute saved results."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import cast
 
 from buckler.answer import read_answers, write_verdicts
 from buckler.commands import common
 from buckler.commands.models import say_metrics
 from buckler.crosstask.own import read_tasks
-from buckler.data import write_json
+from buckler.data import Json, read_json, write_json
 from buckler.judges.card import card_path, make_card, write_card
 from buckler.judges.labels import file_names, read_labels
 from buckler.judges.named import JudgeSpec, judge_from
 from buckler.lm import LM, ModelSpec, load
 from buckler.metrics import score_answers, summarise
+from buckler.results import collect_again
+from buckler.store import Store
 from buckler.utility import scorers
 
 
@@ -35,6 +38,18 @@ def judge_card(spec: JudgeSpec, labels: Sequence[Path], out: Path) -> None:
     replaced = card_path(out, card.judge, card.version).exists()
     for path in write_card(card, out):
         common.say(f"{'replaced' if replaced else 'wrote'} {path}")
+
+
+def recompute(results: Mapping[str, Json], store: Path, out: Path) -> dict[str, Json]:
+    """Saved results, every number computed anew from the answers and verdicts in the store -> `results-NAME.json`."""
+    found = collect_again(results, Store(store))
+    path = out / f"results-{results['name']}.json"
+    write_json(path, found)
+    again = cast("dict[str, Json]", read_json(path))
+    other = [name for name in again if again[name] != results[name]]
+    told = f"not as saved: {', '.join(other)}" if other else "as saved"
+    common.say(f"{results['name']}: all that comes from answers and verdicts computed anew, {told}")
+    return again
 
 
 def judge_again(spec: JudgeSpec, answers: Sequence[Path], out: Path, *, cards: Path, own_tasks: Path | None) -> None:
