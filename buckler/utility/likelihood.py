@@ -101,7 +101,7 @@ def ask(row: Chat) -> Question:
         DataError: the row has no choices or no right one among them, or an empty choice.
     """
     meta = row.meta
-    source = f"{meta.get('source', 'row')}, id {row.id}"
+    source = f"{meta.get('source', 'row')}, id {meta.get('id', row.id)}"
     choices, question, gold = meta.get("choices"), meta.get("question"), meta.get("gold")
     if not isinstance(choices, Mapping) or not isinstance(question, str):
         raise DataError(f"{source}: no choices to compare (format {meta.get('format')}); have the model answer it instead")
