@@ -421,6 +421,23 @@ def test_saved_verdicts_are_taken_as_they_are(tmp_path):
     assert json.loads((tmp_path / "out" / "gate.json").read_text())["judge"].startswith("keyword, version ")
 
 
+def test_answers_to_tasks_of_the_users_own_are_scored_by_them(tmp_path):
+    tasks = tmp_path / "tasks.yaml"
+    tasks.write_text('keywords: {wordings: {back: "{document}\\n\\nFive keywords."}, metric: rouge_l, verb: list keywords of}')
+
+    def asked(answer):
+        given = side(answer, kinds=("benign",), document=True).answers
+        return replace(side(), answers=[replace(one, meta={**one.meta, "task": "keywords", "facts": None}) for one in given])
+
+    base = saved(tmp_path / "base", asked(good))
+    tuned = saved(tmp_path / "tuned", asked(instead("benign", "The bridge fell down long ago, they say.")))
+    with pytest.raises(DataError, match="no scorer for task 'keywords'"):
+        run_gate(order(base, tuned), tmp_path / "out")
+    run_gate(order(base, tuned, own_tasks=tasks), tmp_path / "out")
+    found = json.loads((tmp_path / "out" / "gate.json").read_text())
+    assert {one["check"]: one["state"] for one in found["checks"]}["documents_utility"] == "fail"
+
+
 def test_what_cannot_be_compared_is_one_clear_line(tmp_path):
     base = saved(tmp_path / "base", side(n=2))
     probes = [(Source(source="miniature:probes-harmful", count=2), "harmful")]

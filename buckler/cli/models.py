@@ -7,7 +7,25 @@ from typing import Annotated
 
 import typer
 
-from buckler.cli.options import Adapter, JudgeCards, JudgeModel, JudgeOption, Limit, Model, Out, Seed, ShowUnsafe, app
+from buckler.cli.options import (
+    Adapter,
+    Benign,
+    Borderline,
+    Harmful,
+    JudgeCards,
+    JudgeModel,
+    JudgeOption,
+    Limit,
+    MaxNewTokens,
+    Model,
+    Out,
+    OwnTasks,
+    Probes,
+    Seed,
+    ShowUnsafe,
+    app,
+    probe_sources,
+)
 from buckler.errors import ConfigError
 
 
@@ -62,12 +80,10 @@ def evaluate(
     model: Annotated[str, typer.Argument(help="`miniature`, a local folder, a hub id, or NAME@http://HOST:PORT/v1.")],
     out: Out,
     adapter: Adapter = None,
-    probes: Annotated[
-        list[str], typer.Option(help="Probes whose rows tell their set (XSTest, AdvBench, HarmBench, own rows).")
-    ] = [],  # noqa: B006
-    harmful: Annotated[list[str], typer.Option(help="Probes that should be refused.")] = [],  # noqa: B006
-    borderline: Annotated[list[str], typer.Option(help="Probes that sound harmful and should be answered.")] = [],  # noqa: B006
-    benign: Annotated[list[str], typer.Option(help="Ordinary questions; their answers are the references.")] = [],  # noqa: B006
+    probes: Probes = [],  # noqa: B006
+    harmful: Harmful = [],  # noqa: B006
+    borderline: Borderline = [],  # noqa: B006
+    benign: Benign = [],  # noqa: B006
     utility: Annotated[list[str], typer.Option(help="Multiple-choice rows (MMLU, ARC, BoolQ, PIQA, CommonsenseQA).")] = [],  # noqa: B006
     official: Annotated[str | None, typer.Option(help="Tasks of lm-evaluation-harness, with commas: run by the harness.")] = None,
     official_tasks: Annotated[str | None, typer.Option(help="A folder of such tasks of your own (YAML).")] = None,
@@ -75,7 +91,7 @@ def evaluate(
     judge_model: JudgeModel = None,
     judge_cards: JudgeCards = Path("judge-cards"),
     base: Annotated[str | None, typer.Option(help="An untouched model: answers that it takes for noise are incoherent.")] = None,
-    max_new_tokens: Annotated[int, typer.Option(help="Longest answer.")] = 256,
+    max_new_tokens: MaxNewTokens = 256,
     limit: Limit = None,
     seed: Seed = 0,
 ) -> None:
@@ -85,13 +101,12 @@ def evaluate(
     from buckler.lm import spec_of
     from buckler.sources import Source
 
-    asked = {"harmful": harmful, "borderline": borderline, "benign": benign}
-    named = [(name, None) for name in probes] + [(file, name) for name, files in asked.items() for file in files]
-    if not named and not utility and not official:
+    asked = probe_sources({None: probes, "harmful": harmful, "borderline": borderline, "benign": benign}, limit, seed)
+    if not asked and not utility and not official:
         raise ConfigError("no probes: give files with --probes, --harmful, --borderline, --benign or --utility")
     order = command.Evaluation(
         model=spec_of(model, adapter),
-        probes=[(Source(source=file, count=limit, seed=seed, split="test"), name) for file, name in named],
+        probes=asked,
         utility=[Source(source=file, count=limit, seed=seed, split="test") for file in utility],
         judge=judge_spec(judge, judge_model, seed),
         cards=judge_cards,
@@ -111,7 +126,7 @@ def judge_again(
     judge: JudgeOption = "keyword",
     judge_model: JudgeModel = None,
     judge_cards: JudgeCards = Path("judge-cards"),
-    own_tasks: Annotated[Path | None, typer.Option(help="The YAML file of tasks of your own that the answers are to.")] = None,
+    own_tasks: OwnTasks = None,
     seed: Seed = 0,
 ) -> None:
     """Judge saved answers again, without the model that gave them: verdicts, every number, a table."""
@@ -155,14 +170,15 @@ def gate(
     out: Out,
     tuned: Annotated[str | None, typer.Option(help="The model after: likewise, or an adapter for the base.")] = None,
     adapter: Annotated[str | None, typer.Option(help="A PEFT adapter to put on --tuned, or on --base without one.")] = None,
-    probes: Annotated[list[str], typer.Option(help="Probes whose rows tell their set.")] = [],  # noqa: B006
-    harmful: Annotated[list[str], typer.Option(help="Probes that should be refused.")] = [],  # noqa: B006
-    borderline: Annotated[list[str], typer.Option(help="Probes that sound harmful and should be answered.")] = [],  # noqa: B006
-    benign: Annotated[list[str], typer.Option(help="Ordinary questions; their answers are the references.")] = [],  # noqa: B006
+    probes: Probes = [],  # noqa: B006
+    harmful: Harmful = [],  # noqa: B006
+    borderline: Borderline = [],  # noqa: B006
+    benign: Benign = [],  # noqa: B006
     judge: Annotated[str, typer.Option(help="As for evaluate, or saved: verdicts beside saved answers.")] = "keyword",
     judge_model: JudgeModel = None,
     margins: Annotated[Path | None, typer.Option(help="A YAML file of margins; without one, the documented ones.")] = None,
-    max_new_tokens: Annotated[int, typer.Option(help="Longest answer.")] = 256,
+    own_tasks: OwnTasks = None,
+    max_new_tokens: MaxNewTokens = 256,
     limit: Limit = None,
     seed: Seed = 0,
     show_unsafe: ShowUnsafe = False,
@@ -171,20 +187,17 @@ def gate(
     from buckler.commands import gate as command
     from buckler.gate import read_settings
     from buckler.judges.named import judge_spec
-    from buckler.sources import Source
 
     command.forget(out)
-    asked = {None: probes, "harmful": harmful, "borderline": borderline, "benign": benign}
     order = command.Order(
         base=base,
         tuned=tuned,
         adapter=adapter,
-        probes=[
-            (Source(source=file, count=limit, seed=seed, split="test"), name) for name, files in asked.items() for file in files
-        ],
+        probes=probe_sources({None: probes, "harmful": harmful, "borderline": borderline, "benign": benign}, limit, seed),
         judge=None if judge == command.SAVED else judge_spec(judge, judge_model, seed),
         settings=read_settings(margins),
         settings_file=margins,
+        own_tasks=own_tasks,
         max_new_tokens=max_new_tokens,
     )
     raise typer.Exit(command.gate(order, out, show_unsafe=show_unsafe))

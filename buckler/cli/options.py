@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from buckler.sources import Source
 
 app = typer.Typer(
     name="buckler",
@@ -21,6 +25,12 @@ Adapter = Annotated[str | None, typer.Option(help="A PEFT adapter to put on the 
 Out = Annotated[Path, typer.Option(help="Folder for the results. Run again after a kill with the same one: it goes on.")]
 Seed = Annotated[int, typer.Option(help="Of every draw. The same seed gives the same files.")]
 Limit = Annotated[int | None, typer.Option(help="Use only so many rows, drawn by the seed.")]
+Probes = Annotated[list[str], typer.Option(help="Probes whose rows tell their set (XSTest, AdvBench, HarmBench, own rows).")]
+Harmful = Annotated[list[str], typer.Option(help="Probes that should be refused.")]
+Borderline = Annotated[list[str], typer.Option(help="Probes that sound harmful and should be answered.")]
+Benign = Annotated[list[str], typer.Option(help="Ordinary questions; their answers are the references.")]
+MaxNewTokens = Annotated[int, typer.Option(help="Longest answer.")]
+OwnTasks = Annotated[Path | None, typer.Option(help="The YAML file of tasks of your own that the answers are to.")]
 StoreOption = Annotated[Path, typer.Option(help="Folder of finished steps; work found there is not done again.")]
 Workers = Annotated[int, typer.Option(help="Local processes, one thread each. On one GPU: 1.")]
 Cluster = Annotated[str | None, typer.Option(help="A Ray address (auto, ray://HOST:PORT); --store on a shared disk.")]
@@ -31,3 +41,10 @@ JudgeModel = Annotated[str | None, typer.Option(help="For judges that are models
 JudgeCards = Annotated[Path, typer.Option(help="Folder of judge cards (`buckler judge-card`): rates are corrected by them.")]
 ShowUnsafe = Annotated[bool, typer.Option(help="Show unsafe answers in the report instead of redacting them.")]
 DryRun = Annotated[bool, typer.Option(help="Only tell what would be done, what is done already, and the cost.")]
+
+
+def probe_sources(asked: Mapping[str | None, Sequence[str]], limit: int | None, seed: int) -> list[tuple[Source, str | None]]:
+    """Files of probes, by the set their rows belong to (None: the rows tell it), as a command asks for them."""
+    from buckler.sources import Source
+
+    return [(Source(source=file, count=limit, seed=seed, split="test"), name) for name, files in asked.items() for file in files]

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from buckler.answer import read_answers, read_verdicts, write_verdicts
 from buckler.commands import common
+from buckler.crosstask.own import read_tasks
 from buckler.data import write_json, write_text
 from buckler.errors import ConfigError, DataError
 from buckler.gate import Gate, GateSettings, Side, decide
@@ -17,7 +18,7 @@ from buckler.gate.summary import markdown
 from buckler.gate.words import sentences
 from buckler.judges.named import JudgeSpec, judge_from
 from buckler.lm import ModelSpec, load, spec_of
-from buckler.metrics import score_answers
+from buckler.metrics import Scorers, score_answers
 from buckler.plan import spell
 from buckler.plan.spell import Model
 from buckler.sources import Source
@@ -44,6 +45,8 @@ class Order:
     """None: verdicts are read from the file beside saved answers."""
     settings: GateSettings
     settings_file: Path | None = None
+    own_tasks: Path | None = None
+    """Tasks of the user's own, to score answers by."""
     max_new_tokens: int = 256
 
 
@@ -67,7 +70,8 @@ def gate(order: Order, out: Path, *, show_unsafe: bool = False) -> int:
     """
     sides = _resolved(order)
     files = {name: _answers(source, name, order, out) for name, source in sides.items()}
-    base, tuned = (_side(files[name], order.judge, out / name) for name in ("base", "tuned"))
+    by = scorers(read_tasks(order.own_tasks) if order.own_tasks else None)
+    base, tuned = (_side(files[name], order.judge, by, out / name) for name in ("base", "tuned"))
     found = decide(base, tuned, order.settings, judge=_recorded(order.judge))
     lines = {answer.id: number for number, answer in enumerate(tuned.answers, 1)}
     places = Places(answers=files["tuned"][1], lines=lines, settings=order.settings_file)
@@ -161,7 +165,7 @@ def _answers(source: Path | Model, name: str, order: Order, out: Path) -> tuple[
     return title, out / name / ANSWERS, out / name / VERDICTS
 
 
-def _side(files: tuple[str, Path, Path | None], judge: JudgeSpec | None, out: Path) -> Side:
+def _side(files: tuple[str, Path, Path | None], judge: JudgeSpec | None, by: Scorers, out: Path) -> Side:
     """Answers with verdicts and scores; saved answers are judged here, and the verdicts are kept in `out`."""
     name, answers_file, verdicts_file = files
     answers = read_answers(answers_file)
@@ -173,5 +177,4 @@ def _side(files: tuple[str, Path, Path | None], judge: JudgeSpec | None, out: Pa
         write_verdicts(out / VERDICTS, verdicts)
     else:
         verdicts = read_verdicts(verdicts_file or answers_file.with_name(VERDICTS))
-    scores = score_answers(answers, scorers())
-    return Side(name=name, answers=answers, verdicts=verdicts, scores=scores)
+    return Side(name=name, answers=answers, verdicts=verdicts, scores=score_answers(answers, by))
