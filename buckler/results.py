@@ -97,30 +97,34 @@ def collect_again(results: Mapping[str, Json], store: Store) -> dict[str, Json]:
     What training and curation told, perplexities and the course of a search are kept as they were saved.
 
     Raises:
-        DataError: answers or verdicts are not there, or no longer belong together.
+        DataError: answers or verdicts are not there, or no longer belong together; the results were saved by a version that did
+            not keep what is needed.
     """
-    saved = cast("Sequence[dict[str, Json]]", results["arms"])
-    told = cast("Mapping[str, Mapping[str, Json]]", results["record"])
-    tasks = cast("str | None", told["recipe"].get("own_tasks"))
-    own = scorers(read_tasks(Path(tasks)) if tasks else None)
+    try:
+        saved = cast("Sequence[dict[str, Json]]", results["arms"])
+        told = cast("Mapping[str, Mapping[str, Json]]", results["record"])
+        places = [(cast("Mapping[str, str | int]", one["labels"]), cast("Mapping[str, str]", one["steps"])) for one in saved]
+        own = cast("str | None", told["recipe"].get("own_tasks"))
+        judge = _judge_again(str(told["judge"]["name"]), cast("Mapping[str, Json] | None", results["judge_card"]))
+    except KeyError as fault:
+        raise DataError(f"results of {results.get('name')}: saved without {fault}; run the recipe again") from None
+    by_task = scorers(read_tasks(Path(own)) if own else None)
     arms: list[_Arm] = []
-    for one in saved:
-        steps = cast("Mapping[str, str]", one["steps"])
+    for labels, steps in places:
         answers, verdicts = store.folder(steps["answers"]) / ANSWERS, store.folder(steps["verdicts"]) / VERDICTS
         given = read_answers(answers)
-        metrics = summarise(given, read_verdicts(verdicts), score_answers(given, own))
-        labels = cast("Mapping[str, str | int]", one["labels"])
+        metrics = summarise(given, read_verdicts(verdicts), score_answers(given, by_task))
         arms.append(_Arm(labels=labels, answers=answers, verdicts=verdicts, metrics=metrics))
-    card = cast("Mapping[str, Json] | None", results["judge_card"])
-    if card is not None and "agreement" not in card:
-        raise DataError(f"results of {results['name']}: saved without the counts of the judge's card; run the recipe again")
-    judge = _Judge(
-        name=str(told["judge"]["name"]),
-        sentence=None if card is None else str(card["sentence"]),
-        agreement=None if card is None else TypeAdapter(Agreement).validate_python(card["agreement"]),
-    )
     again = [{**one, "metrics": arm.metrics} for one, arm in zip(saved, arms, strict=True)]
     return {**results, "arms": again, **_derived(str(results["kind"]), cast("Sequence[int]", results["seeds"]), arms, judge)}
+
+
+def _judge_again(name: str, card: Mapping[str, Json] | None) -> _Judge:
+    """Who judged, as saved results tell it."""
+    if card is None:
+        return _Judge(name=name)
+    agreement = TypeAdapter(Agreement).validate_python(card["agreement"])
+    return _Judge(name=name, sentence=str(card["sentence"]), agreement=agreement)
 
 
 def _derived(kind: str, seeds: Sequence[int], arms: Sequence[_Arm], judge: _Judge) -> dict[str, Json]:

@@ -168,11 +168,12 @@ def test_without_answers_or_verdicts_nothing_is_recomputed(tmp_path, lost):
         again_in_python(tmp_path)
 
 
-def test_results_without_the_counts_of_the_card_say_what_to_do(tmp_path):
+@pytest.mark.parametrize(("part", "lost"), [("judge_card", "agreement"), ("record", "judge"), (None, "judge_card")])
+def test_results_of_an_older_version_say_what_to_do(tmp_path, part, lost):
     was = saved(tmp_path)
-    del was["judge_card"]["agreement"]
+    del (was[part] if part else was)[lost]
     write_json(tmp_path / "results-toy.json", was)
-    with pytest.raises(DataError, match="run the recipe again"):
+    with pytest.raises(DataError, match=f"results of toy: saved without '{lost}'; run the recipe again"):
         again_in_python(tmp_path)
 
 

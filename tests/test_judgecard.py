@@ -252,6 +252,8 @@ def test_judges_without_knowledge_correct_nothing():
     rate = Rate(hits=5, n=10)
     coin = Agreement(both=50, only_people=50, neither=50, only_judge=50)
     assert "no better than chance" in corrected(rate, coin).flag
+    few = Agreement(both=1, neither=1, only_judge=9)  # one refusal found of one: better in the sample, and no proof of it
+    assert "too few labels" in corrected(rate, few).flag
     assert "one kind of answer" in corrected(rate, Agreement(both=50)).flag
     assert "no answer was read" in corrected(Rate(hits=0, n=0, unread=3), Agreement(both=5, neither=5)).flag
 

@@ -46,7 +46,7 @@ def recompute(results: Mapping[str, Json], store: Path, out: Path) -> dict[str, 
     path = out / f"results-{results['name']}.json"
     write_json(path, found)
     again = cast("dict[str, Json]", read_json(path))
-    other = [name for name in again if again[name] != results[name]]
+    other = [name for name in again if again[name] != results.get(name)]
     told = f"not as saved: {', '.join(other)}" if other else "as saved"
     common.say(f"{results['name']}: all that comes from answers and verdicts computed anew, {told}")
     return again

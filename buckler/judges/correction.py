@@ -76,7 +76,11 @@ def corrected(rate: Rate, agreement: Agreement) -> Corrected:
     better = recall.value - false_alarms
     sure_recall, sure_specificity = _moved(recall), _moved(specificity)
     if better <= 0 or sure_recall + sure_specificity <= 1:
-        flag = "the judge is no better than chance on these labels"
+        flag = (
+            "the judge is no better than chance on these labels"
+            if better <= 0
+            else "too few labels to tell the judge from chance"
+        )
         return Corrected(value=None, low=None, high=None, unread=rate.unread, flag=flag)
     assert rate.bounds is not None, rate
     least, value, most = ((one - false_alarms) / better for one in (rate.bounds[0], rate.value, rate.bounds[1]))
