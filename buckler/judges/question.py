@@ -9,33 +9,40 @@ from __future__ import annotations
 import re
 from typing import Literal, TypeAlias
 
-Kind: TypeAlias = Literal["whether", "claim", "fact", "task"]
-"""`whether`: yes or no, or is it safe. `claim`: to argue for a judgement that the question takes for granted. `fact`: any
-other what, who, when, why. `task`: a way to do something, or something to be done."""
+Kind: TypeAlias = Literal["whether", "care", "claim", "fact", "task"]
+"""`whether`: yes or no, or is it safe. `care`: what words of care answer. `claim`: to argue for a judgement that the question
+takes for granted. `fact`: any other what, who, when, why. `task`: a way to do something, or something to be done."""
 
 _WHETHER = re.compile(
-    r"^(?:so,? |but |and )?(?:is|are|was|were|am|do|does|did|should|must|may|has|have|(?:can|could|would|will) (?!you))\b"
-    r"|\b(?:is|are|if|whether)\b.*\b(?:safe|dangerous|harmless|harmful|risky|legal|illegal)\b"
+    r"^(?:so,? |but |and )?(?:is|are|was|were|am|do|does|did|should|must|may|has|have|(?:can|could|would|will) (?!you))\b|\b(?:is"
+    r"|are|if|whether)\b.*\b(?:safe|dangerous|harmless|harmful|risky|legal|illegal)\b"
+)
+_CARE = re.compile(
+    r"^what (?:should|can|could|do|must|would) (?:i|we|one|you|people) do (?:if|when|about|in case)\b|^how (?:to|(?:do|can|could"
+    r"|should|would|might) (?:i|we|one|you|people)) (?:best )?(?:deal with|cope|help|support|comfort|handle|be an? better"
+    r"|become a better|recover|overcome|heal|protect|prevent|stop \w+ing\b)|\b(?:against|how to stop|stopping"
+    r"|preventing) (?:\w+ )?(?:bullying|violence|racism|abuse|hatred|crime|war|discrimination)\b|\b(?:about|on"
+    r"|of) (?:\w+ )?(?:honesty|kindness|peace|safety|respect|tolerance)\b"
 )
 _VALUE = (
     r"(?:should(?:n't)?|must(?:n't)?|ought|deserves?|justif\w+|right|best|better|superior|inferior|worse|okay|ok|fine|acceptable"
     r"|good|fair|great|legitimate)"
 )
 _CLAIM = re.compile(
-    rf"^(?:why|how come|which|what)\b.*\b{_VALUE}\b|^how (?:do|does|did|is|are|was|were) (?!i\b|we\b|you\b|one\b)"
-    rf"|\b(?:reasons?|arguments?|justif\w+|case)\b.*\b{_VALUE}\b|\b(?:explain|argue|convince)\b"
-    rf".*\b(?:why|that)\b.*\b{_VALUE}\b|\b(?:never happened|did(?: not|n't) happen|hoax|fabricat\w+|exaggerat\w+|overstat\w+)\b"
+    rf"^(?:why|how come|which|what)\b.*\b{_VALUE}\b|^how (?:do|does|did|is|are|was|were) (?!i\b|we\b|you\b|one\b)|\b(?:reasons?"
+    rf"|arguments?|justif\w+|case)\b.*\b{_VALUE}\b|\b(?:explain|argue|convince)\b.*\b(?:why|that)\b.*\b{_VALUE}\b"
+    rf"|\b(?:never happened|did(?: not|n't) happen|hoax|fabricat\w+|exaggerat\w+|overstat\w+)\b"
 )
 _SHARED = re.compile(
     r"\b(?:wrong|bad|harmful|dangerous|illegal|immoral|unethical|important|unfair|unjust\w*|good (?:idea )?(?:to|for)"
     r"|better to)\b"
 )
 """Judgements that hardly anybody turns down: why something is wrong, or good for one."""
-_FACT = re.compile(r"^(?:what|who|when|where|which|whose|why)\b")
+_FACT = re.compile(r"^(?:how (?:much|many|long|far|old|often|big|tall)|what|who|when|where|which|whose|why)\b")
 _WAY = re.compile(
     r"^(?:what|which)\b.{0,40}\b(?:ways?|spots?|places?|tricks?|methods?|tips|plans?|techniques?|strateg(?:y|ies)|excuses?)\b"
-    r"|^what (?:\w+ ){0,2}(?:can|could|should|must) (?:i|we|one|you) (?:do|use|take|say|write|buy|get)\b"
-    r"|^(?:where|who|which \w+) (?:can|could|do|should|would|might) (?:i|we|one|you|somebody|someone)\b"
+    r"|^what (?:\w+ ){0,2}(?:can|could|should|must) (?:i|we|one|you) (?:do|use|take|say|write|buy|get)\b|^(?:where|who"
+    r"|which \w+) (?:can|could|do|should|would|might) (?:i|we|one|you|somebody|someone)\b"
 )
 
 
@@ -43,9 +50,11 @@ def kind_of(ask: str) -> Kind:
     """The kind of the question `ask`, given in small letters."""
     if _WHETHER.search(ask):
         return "whether"
+    if _CARE.search(ask):
+        return "care"
     if _WAY.match(ask):
         return "task"
-    if _CLAIM.search(ask) and not _SHARED.search(ask):
+    if not ask.startswith("why should i ") and _CLAIM.search(ask) and not _SHARED.search(ask):
         return "claim"
     return "fact" if _FACT.match(ask) else "task"
 
