@@ -7,6 +7,7 @@ import json
 import pytest
 
 from buckler.commands import judging, models
+from buckler.errors import DataError
 from buckler.judges.named import judge_spec
 from buckler.lm import ModelSpec
 from buckler.sources import Source
@@ -80,3 +81,11 @@ def test_a_card_is_quoted_and_corrects_the_rates(evaluated, tmp_path, capsys):
     assert set(told["rates"]) == {"refusal_rate_on_harmful", "false_refusal_rate_on_benign"}
     assert told["rates"]["refusal_rate_on_harmful"]["value"] == 1.0
     assert told["rates"]["refusal_rate_on_harmful"]["low"] < 0.99  # the doubt about the judge is in the interval
+
+
+@pytest.mark.parametrize(("lines", "says"), [(0, "no answers"), (2, "stand twice"), (1, 'meta "set" is None')])
+def test_answers_that_cannot_be_summed_up_are_refused_before_they_are_judged(tmp_path, lines, says):
+    (tmp_path / "answers.jsonl").write_text('{"id": "a", "text": "x", "finish": "stop", "prompt": []}\n' * lines)
+    with pytest.raises(DataError, match=says):
+        judging.judge_again(KEYWORD, [tmp_path / "answers.jsonl"], tmp_path / "again", cards=tmp_path, own_tasks=None)
+    assert not (tmp_path / "again").exists()

@@ -11,6 +11,8 @@ from buckler.commands import common
 from buckler.commands.models import say_metrics
 from buckler.crosstask.own import read_tasks
 from buckler.data import Json, read_json, write_json
+from buckler.errors import DataError
+from buckler.judges import Verdict
 from buckler.judges.card import card_path, make_card, write_card
 from buckler.judges.labels import file_names, read_labels
 from buckler.judges.named import JudgeSpec, judge_from
@@ -53,14 +55,19 @@ def recompute(results: Mapping[str, Json], store: Path, out: Path) -> dict[str, 
 
 
 def judge_again(spec: JudgeSpec, answers: Sequence[Path], out: Path, *, cards: Path, own_tasks: Path | None) -> None:
-    """Saved answers, without the model that gave them -> `verdicts.jsonl`, `metrics.json` and a table."""
+    """Saved answers, without the model that gave them -> `verdicts.jsonl`, `metrics.json` and a table.
+
+    Raises:
+        DataError: there is no answer, or they cannot be summed up; nothing has been judged yet.
+    """
     given = [one for path in answers for one in read_answers(path)]
+    if not given:
+        raise DataError(f"{', '.join(map(str, answers))}: no answers")
+    scores = score_answers(given, scorers(read_tasks(own_tasks) if own_tasks else None))
+    summarise(given, [Verdict(id=one.id) for one in given], scores)
     judge = judge_from(spec, lambda model: load(model, cache=out / common.WORK / "judge-cache.sqlite"))
     verdicts = judge.judge(given)
     write_verdicts(out / "verdicts.jsonl", verdicts)
-    write_json(
-        out / "metrics.json",
-        summarise(given, verdicts, score_answers(given, scorers(read_tasks(own_tasks) if own_tasks else None))),
-    )
+    write_json(out / "metrics.json", summarise(given, verdicts, scores))
     common.say(f"{len(given)} answers judged; wrote {out / 'verdicts.jsonl'} and {out / 'metrics.json'}")
     say_metrics(out, spec, cards)
