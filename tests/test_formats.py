@@ -452,6 +452,17 @@ def test_parquet_saved_datasets_and_shards(tmp_path):
         read_chats(tmp_path / "two")
 
 
+def test_a_parquet_file_with_a_broken_name_is_one_clear_line(tmp_path):
+    pa = pytest.importorskip("pyarrow")
+    import pyarrow.parquet as pq
+
+    path = tmp_path / "p.parquet"
+    pq.write_table(pa.table({"prompt": ["a"]}), path, compression="none", store_schema=False)
+    path.write_bytes(path.read_bytes().replace(b"prompt", b"pro\xffpt"))
+    with pytest.raises(DataError, match=r"p\.parquet: not a whole Parquet file"):
+        read_chats(path)
+
+
 def test_the_hub_is_asked_by_name_and_its_silence_is_told(monkeypatch):
     datasets = pytest.importorskip("datasets")
     asked = []

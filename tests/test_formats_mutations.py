@@ -14,8 +14,11 @@ from pathlib import Path
 import pytest
 from test_formats import CSV_FILES, JSON_ROWS, lines
 
+from buckler.data import Chat
 from buckler.errors import DataError
 from buckler.formats import read_chats, read_documents
+from buckler.probes import describe, in_set, pairs_between
+from buckler.utility import ask
 
 Mutation = Callable[[random.Random, bytes], bytes]
 
@@ -58,6 +61,8 @@ NAMES = [
     "history",
     "gold",
     "pair",
+    "category",
+    "set",
     "",
 ]
 
@@ -175,13 +180,24 @@ def at_most(seconds: int) -> Iterator[None]:
         signal.signal(signal.SIGALRM, before)
 
 
+def look(path: Path) -> list[Chat]:
+    """Read the rows and do all that is done before a model is asked."""
+    rows = read_chats(path)
+    assert describe(rows) and pairs_between(rows) >= 0
+    for row in rows:
+        for prepare in (in_set, ask):
+            with contextlib.suppress(DataError):
+                prepare(row)
+    return rows
+
+
 def survive(folder: Path, name: str, seeds: range) -> None:
     """Damage `name` once to four times, once a seed, and read it, or the file it lies beside."""
     path = read = folder / name
-    raw, readers = FIXTURES.get(name) or _parquet(), (read_chats, read_documents)
+    raw, readers = FIXTURES.get(name) or _parquet(), (look, read_documents)
     if name in NEIGHBOURS:
         raw, beside, rows = NEIGHBOURS[name]
-        read, readers = folder / beside, (read_chats,)
+        read, readers = folder / beside, (look,)
         read.write_bytes(rows)
     whole = 0
     for seed in seeds:

@@ -17,10 +17,10 @@ def parquet(path: Path, raw: bytes, limit: int | None) -> Iterator[Json]:
     import pyarrow.parquet as pq
 
     try:
-        table = pq.read_table(pa.BufferReader(raw))
-    except (pa.ArrowException, OSError) as fault:
+        rows = pq.read_table(pa.BufferReader(raw)).slice(0, limit).to_pylist()
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as fault:  # the last: a name or a text that is no UTF-8
         raise DataError(f"{path}: not a whole Parquet file: {str(fault).splitlines()[0]}; fetch it again") from None
-    return (_plain(row) for row in table.slice(0, limit).to_pylist())
+    return (_plain(row) for row in rows)
 
 
 def shards(path: Path) -> list[Path]:
