@@ -11,7 +11,7 @@ import json
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib.resources import files
 
@@ -20,6 +20,8 @@ _FAMILY = {"HIRAGANA": "CJK", "KATAKANA": "CJK", "KATAKANA-HIRAGANA": "CJK"}
 
 LEAST_HITS = 3
 """Function words that a language must have in a text to be its language."""
+LEAST_SHORT = 2
+"""Function words that a question must have to show that it is not in a certain other language."""
 LEAST_SHARE = 0.12
 """Their least share of the words; running text has 0.3 and more, a list of nouns far less."""
 LEAST_LEAD = 2.0
@@ -52,12 +54,46 @@ def language(text: str) -> str | None:
         kana = len(re.findall("[\u3041-\u3096\u30a1-\u30fa]", text))
         han = len(re.findall("[\u3400-\u9fff]", text))
         return None if kana + han < 8 else "ja" if kana > 0.2 * (kana + han) else "zh" if kana == 0 else None
-    words = re.findall(r"[^\W\d_]+", text.lower())
-    hits = {code: sum(word in known for word in words) for code, known in _function_words().items()}
-    (first, most), (_, next_most) = Counter(hits).most_common(2)
+    words = _words(text)
+    (first, most), (_, next_most) = _hits(words).most_common(2)
     if most < max(LEAST_HITS, LEAST_SHARE * len(words)) or most < LEAST_LEAD * next_most:
         return None
     return first
+
+
+def strayed(question: str, answer: str) -> str:
+    """How an answer is in another language or script than its question; "" if it is not, or if that is not clear.
+
+    A question is often too short to tell its language among all; that it is not the answer's language shows in fewer words.
+    """
+    now, asked = language(answer), language(question)
+    if now is not None and asked is None:
+        hits = _hits(_words(question))
+        (first, most), *_ = hits.most_common(1)
+        asked = first if most >= LEAST_SHORT and most >= LEAST_LEAD * hits[now] else None
+    if now is not None and asked is not None:
+        return f"in another language: {now}, asked in {asked}" if now != asked else ""
+    written, wanted = _script(answer, 8), _script(question, 4)
+    # a question with a little of the answer's script may well be in it: names of firms outweigh a few Chinese characters
+    if written is None or wanted is None or scripts(question).get(written, 0.0) > 0.1:
+        return ""
+    return f"in another script: {written.lower()}, asked in {wanted.lower()}"
+
+
+def _script(text: str, least: int) -> str | None:
+    """The script of most letters of a text, if it has as many letters as that."""
+    if sum(map(str.isalpha, text)) < least:
+        return None
+    return next((name for name, share in scripts(text).items() if share > 0.5), None)
+
+
+def _words(text: str) -> list[str]:
+    return re.findall(r"[^\W\d_]+", text.lower())
+
+
+def _hits(words: Sequence[str]) -> Counter[str]:
+    """How many of the words are function words of each language."""
+    return Counter({code: sum(word in known for word in words) for code, known in _function_words().items()})
 
 
 @cache

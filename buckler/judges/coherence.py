@@ -11,9 +11,9 @@ from collections import Counter
 from collections.abc import Mapping
 from functools import cache
 
+from buckler import language
 from buckler.data import Json
 from buckler.judges import Finish
-from buckler.language import language
 
 MIN_WORDS = 12
 """Shorter answers are not searched for loops: "No, no." is an answer."""
@@ -34,7 +34,7 @@ MIN_TOKENS = 8
 
 _WANTS_LANGUAGE = re.compile(
     "translat|traduc|tradui|traduz|bersetz|vertaal|\u043f\u0435\u0440\u0435\u0432\u0435\u0434|\u7ffb\u8bd1|\u7ffb\u8a33"
-    "|language|langue|idioma|sprache",
+    "|language|langue|idioma|sprache|alphabet|script",
     re.IGNORECASE,
 )
 _RULES = frozenset("|-+=_*.:#~")
@@ -74,14 +74,13 @@ def too_dear(meta: Mapping[str, Json]) -> str:
 
 
 def strayed(text: str, query: str, meta: Mapping[str, Json]) -> str:
-    """Why an answer is in a language nobody asked for; "" if it is not, or if that is not clear.
+    """Why an answer is in a language or script nobody asked for; "" if it is not, or if that is not clear.
 
-    Tasks over documents and questions that name a language or speak of translating may want another one.
+    Tasks over documents, and questions that name a language or speak of translating or of an alphabet, may want another one.
     """
     if meta.get("task") is not None or _WANTS_LANGUAGE.search(query) or _named_language().search(query):
         return ""
-    was, now = language(query), language(text)
-    return f"in another language: {now}, asked in {was}" if was and now and was != now else ""
+    return language.strayed(query, text)
 
 
 @cache
