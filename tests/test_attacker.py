@@ -231,6 +231,12 @@ def test_a_space_that_does_not_fit_the_budget_is_told_with_its_numbers(tmp_path,
     assert message in str(fault.value)
 
 
+@pytest.mark.parametrize("space", [{"epochs": 2}, {"method": "full"}, {"rows": "4-8"}])
+def test_a_choice_that_is_no_list_is_told_what_one_looks_like(tmp_path, space):
+    with pytest.raises(ConfigError, match=r"search.space.*expected a list of values, or `\{low: ..., high: ...\}`"):
+        recipe(tmp_path, search=search(space=space))
+
+
 def test_a_limit_under_the_fixed_attack_is_refused(tmp_path):
     attack = {"kind": "explicit", "rows": 8, "train": {"epochs": 2, "batch_size": 4}}
     with pytest.raises(ConfigError, match="the fixed attack takes 4 steps"):
@@ -483,6 +489,21 @@ def test_a_dry_run_tells_who_is_attacked_how_often_and_does_nothing(tmp_path):
     assert done.returncode == 0, done.stderr
     assert "4 models to attack" in done.stdout and "3 attacks on each by random over 6 settings: 12 in all" in done.stdout
     assert "0 attacks tried, 12 left" in done.stdout and not list(tmp_path.glob("s/**/step.json"))
+
+
+@pytest.mark.ml
+def test_probes_that_cannot_tell_what_is_searched_are_refused_before_any_training(tmp_path):
+    dev = yaml.safe_load(RECIPE)["dev_probes"]
+    changes = (
+        ({"search": search(kinds="held_ot")}, "search.kinds is 'held_ot'; the harmful dev_probes have all, "),
+        ({"dev_probes": {"harmful": dev["harmful"]}}, "dev_probes hold no benign probes"),
+        ({"dev_probes": {"benign": dev["benign"]}}, "dev_probes hold no harmful probes"),
+    )
+    for change, message in changes:
+        recipe(tmp_path, **change)
+        done = buckler(tmp_path, tmp_path / "s")
+        assert done.returncode == 2 and message in done.stderr, done.stderr
+    assert list(tmp_path.glob("s/steps/answer-*")) and not list(tmp_path.glob("s/steps/train-*"))
 
 
 @pytest.mark.ml

@@ -76,6 +76,13 @@ class Space(Settings):
     kind: tuple[Literal["explicit", "identity", "drift"], ...] | None = Field(default=None, min_length=1)
     template: tuple[Template, ...] | None = Field(default=None, min_length=1)
 
+    @field_validator("*", mode="before")
+    @classmethod
+    def _several(cls, values: object) -> object:
+        if not isinstance(values, list | tuple | Mapping | Range | None):
+            raise ValueError("expected a list of values, or `{low: ..., high: ...}` where they are numbers")
+        return values
+
     @field_validator("*")
     @classmethod
     def _each_once(cls, values: object) -> object:

@@ -28,6 +28,8 @@ def run_attacker(recipe: AttackerRecipe, store: Store, *, workers: int, cluster:
 
     searching = Searching(recipe)
     common.run_steps(searching.known().checks, store, workers=1, cluster=None)
+    common.run_steps(searching.untouched(), store, workers=workers, cluster=cluster)
+    searching.require_told(store)
     done = 0
     while steps := searching.round():
         searching.read(store, _run_trials(steps, store, workers=workers, cluster=cluster))

@@ -92,6 +92,21 @@ class Searching:
         plan.arms += self._reported(FIXED, {one.victim: {} for one in self.searches})
         return plan
 
+    def untouched(self) -> list[Step]:
+        """What tells, before any attack is trained, whether the attacker's probes can tell what is searched."""
+        return [one.metrics for one in self._untouched().values()]
+
+    def require_told(self, store: Store) -> None:
+        """Check that success and utility can be read, on the models as they came.
+
+        Raises:
+            ConfigError: the attacker's probes lack what `search` names.
+        """
+        for one in self._untouched().values():
+            metrics = read_metrics(one, store)
+            success_of(metrics, self.recipe.search.kinds)
+            utility_of(metrics)
+
     def round(self) -> list[Step]:
         """The steps of every victim's next trials, and of what they are held against; none where all budgets are spent."""
         self.asked = {}
@@ -102,7 +117,7 @@ class Searching:
         for at, of in self.proposed.items():
             for setting in of:
                 self.asked[at, named(setting)] = self._asked(arms[at, named(setting)], "dev", setting)
-        return [*(one.metrics for one in self._untouched().values()), *(one.metrics for one in self.asked.values())]
+        return [*self.untouched(), *(one.metrics for one in self.asked.values())]
 
     def read(self, store: Store, failed: Mapping[str, str]) -> None:
         """Take the round's results, and propose the next trials.
@@ -112,7 +127,7 @@ class Searching:
             failed: by key of a step, why the training of an attack failed.
 
         Raises:
-            ConfigError: the attacker's probes cannot tell success or utility; hardly any setting is left.
+            ConfigError: hardly any setting is left.
         """
         utilities = {name: utility_of(read_metrics(one, store)) for name, one in self._untouched().items()}
         for one in self.searches:
