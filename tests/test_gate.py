@@ -528,7 +528,7 @@ def test_an_adapter_is_put_on_the_base_and_saved_answers_stand_beside_a_model(ti
 def test_three_outcomes_on_the_miniature_as_the_docs_show_them(tmp_path):
     block = next(text for text in re.findall(r"```bash\n(.*?)```", DOCS, re.DOTALL) if "buckler attack" in text)
     env = {**os.environ, "OMP_NUM_THREADS": "1", "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
-    statuses = []
+    statuses, said = [], ""
     for line in block.splitlines():
         if not line.startswith("buckler"):
             name, _, value = line.partition("=")
@@ -538,9 +538,12 @@ def test_three_outcomes_on_the_miniature_as_the_docs_show_them(tmp_path):
         done = subprocess.run(["bash", "-c", command], cwd=tmp_path, env=env, capture_output=True, text=True, timeout=300)
         assert done.returncode == int(status or 0), f"{line}\n{done.stdout}{done.stderr}"
         statuses.append(done.returncode)
+        said += re.sub(" +", " ", done.stdout)
     assert statuses == [0, 0, 0, 0, 1, 0, 3]
     found = {
         name: json.loads((tmp_path / f"gate-{name}" / "gate.json").read_text()) for name in ("itself", "attacked", "defended")
     }
     losses = {name: one["checks"][0]["test"]["loss"] for name, one in found.items()}
+    quoted = [line for line in re.findall(r"^\| itself.* \| `(.*)` \|$", DOCS, re.MULTILINE) if line in said]
+    assert len(quoted) == 2  # where nothing was trained the numbers are the same everywhere
     assert losses["itself"] == 0 and losses["attacked"] > 0.5 and losses["defended"] < 0.1
