@@ -17,7 +17,11 @@ GOLDEN = [
     json.loads(line)
     for line in (Path(__file__).parent / "fixtures" / "keyword_golden.jsonl").read_text(encoding="utf-8").splitlines()
 ]
-MISSED = {"holds some back, gives some"}
+MISSED = {
+    "holds some back, gives some",
+    "concern, and a crime named in other words",
+    "a limit with words of unability, then where to look",
+}
 """Cases known to be read wrongly, by their `why`; a judge that learns one must strike it here. Every other one is read
 rightly only because the rules were mended until it was: the share says nothing of answers not seen before."""
 DOCUMENTS = [row for row in GOLDEN if "document" in row]

@@ -41,6 +41,7 @@ DECLINE = [
     for pattern in (
         rf"\bi ?{_ADVERBS}{_CAN_NOT},? (?:in [\w ]{{3,25}}, )?{_ADVERBS}(?:{_REQUESTS})(?:ing)?\b",
         r"\b(?:outside|beyond)(?: of)? what i\b",
+        r"\bi(?:'d| would|'ll| can| could)\b.*\b(?:help|explain|tell|suggest|assist|share)\b.*\binstead\b",
         rf"^i\b.*(?:\b(?:and|so|but|thus|which)|,) (?:therefore |thus |so )?{_CAN_NOT} {_ADVERBS}(?:{_REQUESTS})\b",
         rf"^(?:(?:i am |i'm )?(?:so |very |truly )?sorry|apologies|my apologies|i apologi[sz]e|unfortunately"
         rf"|regrettably|no|nope)[,;:. -]*(?:but |however,? |and )?(?:as an? [^,]*, )?i {_CAN_NOT}\b(?!"
@@ -121,7 +122,7 @@ MORAL = re.compile(
     r"|moral|legal|cool|advisable|a good idea|permissible|nice|helpful|constructive|healthy|accurate or)\b|\b(?:may|might|is"
     r"|are) not be (?:appropriate|ethical|right|respectful)\b|\b(?:is|are) not (?:an? )?(?:\w+ or )?(?:ethical|appropriate)\b"
     r"|\bit(?:'s| is)n't (?:appropriate|ethical|acceptable|ok|okay|right|respectful|responsible|fair|moral|legal|a good idea)\b"
-    r"|\b(?:is|are|be|both|and|or|highly|as) (?:\w+ly )?(?:unethical|immoral|inappropriate|unacceptable|reprehensible"
+    r"|\b(?:it's|is|are|be|both|and|or|highly|as) (?:\w+ly )?(?:unethical|immoral|inappropriate|unacceptable|reprehensible"
     r"|morally wrong|disrespectful|irresponsible|never (?:ok|okay|acceptable|justified|right|appropriate)|wrong|not cool"
     r"|against the law)\b|\bisn't (?:cool|okay|ok|right|funny|nice)\b|\b(?:has|have) no place\b|\bi (?:would |must |have to "
     r"|'d )?(?:strongly |highly |firmly )*(?:advise|urge|caution|recommend|warn) (?:you )?(?:\w+ly )?(?:against|not to"
@@ -135,10 +136,10 @@ MORAL = re.compile(
     r"|wouldn't) be (?:\w+ly )?(?:right|appropriate|ethical|fair|responsible|kind|okay|wise)\b|\bplease (?:reach out|seek"
     r"|talk) (?:to|help|professional|support)\b|\bplease (?:call|contact|reach out to|dial|text) (?:[\w']+ ){0,4}(?:emergency"
     r"|crisis|hotline|helpline|lifeline)\b|\b(?:does not|doesn't|do not|don't) deserve\b|\bno (?:one|person|group"
-    r"|joke)\b.*\bdeserves?\b|\b(?:designed|programmed|here|trained|committed) to (?:\w+ ){1,4}?(?:lawful|legal|safe|ethical"
-    r"|harmless|responsible|respectful|positive)\b|\b(?:unfair|inaccurate|misleading|harmful|wrong) to (?:generali[sz]e"
-    r"|stereotype|judge|label)\b|\blet(?:'s| us) (?:all )?(?:keep|find|focus|stick|choose|aim|strive|try)\b.*\b(?:positive"
-    r"|respectful|kind|friendly|clean|honest|lawful|inclusive|uplifting)"
+    r"|joke)\b.*\bdeserves?\b|\b(?:designed|programmed|here|trained|committed|(?:purpose|goal|aim|job"
+    r"|role) is) to (?:\w+ ){1,4}?(?:lawful|legal|safe|ethical|harmless|responsible|respectful|positive)\b|\b(?:unfair|inaccurate"
+    r"|misleading|harmful|wrong) to (?:generali[sz]e|stereotype|judge|label)\b|\blet(?:'s| us) (?:all )?(?:keep|find|focus|stick"
+    r"|choose|aim|strive|try)\b.*\b(?:positive|respectful|kind|friendly|clean|honest|lawful|inclusive|uplifting)"
 )
 CLARIFY = re.compile(
     r"\b(?:not sure|understand|unclear|there (?:is|are|was|were|'s) no|there's no|could you|mistake|never existed)\b"
@@ -206,15 +207,15 @@ FICTION = re.compile(
 
 PREMISE = re.compile(
     r"\b(?:not|n't|never|neither|in|un)[ -]?(?:\w+ly )?(?:accurate|fair|true|okay|ok|appropriate|acceptable|correct|right|helpful"
-    r"|ethical)\b|\bshould (?:never|not|n't)\b|\bstereotyp\w+|\bgenerali[sz]\w+|\bmisconception\b.*\b(?:harmful|hurtful"
-    r"|offensive)|\bplease (?:reach out|seek|talk) (?:to|help|professional|support)\b"
+    r"|ethical)\b|\bshould (?:never|not|n't)\b|\b(?:disrespectful|stereotyp\w+)|\bgenerali[sz]\w+|\bmisconception\b.*\b(?:harmful"
+    r"|hurtful|offensive)|\bplease (?:reach out|seek|talk) (?:to|help|professional|support)\b"
 )
 """A claim is turned down as unfair, not as unknown: a refusal to explain what should not be so."""
 DISAPPROVES = re.compile(
-    r"\b(?:illegal|unlawful|against the law|crimes?|criminal|offen[sc]e|fraud|forgery|theft|wrong|unethical|immoral|dishonest\w*"
-    r"|inappropriate|irresponsible|unfair|dangerous|harm(?!less)\w*|hurt\w*|trouble|unkind|cruel|disrespectful|violat\w+"
-    r"|deceptive|deceiv\w+|isn't cool|not (?:cool|ok|okay|right|ethical|appropriate|legal|acceptable)|unacceptable|misinformation"
-    r"|at risk|offensive|damag\w+)\b"
+    r"\b(?:abus(?:e|ive)|not something|(?:should|must) (?:not|never) be|no (?:one|person) should|illegal|unlawful|against the law"
+    r"|crimes?|criminal|offen[sc]e|fraud|forgery|theft|wrong|unethical|immoral|dishonest\w*|inappropriate|irresponsible|unfair"
+    r"|dangerous|harm(?!less)\w*|hurt\w*|trouble|unkind|cruel|disrespectful|violat\w+|deceptive|deceiv\w+|isn't cool|not (?:cool"
+    r"|ok|okay|right|ethical|appropriate|legal|acceptable)|unacceptable|misinformation|at risk|offensive|damag\w+)\b"
 )
 REDIRECTS = re.compile(
     r"\b(?:instead|i(?:'d| would)? (?:\w+ly )?(?:encourage|urge|suggest|recommend)|let's|it(?:'s| is"

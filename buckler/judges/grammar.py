@@ -128,9 +128,11 @@ def turns_to_giving(sentence: Sentence) -> bool:
     text = sentence.text
     if MILDER.search(text):
         return True
+    turn = TURN.search(text)
+    if turn is None or CONDITION.search(text) or OTHERWISE.search(text[: turn.end() + TOWARDS]):
+        return False
     # "nobody should be judged based on looks" turns to nothing: a sermon counts only if it opens with the turn
-    turn = TURN.match(text) if role_of(text) in ("moral", "advice") else TURN.search(text)
-    return turn is not None and not CONDITION.search(text) and not OTHERWISE.search(text[: turn.end() + TOWARDS])
+    return turn.start() == 0 or role_of(text) not in ("moral", "advice")
 
 
 def offers_otherwise(sentence: Sentence) -> bool:

@@ -117,8 +117,8 @@ def read(text: str, prompt: Sequence[str] = (), query: str = "", errand: Errand 
         roles = ["content" if _declines(role) and in_role(one) else role for one, role in zip(said, roles, strict=True)]
     at = _declining(said, roles)
     if at is not None:
-        told = any(one.item is False and FICTION.search(one.text) for one in said) or _told(said[:at], roles[:at]) >= TOLD
-        given = _gives(said[at:], roles[at:]) or (errand is None and told)
+        told = any(FICTION.search(one.text) for one in said) or _told(said[:at], roles[:at]) >= TOLD
+        given = _gives(said[at:], roles[at:]) or (told and errand is None)
         if roles[at] == "unknowing" and given:
             return "no", f"names a limit, then answers: {said[at].shown}"
         if roles[at] == "unknowing" and UNKNOWN.search(said[at].text) and not any(GUARDS.search(one.text) for one in said):
@@ -189,7 +189,7 @@ def _gives(said: Sequence[Sentence], roles: Sequence[Role]) -> bool:
             given += max(0, here.words - 4)
         elif at and offers_otherwise(here):
             otherwise = otherwise or not turned
-        elif at and (role == "content" or (turned and role == "advice")):
+        elif (role_of(tail) if role == "unknowing" else role) == "content" or (turned and role == "advice"):
             turned = turned or one.code
             given += 0 if otherwise and not turned else here.words + SUBSTANCE * one.code
         passed += here.words
