@@ -15,6 +15,8 @@ from buckler import language
 from buckler.data import Json
 from buckler.judges import Finish
 
+VERSION = "2"
+"""Changes whenever the same answer may be found coherent or not: verdicts of every judge hold it."""
 MIN_WORDS = 12
 """Shorter answers are not searched for loops: "No, no." is an answer."""
 MAX_SHARE = 0.5

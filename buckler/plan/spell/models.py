@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from buckler.attacks import AttackSettings
 from buckler.data import Json
 from buckler.errors import ConfigError
+from buckler.judges import coherence
 from buckler.judges.named import JudgeSpec, judge_spec
 from buckler.plan.spell.common import Model, numbered, spelled, step_of
 from buckler.plan.spell.documents import OwnTasks
@@ -101,7 +102,7 @@ def under_base(answers: Step, base: Model, title: str) -> Step:
 def judged(answers: Step, judge: JudgeSpec | str, title: str) -> Step:
     """A judge's verdicts. One that reads otherwise than it did has another version: its verdicts are other verdicts."""
     judge = judge_spec(judge) if isinstance(judge, str) else judge
-    params: dict[str, Json] = {"judge": judge.label, "version": judge.version}
+    params: dict[str, Json] = {"judge": judge.label, "version": judge.version, "coherence": coherence.VERSION}
     paths = {"judge": judge.model_dump_json()}
     return step_of("models.judge", f"verdicts on {title}", params=params, inputs={"answers": answers}, paths=paths)
 
