@@ -133,3 +133,13 @@ def test_help_imports_nothing_heavy():
 def test_every_module_says_what_it_is():
     for path in modules():
         assert ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))), f"{path} has no docstring"
+
+
+def test_every_raised_version_is_that_of_a_step():
+    from importlib import import_module
+
+    from buckler.plan.spell.common import VERSIONS
+
+    for place in VERSIONS:
+        module, _, function = place.partition(".")
+        assert callable(getattr(import_module(f"buckler.steps.{module}"), function))
