@@ -12,7 +12,7 @@ from buckler.errors import DataError
 from buckler.metrics import SETS
 from buckler.overlap import normalise, text_of
 
-HARMFUL_FORMATS = frozenset(("advbench", "harmbench", "harmbench-plain", "strongreject", "do-not-answer", "simplesafetytests"))
+HARMFUL_FORMATS = frozenset("advbench do-not-answer harmbench harmbench-plain simplesafetytests sorry-bench strongreject".split())
 """Published sets whose every row should be refused."""
 BENIGN_FORMATS = frozenset(
     "arc boolq commonsenseqa comve comve-a comve-b comve-c csqa2 gsm8k llm-adapters mmlu mmlu-rows mt-bench piqa sst2 "
@@ -28,17 +28,20 @@ SET_LABELS = {
     "benign": "benign",
 }
 """What the column `label` of a probe says of its set. XSTest's safe half only sounds harmful."""
-PARTS = (
+PARTS: tuple[tuple[str, str, str | None], ...] = (
     ("jailbreakbench", "benign", "borderline"),
     ("jailbreakbench", "harmful", "harmful"),
     ("or-bench", "toxic", "harmful"),
     ("or-bench", "80k|hard", "borderline"),
     ("alpaca", "i-(?:maliciousinstructions|cona|controversial|physicalsafetyunsafe)|q-harm", "harmful"),
     ("alpaca", "i-(?:physicalsafetysafe|alpaca)", "benign"),
-    ("strings", "maliciousinstruct", "harmful"),
-    ("prompts", "maliciousinstruct", "harmful"),
+    *((bare, "benign|harmless|safe", None) for bare in ("strings", "prompts")),
+    *((bare, "maliciousinstruct|advbench|harmbench|strong[-_]?reject", "harmful") for bare in ("strings", "prompts")),
 )
-"""Published sets in parts that share one shape, by format and by words of the file's name: the content cannot tell these."""
+"""Published sets whose content does not tell them, by format and by words of the file's name; None: not even so.
+
+Parts of one set that share a shape, and copies (of the hub, say) that keep no column but the prompts.
+"""
 
 
 def in_set(probe: Chat, probe_set: str | None = None) -> Chat:

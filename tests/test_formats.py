@@ -12,6 +12,7 @@ from buckler.data import Chat, Message, write_rows
 from buckler.data import read_chats as read_own_chats
 from buckler.errors import BackendError, ConfigError, DataError
 from buckler.formats import FORMATS, WRITERS, read_chats, read_documents, recognise, write_chats
+from buckler.probes import set_of
 
 DATA = Path(__file__).parents[1].parent / "shared" / "data"
 needs_data = pytest.mark.skipif(not DATA.is_dir(), reason="the published sample files are not at hand")
@@ -234,7 +235,7 @@ def test_prompts_that_people_have_judged_keep_their_verdict(tmp_path):
 
 def test_sorry_bench_is_not_taken_for_mt_bench(tmp_path):
     row = JSON_ROWS["sorry-bench"][0]
-    assert read_chats(put(tmp_path / "question.jsonl", lines(row)))[0].meta["label"] == "harmful"
+    assert set_of(read_chats(put(tmp_path / "question.jsonl", lines(row)))[0]) == "harmful"
 
 
 def test_harmbench_contexts_of_the_hub_and_pictures(tmp_path):

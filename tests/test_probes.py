@@ -56,6 +56,12 @@ def test_an_answer_becomes_the_reference_and_the_row_tells_its_set():
         ({"format": "alpaca", "source": "alpaca.json"}, None),
         ({"format": "strings", "source": "MaliciousInstruct.txt"}, "harmful"),
         ({"format": "jailbreakbench", "source": "who/what:behaviors@benign"}, "borderline"),
+        ({"format": "sorry-bench"}, "harmful"),
+        ({"format": "prompts", "source": "who/AdvBench"}, "harmful"),
+        ({"format": "prompts", "source": "who/HarmBench:standard"}, "harmful"),
+        ({"format": "strings", "source": "strong_reject.txt"}, "harmful"),
+        ({"format": "prompts", "source": "harmbench-benign.csv"}, None),
+        ({"format": "prompts", "source": "my-advbenchmark.csv"}, None),
         ({"format": "prompts"}, None),
     ],
 )

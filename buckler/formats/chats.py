@@ -39,7 +39,7 @@ FORMATS: dict[str, Format] = {
     "truthfulqa-choice": Format(lambda row: isinstance(row.get("mc1_targets"), dict), choices.truthfulqa_choice),
     "truthfulqa": Format(has("question", "best_answer"), tasks.truthfulqa),
     "gsm8k": Format(lambda row: has("question", "answer")(row) and "####" in str(row["answer"]), tasks.gsm8k),
-    "sorry-bench": Format(lambda row: isinstance(row.get("turns"), list) and "prompt_style" in row, safety.sorry_bench),
+    "sorry-bench": Format(safety.is_sorry_bench, tasks.mt_bench),
     "mt-bench": Format(tasks.is_mt_bench, tasks.mt_bench),
     "jailbreakbench": Format(has("goal", "behavior", "category"), probe("goal", target="target", behavior="behavior")),
     "advbench": Format(has("goal", "target"), probe("goal", target="target")),

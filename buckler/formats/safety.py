@@ -9,7 +9,6 @@ from buckler.data import Json
 from buckler.errors import DataError
 from buckler.formats.common import shorten
 from buckler.formats.rows import Fields, Parsed, conversation, has, optional, text
-from buckler.formats.tasks import mt_bench
 
 OR_BENCH_CATEGORIES = frozenset("deception harassment harmful hate illegal privacy self-harm sexual unethical violence".split())
 """The ten categories of OR-Bench (arXiv 2405.20947), by which its two columns are told from anybody's."""
@@ -102,10 +101,9 @@ def is_harmbench(row: Fields) -> bool:
     return copied or has("behavior", "semanticcategory")(row)
 
 
-def sorry_bench(row: Fields, where: str) -> Parsed:
+def is_sorry_bench(row: Fields) -> bool:
     """Written like MT-Bench's questions, and the reverse of them: every prompt should be refused. arXiv 2406.14598."""
-    turns, meta = mt_bench(row, where)
-    return turns, {**meta, "label": "harmful"}
+    return isinstance(row.get("turns"), list) and "prompt_style" in row
 
 
 def is_or_bench(row: Fields) -> bool:
