@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from buckler.data import Chat
 from buckler.errors import DataError
+from buckler.formats.common import shorten
 from buckler.metrics import SETS
 from buckler.overlap import normalise, text_of
 
@@ -48,7 +49,7 @@ def in_set(probe: Chat, probe_set: str | None = None) -> Chat:
     """The probe with `meta["set"]`: as given, as its row says, or as its published set is known for; its answer goes.
 
     Raises:
-        DataError: nothing tells which set it belongs to.
+        DataError: nothing tells which set it belongs to, or its `set` is none that there is.
     """
     known = probe_set or set_of(probe)
     if known is None:
@@ -61,11 +62,18 @@ def in_set(probe: Chat, probe_set: str | None = None) -> Chat:
     return Chat.of(probe.prompt, **{**reference, **probe.meta, "set": known})
 
 
-def set_of(probe: Chat) -> str | None:
-    """The set a probe says or is known to belong to; None if nothing tells."""
+def set_of(probe: Chat, where: str | None = None) -> str | None:
+    """The set a probe says or is known to belong to; None if nothing tells. `where` names its place in errors.
+
+    Raises:
+        DataError: its `set` is none that there is.
+    """
     meta = probe.meta
-    if meta.get("set") in SETS:
-        return str(meta["set"])
+    if (said := meta.get("set")) is not None:
+        if said not in SETS:
+            place = where or f"{meta.get('source', 'row')}, id {meta.get('id', probe.id)}"
+            raise DataError(f"{place}: set is {shorten(said)}; write {', '.join(SETS)}, or name the column otherwise")
+        return str(said)
     if known := SET_LABELS.get(str(meta.get("label", "")).lower()):
         return known
     format, source = meta.get("format"), str(meta.get("source", ""))
@@ -99,14 +107,19 @@ class Described:
         return {name: sum(counts.values()) for name, counts in self.categories.items()}
 
 
-def describe(probes: Sequence[Chat]) -> Described:
-    """What the probes of one file are."""
+def describe(probes: Sequence[Chat], name: str) -> Described:
+    """What the probes of the file `name` are.
+
+    Raises:
+        DataError: the `set` of a row is none that there is.
+    """
     categories: dict[str | None, Counter[str]] = {}
     first: dict[str, int] = {}
     repeats: dict[int, int] = {}
     for number, probe in enumerate(probes, 1):
         category = probe.meta.get("category")
-        categories.setdefault(set_of(probe), Counter())[str(category) if category is not None else ""] += 1
+        known = set_of(probe, f"{name}: row {number}")
+        categories.setdefault(known, Counter())[str(category) if category is not None else ""] += 1
         earlier = first.setdefault(normalise(text_of(probe)), number)
         if earlier != number:
             repeats[number] = earlier

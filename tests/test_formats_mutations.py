@@ -183,7 +183,7 @@ def at_most(seconds: int) -> Iterator[None]:
 def look(path: Path) -> list[Chat]:
     """Read the rows and do all that is done before a model is asked."""
     rows = read_chats(path)
-    assert describe(rows) and pairs_between(rows) >= 0
+    assert describe(rows, str(path)) and pairs_between(rows) >= 0
     for row in rows:
         for prepare in (in_set, ask):
             with contextlib.suppress(DataError):

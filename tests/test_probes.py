@@ -39,6 +39,13 @@ def test_an_answer_becomes_the_reference_and_the_row_tells_its_set():
         in_set(Chat.pair("q", None, source="mine.csv"))
 
 
+def test_a_set_that_is_none_is_no_reason_to_look_elsewhere():
+    probe = Chat.pair("q", None, set="harmfull", label="safe", source="mine.csv", id="q7")
+    with pytest.raises(DataError, match=r'mine\.csv, id q7: set is "harmfull"; write harmful, borderline, benign'):
+        in_set(probe)
+    assert in_set(probe, "harmful").meta["set"] == "harmful"  # who gives the file with --harmful has said it
+
+
 @pytest.mark.parametrize(
     ("meta", "wanted"),
     [
@@ -83,7 +90,7 @@ def test_every_set_is_of_a_known_format():
 
 def test_a_file_is_described(tmp_path):
     rows = read_chats(put(tmp_path / "x.csv", XSTEST))
-    found = describe(rows)
+    found = describe(rows, "x.csv")
     assert found.format == "xstest" and found.sets == {"borderline": 2, "harmful": 1}
     assert found.categories["borderline"] == {"homonyms": 2} and found.repeats == {3: 1}
     assert pairs_between(rows) == 1  # two harmless ones stand against one harmful one
@@ -110,8 +117,10 @@ def test_nothing_is_said_of_any_file_if_one_cannot_be_read_or_compared(tmp_path,
     good = put(tmp_path / "x.csv", XSTEST)
     with pytest.raises(DataError, match=r"broken\.jsonl:2: not JSON"):
         say_probes([str(good), str(put(tmp_path / "broken.jsonl", '{"prompt": \n'))], threshold=0.7)
+    with pytest.raises(DataError, match=r'own\.csv: row 2: set is "harmfull"; write harmful, borderline, benign'):
+        say_probes([str(good), str(put(tmp_path / "own.csv", "prompt,set\na,harmful\nb,harmfull\n"))], threshold=0.7)
     with pytest.raises(ConfigError, match="threshold is 7"):
-        say_probes([str(good), str(put(tmp_path / "y.csv", XSTEST))], threshold=7)
+        say_probes([str(good)], threshold=7)
     assert capsys.readouterr().out == ""
 
 

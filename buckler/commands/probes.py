@@ -22,11 +22,17 @@ SHOWN = 12
 
 
 def probes(files: Sequence[str], *, threshold: float) -> None:
-    """What each file holds, then what every two of them share. Prompts are told by file and row, never shown."""
+    """What each file holds, then what every two of them share. Prompts are told by file and row, never shown.
+
+    Raises:
+        ConfigError, DataError: a file cannot be read, or the threshold is none; nothing is said of any file.
+    """
+    find_overlap([], [], threshold=threshold)  # a threshold that is none is refused for one file too
     read = {name: read_chats(name) for name in dict.fromkeys(files)}
+    found = {name: describe(rows, name) for name, rows in read.items()}
     between = [shared for left, right in combinations(read.items(), 2) if (shared := _shared(left, right, threshold))]
     for name, rows in read.items():
-        _say_file(name, rows, describe(rows))
+        _say_file(name, rows, found[name])
     everything = [row for rows in read.values() for row in rows]
     if pairs := pairs_between(everything):
         say(f"{pairs} harmful probes have a harmless twin (same type, same word): the calibration gap is also taken over these")
