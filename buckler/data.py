@@ -7,7 +7,7 @@ import json
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
@@ -220,7 +220,8 @@ def whole_file(path: Path) -> Iterator[IO[str]]:
     except OSError as fault:
         raise StoreError(f"{path}: cannot be written: {fault.strerror or fault}") from None
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # what went wrong above is what is told
+            temporary.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from typing import TypeVar
@@ -35,14 +35,26 @@ def parse(model: type[Model], values: object, where: str) -> Model:
         raise ConfigError(f"{where}: {_explain(model, fault)}") from None
 
 
+class _Loader(yaml.SafeLoader):
+    """The safe loader, which takes no key twice: the last of two would win unseen."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, object]:
+        keys: set[object] = set()
+        for key, _ in node.value:
+            if key.tag == "tag:yaml.org,2002:str" and key.value in keys:
+                raise yaml.constructor.ConstructorError(None, None, f"`{key.value}` stands twice", key.start_mark)
+            keys.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
 def read_yaml(path: Path) -> object:
-    """The value of a YAML file, read with the safe loader.
+    """The value of a YAML file, read with the safe loader; anchors and merges (`<<`) work, a key that stands twice does not.
 
     Raises:
-        ConfigError: the file is missing or is not YAML.
+        ConfigError: the file is missing, is not YAML, or says something twice.
     """
     try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
+        return yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
     except FileNotFoundError:
         raise ConfigError(f"{path}: no such file") from None
     except (OSError, UnicodeDecodeError) as fault:
@@ -65,7 +77,8 @@ def _explain(model: type[BaseModel], fault: ValidationError) -> str:
         return f"unknown key `{place}`{hint}{more}"
     value = first["input"]
     shown = f", got {value!r}" if isinstance(value, str | int | float | bool) else ""
-    return f"`{place}`: {first['msg'].removeprefix('Value error, ')}{shown}{more}"
+    message = first["msg"].removeprefix("Value error, ")
+    return f"{f'`{place}`: ' if place else ''}{message}{shown}{more}"
 
 
 def _known_keys(model: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from buckler.data import write_text
 from buckler.errors import DataError, StoreError
 from buckler.execute import execute
 from buckler.store import MARKER, Context, Step, Store, in_order
@@ -108,6 +109,12 @@ def test_a_full_disk_is_one_clear_line(tmp_path):
     outcome = execute([step(1, function="fill_the_disk")], Store(tmp_path))
     assert "No space left on device" in outcome.failed[0].error
     assert not Store(tmp_path).is_done(step(1, function="fill_the_disk"))
+
+
+def test_a_file_where_a_folder_is_needed_is_one_clear_line(tmp_path):
+    (tmp_path / "taken").write_text("")
+    with pytest.raises(StoreError, match=r"taken/answers\.jsonl: cannot be written"):
+        write_text(tmp_path / "taken" / "answers.jsonl", "x")
 
 
 def test_a_step_whose_input_is_missing_is_refused(tmp_path):
