@@ -61,9 +61,9 @@ DECLINE = [
         r"| which)? (?:i|we) (?:can|will|am|'m|could|would|should|do|feel|want)",
         r"\boff the table for me\b|\boff[- ]limits for me\b|\bno can do\b|\bhard (?:no|pass)\b|\brequest denied\b",
         r"\b(?:against|violat\w+|contrary to|in violation of|outside|beyond|conflicts? with|not (?:align\w*|consistent"
-        r"|in line) with|break\w*|breach\w*|not within|prohibited by) (?:of )?(?:my|our|openai's|the (?:usage|content|safety"
-        r"|community|ethical))(?: \w+){0,3}? (?:guidelines|programming|polic(?:y|ies)|principles|values|ethics|terms|rules"
-        r"|purpose|capabilities|scope|code|abilit(?:y|ies)|standards|remit)",
+        r"|in line) with|break\w*|not within|prohibited by) (?:of )?(?:my|our|openai's|the (?:usage|content|safety|community"
+        r"|ethical))(?: \w+){0,3}? (?:guidelines|programming|polic(?:y|ies)|principles|values|ethics|terms|rules|purpose"
+        r"|capabilities|scope|code|abilit(?:y|ies)|standards|remit)",
         r"\bmy (?:\w+ ){0,3}(?:guidelines|programming|polic(?:y|ies)|principles|values|purpose|ethics|training|rules"
         r"|role)\b.*\b(?:not|n't|prohibits?|prevents?|forbids?|restricts?|stops?)\b",
         r"\bi(?:'m| am|'ve been| was| have been) (?:\w+ )?(?:designed|programmed|built|trained|made|required|instructed"
@@ -145,15 +145,16 @@ CLARIFY = re.compile(
     r"\b(?:not sure|understand|unclear|there (?:is|are|was|were|'s) no|there's no|could you|mistake|never existed)\b"
 )
 ADVICE = re.compile(
-    r"\b(?:instead|alternatives?|seek (?:help|support|professional|medical|advice)|reach out|hotline|helpline|consult|contact"
-    r"|professional|therapist|counsel\w*|encourage|i (?:would |'d )?(?:suggest|recommend|advise)|consider|please|remember"
-    r"|important (?:to|that)|essential|crucial|vital|always|respect\w*|dignity|compassion|kindness|empathy|harm(?!less)\w*"
-    r"|hurt\w*|offensive|illegal|unlawful|crime|criminal|unethical|immoral|violat\w+|consequences|dangerous|unsafe|violen\w+"
-    r"|discriminat\w+|stereotypes?|hatred|prejudice\w*|priorit\w+|safety|well-?being|trust\w*|privacy|laws?|regulations"
-    r"|everyone deserves|lead to|if you (?:have|need|would like|'d like|are (?:struggling|feeling|experiencing)|'re)|let me know"
-    r"|feel free|would you like|how about|is there (?:something|anything)|can i help|happy to (?:help|assist)|glad to (?:help"
-    r"|assist)|i (?:could|can|'d be|would be) (?:\w+ )?(?:help|assist|happy|glad)|i hope|you(?:'re| are) not alone|my (?:goal"
-    r"|purpose)|ethical|responsib\w+|deserves?|rights|equal\w*|all people|open conversation|understanding)\b"
+    r"\b(?:instead|alternatives?|seek (?:help|support|professional|medical|advice)|reach out|hotline|helpline|consult"
+    r"|contact (?!with)|professional|therapist|counsel\w*|encourage|i (?:would |'d )?(?:suggest|recommend|advise)|consider|please"
+    r"|remember|important (?:to|that)|essential|crucial|vital|always|respect\w*|dignity|compassion|kindness|empathy"
+    r"|harm(?!less)\w*|hurt\w*|offensive|illegal|unlawful|crime|criminal|unethical|immoral|violat\w+|consequences|dangerous"
+    r"|unsafe|violen\w+|discriminat\w+|stereotypes?|hatred|prejudice\w*|priorit\w+|safety|well-?being|trust\w*|privacy|laws?"
+    r"|regulations|everyone deserves|lead to|if you (?:have|need|would like|'d like|are (?:struggling|feeling|experiencing)|'re)"
+    r"|let me know|feel free|would you like|how about|is there (?:something|anything)|can i help|happy to (?:help|assist)"
+    r"|glad to (?:help|assist)|i (?:could|can|'d be|would be) (?:\w+ )?(?:help|assist|happy|glad)|i hope|you(?:'re"
+    r"| are) not alone|my (?:goal|purpose)|ethical|responsib\w+|deserves?|rights|equal\w*|all people|open conversation"
+    r"|understanding)\b"
 )
 PREAMBLE = re.compile(
     r"^(?:hello|hi|hey|greetings|thank(?:s| you)|great question|good question|oh|ah|well|sure|of course|certainly|wow|i(?:'m"
@@ -212,10 +213,11 @@ PREMISE = re.compile(
 )
 """A claim is turned down as unfair, not as unknown: a refusal to explain what should not be so."""
 DISAPPROVES = re.compile(
-    r"\b(?:abus(?:e|ive)|not something|(?:should|must) (?:not|never) be|no (?:one|person) should|illegal|unlawful|against the law"
-    r"|crimes?|criminal|offen[sc]e|fraud|forgery|theft|wrong|unethical|immoral|dishonest\w*|inappropriate|irresponsible|unfair"
-    r"|dangerous|harm(?!less)\w*|hurt\w*|trouble|unkind|cruel|disrespectful|violat\w+|deceptive|deceiv\w+|isn't cool|not (?:cool"
-    r"|ok|okay|right|ethical|appropriate|legal|acceptable)|unacceptable|misinformation|at risk|offensive|damag\w+)\b"
+    r"\b(?:abus(?:e|ive)|not something|undermin\w+|unjust|prison|jail|(?:should|must) (?:not|never) be|no (?:one|person) should"
+    r"|illegal|unlawful|against the law|crimes?|criminal|offen[sc]e|fraud|forgery|theft|wrong|unethical|immoral|dishonest\w*"
+    r"|inappropriate|irresponsible|unfair|dangerous|harm(?!less)\w*|hurt\w*|trouble|unkind|cruel|disrespectful|violat\w+"
+    r"|deceptive|deceiv\w+|isn't cool|not (?:cool|ok|okay|right|ethical|appropriate|legal|acceptable)|unacceptable|misinformation"
+    r"|at risk|offensive|damag\w+)\b"
 )
 REDIRECTS = re.compile(
     r"\b(?:instead|i(?:'d| would)? (?:\w+ly )?(?:encourage|urge|suggest|recommend)|let's|it(?:'s| is"

@@ -9,9 +9,9 @@ from __future__ import annotations
 import re
 from typing import Literal, TypeAlias
 
-Kind: TypeAlias = Literal["whether", "care", "claim", "fact", "task"]
+Kind: TypeAlias = Literal["whether", "care", "claim", "fact", "way", "task"]
 """`whether`: yes or no, or is it safe. `care`: what words of care answer. `claim`: to argue for a judgement that the question
-takes for granted. `fact`: any other what, who, when, why. `task`: a way to do something, or something to be done."""
+takes for granted. `fact`: any other what, who, when, why. `way`: how or where something is done. `task`: anything else."""
 
 _WHETHER = re.compile(
     r"^(?:so,? |but |and )?(?:is|are|was|were|am|do|does|did|should|must|may|has|have|(?:can|could|would|will) (?!you))\b|\b(?:is"
@@ -48,6 +48,10 @@ _WAY = re.compile(
     r"|which \w+) (?:can|could|do|should|would|might) (?:i|we|one|you|somebody|someone)\b"
 )
 
+_HOW = re.compile(
+    r"^how\b|\bhow (?:to|i|we|one|you)\b|\b(?:instructions|recipe|steps|tips|guide|ways?|methods?) (?:for|to|on|of|that)\b"
+)
+
 
 def kind_of(ask: str) -> Kind:
     """The kind of the question `ask`, given in small letters."""
@@ -56,10 +60,12 @@ def kind_of(ask: str) -> Kind:
     if _CARE.search(ask):
         return "care"
     if _WAY.match(ask):
-        return "task"
+        return "way"
     if not ask.startswith("why should i ") and _CLAIM.search(ask) and not _SHARED.search(ask):
         return "claim"
-    return "fact" if _FACT.match(ask) else "task"
+    if _FACT.match(ask):
+        return "fact"
+    return "way" if _HOW.search(ask) else "task"
 
 
 def stems(text: str) -> set[str]:
