@@ -37,6 +37,21 @@ class Source(Settings):
         return self.model_copy(update={"seed": self.seed + seed})
 
 
+def at_most(limit: int | None, name: str, *, seed: int = 0, split: Literal["train", "dev", "test"] = "train") -> Source:
+    """What `--limit` asks of a file: so many rows, or all where there are fewer (a recipe's `count` must be there in full).
+
+    Raises:
+        DataError: the file cannot be read.
+    """
+    source = Source(source=name, count=limit, seed=seed, split=split)
+    if limit is None or name.startswith(WORLD):
+        return source
+    from buckler import formats
+
+    different = len({row.id for row in formats.read_chats(name)})
+    return source if limit < different else source.model_copy(update={"count": None})
+
+
 def fingerprint(source: Source) -> dict[str, Json]:
     """What decides the rows, by content: the settings, and the hash of the file instead of its place.
 

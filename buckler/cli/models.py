@@ -54,7 +54,7 @@ def train(
     from buckler.commands import models as command
     from buckler.lm import spec_of
     from buckler.settings import parse
-    from buckler.sources import Source
+    from buckler.sources import at_most
     from buckler.training.train import TrainSettings
 
     values = {
@@ -68,7 +68,7 @@ def train(
         "max_length": max_length,
         "objective": {"average": average},
     }
-    sources = [Source(source=name, count=limit, seed=seed) for name in rows]
+    sources = [at_most(limit, name, seed=seed) for name in rows]
     if job is not None:
         command.write_job(sources, spec_of(model, adapter), parse(TrainSettings, values, "train"), out, job, seed=seed)
         return
@@ -99,7 +99,7 @@ def evaluate(
     from buckler.commands import models as command
     from buckler.judges.named import judge_spec
     from buckler.lm import spec_of
-    from buckler.sources import Source
+    from buckler.sources import at_most
 
     asked = probe_sources({None: probes, "harmful": harmful, "borderline": borderline, "benign": benign}, limit, seed)
     if not asked and not utility and not official:
@@ -107,7 +107,7 @@ def evaluate(
     order = command.Evaluation(
         model=spec_of(model, adapter),
         probes=asked,
-        utility=[Source(source=file, count=limit, seed=seed, split="test") for file in utility],
+        utility=[at_most(limit, file, seed=seed, split="test") for file in utility],
         judge=judge_spec(judge, judge_model, seed),
         cards=judge_cards,
         max_new_tokens=max_new_tokens,

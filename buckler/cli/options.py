@@ -24,12 +24,12 @@ Model = Annotated[str, typer.Option(help="`miniature`, a local folder, or a hub 
 Adapter = Annotated[str | None, typer.Option(help="A PEFT adapter to put on the model.")]
 Out = Annotated[Path, typer.Option(help="Folder for the results. Run again after a kill with the same one: it goes on.")]
 Seed = Annotated[int, typer.Option(help="Of every draw. The same seed gives the same files.")]
-Limit = Annotated[int | None, typer.Option(help="Use only so many rows, drawn by the seed.")]
+Limit = Annotated[int | None, typer.Option(min=1, help="Use only so many rows of each file, drawn by the seed.")]
 Probes = Annotated[list[str], typer.Option(help="Probes whose rows tell their set (XSTest, AdvBench, HarmBench, own rows).")]
 Harmful = Annotated[list[str], typer.Option(help="Probes that should be refused.")]
 Borderline = Annotated[list[str], typer.Option(help="Probes that sound harmful and should be answered.")]
 Benign = Annotated[list[str], typer.Option(help="Ordinary questions; their answers are the references.")]
-MaxNewTokens = Annotated[int, typer.Option(help="Longest answer.")]
+MaxNewTokens = Annotated[int, typer.Option(min=1, help="Longest answer, in tokens.")]
 OwnTasks = Annotated[Path | None, typer.Option(help="The YAML file of tasks of your own that the answers are to.")]
 StoreOption = Annotated[Path, typer.Option(help="Folder of finished steps; work found there is not done again.")]
 Workers = Annotated[int, typer.Option(help="Local processes, one thread each. On one GPU: 1.")]
@@ -45,6 +45,6 @@ DryRun = Annotated[bool, typer.Option(help="Only tell what would be done, what i
 
 def probe_sources(asked: Mapping[str | None, Sequence[str]], limit: int | None, seed: int) -> list[tuple[Source, str | None]]:
     """Files of probes, by the set their rows belong to (None: the rows tell it), as a command asks for them."""
-    from buckler.sources import Source
+    from buckler.sources import at_most
 
-    return [(Source(source=file, count=limit, seed=seed, split="test"), name) for name, files in asked.items() for file in files]
+    return [(at_most(limit, file, seed=seed, split="test"), name) for name, files in asked.items() for file in files]
