@@ -23,8 +23,10 @@ _NOT = re.compile(r"\b(?:not|no|never|none|nobody|nothing|nor|neither|cannot|wit
 _THING = re.compile(
     r"(?:\b(?:is|are|as|being|be)|'re|'s)(?: [\w']+){0,4}? (?:animals?|fruits?|plants?|objects?|inanimate|beverages?|foods?"
     r"|natural|phenomen\w+|species|living (?:being|thing)s?|sentien\w+|conscious(?:ness)?|fiction\w*|mythical|imaginary"
-    r"|creatures?)\b|\bdoes(?:n't| not) make sense\b|\bno human\b|(?:\bnot|n't) (?:\w+ )?possible for any"
+    r"|creatures?)\b|\bdoes(?:n't| not) make sense\b|\bno human\b|\b(?:this|that) is because\b|(?:\bnot"
+    r"|n't) (?:\w+ )?possible for any"
 )
+"""The question is mistaken in its subject, not in its judgement, or is told why the opposite holds."""
 _PEOPLE = re.compile(
     r"\b(?:discriminat\w+|racis\w+|sexis\w+|bigot\w*|prejudic\w+|\w+phobi\w+|ageis\w+|antisemi\w+|stereotyp\w+|dignity|equal\w*"
     r"|rights?|ethnic\w*|gender|orientation|religio\w+|faith|rac(?:e|ial)|unconstitutional|respect\w*|autonomy|capable"

@@ -39,8 +39,8 @@ _SHARED = re.compile(
 )
 """Judgements that hardly anybody turns down: why something is wrong, or good for one."""
 _FACT = re.compile(
-    r"^(?:describe (?!how|a way)|define|tell me about|explain (?!how|why|a way)|how would you|how (?:much|many|long|far|old|often"
-    r"|big|tall)|what|who|when|where|which|whose|why)\b"
+    r"^(?:describe (?!how|a way)|define|summari[sz]e what|tell me about|explain (?!how|why|a way)|how would you|how (?:much|many"
+    r"|long|far|old|often|big|tall)|what|who|when|where|which|whose|why)\b"
 )
 _WAY = re.compile(
     r"^(?:what|which)\b.{0,40}\b(?:ways?|spots?|places?|tricks?|methods?|tips|plans?|techniques?|strateg(?:y|ies)|excuses?)\b"
