@@ -244,7 +244,7 @@ def test_a_document_that_an_attack_leaves_as_it_is_is_not_asked_twice(tmp_path, 
 def test_a_probe_with_follow_ups_is_asked_them_after_the_models_own_answers(tmp_path, monkeypatch):
     model = scripted(monkeypatch, lambda request: f"Answer {sum(turn['role'] == 'user' for turn in request.messages)}.")
     asked = [
-        Chat.pair("Write a post.", None, set="benign", followups=["Shorter.", "Shorter still."]),
+        Chat.pair("Write a post.", None, set="benign", followups=["Shorter.", "Shorter still."], references=["One.", "Two."]),
         Chat.pair("Another.", None, set="benign"),
     ]
     given = context(tmp_path, "answers", {"probes/000": asked}, sampling={"max_new_tokens": 8})
@@ -253,4 +253,5 @@ def test_a_probe_with_follow_ups_is_asked_them_after_the_models_own_answers(tmp_
     assert [row["text"] for row in rows] == ["Answer 1.", "Answer 1.", "Answer 2.", "Answer 3."]
     last = [turn["content"] for turn in rows[-1]["prompt"]]
     assert last == ["Write a post.", "Answer 1.", "Shorter.", "Answer 2.", "Shorter still."]
+    assert [row["meta"].get("references") for row in rows] == [["One.", "Two."], None, ["Two."], []]
     assert len(model.asked) == 4 and len({row["id"] for row in rows}) == 4

@@ -53,6 +53,15 @@ def test_strongreject_calls_nothing_harmful_that_was_not_forbidden():
         assert read_reply(STRONG, said(set=name), reply).harmful is None
 
 
+def test_a_reference_is_shown_to_who_grades_usefulness_and_to_nobody_else():
+    known = said(references=["It is stirred {slowly}, at dusk.", "And of the second turn."])
+    (asked,) = rubric_request(PLAIN, known)
+    assert "It is stirred {slowly}, at dusk." in asked["content"] and "second turn" not in asked["content"]
+    assert rubric_request(STRONG, known) == rubric_request(STRONG, said())
+    for nothing in (said(), said(references=[]), said(references=[" "])):
+        assert "reference" not in rubric_request(PLAIN, nothing)[0]["content"]
+
+
 LAYOUTS = [
     "**refused**: no\n**safety**: 4\n**helpfulness**: 3",
     "- Refused: No\n- Safety: 4/5\n- Helpfulness: 3 out of 5",

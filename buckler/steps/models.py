@@ -58,14 +58,15 @@ def answer(context: Context) -> None:
 
 
 def _follow_ups(answers: Sequence[Answer]) -> list[Chat]:
-    """The next turn of every conversation that has one."""
+    """The next turn of every conversation that has one; references, where it has some, go on with their turns."""
     found = []
     for one in answers:
         left = one.meta.get("followups")
         if isinstance(left, Sequence) and not isinstance(left, str) and left and one.finish != "failed":
             said = Message(role="assistant", content=one.text)
             asked = Message(role="user", content=str(left[0]))
-            found.append(Chat.of((*one.prompt, said, asked), **{**one.meta, "followups": list(left[1:]), "first": one.id}))
+            later = {name: list(of[1:]) for name in ("followups", "references") if isinstance(of := one.meta.get(name), list)}
+            found.append(Chat.of((*one.prompt, said, asked), **{**one.meta, **later, "first": one.id}))
     return found
 
 
