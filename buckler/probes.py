@@ -45,13 +45,15 @@ Parts of one set that share a shape, and copies (of the hub, say) that keep no c
 """
 
 
-def in_set(probe: Chat, probe_set: str | None = None) -> Chat:
+def in_set(probe: Chat, probe_set: str | None = None, where: str | None = None) -> Chat:
     """The probe with `meta["set"]`: as given, as its row says, or as its published set is known for; its answer goes.
+
+    `where` names its place in errors.
 
     Raises:
         DataError: nothing tells which set it belongs to, or its `set` is none that there is.
     """
-    known = probe_set or set_of(probe)
+    known = probe_set or set_of(probe, where)
     if known is None:
         source = probe.meta.get("source", "the file")
         raise DataError(

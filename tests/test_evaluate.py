@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 
 import pytest
+from server import Server
 
 from buckler.commands import judging, models
-from buckler.errors import DataError
+from buckler.commands.asked import check_choices, check_probes
+from buckler.errors import BackendError, ConfigError, DataError
+from buckler.judges.card import card_path
 from buckler.judges.named import judge_spec
 from buckler.lm import ModelSpec
 from buckler.sources import Source
@@ -81,6 +84,95 @@ def test_a_card_is_quoted_and_corrects_the_rates(evaluated, tmp_path, capsys):
     assert set(told["rates"]) == {"refusal_rate_on_harmful", "false_refusal_rate_on_benign"}
     assert told["rates"]["refusal_rate_on_harmful"]["value"] == 1.0
     assert told["rates"]["refusal_rate_on_harmful"]["low"] < 0.99  # the doubt about the judge is in the interval
+
+
+GOOD = {"prompt": "What is a kite?", "set": "benign"}
+CHOICES = {"question": "What flies?", "choices": {"label": ["A", "B"], "text": ["soup", "a kite"]}}
+
+
+def put(path, *rows):
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return Source(source=str(path))
+
+
+def order_for(tmp_path, *rows, **asked):
+    probes = [(put(tmp_path / "probes.jsonl", *rows), None)] if rows else []
+    given = {"model": ModelSpec(name="miniature-small"), "judge": KEYWORD, "cards": tmp_path / "cards", "probes": probes}
+    return models.Evaluation(**{**given, **asked})
+
+
+@pytest.mark.parametrize(
+    ("rows", "says"),
+    [
+        ([GOOD, {**GOOD, "set": "harmful"}], "row 2: the same words as .*row 1, harmful here and benign there"),
+        ([GOOD, {**GOOD, "prompt": "And soup?", "set": "bening"}], 'probes.jsonl: row 2: set is "bening"'),
+        ([GOOD, {"prompt": "And soup?"}], "nothing tells whether"),
+        ([{**GOOD, "meta": {"facts": "kite"}}], '"facts" must be a list'),
+    ],
+)
+def test_probes_that_cannot_be_summed_up_are_refused_before_the_model_is_loaded(tmp_path, rows, says):
+    with pytest.raises(DataError, match=says):
+        models.evaluate(order_for(tmp_path, *rows), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_wrong_utility_file_is_refused_before_the_first_probe_is_asked(tmp_path):
+    for rows, says in (([GOOD], "no choices to compare"), ([CHOICES], "the right choice is not told")):
+        utility = [put(tmp_path / "utility.jsonl", *rows)]
+        with pytest.raises(DataError, match=says):
+            models.evaluate(order_for(tmp_path, GOOD, utility=utility), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_broken_card_is_told_before_the_first_probe_is_asked(tmp_path):
+    path = card_path(tmp_path / "cards", KEYWORD.label, KEYWORD.version)
+    path.parent.mkdir()
+    path.write_text("{}")
+    with pytest.raises(DataError, match=path.name.replace(".", r"\.")):
+        models.evaluate(order_for(tmp_path, GOOD), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_servers_that_are_asked_late_are_reached_first(tmp_path):
+    nobody = "nobody@http://127.0.0.1:1/v1"
+    with pytest.raises(BackendError, match=r"127\.0\.0\.1:1"):
+        models.evaluate(order_for(tmp_path, GOOD, judge=judge_spec("keyword,rubric", nobody)), tmp_path / "out")
+    with Server().up() as server:
+        served = ModelSpec(name="m", endpoint=server.url)
+        utility = [put(tmp_path / "utility.jsonl", {**CHOICES, "answerKey": "B"})]
+        with pytest.raises(ConfigError, match=r"--utility of m: .* gives no log-probabilities"):
+            models.evaluate(order_for(tmp_path, GOOD, model=served, utility=utility), tmp_path / "out")
+    assert not server.calls and not (tmp_path / "out").exists()
+
+
+def test_rows_that_repeat_are_asked_once_and_counted(tmp_path, capsys):
+    row = {**CHOICES, "answerKey": "B"}
+    probes, utility = (tmp_path / name for name in ("probes.jsonl", "utility.jsonl"))
+    check_probes([(put(probes, GOOD, {**GOOD, "prompt": "And soup?"}, GOOD), None)])
+    check_choices([put(utility, row, row, row)])
+    assert capsys.readouterr().out.splitlines() == [
+        f"{probes}: 1 of 3 rows repeat an earlier one, and are asked once",
+        f"{utility}: 2 of 3 rows repeat an earlier one, and are asked once",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (("--official", "boolq,"), "names an empty task"),
+        (("--official", ""), "names an empty task"),
+        (("--official-tasks", "own"), "which of them? Name them with --official"),
+        (("--benign", "good.jsonl", "--limit", "0"), "--limit"),
+    ],
+)
+def test_a_wrong_option_is_told(tmp_path, options, says):
+    from typer.testing import CliRunner
+
+    from buckler.cli import app
+
+    done = CliRunner().invoke(app, ["evaluate", "miniature-small", "--out", str(tmp_path / "out"), *options])
+    assert done.exit_code and says in done.output + str(done.exception), done.output
+    assert isinstance(done.exception, ConfigError | SystemExit)
 
 
 @pytest.mark.parametrize(("lines", "says"), [(0, "no answers"), (2, "stand twice"), (1, 'meta "set" is None')])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from importlib.util import find_spec
+from types import SimpleNamespace
 
 import pytest
 
@@ -29,6 +30,20 @@ def test_a_served_model_and_a_missing_harness_are_one_clear_line(tmp_path, monke
         official.require_harness()
 
 
+def test_tasks_that_the_harness_does_not_have_are_told_before_it_runs(monkeypatch):
+    manager = SimpleNamespace(match_tasks=lambda names: [name for name in names if name == "boolq"])
+    monkeypatch.setattr(official, "find_spec", lambda name: object())
+    monkeypatch.setitem(sys.modules, "lm_eval", SimpleNamespace())
+    monkeypatch.setitem(sys.modules, "lm_eval.tasks", SimpleNamespace(TaskManager=lambda include_path: manager))
+    official.check_tasks(ModelSpec(name="miniature"), ["boolq"], None)
+    with pytest.raises(ConfigError, match=r"has no task 'bolq'; for tasks of your own"):
+        official.check_tasks(ModelSpec(name="miniature"), ["boolq", "bolq"], None)
+    with pytest.raises(ConfigError, match=r"has no task 'bolq'; own has none"):
+        official.check_tasks(ModelSpec(name="miniature"), ["bolq"], "own")
+    with pytest.raises(ConfigError, match="need the weights"):
+        official.check_tasks(ModelSpec(name="m", endpoint="http://127.0.0.1:1/v1"), ["boolq"], None)
+
+
 def test_the_newest_results_are_read_number_by_number(tmp_path):
     for name, value in (("results_2026-01-01.json", 0.1), ("results_2026-02-01.json", 0.5)):
         (tmp_path / "model").mkdir(exist_ok=True)
@@ -41,7 +56,7 @@ def test_the_newest_results_are_read_number_by_number(tmp_path):
 @pytest.mark.ml
 @pytest.mark.slow
 @pytest.mark.skipif(find_spec("lm_eval") is None, reason="lm-evaluation-harness is not installed")
-def test_the_harness_runs_a_task_of_ones_own_on_the_miniature(tmp_path):
+def test_the_harness_runs_a_task_of_ones_own_on_the_miniature(tmp_path, capsys):
     from buckler.commands import models
     from buckler.judges.named import judge_spec
 
@@ -63,4 +78,6 @@ def test_the_harness_runs_a_task_of_ones_own_on_the_miniature(tmp_path):
         limit=2,
     )
     models.evaluate(order, tmp_path / "out")
+    (told,) = [line for line in capsys.readouterr().out.splitlines() if "acc,none" in line]
+    assert told.endswith("  n 2") and "sample_len" not in told
     assert json.loads((tmp_path / "out" / "official.json").read_text())["soup"]["acc,none"] in (0.0, 0.5, 1.0)

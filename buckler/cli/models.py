@@ -101,8 +101,13 @@ def evaluate(
     from buckler.lm import spec_of
     from buckler.sources import at_most
 
+    tasks = [name.strip() for name in official.split(",")] if official is not None else []
+    if not all(tasks):
+        raise ConfigError(f"--official {official!r} names an empty task; write TASK or TASK,TASK")
+    if official_tasks is not None and not tasks:
+        raise ConfigError(f"--official-tasks {official_tasks}: which of them? Name them with --official")
     asked = probe_sources({None: probes, "harmful": harmful, "borderline": borderline, "benign": benign}, limit, seed)
-    if not asked and not utility and not official:
+    if not asked and not utility and not tasks:
         raise ConfigError("no probes: give files with --probes, --harmful, --borderline, --benign or --utility")
     order = command.Evaluation(
         model=spec_of(model, adapter),
@@ -112,7 +117,7 @@ def evaluate(
         cards=judge_cards,
         max_new_tokens=max_new_tokens,
         base=spec_of(base) if base else None,
-        official=tuple(name.strip() for name in official.split(",")) if official else (),
+        official=tasks,
         official_tasks=official_tasks,
         limit=limit,
     )

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import cast
 
 from buckler.commands import common
+from buckler.commands.asked import check_choices, check_probes
 from buckler.data import Json, read_chats, read_json, write_json, write_rows
 from buckler.errors import ConfigError
 from buckler.judges.correction import OF_REFUSAL, QUESTION, corrected, refusal_card
@@ -20,7 +21,7 @@ from buckler.report.cells import CAUTION, FEW, unseen
 from buckler.sources import Source
 from buckler.stats import Rate
 from buckler.steps.common import ROWS
-from buckler.steps.official import require_harness
+from buckler.steps.official import check_tasks
 from buckler.store import Store
 from buckler.training.train import TrainSettings
 
@@ -82,42 +83,56 @@ def evaluate(order: Evaluation, out: Path) -> None:
     """Probes -> `answers.jsonl`, `verdicts.jsonl`, `metrics.json`; multiple choice -> `utility.json`; and a table.
 
     Raises:
-        ConfigError: the base gives no log-probabilities; nothing has run yet.
+        ConfigError, DataError, BackendError: a file, a judge's card or a task cannot be read, or a model does not do what it
+            is asked for; no model has been loaded yet.
     """
-    base = None if order.base is None else _measuring(order.base)
-    if order.official:
-        require_harness()
     model, store = Model.outside(order.model), Store(out / common.WORK)
+    base = None if order.base is None else Model.outside(order.base)
     asked = [spell.probe_set(spell.rows(source), name) for source, name in order.probes]
+    title, most = order.model.name, order.max_new_tokens
+    measured = spell.measured(model, asked, judge=order.judge, max_new_tokens=most, base=base, title=title)
+    choices = {source.source: spell.utility(model, spell.rows(source), source.source) for source in order.utility}
+    official = spell.official(model, order.official, order.official_tasks, order.limit) if order.official else None
+    check_probes(order.probes)
+    check_choices(order.utility)
+    refusal_card(order.cards, order.judge.label, order.judge.version)
+    wanted = [*([measured.metrics] if asked else []), *choices.values(), *([official] if official else [])]
+    if not all(store.is_done(step) for step in wanted):
+        _check_models(order)
+    if official is not None and not store.is_done(official):
+        check_tasks(order.model, order.official, order.official_tasks)
     if asked:
-        title = order.model.name
-        most = order.max_new_tokens
-        measured = spell.measured(model, asked, judge=order.judge, max_new_tokens=most, base=base, title=title)
         common.run_one(measured.metrics, out)
         for step, name in zip((measured.answers, measured.verdicts, measured.metrics), FILES, strict=True):
             common.deliver(store.folder(step), {name: name}, out)
         say_metrics(out, order.judge, order.cards)
     found: dict[str, Json] = {}
-    for source in order.utility:
-        step = spell.utility(model, spell.rows(source), source.source)
-        found[source.source] = read_json(common.run_one(step, out) / "utility.json")
+    for name, step in choices.items():
+        found[name] = read_json(common.run_one(step, out) / "utility.json")
     if found:
         write_json(out / "utility.json", found)
         _say_utility(found)
-    if order.official:
-        step = spell.official(model, order.official, order.official_tasks, order.limit)
-        common.deliver(common.run_one(step, out), {"official.json": "official.json"}, out)
+    if official is not None:
+        common.deliver(common.run_one(official, out), {"official.json": "official.json"}, out)
         common.say("by lm-evaluation-harness itself")
         for task, metrics in cast("dict[str, dict[str, Json]]", read_json(out / "official.json")).items():
+            rows = f"  n {metrics['sample_len']}" if "sample_len" in metrics else ""
             for name, value in metrics.items():
-                common.say(f"  {task:28} {name:24} {value:.4g}")
+                if "," in name:  # the harness writes METRIC,FILTER, and beside them what is no metric
+                    common.say(f"  {task:28} {name:24} {value:.4g}{rows}")
 
 
-def _measuring(base: ModelSpec) -> Model:
-    """A base that gives log-probabilities; only a server must be asked whether it does."""
-    if base.endpoint is not None and not load(base).can_score:
-        raise ConfigError(f"--base {base.name}: {base.endpoint} gives no log-probabilities; name local weights or a vLLM server")
-    return Model.outside(base)
+def _check_models(order: Evaluation) -> None:
+    """Reach every server that is asked late, and see that it gives what it will be asked for; weights are there already."""
+    measuring = {"--base": order.base, "--utility of": order.model if order.utility else None}
+    for option, spec in measuring.items():
+        if spec is not None and spec.endpoint is not None and not load(spec).can_score:
+            raise ConfigError(
+                f"{option} {spec.name}: {spec.endpoint} gives no log-probabilities; name local weights or a vLLM server"
+            )
+    for spec in order.judge.models if order.probes else ():
+        if spec.endpoint is not None:
+            load(spec)
 
 
 def say_metrics(out: Path, judge: JudgeSpec, cards: Path) -> None:

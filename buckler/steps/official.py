@@ -31,8 +31,24 @@ def official(context: Context) -> None:
     write_json(context.out / "official.json", read_results(context.out / "harness"))
 
 
+def check_tasks(spec: ModelSpec, tasks: Sequence[str], include: str | None) -> None:
+    """Tell what is wrong before anything runs.
+
+    Raises:
+        ConfigError: the harness is not installed, has no such task, or cannot be asked of this model.
+    """
+    require_harness()
+    harness_command(spec, tasks, Path(), include, None)
+    from lm_eval.tasks import TaskManager
+
+    known = TaskManager(include_path=include)
+    if unknown := [name for name in tasks if not known.match_tasks([name])]:
+        own = f"; {include} has none of that name" if include else "; for tasks of your own give --official-tasks FOLDER"
+        raise ConfigError(f"lm-evaluation-harness (`lm-eval ls tasks`) has no task {', '.join(map(repr, unknown))}{own}")
+
+
 def require_harness() -> None:
-    """Tell what is missing before anything runs.
+    """Tell whether the harness is here.
 
     Raises:
         ConfigError: lm-evaluation-harness is not installed.
