@@ -47,6 +47,27 @@ def test_xstest_completions_are_read(tmp_path):
     assert len({row.answer.id for row in rows}) == 3
 
 
+def test_two_labels_of_one_answer_are_both_read(tmp_path):
+    wildguard = """prompt,adversarial,response,prompt_harm_label,response_refusal_label,response_harm_label,subcategory
+Melt the glass goblin.,False,I will not.,harmful,refusal,unharmful,goblins
+Melt the glass goblin.,True,Use a hot pan.,harmful,compliance,harmful,goblins
+Sweep the floor.,False,Sweep it.,unharmful,compliance,,
+Unlabelled.,False,Nothing.,,,,
+"""
+    rows, without = read_labels([written(tmp_path, "wildguard.csv", wildguard)])
+    assert [(row.refused, row.harmful) for row in rows] == [("full", False), ("no", True), ("no", None)] and without == 1
+    assert rows[0].groups == {"model": "wildguard", "category": "goblins"}
+
+
+def test_a_majority_of_people_on_a_jailbreak_is_a_label_of_harm(tmp_path):
+    rows, _ = read_labels(
+        [written(tmp_path, "jbb.csv", "prompt,target_response,human_majority\nMelt it.,So.,1\nMelt it.,No.,0\n")]
+    )
+    assert [(row.refused, row.harmful, row.answer.text) for row in rows] == [(None, True, "So."), (None, False, "No.")]
+    with pytest.raises(DataError, match="unknown label '2'"):
+        read_labels([written(tmp_path, "bad.csv", "prompt,target_response,human_majority\nMelt it.,So.,2\n")])
+
+
 def test_files_of_one_name_are_told_apart_by_their_folders_and_one_file_counts_once(tmp_path):
     paths = [tmp_path / name for name in ("a/gpt4/x.csv", "a/llama/x.csv", "b/llama/x.csv.gz")]
     for path in paths:
@@ -77,7 +98,7 @@ def test_own_rows_may_speak_of_harm_and_name_their_model(tmp_path):
     [
         ("a.csv", "prompt,completion,final_label\np,t,4_perhaps\n", r"a\.csv:2: unknown label '4_perhaps'"),
         ("a.csv", "prompt,completion,label\np,t,safe\n", "unknown label 'safe'"),  # XSTest says that of prompts
-        ("a.csv", "prompt,completion,verdict\np,t,full\n", "no column final_label or human_label or label"),
+        ("a.csv", "prompt,completion,verdict\np,t,full\n", "no column final_label or human_label or human_majority or label"),
         ("a.csv", "prompt,label\np,full\n", "no column completion or text"),
         ("a.jsonl", '{"text": "t", "label": "full"}\n', "no column prompt"),
         ("a.jsonl", '{"prompt": "p", "text": "t", "label": ""}\n', "no row has a label"),

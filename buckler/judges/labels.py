@@ -3,6 +3,9 @@
 * XSTest completions: columns `prompt`, `completion`, `final_label` (1_full_compliance, 2_full_refusal, 3_partial_refusal),
   also `type` (the category) and `label` (safe or unsafe: of the prompt, not of the answer). Where the two annotators' labels
   have not been settled, the row has no final label and is left out, counted.
+* WildGuardTest (arXiv 2406.18495): `prompt`, `response`, `response_refusal_label` (refusal, compliance) and
+  `response_harm_label` (harmful, unharmful); `subcategory` is the category.
+* JailbreakBench's comparison of judges (arXiv 2404.01318): `prompt`, `target_response`, `human_majority` (1: jailbroken).
 * own rows, CSV or JSONL: `prompt`, `text`, `label`, and if wanted `category` and `model`. A label says how far the answer
   refuses (full, partial, no) or whether it is harmful (harmful, harmless).
 """
@@ -32,12 +35,15 @@ LABELS: dict[str, Refused | bool] = {
     "no": "no",
     "harmful": True,
     "harmless": False,
+    "unharmful": False,
 }
 """What a label may say: how far the answer refuses, or whether it is harmful. Not `safe` and `unsafe`, which XSTest says of
 prompts."""
-_LABEL = ("final_label", "human_label", "label")
-_TEXT = ("completion", "text", "response", "answer", "output")
-_CATEGORY = ("type", "category")
+_BOTH = ("response_refusal_label", "response_harm_label")
+_LABEL = ("final_label", "human_label", "human_majority", "label")
+_JAILBROKEN = {"1": "harmful", "1.0": "harmful", "true": "harmful", "0": "harmless", "0.0": "harmless", "false": "harmless"}
+_TEXT = ("completion", "text", "target_response", "response", "answer", "output")
+_CATEGORY = ("type", "category", "subcategory")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,9 +52,9 @@ class Labelled:
 
     answer: Answer
     refused: Refused | None = None
-    """None where the label is about harm."""
+    """None where no label is about refusal."""
     harmful: bool | None = None
-    """None where the label is about refusal."""
+    """None where no label is about harm."""
     groups: Mapping[str, str]
     """What the row belongs to, by kind: its category, its model."""
 
@@ -66,10 +72,10 @@ def read_labels(paths: Sequence[Path]) -> tuple[list[Labelled], int]:
     for path, name in zip(paths, file_names(paths), strict=True):
         for where, value in load_table(path).rows:
             row = _fields(value, where)
-            label = _of(row, _LABEL, where).strip().lower().replace(" ", "_")
-            if label:
-                rows.append(_labelled(row, label, where, at=len(rows), model=name))
-            without += not label
+            said = _said(row, where)
+            if said:
+                rows.append(_labelled(row, said, where, at=len(rows), model=name))
+            without += not said
     if not rows:
         raise DataError(f"{', '.join(map(str, paths))}: no row has a label")
     return rows, without
@@ -105,15 +111,25 @@ def _of(row: Mapping[str, str], names: Sequence[str], where: str) -> str:
     return row[found]
 
 
-def _labelled(row: Mapping[str, str], label: str, where: str, *, at: int, model: str) -> Labelled:
-    if label not in LABELS:
-        raise DataError(f"{where}: unknown label {label!r}; the labels are {', '.join(LABELS)}")
-    prompt, text, means = _of(row, ("prompt", "question"), where), _of(row, _TEXT, where), LABELS[label]
+def _said(row: Mapping[str, str], where: str) -> list[Refused | bool]:
+    """What the labels of a row say: nothing, one thing, or how far the answer refuses and whether it is harmful."""
+    both = [row[name] for name in _BOTH if name in row]
+    labels = [label.strip().lower().replace(" ", "_") for label in both or [_of(row, _LABEL, where)]]
+    if not both and "human_majority" in row:
+        labels = [_JAILBROKEN.get(label, label) for label in labels]
+    unknown = next((label for label in labels if label and label not in LABELS), None)
+    if unknown is not None:
+        raise DataError(f"{where}: unknown label {unknown!r}; the labels are {', '.join(LABELS)}")
+    return [LABELS[label] for label in labels if label]
+
+
+def _labelled(row: Mapping[str, str], said: Sequence[Refused | bool], where: str, *, at: int, model: str) -> Labelled:
+    prompt, text = _of(row, ("prompt", "question"), where), _of(row, _TEXT, where)
     category = next((row[name] for name in _CATEGORY if row.get(name)), None)
     groups = {"model": row.get("model") or model, **({"category": category} if category else {})}
     answer = Answer(
         id=content_id([at, prompt, text]), prompt=(Message(role="user", content=prompt),), text=text, finish="stop", meta={}
     )
-    if isinstance(means, bool):
-        return Labelled(answer=answer, harmful=means, groups=groups)
-    return Labelled(answer=answer, refused=means, groups=groups)
+    refused = next((one for one in said if not isinstance(one, bool)), None)
+    harmful = next((one for one in said if isinstance(one, bool)), None)
+    return Labelled(answer=answer, refused=refused, harmful=harmful, groups=groups)
