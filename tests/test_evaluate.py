@@ -23,8 +23,11 @@ KEYWORD = judge_spec("keyword")
 def evaluated(tmp_path_factory):
     out = tmp_path_factory.mktemp("evaluated")
     (out / "rows.jsonl").write_text(
-        json.dumps({"question": "What flies?", "choices": {"label": ["A", "B"], "text": ["soup", "a kite"]}, "answerKey": "B"})
-        + "\n"
+        "".join(
+            json.dumps({"question": name, "choices": {"label": ["A", "B"], "text": ["soup", "a kite"]}, "answerKey": "B"} | kind)
+            + "\n"
+            for name, kind in (("What flies?", {"category": "toys"}), ("And up?", {"category": "toys"}), ("What else?", {}))
+        )
     )
     order = models.Evaluation(
         model=ModelSpec(name="miniature"),
@@ -46,7 +49,8 @@ def test_every_number_is_there_with_the_files_it_comes_from(evaluated):
         == 16
     )
     (found,) = json.loads((evaluated / "utility.json").read_text()).values()
-    assert found["acc"]["n"] == 1
+    assert found["acc"]["n"] == 3
+    assert {name: scores["acc"]["n"] for name, scores in found["categories"].items()} == {"toys": 2}
     assert not (evaluated / "corrected.json").exists()
 
 
@@ -149,10 +153,11 @@ def test_rows_that_repeat_are_asked_once_and_counted(tmp_path, capsys):
     row = {**CHOICES, "answerKey": "B"}
     probes, utility = (tmp_path / name for name in ("probes.jsonl", "utility.jsonl"))
     check_probes([(put(probes, GOOD, {**GOOD, "prompt": "And soup?"}, GOOD), None)])
-    check_choices([put(utility, row, row, row)])
+    check_choices([put(utility, row, row, row)], limit=2)
     assert capsys.readouterr().out.splitlines() == [
         f"{probes}: 1 of 3 rows repeat an earlier one, and are asked once",
         f"{utility}: 2 of 3 rows repeat an earlier one, and are asked once",
+        f"{utility}: 1 rows where --limit allows 2: all are asked",
     ]
 
 

@@ -15,8 +15,8 @@ from buckler.sources import WORLD, Source, read_chats
 from buckler.utility import ask, scorers
 
 
-def check_probes(probes: Sequence[tuple[Source, str | None]]) -> None:
-    """Say which rows say the same; they are asked once.
+def check_probes(probes: Sequence[tuple[Source, str | None]], limit: int | None = None) -> None:
+    """Say how many rows say the same, which are asked once, and which files have fewer than the limit.
 
     Raises:
         ConfigError, DataError: a file cannot be read, nothing tells what a good model does with a row, two rows of the same
@@ -34,14 +34,13 @@ def check_probes(probes: Sequence[tuple[Source, str | None]]) -> None:
             if earlier.meta["set"] != probe.meta["set"]:
                 told = f"{probe.meta['set']} here and {earlier.meta['set']} there"
                 raise DataError(f"{place}: the same words as {there}, {told}; take one of them out")
-        if repeats:
-            say(f"{source.source}: {repeats} of {len(rows)} rows repeat an earlier one, and are asked once")
+        _say_rows(source, len(rows), repeats, limit)
     blank = [Answer(id=one.id, prompt=one.prompt, text="", finish="stop", meta=one.meta) for one, _ in first.values()]
     summarise(blank, [Verdict(id=one.id) for one in blank], score_answers(blank, scorers()))
 
 
-def check_choices(utility: Sequence[Source]) -> None:
-    """Say how many rows of a utility file are the same; they are asked once.
+def check_choices(utility: Sequence[Source], limit: int | None = None) -> None:
+    """The same of utility files.
 
     Raises:
         ConfigError, DataError: a file cannot be read, or a row has no choices or no right one among them.
@@ -50,8 +49,14 @@ def check_choices(utility: Sequence[Source]) -> None:
         rows = _all(source)
         for row in read_chats(source):
             ask(row)
-        if repeats := len(rows) - len({row.id for row in rows}):
-            say(f"{source.source}: {repeats} of {len(rows)} rows repeat an earlier one, and are asked once")
+        _say_rows(source, len(rows), len(rows) - len({row.id for row in rows}), limit)
+
+
+def _say_rows(source: Source, rows: int, repeats: int, limit: int | None) -> None:
+    if repeats:
+        say(f"{source.source}: {repeats} of {rows} rows repeat an earlier one, and are asked once")
+    if limit is not None and rows - repeats < limit:
+        say(f"{source.source}: {rows - repeats} rows where --limit allows {limit}: all are asked")
 
 
 def _all(source: Source) -> list[Chat]:

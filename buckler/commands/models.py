@@ -74,7 +74,7 @@ class Evaluation:
     official_tasks: str | None = None
     """A folder of such tasks of the user's own."""
     limit: int | None = None
-    """Rows of each of them."""
+    """At most so many rows of each of them; those of the files are limited by their sources."""
     base: ModelSpec | None = None
     """An untouched model: answers that it takes for noise are incoherent."""
 
@@ -93,8 +93,8 @@ def evaluate(order: Evaluation, out: Path) -> None:
     measured = spell.measured(model, asked, judge=order.judge, max_new_tokens=most, base=base, title=title)
     choices = {source.source: spell.utility(model, spell.rows(source), source.source) for source in order.utility}
     official = spell.official(model, order.official, order.official_tasks, order.limit) if order.official else None
-    check_probes(order.probes)
-    check_choices(order.utility)
+    check_probes(order.probes, order.limit)
+    check_choices(order.utility, order.limit)
     refusal_card(order.cards, order.judge.label, order.judge.version)
     wanted = [*([measured.metrics] if asked else []), *choices.values(), *([official] if official else [])]
     if not all(store.is_done(step) for step in wanted):

@@ -22,7 +22,7 @@ from buckler.steps.documents import own_tasks
 from buckler.store import Context
 from buckler.training.train import TrainSettings
 from buckler.training.train import train as train_model
-from buckler.utility import choose, scorers
+from buckler.utility import Choice, choose, scorers
 from buckler.utility import summarise as summarise_choices
 
 
@@ -119,10 +119,16 @@ def summarise_run(context: Context) -> None:
 
 
 def utility(context: Context) -> None:
-    """Multiple-choice rows -> utility.jsonl, a line a row, and utility.json: accuracies with intervals, by file and category."""
-    found = choose(common.model(context, "model"), read_chats(context.inputs["rows"] / common.ROWS))
+    """Multiple-choice rows -> utility.jsonl, a line a row, and utility.json: accuracies with intervals, whole and by category."""
+    rows = read_chats(context.inputs["rows"] / common.ROWS)
+    found = choose(common.model(context, "model"), rows)
+    by_category: dict[str, list[Choice]] = {}
+    for row, one in zip(rows, found, strict=True):
+        if category := row.meta.get("category"):
+            by_category.setdefault(str(category), []).append(one)
     write_jsonl(context.out / "utility.jsonl", (one.to_json() for one in found))
-    write_json(context.out / "utility.json", summarise_choices(found).to_json())
+    scores: dict[str, Json] = {name: summarise_choices(of).to_json() for name, of in by_category.items()}
+    write_json(context.out / "utility.json", {**summarise_choices(found).to_json(), "categories": scores})
 
 
 def perplexities(context: Context) -> None:
