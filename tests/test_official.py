@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from importlib.metadata import PackageNotFoundError
 from importlib.util import find_spec
 from types import SimpleNamespace
 
@@ -12,6 +13,8 @@ import pytest
 from buckler import miniature
 from buckler.errors import BackendError, ConfigError
 from buckler.lm import ModelSpec
+from buckler.plan import spell
+from buckler.plan.spell import Model
 from buckler.steps import official
 
 
@@ -25,14 +28,25 @@ def test_the_harness_is_asked_for_the_model_where_it_lies(tmp_path):
 def test_a_served_model_and_a_missing_harness_are_one_clear_line(tmp_path, monkeypatch):
     with pytest.raises(ConfigError, match="need the weights"):
         official.harness_command(ModelSpec(name="m", endpoint="http://127.0.0.1:1/v1"), ["boolq"], tmp_path, None, None)
-    monkeypatch.setattr(official, "find_spec", lambda name: None)
+    monkeypatch.setattr(official, "version", _missing)
     with pytest.raises(ConfigError, match=r"buckler\[eval\]"):
-        official.require_harness()
+        spell.official(Model(spec=ModelSpec(name="m"), digest="d"), ["boolq"], None, None)
+
+
+def _missing(name):
+    raise PackageNotFoundError(name)
+
+
+def test_numbers_of_another_harness_are_other_numbers(monkeypatch):
+    keys = set()
+    for version in ("0.4.9", "0.5.0"):
+        monkeypatch.setattr(official, "version", lambda name, version=version: version)
+        keys.add(spell.official(Model(spec=ModelSpec(name="m"), digest="d"), ["boolq"], None, None).key)
+    assert len(keys) == 2
 
 
 def test_tasks_that_the_harness_does_not_have_are_told_before_it_runs(monkeypatch):
     manager = SimpleNamespace(match_tasks=lambda names: [name for name in names if name == "boolq"])
-    monkeypatch.setattr(official, "find_spec", lambda name: object())
     monkeypatch.setitem(sys.modules, "lm_eval", SimpleNamespace())
     monkeypatch.setitem(sys.modules, "lm_eval.tasks", SimpleNamespace(TaskManager=lambda include_path: manager))
     official.check_tasks(ModelSpec(name="miniature"), ["boolq"], None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from importlib.util import find_spec
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import cast
 
@@ -19,7 +19,6 @@ from buckler.store import Context
 
 def official(context: Context) -> None:
     """A model and the harness' tasks -> official.json: metrics by task, as the harness gives them."""
-    require_harness()
     spec = common.spec(context, "model")
     limit = cast("int | None", context.params.get("limit"))
     include = context.paths.get("tasks")
@@ -35,9 +34,8 @@ def check_tasks(spec: ModelSpec, tasks: Sequence[str], include: str | None) -> N
     """Tell what is wrong before anything runs.
 
     Raises:
-        ConfigError: the harness is not installed, has no such task, or cannot be asked of this model.
+        ConfigError: the harness has no such task, or cannot be asked of this model.
     """
-    require_harness()
     harness_command(spec, tasks, Path(), include, None)
     from lm_eval.tasks import TaskManager
 
@@ -47,14 +45,16 @@ def check_tasks(spec: ModelSpec, tasks: Sequence[str], include: str | None) -> N
         raise ConfigError(f"lm-evaluation-harness (`lm-eval ls tasks`) has no task {', '.join(map(repr, unknown))}{own}")
 
 
-def require_harness() -> None:
-    """Tell whether the harness is here.
+def harness_version() -> str:
+    """The version of the harness: another one may ask otherwise.
 
     Raises:
         ConfigError: lm-evaluation-harness is not installed.
     """
-    if find_spec("lm_eval") is None:
-        raise ConfigError("official numbers need lm-evaluation-harness: pip install 'buckler[eval]'")
+    try:
+        return version("lm_eval")
+    except PackageNotFoundError:
+        raise ConfigError("official numbers need lm-evaluation-harness: pip install 'buckler[eval]'") from None
 
 
 def harness_command(spec: ModelSpec, tasks: Sequence[str], out: Path, include: str | None, limit: int | None) -> list[str]:

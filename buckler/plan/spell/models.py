@@ -13,6 +13,7 @@ from buckler.judges.named import JudgeSpec, judge_spec
 from buckler.plan.spell.common import Model, numbered, spelled, step_of
 from buckler.plan.spell.documents import OwnTasks
 from buckler.sources import Source, fingerprint
+from buckler.steps.official import harness_version
 from buckler.store import Step
 from buckler.training.train import TrainSettings
 
@@ -114,9 +115,13 @@ def utility(model: Model, rows: Step, title: str) -> Step:
 
 
 def official(model: Model, tasks: Sequence[str], folder: str | None, limit: int | None) -> Step:
-    """The numbers of lm-evaluation-harness; `folder` holds tasks of the user's own, and its content is hashed."""
+    """The numbers of lm-evaluation-harness in its version; `folder` holds tasks of the user's own, and its content is hashed.
+
+    Raises:
+        ConfigError: the harness is not installed.
+    """
     params, inputs, paths = model.use()
-    params = {"tasks": list(tasks), "limit": limit, **params}
+    params = {"tasks": list(tasks), "limit": limit, "harness": harness_version(), **params}
     if folder is not None:
         params, paths = params | {"folder": fingerprint(Source(source=folder))["source"]}, {**paths, "tasks": folder}
     return step_of("official.official", f"official {', '.join(tasks)}", params=params, inputs=inputs, paths=paths)
