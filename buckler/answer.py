@@ -8,6 +8,7 @@ from pathlib import Path
 from buckler.attacks import AttackSettings, wrap
 from buckler.cutting import cut_to_fit
 from buckler.data import Chat, read_jsonl, write_jsonl
+from buckler.errors import DataError
 from buckler.judges import Answer, Verdict, answer_from_json, verdict_from_json
 from buckler.lm import LM, Request, Sampling
 from buckler.store import Tell, silent
@@ -25,10 +26,14 @@ def answer(
     """The model's answer to each probe, in order; `attack` wraps each probe as the adversary would ask it.
 
     A probe whose document does not fit the model is cut in its middle, and its meta says so.
+
+    Raises:
+        DataError: a probe does not fit, and there is nothing to cut; none has been asked yet.
     """
+    fitting = [_fitted(model, wrap(attack, probe), sampling) for probe in probes]
     answers: list[Answer] = []
-    for start in range(0, len(probes), chunk):
-        asked = [_fitted(model, wrap(attack, probe), sampling) for probe in probes[start : start + chunk]]
+    for start in range(0, len(fitting), chunk):
+        asked = fitting[start : start + chunk]
         given = model.generate([Request(messages=chat.messages, sampling=sampling) for chat in asked])
         answers += [
             Answer(id=chat.id, prompt=chat.messages, text=one.text, finish=one.finish, meta=chat.meta, error=one.error)
@@ -39,8 +44,15 @@ def answer(
 
 
 def _fitted(model: LM, probe: Chat, sampling: Sampling) -> Chat:
-    # The backend refuses, with its own words, what cannot be cut.
-    return cut_to_fit(probe, lambda chat: model.excess(chat.messages, sampling.max_new_tokens), 0) or probe
+    def excess(chat: Chat) -> int:
+        return model.excess(chat.messages, sampling.max_new_tokens)
+
+    fitted = cut_to_fit(probe, excess, 0)
+    if fitted is None:
+        place = f"{probe.meta.get('source', 'probe')}, id {probe.meta.get('id', probe.id)}"
+        over = f"{excess(probe)} tokens longer than the model reads, {sampling.max_new_tokens} new ones included"
+        raise DataError(f"{place}: {over}; take it out, or lower max_new_tokens")
+    return fitted
 
 
 def read_answers(path: Path) -> list[Answer]:

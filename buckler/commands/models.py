@@ -197,4 +197,4 @@ def _say_utility(found: Mapping[str, Json]) -> None:
     for name, scores in found.items():
         for measure in ("acc", "acc_norm"):
             rate = cast("dict[str, dict[str, Json]]", scores)[measure]
-            common.say(f"  {Path(name).name:28} {measure:9} {_spelled(rate)}  n {rate['n']}")
+            common.say(f"  {Path(name).name:28} {measure:9} {_spelled(rate)}  n {rate['n']}{_unread(rate)}")
