@@ -103,7 +103,7 @@ def _world_set(source: Source) -> str:
 
 def _world_count(source: Source) -> int:
     if source.count is None:
-        raise ConfigError(f"{source.source}: the made-up world has no end; say how many with `count`")
+        raise ConfigError(f"{source.source}: the made-up world has no end; say how many with `count` or --limit")
     return source.count
 
 
@@ -125,7 +125,7 @@ def _digest(path: Path) -> str:
         files = sorted(one for one in path.rglob("*") if one.is_file() and not one.name.startswith("."))
         return content_id([[str(one.relative_to(path)), _digest(one)] for one in files])
     if not path.exists():
-        if str(path).count("/") == 1 and not path.suffix:
+        if str(path).count("/") == 1 and not path.suffix and not path.is_absolute():
             return f"hub:{path}"
         raise DataError(f"{path}: no such file")
     return file_digest(path)

@@ -45,15 +45,18 @@ def test_numbers_of_another_harness_are_other_numbers(monkeypatch):
     assert len(keys) == 2
 
 
-def test_tasks_that_the_harness_does_not_have_are_told_before_it_runs(monkeypatch):
+def test_tasks_that_the_harness_does_not_have_are_told_before_it_runs(tmp_path, monkeypatch):
     manager = SimpleNamespace(match_tasks=lambda names: [name for name in names if name == "boolq"])
     monkeypatch.setitem(sys.modules, "lm_eval", SimpleNamespace())
     monkeypatch.setitem(sys.modules, "lm_eval.tasks", SimpleNamespace(TaskManager=lambda include_path: manager))
     official.check_tasks(ModelSpec(name="miniature"), ["boolq"], None)
     with pytest.raises(ConfigError, match=r"has no task 'bolq'; for tasks of your own"):
         official.check_tasks(ModelSpec(name="miniature"), ["boolq", "bolq"], None)
-    with pytest.raises(ConfigError, match=r"has no task 'bolq'; own has none"):
-        official.check_tasks(ModelSpec(name="miniature"), ["bolq"], "own")
+    with pytest.raises(ConfigError, match="own: no such folder"):
+        official.check_tasks(ModelSpec(name="miniature"), ["boolq"], str(tmp_path / "own"))
+    (tmp_path / "own").mkdir()
+    with pytest.raises(ConfigError, match=r"has no task 'bolq'; .*own has none"):
+        official.check_tasks(ModelSpec(name="miniature"), ["bolq"], str(tmp_path / "own"))
     with pytest.raises(ConfigError, match="need the weights"):
         official.check_tasks(ModelSpec(name="m", endpoint="http://127.0.0.1:1/v1"), ["boolq"], None)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from buckler.errors import DataError
-from buckler.sources import Source, at_most, read_chats
+from buckler.sources import Source, at_most, fingerprint, read_chats
 
 
 def test_a_limit_takes_what_is_there_and_a_count_must_be_there(tmp_path):
@@ -17,6 +17,11 @@ def test_a_limit_takes_what_is_there_and_a_count_must_be_there(tmp_path):
     assert len(read_chats(at_most(2, str(file), seed=1))) == 2
     with pytest.raises(DataError, match=r"mine\.txt: 9 rows asked for, 3 different ones there"):
         read_chats(Source(source=str(file), count=9))
+
+
+def test_a_path_that_is_not_there_is_no_data_set_of_the_hub():
+    with pytest.raises(DataError, match="/nowhere: no such file"):
+        fingerprint(Source(source="/nowhere"))
 
 
 def test_a_set_without_an_end_is_given_the_limit():

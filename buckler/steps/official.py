@@ -34,9 +34,11 @@ def check_tasks(spec: ModelSpec, tasks: Sequence[str], include: str | None) -> N
     """Tell what is wrong before anything runs.
 
     Raises:
-        ConfigError: the harness has no such task, or cannot be asked of this model.
+        ConfigError: the harness has no such task, there is no such folder of them, or cannot be asked of this model.
     """
     harness_command(spec, tasks, Path(), include, None)
+    if include is not None and not Path(include).is_dir():
+        raise ConfigError(f"--official-tasks {include}: no such folder")
     from lm_eval.tasks import TaskManager
 
     known = TaskManager(include_path=include)
