@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from buckler.data import Json
 from buckler.errors import DataError
 from buckler.judges import Answer, Verdict
-from buckler.metrics import SETS
+from buckler.metrics import SETS, about_document
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +52,7 @@ class Probe:
     @property
     def about_document(self) -> bool:
         """Whether a task over a document is asked, rather than a question."""
-        return isinstance(self.meta.get("task"), str) and isinstance(self.meta.get("label"), str)
+        return about_document(self.meta)
 
 
 def pair(base: Side, tuned: Side) -> list[Probe]:
