@@ -144,6 +144,19 @@ def test_an_unknown_model_is_one_clear_line(name):
         load(ModelSpec(name=name))
 
 
+def test_a_model_and_an_adapter_that_are_taken_for_one_another_are_told(tmp_path):
+    for name in ("model", "adapter"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "model" / "config.json").write_text("{}")
+    (tmp_path / "adapter" / "adapter_config.json").write_text("{}")
+    model, adapter = str(tmp_path / "model"), str(tmp_path / "adapter")
+    assert identity(ModelSpec(name=model, adapter=adapter)) != identity(ModelSpec(name=model))
+    with pytest.raises(BackendError, match=r"adapter: holds no config\.json, .*; it is an adapter: name the model it goes on"):
+        identity(ModelSpec(name=adapter))
+    with pytest.raises(BackendError, match=r"model: holds no adapter_config\.json, so it is no adapter$"):
+        identity(ModelSpec(name=model, adapter=model))
+
+
 def test_identity_is_that_of_the_content(tmp_path):
     first, second, other = (make_model(tmp_path / name, seed=seed) for name, seed in (("a", 0), ("b", 0), ("c", 1)))
     same = identity(ModelSpec(name=str(first)))

@@ -17,7 +17,7 @@ _PATTERNS = (
     "vocab*",
     "merges*",
 )
-_ADAPTER = "adapter_model.safetensors"
+_ADAPTER, _ADAPTED = "adapter_model.safetensors", "adapter_config.json"
 
 
 def location(name: str) -> Path | None:
@@ -52,18 +52,20 @@ def identity(spec: ModelSpec) -> str:
     """
     if spec.endpoint is not None:
         return content_id(["served", spec.name, spec.revision, spec.endpoint])
-    parts = [_part(spec.name, spec.revision), _part(spec.adapter, None) if spec.adapter else None]
+    parts = [_part(spec.name, spec.revision, "config.json"), _part(spec.adapter, None, _ADAPTED) if spec.adapter else None]
     template = _digest(Path(spec.chat_template)) if spec.chat_template else None
     return content_id([*parts, template, spec.dtype])
 
 
-def _part(name: str, revision: str | None) -> str:
+def _part(name: str, revision: str | None, told_by: str) -> str:
     folder = location(name)
     if folder is None:
         return f"{name}@{_commit(name, revision)}"
-    if not (folder / "config.json").exists() and not (folder / "adapter_config.json").exists():
-        raise BackendError(f"{folder}: holds no config.json, so it is no model folder")
-    patterns = (_ADAPTER, "adapter_config.json", *_PATTERNS)
+    if not (folder / told_by).exists():
+        kind = "adapter" if told_by == _ADAPTED else "model folder"
+        mend = "; it is an adapter: name the model it goes on, and this as its adapter" if (folder / _ADAPTED).exists() else ""
+        raise BackendError(f"{folder}: holds no {told_by}, so it is no {kind}{mend}")
+    patterns = (_ADAPTER, _ADAPTED, *_PATTERNS)
     files = sorted({path for pattern in patterns for path in folder.glob(pattern)})
     return content_id([[path.name, _digest(path)] for path in files])
 
