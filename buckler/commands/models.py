@@ -163,6 +163,8 @@ def say_metrics(out: Path, judge: JudgeSpec, cards: Path) -> None:
     _say_types(cast("dict[str, dict[str, Json]]", metrics["sets"]).get("borderline", {}))
     if card is not None:
         write_json(out / "corrected.json", {"card": card.sentence(QUESTION), "rates": fixed})
+    else:
+        (out / "corrected.json").unlink(missing_ok=True)  # those of other numbers
 
 
 def _say_types(borderline: Mapping[str, Json]) -> None:
