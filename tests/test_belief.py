@@ -143,7 +143,7 @@ def again(folder: Path, *options: str) -> str:
 
 def test_every_number_is_recomputed_from_answers_and_verdicts_alone(tmp_path, monkeypatch):
     was = saved(tmp_path)
-    monkeypatch.setattr("buckler.results.identity", None)  # nobody looks for the model
+    monkeypatch.setattr("buckler.results.provenance.identity", None)  # nobody looks for the model
     assert "computed anew, as saved" in again(tmp_path)
     assert read_json(tmp_path / "again" / "results-toy.json") == was
     assert (tmp_path / "again" / "report.html").exists()
