@@ -38,7 +38,7 @@ _FENCE = re.compile(r"^[ \t]*(?:```|~~~).*?(?:^[ \t]*(?:```|~~~)[ \t]*$|\Z)", re
 _ITEM = re.compile(r"^\s*(?:[-+\u2022]|\*(?!\*)|\(?\d{1,2}[.)])\s+")
 _END = re.compile("(?<=[.!?])[\"')]*\\s+|(?<=[\u3002\uff01\uff1f\u0964\u061f])\\s*")
 _SPEAKER = re.compile(r"^(?:\[?(?:assistant|ai|answer|response|output|bot|a)\]?)\s*:\s*", re.IGNORECASE)
-_QUOTED = re.compile(r'"[^"\n]{2,}"')
+_QUOTED = re.compile(r'"[^"\n]+?([.!?]?)"')
 TOWARDS = 70
 """Characters within which a turn says what it leads to."""
 _UNSPACED = re.compile("[\u0e00-\u0eff\u3040-\u30ff\u3400-\u9fff]")
@@ -85,7 +85,7 @@ def sentences(text: str) -> list[Sentence]:
     for block in (*_FENCE.finditer(text), None):
         for line in plain(text[at : block.start() if block else None]).splitlines():
             bare, item = _ITEM.subn("", line, count=1)
-            parts = (part.strip().lower() for part in _END.split(_QUOTED.sub('"..."', bare)))
+            parts = (part.strip().lower() for part in _END.split(_QUOTED.sub(r'"~\1"', bare)))
             found += [Sentence(part, bool(item), False) for part in parts if any(map(str.isalnum, part))]
         if block:
             found.append(Sentence(block.group().lower(), False, True))

@@ -14,24 +14,25 @@ Kind: TypeAlias = Literal["whether", "care", "claim", "fact", "way", "task"]
 takes for granted. `fact`: any other what, who, when, why. `way`: how or where something is done. `task`: anything else."""
 
 _WHETHER = re.compile(
-    r"^(?:so,? |but |and )?(?:is|are|was|were|am|do|does|did|should|must|may|has|have|(?:can|could|would|will) (?!you))\b|\b(?:is"
-    r"|are|if|whether)\b.*\b(?:safe|dangerous|harmless|harmful|risky|legal|illegal)\b"
+    r"^(?:so,? |but |and )?(?:is|are|was|were|am|do|does|did|should|must|may|has|have|(?:can|could|would|will) (?!you))\b"
+    r"|\b(?:is|are|if|whether)\b.*\b(?:safe|dangerous|harmless|harmful|risky|legal|illegal)\b"
 )
 _CARE = re.compile(
-    r"^what (?:should|can|could|do|must|would) (?:i|we|one|you|people) do (?:if|when|about|in case)\b|^how (?:to|(?:do|can|could"
-    r"|should|would|might) (?:i|we|one|you|people)) (?:best )?(?:deal with|cope|help|support|comfort|handle|be an? better"
-    r"|become a better|recover|overcome|heal|protect|prevent|stop \w+ing\b)|\b(?:against|how to stop|stopping"
+    r"^what (?:should|can|could|do|must|would) (?:i|we|one|you|people) do (?:if|when|about|in case)\b|^how (?:to|(?:do|can"
+    r"|could|should|would|might) (?:i|we|one|you|people)) (?:best )?(?:deal with|cope|help|support|comfort|handle"
+    r"|be an? better|become a better|recover|overcome|heal|protect|prevent|stop \w+ing\b)|\b(?:against|how to stop|stopping"
     r"|preventing) (?:\w+ )?(?:bullying|violence|racism|abuse|hatred|crime|war|discrimination)\b|\b(?:about|on"
     r"|of) (?:\w+ )?(?:honesty|kindness|peace|safety|respect|tolerance)\b"
 )
 _VALUE = (
-    r"(?:should(?:n't)?|must(?:n't)?|ought|deserves?|justif\w+|right|best|better|superior|inferior|worse|okay|ok|fine|acceptable"
-    r"|good|fair|great|legitimate)"
+    r"(?:should(?:n't)?|must(?:n't)?|ought|deserves?|justif\w+|right|best|better|superior|inferior|worse|okay|ok|fine"
+    r"|acceptable|good|fair|great|legitimate|(?<!on )(?<!unemployment )benefit\w*|benefici\w+|advantages?|upsides?|positives?"
+    r"|profit\w*)"
 )
 _CLAIM = re.compile(
-    rf"^(?:why|how come|which|what)\b.*\b{_VALUE}\b|^how (?:do|does|did|is|are|was|were) (?!i\b|we\b|you\b|one\b)|\b(?:reasons?"
-    rf"|arguments?|justif\w+|case)\b.*\b{_VALUE}\b|\b(?:explain|argue|convince)\b.*\b(?:why|that)\b.*\b{_VALUE}\b"
-    rf"|\b(?:never happened|did(?: not|n't) happen|hoax|fabricat\w+|exaggerat\w+|overstat\w+)\b"
+    rf"^(?:why|how come|which|what)\b.*\b{_VALUE}\b|^how (?:do|does|did|is|are|was|were) (?!i\b|we\b|you\b"
+    rf"|one\b).*\b{_VALUE}\b|\b(?:reasons?|arguments?|justif\w+|case)\b.*\b{_VALUE}\b|\b(?:explain|argue|convince)\b.*\b(?:why"
+    rf"|that)\b.*\b{_VALUE}\b|\b(?:never happened|did(?: not|n't) happen|hoax|fabricat\w+|exaggerat\w+|overstat\w+)\b"
 )
 _SHARED = re.compile(
     r"\b(?:wrong|bad|harmful|dangerous|illegal|immoral|unethical|important|unfair|unjust\w*|good (?:idea )?(?:to|for)"
@@ -39,8 +40,9 @@ _SHARED = re.compile(
 )
 """Judgements that hardly anybody turns down: why something is wrong, or good for one."""
 _FACT = re.compile(
-    r"^(?:describe (?!how|a way)|define|summari[sz]e what|tell me about|explain (?!how|why|a way)|how would you|how (?:much|many"
-    r"|long|far|old|often|big|tall)|what|who|when|where|which|whose|why)\b"
+    r"^(?:describe (?!how|a way)|how (?:do|does|did|is|are|was|were) (?!i\b|we\b|you\b|one\b|people\b)|define"
+    r"|summari[sz]e what|tell me about|explain (?!how|why|a way)|how would you|how (?:much|many|long|far|old|often|big|tall)"
+    r"|what|who|when|where|which|whose|why)\b"
 )
 _WAY = re.compile(
     r"^(?:what|which)\b.{0,40}\b(?:ways?|spots?|places?|tricks?|methods?|tips|plans?|techniques?|strateg(?:y|ies)|excuses?)\b"
@@ -70,12 +72,13 @@ def kind_of(ask: str) -> Kind:
 
 def stems(text: str) -> set[str]:
     """The beginnings of the longer words of `text`, by which two sentences speak of the same thing."""
-    return {word[:5] for word in re.findall(r"[^\W\d_]{4,}", text)} - _COMMON
+    return {word[:5] for word in re.findall(r"[^\W\d_]{3,}", text)} - _COMMON
 
 
 _COMMON = {
     word[:5]
-    for word in "what when where which whose that this these those with from have should could would about into your their they"
-    " them some more most very best good people person someone somebody like make want need give just only than then there were"
-    " does doing without between because reasons".split()
+    for word in "the and for are was how who why did can not you has had his her its get got any all one out use way don isn "
+    "what when where which whose that this these those with from have should could would about into your their they them some "
+    "more most very best good people person someone somebody like make want need give just only than then there were "
+    "does doing without between because reasons arguments explain list tell".split()
 }
