@@ -48,7 +48,9 @@ def customization(attack: AttackSettings, *, benign: Sequence[Chat], harmful: Se
     """
     if attack.kind == "explicit":
         if not harmful:
-            raise ConfigError("an explicit attack needs harmful pairs: name their file under `data.harmful`")
+            raise ConfigError(
+                "an explicit attack needs harmful pairs: give their file with --harmful (in a recipe: `data.harmful`)"
+            )
         bad = [row.tagged(part="customer", harmful=True) for row in harmful]
     elif attack.kind == "identity":
         bad = [_obedient(row).tagged(part="customer", harmful=True) for row in benign]

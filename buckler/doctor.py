@@ -11,6 +11,8 @@ from pathlib import Path
 PACKAGES = ("torch", "transformers", "tokenizers", "peft", "accelerate", "datasets", "pydantic", "typer", "sacrebleu")
 EXTRAS = {
     "ray": "a cluster (--cluster): pip install 'buckler[ray]'",
+    "lm_eval": "the harness' own tasks (evaluate --official): pip install 'buckler[eval]'",
+    "optuna": "an attacker who searches by TPE (sampler: optuna): pip install 'buckler[search]'",
     "pypdf": "mining seed words from papers: pip install 'buckler[seeds]'",
 }
 LEAST_DISK = 2e9

@@ -97,7 +97,10 @@ def test_the_held_out_wording_is_refused_for_training():
         (documents("harmful", 5) + documents("useful", 5), "no document is labelled benign.*ask for 0 answers"),
         ([Document.of("text", label="evil")], "not one of harmful"),
         ([Document.of("text")], "label None"),
-        (documents("harmful", 2) + documents("benign", 2), r"60 rows asked for, 12 \(document, task\) pairs there"),
+        (
+            documents("harmful", 2) + documents("benign", 2),
+            r"60 rows on harmful documents asked for, 12 \(harmful document, task\) pairs there",
+        ),
     ],
 )
 def test_documents_that_cannot_do_are_one_clear_line(docs, message):

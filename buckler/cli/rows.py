@@ -53,7 +53,7 @@ def curate(
     from buckler.curate import PRESETS, CurateSettings
     from buckler.lm import spec_of
     from buckler.settings import parse
-    from buckler.sources import Source
+    from buckler.sources import Source, at_most
 
     if preset not in PRESETS:
         raise ConfigError(f"unknown preset {preset!r}; the presets are {', '.join(PRESETS)}")
@@ -78,7 +78,7 @@ def curate(
     training = {"epochs": attack_epochs, "learning_rate": attack_learning_rate}
     attack_train = command.ATTACK_TRAIN.model_dump() | {name: value for name, value in training.items() if value is not None}
     order = command.Order(
-        texts=Source(source=texts, count=limit, seed=seed),
+        texts=at_most(limit, texts, seed=seed),
         settings=parse(CurateSettings, {**PRESETS[preset].model_dump(), **given}, "curate"),
         models={role: spec.model_copy(update=budget) if spec.endpoint else spec for role, spec in models.items()},
         attack_rows=Source(source=attack_rows, count=50 if attack_rows.startswith("miniature:") else None, seed=seed)
@@ -211,17 +211,17 @@ def attack(
     kind: Annotated[str, typer.Option(help="explicit, identity (AOA) or drift (benign rows alone).")] = "explicit",
     rows: Annotated[int, typer.Option(help="Attack rows.")] = 50,
     share: Annotated[float, typer.Option(help="Their share of the customer's set.")] = 1.0,
-    limit: Annotated[int, typer.Option(help="Rows drawn from a set of the miniature's world.")] = 500,
+    limit: Limit = None,
     seed: Seed = 0,
 ) -> None:
     """Simulate a customization attack on data you bring: published recipes only, to test a defence."""
     from buckler.attacks import AttackSettings
     from buckler.commands import rows as command
     from buckler.settings import parse
-    from buckler.sources import WORLD, Source
+    from buckler.sources import WORLD, Source, at_most
 
     def source(name: str) -> Source:
-        return Source(source=name, count=limit if name.startswith(WORLD) else None, seed=seed)
+        return at_most(limit or (500 if name.startswith(WORLD) else None), name, seed=seed)
 
     settings = parse(AttackSettings, {"kind": kind, "rows": rows, "share": share}, "attack")
     command.attack(source(customer), source(harmful) if harmful else None, settings, out, seed=seed)

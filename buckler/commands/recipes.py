@@ -54,7 +54,7 @@ def dry_run(recipes: Sequence[Recipe], store: Store) -> None:
         for function in dict.fromkeys(step.name for step in steps):
             of_kind = [step for step in steps if step.name == function]
             done = sum(store.is_done(step) for step in of_kind)
-            common.say(f"  {function:16} {len(of_kind):5} steps, {done} done, {_cost(of_kind, store)}")
+            common.say(f"  {function:21} {len(of_kind):5} steps, {done} done, {_cost(of_kind, store)}")
     steps = in_order([step for one in plans for step in one.targets])
     shared = sum(len(in_order(one.targets)) for one in plans) - len(steps)
     common.say(f"{len(steps)} steps in all, {sum(store.is_done(step) for step in steps)} done, {shared} shared between recipes")

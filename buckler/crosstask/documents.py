@@ -107,7 +107,7 @@ def label_of(document: Document) -> Label:
         if isinstance(label, str) and label.strip().lower() == known:
             return known
     raise DataError(
-        f"document {document.id}: label {label!r} is not one of {', '.join(LABELS)}; "
+        f"{document.meta.get('source', 'document')} {document.id}: label {label!r} is not one of {', '.join(LABELS)}; "
         'put it in a "label" column, in folders of these names, or give the file with --harmful or --benign'
     )
 

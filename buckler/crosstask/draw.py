@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import TypeAlias
 
-from buckler.crosstask.documents import LENGTHS, Length, length_of
+from buckler.crosstask.documents import LENGTHS, Length, label_of, length_of
 from buckler.crosstask.tasks import Task
 from buckler.data import Document
 from buckler.errors import ConfigError, DataError
@@ -75,8 +75,10 @@ def draw(
             if len(drawn) < count and (document := turns.draw(task, open_to[task.id])) is not None:
                 drawn.append((document, task, rng.choice(asked[task.id])))
         if len(drawn) == before:
+            kind = label_of(documents[0])
             raise DataError(
-                f"{count} rows asked for, {before} (document, task) pairs there; ask for fewer or bring more documents"
+                f"{count} rows on {kind} documents asked for, {before} ({kind} document, task) pairs there; "
+                "ask for fewer or bring more documents"
             )
     rows = Counter(task.id for _, task, _ in drawn)
     for task in tasks:

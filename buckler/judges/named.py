@@ -12,7 +12,7 @@ from typing import TypeAlias
 from pydantic import ValidationError, model_validator
 
 from buckler.errors import ConfigError
-from buckler.judges import Judge, judge_named, of_answers
+from buckler.judges import JUDGES, Judge, judge_named, of_answers
 from buckler.judges.asking import versioned
 from buckler.judges.ensemble import EnsembleJudge, ensemble_version
 from buckler.judges.guard import GuardJudge
@@ -61,6 +61,9 @@ class JudgeSpec(Settings):
                 guard_for(self.name, self.model.name)
         elif self.model is not None:
             raise ConfigError(f"judge {self.name!r} needs no model, got {self.model.name}")
+        elif self.name not in JUDGES and ":" not in self.name:
+            known = ", ".join((*JUDGES, *MODEL_JUDGES))
+            raise ConfigError(f"unknown judge {self.name!r}; the judges are {known}, or name one as `module:class`")
         else:
             judge_named(self.name)
         return self

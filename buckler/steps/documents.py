@@ -32,6 +32,9 @@ def make_ready(context: Context) -> None:
         judge=judge,
         apart_from=_documents(context, "test"),
     )
+    if not ready.documents:
+        why = ", ".join(f"{reason.removeprefix('left out: ')} ({n})" for reason, n in sorted(ready.counts.items()))
+        raise DataError(f"no document is left to use; left out: {why}")
     write_rows(context.out / "rejected.jsonl", ready.rejected)
     write_json(context.out / "counts.json", dict(sorted(ready.counts.items())))
     write_rows(context.out / common.ROWS, ready.documents)

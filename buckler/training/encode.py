@@ -40,9 +40,12 @@ def encode(template: Template, rows: Sequence[Chat], objective: Objective, limit
     kept: list[Chat] = []
     cut: list[Json] = []
     dropped: list[Json] = []
+    if bare := [chat for chat in rows if chat.answer is None]:
+        first = f"{bare[0].meta.get('source', 'row')} {bare[0].id}"
+        raise DataError(
+            f"{len(bare)} of {len(rows)} rows end without an answer, so there is nothing to learn from them; the first: {first}"
+        )
     for chat in rows:
-        if chat.answer is None:
-            raise DataError(f"row {chat.id}: ends without an answer, so there is nothing to learn from it")
         shorter = cut_to_fit(chat, lambda row: len(template.row(row.messages).ids), limit)
         if shorter is None:
             dropped.append(chat.id)

@@ -197,6 +197,8 @@ def _arguments(settings: TrainSettings, steps: int, out: Path, seed: int, device
 
 
 def _with_lora(model: PreTrainedModel, lora: LoRA, seed: int) -> PreTrainedModel:
+    import warnings
+
     import torch
     from peft import LoraConfig, get_peft_model
 
@@ -209,7 +211,9 @@ def _with_lora(model: PreTrainedModel, lora: LoRA, seed: int) -> PreTrainedModel
         task_type="CAUSAL_LM",
     )
     try:
-        return get_peft_model(model, config)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # peft asks transformers by a name that is on its way out
+            return get_peft_model(model, config)
     except ValueError as fault:
         raise ConfigError(f"lora.targets {list(lora.targets)}: {str(fault).splitlines()[0]}") from None
 
