@@ -12,14 +12,13 @@ from buckler.curate import CONTROLS, CurateSettings
 from buckler.curate.card import About, dataset_card
 from buckler.curate.record import COUNTS, REJECTED
 from buckler.curate.settings import UNCURATED, control
-from buckler.data import Json, each_chat, read_chats, read_json, read_jsonl, write_text
+from buckler.data import ROWS, Json, each_chat, read_chats, read_json, read_jsonl, write_text
 from buckler.errors import ConfigError
 from buckler.formats import WRITERS, write_chats
 from buckler.lm import ModelSpec
 from buckler.plan import spell
 from buckler.plan.spell import Model
 from buckler.sources import Source
-from buckler.steps.common import ROWS
 from buckler.steps.curation import read_sample
 from buckler.store import Step, Store
 from buckler.training.train import TrainSettings

@@ -10,12 +10,11 @@ from buckler.attacks import AttackSettings
 from buckler.commands import common
 from buckler.crosstask.build import CrossTaskSettings
 from buckler.crosstask.documents import DocumentSettings
-from buckler.data import read_json
+from buckler.data import ROWS, read_json
 from buckler.lm import ModelSpec
 from buckler.plan import spell
 from buckler.plan.spell import Model
 from buckler.sources import Source
-from buckler.steps.common import ROWS
 from buckler.store import Step, Store
 
 

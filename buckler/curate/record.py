@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
 
-from buckler.data import Chat, Json, read_json, read_jsonl, write_json, write_jsonl, write_rows
+from buckler.data import ROWS, Chat, Json, read_json, read_jsonl, write_json, write_jsonl, write_rows
 
-ROWS, REJECTED, COUNTS = "rows.jsonl", "rejected.jsonl", "counts.json"
+REJECTED, COUNTS = "rejected.jsonl", "counts.json"
 
 
 @dataclass(slots=True, kw_only=True)

@@ -6,14 +6,13 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import cast
 
+from buckler.data import ROWS as ROWS  # given on: every step writes common.ROWS
 from buckler.data import Chat, Json, read_chats
 from buckler.errors import BackendError, ConfigError
 from buckler.judges import Answer
 from buckler.lm import LM, Likelihood, ModelSpec, load
 from buckler.sources import Source
 from buckler.store import Context
-
-ROWS = "rows.jsonl"
 
 
 def source(context: Context) -> Source:
