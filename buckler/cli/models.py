@@ -26,6 +26,7 @@ from buckler.cli.options import (
     app,
     probe_sources,
 )
+from buckler.cli.several import Several
 from buckler.errors import ConfigError
 
 
@@ -75,7 +76,7 @@ def train(
     command.train(sources, spec_of(model, adapter), parse(TrainSettings, values, "train"), out, seed=seed)
 
 
-@app.command()
+@app.command(cls=Several)
 def evaluate(
     model: Annotated[str, typer.Argument(help="`miniature`, a local folder, a hub id, or NAME@http://HOST:PORT/v1.")],
     out: Out,
@@ -152,7 +153,7 @@ def look_at_probes(
     probes(files, threshold=threshold)
 
 
-@app.command("judge-card")
+@app.command("judge-card", cls=Several)
 def judge_card(
     labels: Annotated[
         list[Path], typer.Option(help="Answers that people labelled: XSTest completions, or rows of prompt, text, label.")
@@ -169,7 +170,7 @@ def judge_card(
     command(judge_spec(judge, judge_model, seed), labels, out)
 
 
-@app.command()
+@app.command(cls=Several)
 def gate(
     base: Annotated[str, typer.Option(help="The model before: a name as for evaluate, or saved answers (file or folder).")],
     out: Out,

@@ -8,10 +8,11 @@ from typing import Annotated
 import typer
 
 from buckler.cli.options import Adapter, DryRun, Limit, Model, Out, Seed, app
+from buckler.cli.several import Several
 from buckler.errors import ConfigError
 
 
-@app.command()
+@app.command(cls=Several)
 def curate(
     texts: Annotated[str, typer.Argument(help="Harmless question/answer rows, in any known format, or miniature:SET.")],
     out: Out,
