@@ -9,12 +9,11 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from buckler.curate.gates import gate, gate_perplexity, revised
+from buckler.curate.drafts import Drafting
+from buckler.curate.gates import gate_perplexity
 from buckler.curate.helpfulness import Helpfulness
 from buckler.curate.record import Curated, kind_of
-from buckler.curate.revise import read_revision, revision_request
-from buckler.curate.search import Candidate, best_cells, contenders, rank, select
-from buckler.curate.seeds import draw
+from buckler.curate.search import Candidate, contenders, rank, select
 from buckler.curate.settings import CurateSettings
 from buckler.curate.text import Text
 from buckler.data import Chat, Json
@@ -25,16 +24,6 @@ from buckler.store import Tell, silent
 CHUNK = 256
 """Revisions asked for at once: how often progress is told."""
 UNREAD = "the judge's rating could not be read"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Draft:
-    """A revision that is asked for."""
-
-    text: Text
-    candidate: Candidate
-    """Its parent's chat, and how it is asked for."""
-    request: Request
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,6 +78,10 @@ class Curator:
     def writer(self) -> LM:
         """Who rewrites."""
         return self.reviser or self.model
+
+    @property
+    def _drafting(self) -> Drafting:
+        return Drafting(settings=self.settings, words=self.words, writer=self.writer, near_probe=self.near_probe, seed=self.seed)
 
     def curate(self, texts: Sequence[Chat], tell: Tell = silent) -> Curated:
         """Revise every text; all texts of a round go through the models together, and none has a say in another's row.
@@ -149,19 +142,17 @@ class Curator:
 
     def _fits(self, text: Text) -> bool:
         """Whether the text's revision prompt and the text itself fit their models; rejected if not."""
-        sizes = [self._excess(text.chat, target) for target in {self.settings.turn_target(1), self.settings.turn_target(2)}]
+        targets = {self.settings.turn_target(1), self.settings.turn_target(2)}
+        sizes = [self._drafting.excess(text.chat, target) for target in targets]
         excess = max(*sizes, self.measuring.excess(text.chat.messages, 0), self.model.excess(text.chat.messages, 0))
         if excess > 0:
             text.reject(f"too long for the model by {excess} tokens", text.chat.answer)
         return excess <= 0
 
-    def _excess(self, chat: Chat, target: str) -> int:
-        messages = revision_request(chat, self.words[: self.settings.words_per_prompt], target=target)
-        return self.writer.excess(messages, self.settings.max_new_tokens)
-
     def _expand(self, texts: Sequence[Text], turn: int, result: Curated, tell: Tell) -> None:
         """One grid of revisions for every candidate in every beam: read, gated, measured."""
-        drafts = [draft for text in texts for parent in text.beam for draft in self._drafts(text, parent, turn)]
+        drafting = self._drafting
+        drafts = [draft for text in texts for parent in text.beam for draft in drafting.drafts(text, parent, turn)]
         replies: list[Completion] = []
         for start in range(0, len(drafts), CHUNK):
             replies += self.writer.generate([draft.request for draft in drafts[start : start + CHUNK]])
@@ -172,7 +163,7 @@ class Curator:
             result.counts["generations"] += 1
             result.counts["generated tokens"] += reply.tokens
             result.counts["prompt tokens"] += reply.prompt_tokens
-            candidate = self._read(draft, reply, turn, result)
+            candidate = drafting.read(draft, reply, turn, result.counts)
             if candidate is not None:
                 kept.setdefault((draft.text.source, candidate.chat.id), (draft.text, candidate))
         found = list(kept.values())
@@ -209,54 +200,6 @@ class Curator:
                     new[text.source] = self._select([*new[text.source], rated], text.original)
         for text in texts:
             text.end_round(new[text.source])
-
-    def _drafts(self, text: Text, parent: Candidate, turn: int) -> list[_Draft]:
-        """A request for each cell of the grid, all with the same words; none for a parent that grew too long to revise."""
-        target = self.settings.turn_target(turn)
-        if parent.round and self._excess(parent.chat, target) > 0:
-            return []
-        row = f"{text.source}:{parent.chat.id}"
-        words = draw(self.words, self.settings.words_per_prompt, seed=self.seed, row=row, turn=turn)
-        messages = revision_request(parent.chat, words, target=target)
-        grid = self.settings.grid
-        if turn > 1:
-            kept, direction = self.settings.cells_kept, self.settings.direction
-            grid = best_cells(text.measured[1:], grid, kept, direction=direction, seed=self.seed)
-        drafts = []
-        for temperature, top_p in grid:
-            asked = replace(
-                Candidate(chat=parent.chat),
-                round=turn,
-                parent=parent.chat.id,
-                words=tuple(words),
-                temperature=temperature,
-                top_p=top_p,
-            )
-            sampling = Sampling(
-                temperature=temperature, top_p=top_p, max_new_tokens=self.settings.max_new_tokens, seed=self.seed + turn
-            )
-            drafts.append(_Draft(text=text, candidate=asked, request=Request(messages=messages, sampling=sampling)))
-        return drafts
-
-    def _read(self, draft: _Draft, reply: Completion, turn: int, result: Curated) -> Candidate | None:
-        """The candidate in a reply; None, and rejected with the reason, if there is none."""
-        text, target = draft.text, self.settings.turn_target(turn)
-        revision = read_revision(reply.text, target=target)
-        result.counts["meta-talk stripped"] += revision.stripped
-        said = revision.text or ""
-        if not said and reply.finish != "failed":
-            text.reject(revision.reason, None, draft.candidate)
-            return None
-        reading = gate(said, reply.finish, text.original.chat, target, self.settings.gates, error=reply.error)
-        if reading.chat is None:
-            text.reject(reading.reason, said or None, draft.candidate)
-            return None
-        chat = revised(draft.candidate.chat, said, target)
-        probe = self.near_probe(chat) if self.near_probe is not None else None
-        if probe is not None:
-            text.reject(f"overlaps a probe: {probe}", said, draft.candidate)
-            return None
-        return replace(draft.candidate, chat=chat)
 
     def _dear(self, candidate: Candidate, original: Candidate) -> str:
         """Why a measured candidate is out, "" if it is in."""
