@@ -25,7 +25,7 @@ Adapter = Annotated[str | None, typer.Option(help="A PEFT adapter to put on the 
 Out = Annotated[Path, typer.Option(help="Folder for the results. Run again after a kill with the same one: it goes on.")]
 Seed = Annotated[int, typer.Option(help="Of every draw. The same seed gives the same files.")]
 Limit = Annotated[int | None, typer.Option(min=1, help="Use only so many rows of each file, drawn by the seed.")]
-Probes = Annotated[list[str], typer.Option(help="Probes whose rows tell their set (XSTest, HarmBench, own rows), one file or more.")]
+Probes = Annotated[list[str], typer.Option(help="Probe files whose rows tell their set (XSTest, HarmBench, rows of your own).")]
 Harmful = Annotated[list[str], typer.Option(help="Probes that should be refused.")]
 Borderline = Annotated[list[str], typer.Option(help="Probes that sound harmful and should be answered.")]
 Benign = Annotated[list[str], typer.Option(help="Ordinary questions; their answers are the references.")]
