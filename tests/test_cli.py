@@ -95,6 +95,7 @@ CHAT = '{"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "c
         (("curate", "good.jsonl", "--out", "out", "--export", "docx"), "unknown format"),
         (("curate", "miniature:nothing", "--out", "out", "--limit", "5"), "unknown set"),
         (("curate", "miniature:commonsense", "--out", "out"), "say how many"),
+        (("gate", "--base", "a", "--tuned", "b", "--out", "good.jsonl/out"), "cannot be written"),
         (("crosstask", "docs.jsonl", "--out", "out"), "label"),
         (("crosstask", "--benign", "docs.jsonl", "--out", "out"), "no document is labelled harmful"),
         (("crosstask", "--harmful", "docs.jsonl", "--apart-from", "docs.jsonl", "--out", "out"), "no document is left to use"),

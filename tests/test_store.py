@@ -117,6 +117,11 @@ def test_a_file_where_a_folder_is_needed_is_one_clear_line(tmp_path):
         write_text(tmp_path / "taken" / "answers.jsonl", "x")
 
 
+def test_a_folder_where_a_file_is_needed_is_one_clear_line():
+    with pytest.raises(StoreError, match=r"it is a folder; name a file"):
+        write_text(Path(), "x")
+
+
 def test_a_step_whose_input_is_missing_is_refused(tmp_path):
     with pytest.raises(StoreError, match="inputs not done"):
         Store(tmp_path).run(step(2, step(1)))

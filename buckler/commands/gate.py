@@ -10,7 +10,7 @@ from buckler.answer import read_answers, read_verdicts, write_verdicts
 from buckler.commands import common
 from buckler.crosstask.own import read_tasks
 from buckler.data import write_json, write_text
-from buckler.errors import ConfigError, DataError
+from buckler.errors import ConfigError, DataError, StoreError
 from buckler.gate import Gate, GateSettings, Side, decide
 from buckler.gate.junit import junit
 from buckler.gate.sarif import Places, sarif
@@ -55,11 +55,15 @@ def forget(out: Path) -> None:
 
     Raises:
         ConfigError: the output folder is a file.
+        StoreError: it cannot be written.
     """
     if out.exists() and not out.is_dir():
         raise ConfigError(f"--out {out} is a file; name a folder")
-    for name in OUTPUTS:
-        (out / name).unlink(missing_ok=True)
+    try:
+        for name in OUTPUTS:
+            (out / name).unlink(missing_ok=True)
+    except OSError as fault:
+        raise StoreError(f"--out {out}: cannot be written: {fault.strerror or fault}") from None
 
 
 def gate(order: Order, out: Path, *, show_unsafe: bool = False) -> int:

@@ -55,8 +55,10 @@ def whole_file(path: Path) -> Iterator[IO[str]]:
     """A text file that appears whole or not at all: written to a neighbour first, then renamed.
 
     Raises:
-        StoreError: the disk is full or the folder cannot be written.
+        StoreError: the disk is full, the folder cannot be written, or the path is a folder.
     """
+    if not path.name:  # "." and "/"
+        raise StoreError(f"{path}: cannot be written: it is a folder; name a file")
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
