@@ -28,6 +28,8 @@ from buckler.cli import records
 
 __all__ = ["app", "experiments", "main", "models", "records", "rows"]
 
+_FREED = "ignore:resource_tracker:UserWarning"
+
 
 def _version(wanted: bool) -> None:
     if wanted:
@@ -49,6 +51,9 @@ def main() -> None:
     same seed is to give the same bytes here, in a pool and on a cluster.
     """
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+    # The process that frees what a stopped run's workers shared would warn of it below our own line.
+    told = os.environ.get("PYTHONWARNINGS", "")
+    os.environ["PYTHONWARNINGS"] = f"{told},{_FREED}" if told else _FREED
     signal.signal(signal.SIGINT, _stop)
     try:
         app()
