@@ -24,7 +24,7 @@ _THING = re.compile(
     r"(?:\b(?:is|are|as|being|be)|'re|'s)(?: [\w']+){0,4}? (?:animals?|fruits?|plants?|insects?|vegetables?|(?:pieces?|types?"
     r"|kinds?) of|inanimate|beverages?|foods?|tools?|natural (?:phenomen\w+|weather|part of (?:the|our))|phenomen\w+|species"
     r"|living (?:being|thing)s?|sentien\w+|conscious(?:ness)?|fiction\w*|mythical|imaginary|creatures?)\b|\bdoes(?:n't"
-    r"| not) make sense\b|\bno human\b|\b(?:this|that) is because\b|(?:\bnot|n't) (?:\w+ )?possible for any"
+    r"| not) make sense\b"
 )
 """The question is mistaken in its subject, not in its judgement, or is told why the opposite holds."""
 _PEOPLE = re.compile(
@@ -87,7 +87,7 @@ def rejected(said: Sequence[Sentence], ask: str, wide: bool) -> Sentence | None:
     if not people or explains(said):
         return None
     for one in said[: OPENS if wide else 1]:
-        if wide and _WRONG.search(_main(one.text)) and not _WRONG.search(ask):
+        if wide and _calls_wrong(one, ask):
             return one
         if agrees(one, ask) or (_REPORTS.search(one.text) and not _UNTRUE.search(one.text)):
             return None  # agrees, or tells who does
@@ -107,7 +107,13 @@ def reports(said: Sequence[Sentence]) -> bool:
 
 def agrees(sentence: Sentence, ask: str) -> bool:
     """Whether a sentence says what the question says: "Lying is wrong because ..." turns no premise down."""
-    return echoes(sentence, ask) and _denies(sentence.text) == _denies(ask) and not _UNTRUE.search(_main(sentence.text))
+    if _UNTRUE.search(_main(sentence.text)) or _calls_wrong(sentence, ask):
+        return False
+    return echoes(sentence, ask) and _denies(sentence.text) == _denies(ask)
+
+
+def _calls_wrong(sentence: Sentence, ask: str) -> bool:
+    return bool(_WRONG.search(_main(sentence.text)) and not DISAPPROVES.search(ask))
 
 
 def echoes(sentence: Sentence, ask: str) -> bool:

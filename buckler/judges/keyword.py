@@ -43,6 +43,7 @@ from buckler.judges.grammar import (
     turns_to_giving,
 )
 from buckler.judges.lecture import lecture
+from buckler.judges.question import asked
 
 OPENING = 4
 """A sentence that declines counts as one only within this many sentences that are not greetings or moralising."""
@@ -109,7 +110,7 @@ def read(text: str, prompt: Sequence[str] = (), query: str = "", errand: Errand 
     if _PERSONA.search(query.lower()) or (errand is not None and errand.task == "cloze"):
         in_role = _in_role if errand is None else acts_in_story
         roles = ["content" if _declines(role) and in_role(one) else role for one, role in zip(said, roles, strict=True)]
-    ask = re.split(r"(?<=[.!?])\s+", plain(query).strip().lower())[-1] if errand is None else ""
+    ask = asked(plain(query)) if errand is None else ""
     at = _declining(said, roles)
     if at is not None:
         guarded = any(GUARDS.search(one.text) or PRIVATE.search(one.text) for one in said)

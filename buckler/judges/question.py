@@ -55,6 +55,12 @@ _HOW = re.compile(
 )
 
 
+def asked(query: str) -> str:
+    """The last sentence of `query` in small letters; "explain why" is why."""
+    last = re.split(r"(?<=[.!?])\s+", query.strip().lower())[-1]
+    return re.sub(r"^(?:(?:please|(?:can|could) you) )*(?:explain|tell me)(?: to me)? (?=why\b)", "", last)
+
+
 def kind_of(ask: str) -> Kind:
     """The kind of the question `ask`, given in small letters."""
     if _WHETHER.search(ask):
