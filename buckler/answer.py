@@ -13,6 +13,9 @@ from buckler.judges import Answer, Verdict, answer_from_json, verdict_from_json
 from buckler.lm import LM, Request, Sampling
 from buckler.store import Tell, silent
 
+ANSWERS, VERDICTS = "answers.jsonl", "verdicts.jsonl"
+"""What their files are called in the folder of a step or of an evaluation."""
+
 
 def answer(
     model: LM,

@@ -9,7 +9,7 @@ from typing import cast
 
 from buckler.commands import common
 from buckler.curate import CONTROLS, CurateSettings
-from buckler.curate.card import About, dataset_card
+from buckler.curate.card import CURATED, About, dataset_card
 from buckler.curate.record import COUNTS, REJECTED
 from buckler.curate.settings import UNCURATED, control
 from buckler.data import ROWS, Json, each_chat, read_chats, read_json, read_jsonl, write_text
@@ -63,11 +63,11 @@ def curate(
             raise ConfigError(f"unknown format {name!r}; the formats are {', '.join(WRITERS)}")
     curation = _curation(order, out)
     folder = common.run_one(spell.curate(curation, workers), out, workers=workers)
-    common.deliver(folder, {ROWS: "curated.jsonl", REJECTED: "rejected.jsonl", COUNTS: "counts.json"}, out)
+    common.deliver(folder, {ROWS: CURATED, REJECTED: "rejected.jsonl", COUNTS: "counts.json"}, out)
     _write_card(order, Store(out / common.WORK).folder(curation.texts) / ROWS, out, licence)
     for name in formats:
         path = out / f"curated.{name}{'.json' if name in ('alpaca', 'sharegpt') else '.jsonl'}"
-        write_chats(path, read_chats(out / "curated.jsonl"), name)
+        write_chats(path, read_chats(out / CURATED), name)
         common.say(f"wrote {path}")
     if controls:
         _write_controls(curation, out, workers)
@@ -164,6 +164,6 @@ def _write_card(order: Order, texts: Path, out: Path, licence: str) -> None:
     )
     counts = cast("dict[str, int]", read_json(out / COUNTS))
     rejected = (cast("Mapping[str, Json]", row) for _, row in read_jsonl(out / REJECTED))
-    card = dataset_card(each_chat(out / "curated.jsonl"), rejected, counts, order.settings, about, originals=each_chat(texts))
+    card = dataset_card(each_chat(out / CURATED), rejected, counts, order.settings, about, originals=each_chat(texts))
     write_text(out / "README.md", card)
     common.say(f"wrote {out / 'README.md'}")

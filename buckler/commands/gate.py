@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from buckler.answer import read_answers, read_verdicts, write_verdicts
+from buckler.answer import ANSWERS, VERDICTS, read_answers, read_verdicts, write_verdicts
 from buckler.commands import common
 from buckler.crosstask.own import read_tasks
 from buckler.data import write_json, write_text
@@ -25,7 +25,6 @@ from buckler.sources import Source
 from buckler.store import Store
 from buckler.utility import scorers
 
-ANSWERS, VERDICTS = "answers.jsonl", "verdicts.jsonl"
 OUTPUTS = ("gate.json", "gate.md", "junit.xml", "gate.sarif")
 SAVED = "saved"
 """What `--judge` says for no judge at all."""

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import cast
 
-from buckler.answer import read_answers, write_verdicts
+from buckler.answer import VERDICTS, read_answers, write_verdicts
 from buckler.commands import common
 from buckler.commands.models import say_metrics
 from buckler.crosstask.own import read_tasks
@@ -67,7 +67,7 @@ def judge_again(spec: JudgeSpec, answers: Sequence[Path], out: Path, *, cards: P
     summarise(given, [Verdict(id=one.id) for one in given], scores)
     judge = judge_from(spec, lambda model: load(model, cache=out / common.WORK / "judge-cache.sqlite"))
     verdicts = judge.judge(given)
-    write_verdicts(out / "verdicts.jsonl", verdicts)
+    write_verdicts(out / VERDICTS, verdicts)
     write_json(out / "metrics.json", summarise(given, verdicts, scores))
-    common.say(f"{len(given)} answers judged; wrote {out / 'verdicts.jsonl'} and {out / 'metrics.json'}")
+    common.say(f"{len(given)} answers judged; wrote {out / VERDICTS} and {out / 'metrics.json'}")
     say_metrics(out, spec, cards)

@@ -18,7 +18,7 @@ import yaml
 
 from buckler import __version__
 from buckler.curate import markdown
-from buckler.curate.record import kind_of
+from buckler.curate.record import REJECTED, kind_of
 from buckler.curate.settings import CurateSettings
 from buckler.curate.tally import Tally, ancestry
 from buckler.data import Chat, Json
@@ -26,7 +26,7 @@ from buckler.data import Chat, Json
 if TYPE_CHECKING:
     from jinja2 import Template
 
-CURATED, REJECTED = "curated.jsonl", "rejected.jsonl"
+CURATED = "curated.jsonl"
 LONGEST_EXAMPLE, WORDS_SHOWN, BINS = 600, 20, 12
 """Characters of a text in an example; seed words; bins of a histogram."""
 LICENCES = frozenset(

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from buckler.answer import ANSWERS, VERDICTS
 from buckler.data import Json
 from buckler.judges import Answer
 from buckler.metrics import about_document
@@ -37,7 +38,7 @@ class MeasuredArm:
 
 def files_of(store: Store, answers: Step | str, verdicts: Step | str) -> tuple[Path, Path]:
     """The answers and the verdicts that these steps, or the steps of these keys, left in the store."""
-    return store.folder(answers) / "answers.jsonl", store.folder(verdicts) / "verdicts.jsonl"
+    return store.folder(answers) / ANSWERS, store.folder(verdicts) / VERDICTS
 
 
 def grouped(arms: Sequence[MeasuredArm]) -> dict[Key, list[MeasuredArm]]:

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import cast
 
+from buckler.answer import ANSWERS, VERDICTS, read_answers, read_verdicts
 from buckler.answer import answer as answer_probes
-from buckler.answer import read_answers, read_verdicts
 from buckler.crosstask.apart import require_documents_apart
 from buckler.crosstask.attacks import TOLD, AttackOptions, attacked
 from buckler.crosstask.build import CrossTaskSettings, build, document_probes
@@ -120,8 +120,8 @@ def by_agreement(context: Context) -> None:
 
 def weakest(context: Context) -> None:
     """The undefended model's answers to malicious documents -> weakest.json: the task it processes most often."""
-    answers = read_answers(context.inputs["answers"] / "answers.jsonl")
-    verdicts = read_verdicts(context.inputs["verdicts"] / "verdicts.jsonl")
+    answers = read_answers(context.inputs["answers"] / ANSWERS)
+    verdicts = read_verdicts(context.inputs["verdicts"] / VERDICTS)
     table = cast("Mapping[str, Mapping[str, Mapping[str, Mapping[str, Json]]]]", summarise(answers, verdicts)["documents"])
     processed = {
         task: 1 - float(cast(float, cells["harmful"]["refusal_rate"]["value"]))
