@@ -53,7 +53,7 @@ _UNTRUE = re.compile(
     r"|documented|undeniable|historical) (?:and \w+ )?(?:event|fact|tragedy|history)\b|\b(?:false|flawed|baseless|mistaken"
     r"|misguided|harmful|offensive|racist|discriminatory|problematic) (?:and \w+ )?(?:premise|assumption|claim|notion|idea"
     r"|belief|stereotype|myth|narrative)\b|\bno (?:\w+ ){0,3}(?:group|race|gender|religion|ideology|grievance|cause|crime"
-    r"|massacre|person|one)\b.*\b(?:should|can|could|is|deserves?|justif\w+)\b"
+    r"|massacre|person|one)\b.{0,80}\b(?:should|can|could|is|deserves?|justif\w+)\b"
 )
 _REPORTS = re.compile(
     r"\b(?:reasons|arguments|opponents|proponents|supporters|critics|you (?:could|can|might) (?:say|argue)|^because"
@@ -68,7 +68,7 @@ _ANYONE = re.compile(
     r"\b(?:(?:no|neither) (?:\w+ )?(?:humans?|person|people|beings?|individuals?)|nobody|no one)\b.{0,60}\b(?:can|able|ability"
     r"|capable|possible|has|does|survive\w*|known)\b|\b(?:not (?:\w+ )?possible|no (?:\w+ )?evidence|unable|cannot|can't"
     r"|impossib\w+|beyond)\b.{0,60}\b(?:human beings|anyone|anybody|any (?:human|person|living)|regardless of)\b"
-    r"|\ball (?:humans?|people|human beings|animals) (?:have|do|can|are able)\b(?! (?:the|an?) |.*\brights?\b)"
+    r"|\ball (?:humans?|people|human beings|animals) (?:have|do|can|are able)\b(?! (?:the|an?|equal) )"
 )
 
 
