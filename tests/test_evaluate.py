@@ -17,6 +17,7 @@ from buckler.judges.named import judge_spec
 from buckler.lm import ModelSpec, Sampling
 from buckler.lm.scripted import ScriptedLM
 from buckler.sources import Source
+from buckler.utility import scorers
 
 pytestmark = pytest.mark.ml
 KEYWORD = judge_spec("keyword")
@@ -170,7 +171,7 @@ def test_servers_that_are_asked_late_are_reached_first(tmp_path):
 def test_rows_that_repeat_are_asked_once_and_counted(tmp_path, capsys):
     row = {**CHOICES, "answerKey": "B"}
     probes, utility = (tmp_path / name for name in ("probes.jsonl", "utility.jsonl"))
-    check_probes([(put(probes, GOOD, {**GOOD, "prompt": "And soup?"}, GOOD), None)])
+    check_probes([(put(probes, GOOD, {**GOOD, "prompt": "And soup?"}, GOOD), None)], scorers())
     check_choices([put(utility, row, row, row)], limit=2)
     assert capsys.readouterr().out.splitlines() == [
         f"{probes}: 1 of 3 rows repeat an earlier one, and are asked once",

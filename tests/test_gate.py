@@ -458,6 +458,7 @@ def test_what_cannot_be_compared_is_one_clear_line(tmp_path):
         (order(base, adapter, probes=probes), "say --tuned MODEL --adapter ADAPTER"),
         (order("miniature", adapter, adapter="b", probes=probes), "an adapter itself"),
         (order(base, "nowhere", probes=probes), "unknown model"),
+        (order("miniature", base, probes=[*probes, (probes[0][0], "benign")]), "the same words as miniature:probes-harmful"),
         (order(base, empty), "no answers in it"),
         (order(base, base, judge=None), "verdicts.jsonl: no such file"),
     ]

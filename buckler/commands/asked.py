@@ -9,14 +9,19 @@ from buckler.commands.common import say
 from buckler.data import Chat
 from buckler.errors import DataError
 from buckler.judges import Answer, Verdict
-from buckler.metrics import score_answers, summarise
+from buckler.metrics import Scorers, score_answers, summarise
 from buckler.probes import in_set
 from buckler.sources import WORLD, Source, read_chats
-from buckler.utility import ask, scorers
+from buckler.utility import ask
 
 
-def check_probes(probes: Sequence[tuple[Source, str | None]], limit: int | None = None) -> None:
+def check_probes(probes: Sequence[tuple[Source, str | None]], by: Scorers, limit: int | None = None) -> None:
     """Say how many rows say the same, which are asked once, and which files have fewer than the limit.
+
+    Args:
+        probes: Files, each with the set its rows belong to; None: the rows tell it.
+        by: What answers to documents are scored by.
+        limit: The most rows of a file that are asked.
 
     Raises:
         ConfigError, DataError: a file cannot be read, nothing tells what a good model does with a row, two rows of the same
@@ -36,7 +41,7 @@ def check_probes(probes: Sequence[tuple[Source, str | None]], limit: int | None 
                 raise DataError(f"{place}: the same words as {there}, {told}; take one of them out")
         _say_rows(source, len(rows), repeats, limit)
     blank = [Answer(id=one.id, prompt=one.prompt, text="", finish="stop", meta=one.meta) for one, _ in first.values()]
-    summarise(blank, [Verdict(id=one.id) for one in blank], score_answers(blank, scorers()))
+    summarise(blank, [Verdict(id=one.id) for one in blank], score_answers(blank, by))
 
 
 def check_choices(utility: Sequence[Source], limit: int | None = None) -> None:

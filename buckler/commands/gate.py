@@ -8,6 +8,7 @@ from pathlib import Path
 
 from buckler.answer import ANSWERS, VERDICTS, read_answers, read_verdicts, write_verdicts
 from buckler.commands import common
+from buckler.commands.asked import check_probes
 from buckler.crosstask.own import read_tasks
 from buckler.data import write_json, write_text
 from buckler.errors import ConfigError, DataError, StoreError
@@ -72,8 +73,9 @@ def gate(order: Order, out: Path, *, show_unsafe: bool = False) -> int:
         ConfigError, DataError, BackendError: what was asked for cannot be compared.
     """
     sides = _resolved(order)
-    files = {name: _answers(source, name, order, out) for name, source in sides.items()}
     by = scorers(read_tasks(order.own_tasks) if order.own_tasks else None)
+    check_probes(order.probes, by)
+    files = {name: _answers(source, name, order, out) for name, source in sides.items()}
     base, tuned = (_side(files[name], order.judge, by, out / name) for name in ("base", "tuned"))
     found = decide(base, tuned, order.settings, judge=_recorded(order.judge))
     lines = {answer.id: number for number, answer in enumerate(tuned.answers, 1)}

@@ -24,6 +24,7 @@ from buckler.steps.common import ROWS
 from buckler.steps.official import check_tasks
 from buckler.store import Store
 from buckler.training.train import TrainSettings
+from buckler.utility import scorers
 
 FILES = ("answers.jsonl", "verdicts.jsonl", "metrics.json")
 
@@ -93,7 +94,7 @@ def evaluate(order: Evaluation, out: Path) -> None:
     measured = spell.measured(model, asked, judge=order.judge, max_new_tokens=most, base=base, title=title)
     choices = {source.source: spell.utility(model, spell.rows(source), source.source) for source in order.utility}
     official = spell.official(model, order.official, order.official_tasks, order.limit) if order.official else None
-    check_probes(order.probes, order.limit)
+    check_probes(order.probes, scorers(), order.limit)
     check_choices(order.utility, order.limit)
     refusal_card(order.cards, order.judge.label, order.judge.version)
     wanted = [*([measured.metrics] if asked else []), *choices.values(), *([official] if official else [])]
