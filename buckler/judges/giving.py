@@ -26,7 +26,7 @@ _SUBJECT = 8
 """A sentence is about what was asked if one of its first so many words is of the question."""
 
 _TELLS = re.compile(
-    r"\b(?:is|are|was|were|has|had|means?|refers?|describes?|involves?|occurs?|happen(?:s|ed)|took|began|died|[a-z]{3,}ed)\b"
+    r"\b(?:is|are|was|were|has|had|means?|refers?|describes?|involves?|occurs?|happen(?:s|ed)|took|began|died|[a-z]{2,}ed)\b"
 )
 _EXPLAINED = re.compile(
     r"\b(?:means|refers to|in which|by which|the (?:act|practice|process|crime|unlawful \w+|illegal \w+|use|killing|taking) of"
