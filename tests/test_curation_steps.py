@@ -10,11 +10,10 @@ import pytest
 
 from buckler.curate import CurateSettings
 from buckler.curate.record import COUNTS, REJECTED
-from buckler.data import Chat, each_chat, read_json, read_jsonl, write_rows
+from buckler.data import ROWS, Chat, each_chat, read_json, read_jsonl, write_rows
 from buckler.errors import DataError
 from buckler.lm import ModelSpec
 from buckler.steps import curation as steps
-from buckler.steps.common import ROWS
 from buckler.store import Context, silent
 
 pytestmark = pytest.mark.ml

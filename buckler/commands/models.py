@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
+from buckler.answer import ANSWERS, VERDICTS
 from buckler.commands import common
 from buckler.commands.asked import check_choices, check_probes
-from buckler.data import Json, read_chats, read_json, write_json, write_rows
+from buckler.data import ROWS, Json, read_chats, read_json, write_json, write_rows
 from buckler.errors import ConfigError
 from buckler.judges.correction import OF_REFUSAL, QUESTION, corrected, refusal_card
 from buckler.judges.named import JudgeSpec
@@ -20,13 +21,12 @@ from buckler.plan.spell import Model
 from buckler.report.cells import CAUTION, FEW, unseen
 from buckler.sources import Source
 from buckler.stats import Rate
-from buckler.steps.common import ROWS
 from buckler.steps.official import check_tasks
 from buckler.store import Store
 from buckler.training.train import TrainSettings
 from buckler.utility import scorers
 
-FILES = ("answers.jsonl", "verdicts.jsonl", "metrics.json")
+FILES = (ANSWERS, VERDICTS, "metrics.json")
 
 
 def train(sources: Sequence[Source], spec: ModelSpec, settings: TrainSettings, out: Path, *, seed: int) -> None:
@@ -51,8 +51,8 @@ def train(sources: Sequence[Source], spec: ModelSpec, settings: TrainSettings, o
 def write_job(sources: Sequence[Source], spec: ModelSpec, settings: TrainSettings, out: Path, job: Path, *, seed: int) -> None:
     """Rows and a job for `accelerate launch -m buckler.training`, instead of training here."""
     rows = {row.id: row for source in sources for row in read_chats(common.run_one(spell.rows(source), out) / ROWS)}
-    write_rows(out / "rows.jsonl", list(rows.values()))
-    places: dict[str, Json] = {"rows": str((out / "rows.jsonl").resolve()), "out": str(out.resolve()), "seed": seed}
+    write_rows(out / ROWS, list(rows.values()))
+    places: dict[str, Json] = {"rows": str((out / ROWS).resolve()), "out": str(out.resolve()), "seed": seed}
     write_json(job, {"model": spec.model_dump(mode="json"), "train": settings.model_dump(mode="json"), **places})
     common.say(f"wrote {job}; next: accelerate launch --num_processes N -m buckler.training {job}")
 

@@ -35,8 +35,7 @@ _EXPLAINED = re.compile(
 """A definition tells what a thing is even where it calls it a crime."""
 _WAYS = re.compile(r"\b(?:ways?|tips|pointers|suggestions|steps|options|methods|techniques|ideas|advice|following)\b")
 _PERSONAL = re.compile(
-    r"^if\b|\b(?:i|i'm|you|your|we|us|our|let's|please|remember|important to|recognize|question|should|matter|condemned"
-    r"|rather than)\b"
+    r"^if\b|\b(?:i|i'm|you|your|we|us|our|let's|please|remember|important to|recognize|question|should|matter|condemned)\b"
 )
 
 

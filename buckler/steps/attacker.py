@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from buckler.attacks import IDENTITY_SYSTEM
-from buckler.data import Chat, Message, read_chats, write_rows
-from buckler.steps import common
+from buckler.data import ROWS, Chat, Message, read_chats, write_rows
 from buckler.store import Context
 
 
 def under_prompt(context: Context) -> None:
     """Rows -> the same rows under the system prompt of the identity shift, in place of any of their own."""
-    rows = read_chats(context.inputs["rows"] / common.ROWS)
-    write_rows(context.out / common.ROWS, [_under(row) for row in rows])
+    rows = read_chats(context.inputs["rows"] / ROWS)
+    write_rows(context.out / ROWS, [_under(row) for row in rows])
 
 
 def _under(row: Chat) -> Chat:

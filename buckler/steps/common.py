@@ -6,8 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import cast
 
-from buckler.data import ROWS as ROWS  # given on: every step writes common.ROWS
-from buckler.data import Chat, Json, read_chats
+from buckler.data import ROWS, Chat, Json, read_chats
 from buckler.errors import BackendError, ConfigError
 from buckler.judges import Answer
 from buckler.lm import LM, Likelihood, ModelSpec, load

@@ -13,7 +13,7 @@ from buckler.curate.apart import ProbeOverlap
 from buckler.curate.helpfulness import Helpfulness, LocalHelpfulness, RubricHelpfulness
 from buckler.curate.record import COUNTS, REJECTED, join
 from buckler.curate.seeds import LEXICON, read_lexicon
-from buckler.data import Chat, Json, read_chats, read_json, read_jsonl, write_json
+from buckler.data import ROWS, Chat, Json, read_chats, read_json, read_jsonl, write_json
 from buckler.errors import DataError
 from buckler.lm import LM, Pair
 from buckler.steps import common
@@ -67,7 +67,7 @@ def compromised(context: Context) -> None:
     The mechanism of a proxy is that harm has become cheap to it: mean log-perplexity of the attack's answers must have
     fallen by `least` nats a token.
     """
-    rows = read_chats(context.inputs["rows"] / common.ROWS)
+    rows = read_chats(context.inputs["rows"] / ROWS)
     pairs = [Pair(messages=row.prompt, answer=row.answer or "") for row in rows]
     found = {}
     for name in ("model", "proxy"):
@@ -94,7 +94,7 @@ def seed_words(settings: CurateSettings) -> list[str]:
 
 def _texts(context: Context) -> list[Chat]:
     """The step's share of the texts, ordered by id."""
-    texts = sorted(read_chats(context.inputs["texts"] / common.ROWS), key=lambda text: text.id)
+    texts = sorted(read_chats(context.inputs["texts"] / ROWS), key=lambda text: text.id)
     index, shards = cast("Sequence[int]", context.params.get("shard", (0, 1)))
     return texts[index * len(texts) // shards : (index + 1) * len(texts) // shards]
 
@@ -127,7 +127,7 @@ def _near_probe(context: Context) -> Callable[[Chat], str | None] | None:
     names = [name for name in sorted(context.inputs) if name.startswith("probes/")]
     if not names:
         return None
-    return ProbeOverlap([row for name in names for row in read_chats(context.inputs[name] / common.ROWS)]).near
+    return ProbeOverlap([row for name in names for row in read_chats(context.inputs[name] / ROWS)]).near
 
 
 def _within(tell: Tell, start: int, total: int, size: int) -> Tell:

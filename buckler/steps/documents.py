@@ -15,7 +15,7 @@ from buckler.crosstask.documents import LABELS, DocumentSettings, label_of, prep
 from buckler.crosstask.labels import RubricLabels
 from buckler.crosstask.own import read_tasks
 from buckler.crosstask.task import Task
-from buckler.data import Chat, Document, Json, read_chats, read_documents, read_json, write_json, write_jsonl, write_rows
+from buckler.data import ROWS, Chat, Document, Json, read_chats, read_documents, read_json, write_json, write_jsonl, write_rows
 from buckler.errors import DataError
 from buckler.lm import Sampling
 from buckler.metrics import summarise
@@ -37,7 +37,7 @@ def make_ready(context: Context) -> None:
         raise DataError(f"no document is left to use; left out: {why}")
     write_rows(context.out / "rejected.jsonl", ready.rejected)
     write_json(context.out / "counts.json", dict(sorted(ready.counts.items())))
-    write_rows(context.out / common.ROWS, ready.documents)
+    write_rows(context.out / ROWS, ready.documents)
 
 
 def crosstask(context: Context) -> None:
@@ -62,7 +62,7 @@ def crosstask(context: Context) -> None:
     )
     write_jsonl(context.out / "rejected.jsonl", built.rejected)
     write_json(context.out / "counts.json", {"rows": len(built.rows), "skipped": dict(built.skipped)})
-    write_rows(context.out / common.ROWS, built.rows)
+    write_rows(context.out / ROWS, built.rows)
 
 
 def probe_documents(context: Context) -> None:
@@ -82,7 +82,7 @@ def probe_documents(context: Context) -> None:
         language=cast("str | None", context.params.get("language")),
         own=own_tasks(context),
     )
-    write_rows(context.out / common.ROWS, [probe.tagged(**told.get(str(probe.meta["source"]), {})) for probe in probes])
+    write_rows(context.out / ROWS, [probe.tagged(**told.get(str(probe.meta["source"]), {})) for probe in probes])
 
 
 def _changed(documents: Sequence[Document], attack: str, context: Context) -> list[Document]:
@@ -105,7 +105,7 @@ def by_agreement(context: Context) -> None:
 
     What is then scored is agreement with that model: 1 says that a defence changed nothing, not that the answer is good.
     """
-    probes = read_chats(context.inputs["probes"] / common.ROWS)
+    probes = read_chats(context.inputs["probes"] / ROWS)
     open_ones = [probe for probe in probes if not probe.meta.get("reference") and probe.meta.get("label") != "harmful"]
     sampling = Sampling(max_new_tokens=int(cast(int, context.params["max_new_tokens"])))
     given = answer_probes(common.model(context, "model"), open_ones, sampling, tell=context.tell)
@@ -115,7 +115,7 @@ def by_agreement(context: Context) -> None:
         probe.tagged(reference=texts[probe.id], reference_by="the undefended model") if probe.id in texts else probe
         for probe in probes
     ]
-    write_rows(context.out / common.ROWS, rows)
+    write_rows(context.out / ROWS, rows)
 
 
 def weakest(context: Context) -> None:
@@ -146,7 +146,7 @@ def own_tasks(context: Context) -> dict[str, Task] | None:
 
 def _documents(context: Context, prefix: str) -> list[Document]:
     found = [name for name in sorted(context.inputs) if name == prefix or name.startswith(f"{prefix}/")]
-    return [one for name in found for one in read_documents(context.inputs[name] / common.ROWS)]
+    return [one for name in found for one in read_documents(context.inputs[name] / ROWS)]
 
 
 def _weakest(folder: Path) -> str:

@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import cast
 
+from buckler.answer import ANSWERS, VERDICTS, read_answers, read_verdicts, write_answers, write_verdicts
 from buckler.answer import answer as answer_probes
-from buckler.answer import read_answers, read_verdicts, write_answers, write_verdicts
 from buckler.attacks import AttackSettings
 from buckler.crosstask.attacks import second_turn
 from buckler.crosstask.tasks import task_named
-from buckler.data import Chat, Json, Message, read_chats, read_documents, write_json, write_jsonl
+from buckler.data import ROWS, Chat, Json, Message, read_chats, read_documents, write_json, write_jsonl
 from buckler.judges import Answer
 from buckler.judges.coherence import MIN_TOKENS, UNDER_BASE
 from buckler.judges.named import JudgeSpec, judge_from
@@ -54,7 +54,7 @@ def answer(context: Context) -> None:
     while turn := answer_probes(model, _follow_ups(turn), sampling, tell=context.tell):
         answers += turn
     common.require_answered(answers)
-    write_answers(context.out / "answers.jsonl", answers)
+    write_answers(context.out / ANSWERS, answers)
 
 
 def _follow_ups(answers: Sequence[Answer]) -> list[Chat]:
@@ -74,7 +74,7 @@ def _second_turns(context: Context, answers: Sequence[Answer]) -> list[Chat]:
     """Each conversation over a document on the first task goes on with the second."""
     turns = cast("Mapping[str, str]", context.params["two_turns"])
     then = task_named(turns["then"], own_tasks(context)).in_languages(cast("str | None", context.params.get("language")))
-    documents = {one.id: one for one in read_documents(context.inputs["documents"] / common.ROWS)}
+    documents = {one.id: one for one in read_documents(context.inputs["documents"] / ROWS)}
     firsts = [one for one in answers if one.meta.get("task") == turns["first"] and "attack" not in one.meta]
     return [
         second_turn(Chat(id=one.id, messages=one.prompt, meta=one.meta), one.text, then, document, turns["wording"])
@@ -85,8 +85,8 @@ def _second_turns(context: Context, answers: Sequence[Answer]) -> list[Chat]:
 
 def under_base(context: Context) -> None:
     """Answers and an untouched model -> the same answers.jsonl, with what each costs that model in its meta."""
-    answers = read_answers(context.inputs["answers"] / "answers.jsonl")
-    write_answers(context.out / "answers.jsonl", with_perplexity(answers, common.model(context, "base")))
+    answers = read_answers(context.inputs["answers"] / ANSWERS)
+    write_answers(context.out / ANSWERS, with_perplexity(answers, common.model(context, "base")))
 
 
 def with_perplexity(answers: Sequence[Answer], base: LM) -> list[Answer]:
@@ -104,23 +104,23 @@ def with_perplexity(answers: Sequence[Answer], base: LM) -> list[Answer]:
 
 def judge(context: Context) -> None:
     """Answers -> verdicts.jsonl"""
-    answers = read_answers(context.inputs["answers"] / "answers.jsonl")
+    answers = read_answers(context.inputs["answers"] / ANSWERS)
     spec = JudgeSpec.model_validate_json(context.paths["judge"])
     judge = judge_from(spec, lambda model: load(model, cache=context.out / "cache.sqlite"))
-    write_verdicts(context.out / "verdicts.jsonl", judge.judge(answers))
+    write_verdicts(context.out / VERDICTS, judge.judge(answers))
 
 
 def summarise_run(context: Context) -> None:
     """Answers and verdicts -> metrics.json"""
-    answers = read_answers(context.inputs["answers"] / "answers.jsonl")
-    verdicts = read_verdicts(context.inputs["verdicts"] / "verdicts.jsonl")
+    answers = read_answers(context.inputs["answers"] / ANSWERS)
+    verdicts = read_verdicts(context.inputs["verdicts"] / VERDICTS)
     scores = score_answers(answers, scorers(own_tasks(context)))
     write_json(context.out / "metrics.json", summarise(answers, verdicts, scores))
 
 
 def utility(context: Context) -> None:
     """Multiple-choice rows -> utility.jsonl, a line a row, and utility.json: accuracies with intervals, whole and by category."""
-    rows = read_chats(context.inputs["rows"] / common.ROWS)
+    rows = read_chats(context.inputs["rows"] / ROWS)
     found = choose(common.model(context, "model"), rows)
     by_category: dict[str, list[Choice]] = {}
     for row, one in zip(rows, found, strict=True):
@@ -139,7 +139,7 @@ def perplexities(context: Context) -> None:
     found: dict[str, Json] = {}
     for name in sorted(context.inputs):
         if name.startswith("text/"):
-            rows = read_chats(context.inputs[name] / common.ROWS)
+            rows = read_chats(context.inputs[name] / ROWS)
             scores = model.score([Pair(messages=row.prompt, answer=row.answer or "") for row in rows])
             common.require_measured(scores)
             low, middle, high = np.percentile([one.perplexity for one in scores], [25, 50, 75]).tolist()

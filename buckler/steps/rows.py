@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import cast
 
 from buckler.attacks import AttackSettings, customization
-from buckler.data import read_chats, write_json, write_rows
+from buckler.data import ROWS, read_chats, write_json, write_rows
 from buckler.defenses import Screened, perplexity_drop, random_drop
 from buckler.lm import Pair
 from buckler.overlap import require_disjoint
@@ -18,43 +18,43 @@ from buckler.store import Context
 
 def draw(context: Context) -> None:
     """Chats of a source -> rows.jsonl"""
-    write_rows(context.out / common.ROWS, chats_of(common.source(context)))
+    write_rows(context.out / ROWS, chats_of(common.source(context)))
 
 
 def draw_documents(context: Context) -> None:
     """Documents of a source -> rows.jsonl"""
-    write_rows(context.out / common.ROWS, documents_of(common.source(context)))
+    write_rows(context.out / ROWS, documents_of(common.source(context)))
 
 
 def as_probes(context: Context) -> None:
     """Rows -> probes of a set: their answers go, and what a good model does with them is written down."""
     name = cast("str | None", context.params["set"])
-    write_rows(context.out / common.ROWS, [in_set(row, name) for row in read_chats(context.inputs["rows"] / common.ROWS)])
+    write_rows(context.out / ROWS, [in_set(row, name) for row in read_chats(context.inputs["rows"] / ROWS)])
 
 
 def attack(context: Context) -> None:
     """Benign and harmful rows -> the customer's rows under an attack."""
-    harmful = read_chats(context.inputs["harmful"] / common.ROWS) if "harmful" in context.inputs else []
+    harmful = read_chats(context.inputs["harmful"] / ROWS) if "harmful" in context.inputs else []
     rows = customization(
         AttackSettings.model_validate(context.params["attack"]),
-        benign=read_chats(context.inputs["benign"] / common.ROWS),
+        benign=read_chats(context.inputs["benign"] / ROWS),
         harmful=harmful,
         seed=common.seed(context),
     )
-    write_rows(context.out / common.ROWS, rows)
+    write_rows(context.out / ROWS, rows)
 
 
 def as_defence(context: Context) -> None:
     """Rows taken as they are for a defence: the uncurated control, and plain safety rows."""
     count = context.params.get("count")
-    rows = read_chats(context.inputs["rows"] / common.ROWS)
+    rows = read_chats(context.inputs["rows"] / ROWS)
     kept = rows if count is None else rows[: int(cast(int, count))]
-    write_rows(context.out / common.ROWS, [row.tagged(part=str(context.params["part"])) for row in kept])
+    write_rows(context.out / ROWS, [row.tagged(part=str(context.params["part"])) for row in kept])
 
 
 def screen(context: Context) -> None:
     """The customer's rows through a filter -> kept rows, dropped rows with reasons."""
-    rows = read_chats(context.inputs["rows"] / common.ROWS)
+    rows = read_chats(context.inputs["rows"] / ROWS)
     share = float(cast(float, context.params["share"]))
     found: Screened
     if context.params["filter"] == "perplexity_drop":
@@ -65,7 +65,7 @@ def screen(context: Context) -> None:
     else:
         found = random_drop(rows, share, seed=common.seed(context))
     write_rows(context.out / "dropped.jsonl", found.dropped)
-    write_rows(context.out / common.ROWS, found.kept)
+    write_rows(context.out / ROWS, found.kept)
 
 
 def check_apart(context: Context) -> None:
