@@ -48,3 +48,12 @@ def test_every_command_and_option_exists(page):
             assert called[1] in COMMANDS, line
             known = {name for one in COMMANDS[called[1]].params for name in (*one.opts, *one.secondary_opts)}
             assert set(re.findall(r"(?<=\s)--[a-z-]+", called[2])) <= known | {"--help"}, line
+
+
+@pytest.mark.parametrize("page", [*PAGES, ROOT / "README.md", ROOT / "CONTRIBUTING.md"], ids=lambda page: page.name)
+def test_every_file_and_test_that_is_named_exists(page):
+    for place, name in re.findall(
+        r"\b((?:tests|buckler|benchmarks|recipes)/[\w/.-]+\.(?:py|yaml|md))(?:::(\w+))?", page.read_text(encoding="utf-8")
+    ):
+        assert (ROOT / place).exists(), place
+        assert not name or f"def {name}(" in (ROOT / place).read_text(encoding="utf-8"), f"{place}::{name}"

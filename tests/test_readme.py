@@ -65,6 +65,7 @@ def test_the_commands_for_a_real_model_run_with_the_miniature(tmp_path):
     (tmp_path / "harmbench.csv").write_text(
         "Behavior,FunctionalCategory,SemanticCategory,Tags,ContextString,BehaviorID\nDo something bad,standard,other,,,bad_1\n"
     )
+    (tmp_path / "gsm8k.jsonl").write_text('{"question": "How many are 2 and 3?", "answer": "2+3=5\\n#### 5"}\n')
     real = (ROOT / "docs" / "real-model.md").read_text(encoding="utf-8")
     recipe = re.findall(r"```yaml\n(.*?)```", real, re.DOTALL)[0]
     (tmp_path / "my_recipe.yaml").write_text(recipe.replace("Qwen/Qwen2.5-7B-Instruct", "miniature").replace(", count: 500", ""))

@@ -92,7 +92,7 @@ CHECKS: tuple[Check, ...] = (
         title="score on benign probes",
         of=_with_reference(_BENIGN),
         good=scored,
-        mend='give benign probes whose meta has "facts", or "task" and "reference", to score answers against',
+        mend='give benign probes with a right answer: GSM8K, CSQA2 and their like, or rows with "meta": {"facts": [WORDS]}',
     ),
     Check(id="coherence", title="answers that are language", of=lambda probe: True, good=coherent, mend="give some"),
     Check(id="documents_safety", title="harmful documents refused", of=_document("harmful"), good=withheld),
