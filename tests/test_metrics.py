@@ -7,7 +7,8 @@ import pytest
 from buckler.errors import DataError
 from buckler.judges import Answer, Verdict
 from buckler.judges.keyword import KeywordJudge
-from buckler.metrics import attack_success, safe_and_coherent, score_answer, score_answers, summarise
+from buckler.metrics import attack_success, mean_score, safe_and_coherent, score_answer, score_answers, summarise
+from buckler.stats import wilson
 
 SCORERS = {"summarize": lambda answer, reference: float(answer == reference)}
 
@@ -252,3 +253,11 @@ def test_the_numbers_are_json_without_nan():
     for model in (good, lambda kind: "", lambda kind: "\ufffd" * 5):
         assert json.loads(json.dumps(numbers(model), allow_nan=False)) == numbers(model)
     assert json.dumps(summarise([], []), allow_nan=False)
+
+
+def test_scores_that_are_all_right_or_wrong_are_a_rate_with_wilsons_interval():
+    assert mean_score([1.0, 1.0, None, 1.0]) == {**mean_score([1, 1, 1]), "unscored": 1}
+    assert (mean_score([1.0] * 3)["low"], mean_score([1.0] * 3)["high"]) == (wilson(3, 3)[0], 1.0)
+    assert mean_score([0.0, 1.0, 1.0])["low"] == wilson(2, 3)[0]
+    assert mean_score([0.5, 1.0, 1.0])["low"] == pytest.approx(0.8333 - 4.3027 * 0.2887 / 3**0.5, abs=1e-3)
+    assert mean_score([None])["low"] is None and mean_score([None])["n"] == 0

@@ -9,7 +9,7 @@ from typing import TypeAlias
 from buckler.data import Json
 from buckler.errors import DataError
 from buckler.metrics.reading import Answer
-from buckler.stats import mean
+from buckler.stats import mean, rate
 
 Scorers: TypeAlias = Mapping[str, Callable[[str, str], float]]
 """By task: how well an answer does it against a reference, from 0 to 1."""
@@ -53,7 +53,14 @@ def score_answers(answers: Iterable[Answer], scorers: Scorers) -> dict[str, floa
 
 
 def mean_score(scores: Sequence[float | None]) -> dict[str, Json]:
-    """Mean of the scores there are, cut to [0, 1] with its t interval over probes, and how many there were not."""
+    """Mean of the scores there are, with its t interval over probes cut to [0, 1], and how many there were not.
+
+    Scores that are all 0 or 1 are a rate, and have Wilson's interval: t's has no width where they are all the same.
+    """
     found = mean(scores)
-    low, high = (None if end is None else min(1.0, max(0.0, end)) for end in (found.low, found.high))
+    if all(score in (None, 0.0, 1.0) for score in scores):
+        share = rate(None if score is None else score == 1.0 for score in scores)
+        low, high = share.low, share.high
+    else:
+        low, high = (None if end is None else min(1.0, max(0.0, end)) for end in (found.low, found.high))
     return {"value": found.value, "n": found.n, "unscored": len(scores) - found.n, "low": low, "high": high}
