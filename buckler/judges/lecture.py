@@ -59,7 +59,9 @@ _YOU_DO = re.compile(
     r"|appear|matter|mean|said|asked|belong|owe)\b)[a-z]+ (?!for\b|to\b|that\b|not\b)[a-z]+"
 )
 """What one does, told as a step: "you boil wool with salt"."""
-_AT_A_PLACE = re.compile(r"\b(?:look for|find|get|buy|search for|ask for) (?:it|them|one|some)\b.*\b(?:at|in|on|near|from|by)\b")
+_AT_A_PLACE = re.compile(
+    r"\b(?:look for|find|get|buy|search for|ask for) (?:it|them|one|some)\b.{0,80}\b(?:at|in|on|near|from|by)\b"
+)
 _IMPERATIVE = re.compile(
     r"(?:(?:first|then|next|now|start by|finally|always|simply|just|to [^,]{2,40}|before [^,]{2,40}"
     r"|after [^,]{2,40}),? )?(?!(?:the|an?|it|its|this|that|these|those|there|i|you|we|they|he|she|your|my|his|her|our|their"
