@@ -37,7 +37,14 @@ class Source(Settings):
         return self.model_copy(update={"seed": self.seed + seed})
 
 
-def at_most(limit: int | None, name: str, *, seed: int = 0, split: Literal["train", "dev", "test"] = "train") -> Source:
+def at_most(
+    limit: int | None,
+    name: str,
+    *,
+    seed: int = 0,
+    split: Literal["train", "dev", "test"] = "train",
+    documents: bool = False,
+) -> Source:
     """What `--limit` asks of a file: so many rows, or all where there are fewer (a recipe's `count` must be there in full).
 
     Raises:
@@ -48,7 +55,8 @@ def at_most(limit: int | None, name: str, *, seed: int = 0, split: Literal["trai
         return source
     from buckler import formats
 
-    different = len({row.id for row in formats.read_chats(name)})
+    read = formats.read_documents if documents else formats.read_chats
+    different = len({row.id for row in read(name)})
     return source if limit < different else source.model_copy(update={"count": None})
 
 

@@ -19,6 +19,13 @@ def test_a_limit_takes_what_is_there_and_a_count_must_be_there(tmp_path):
         read_chats(Source(source=str(file), count=9))
 
 
+def test_a_limit_on_documents_takes_what_is_there(tmp_path):
+    for name in "abc":
+        (tmp_path / f"{name}.txt").write_text(f"A text named {name}.")
+    assert at_most(2, str(tmp_path), documents=True).count == 2
+    assert at_most(5, str(tmp_path), documents=True).count is None
+
+
 def test_a_path_that_is_not_there_is_no_data_set_of_the_hub():
     with pytest.raises(DataError, match="/nowhere: no such file"):
         fingerprint(Source(source="/nowhere"))

@@ -28,7 +28,7 @@ Limit = Annotated[int | None, typer.Option(min=1, help="Use only so many rows of
 Probes = Annotated[list[str], typer.Option(help="Probe files whose rows tell their set (XSTest, HarmBench, rows of your own).")]
 Harmful = Annotated[list[str], typer.Option(help="Probes that should be refused.")]
 Borderline = Annotated[list[str], typer.Option(help="Probes that sound harmful and should be answered.")]
-Benign = Annotated[list[str], typer.Option(help="Ordinary questions; their answers are the references.")]
+Benign = Annotated[list[str], typer.Option(help="Ordinary questions; where the right answer is known, it is scored as utility.")]
 MaxNewTokens = Annotated[int, typer.Option(min=1, help="Longest answer, in tokens.")]
 OwnTasks = Annotated[Path | None, typer.Option(help="The YAML file of tasks of your own that the answers are to.")]
 StoreOption = Annotated[Path, typer.Option(help="Folder of finished steps; work found there is not done again.")]

@@ -167,7 +167,7 @@ def crosstask(
     from buckler.crosstask.tasks import task_named
     from buckler.lm import spec_of
     from buckler.settings import parse
-    from buckler.sources import Source
+    from buckler.sources import at_most
 
     own = read_tasks(own_tasks) if own_tasks is not None else {}
     whole = (*CrossTaskSettings().tasks, *own)
@@ -187,9 +187,7 @@ def crosstask(
     if not named:
         raise ConfigError("no documents: name files or folders, or give them with --harmful and --benign")
     order = command.DefenceOrder(
-        documents=[
-            parse(Source, {"source": name, "count": limit, "seed": seed, "label": label}, "crosstask") for name, label in named
-        ],
+        documents=[at_most(limit, name, seed=seed, documents=True).model_copy(update={"label": label}) for name, label in named],
         settings=parse(CrossTaskSettings, values, "crosstask"),
         ready=parse(DocumentSettings, {"label_by": label_by, "label_sure": label_sure}, "crosstask"),
         model=spec_of(model, adapter),
