@@ -167,7 +167,7 @@ def crosstask(
     from buckler.crosstask.tasks import task_named
     from buckler.lm import spec_of
     from buckler.settings import parse
-    from buckler.sources import at_most
+    from buckler.sources import Source, at_most
 
     own = read_tasks(own_tasks) if own_tasks is not None else {}
     whole = (*CrossTaskSettings().tasks, *own)
