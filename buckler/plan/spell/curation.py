@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from buckler.curate import CurateSettings
 from buckler.data import Json
+from buckler.judges.keyword import KeywordJudge
 from buckler.plan.spell.common import Model, numbered, spelled, step_of
 from buckler.store import Step
 
@@ -26,11 +27,14 @@ class Curation:
     seed: int = 0
 
     def step(self, function: str, title: str, **params: Json) -> Step:
-        """A step with all of it; the proxy and the reference count only where the settings ask for them."""
+        """A step with all of it; the proxy and the reference count only where the settings ask for them.
+
+        No candidate may refuse: how refusals are read is part of it.
+        """
         roles = {"model": self.model, "reviser": self.reviser, "judge": self.judge}
         roles["reference"] = self.reference if self.settings.measured_by == "reference" else None
         roles["proxy"] = self.proxy if self.settings.needs_proxy else None
-        params = {"curation": spelled(self.settings), "seed": self.seed, **params}
+        params = {"curation": spelled(self.settings), "seed": self.seed, "keyword": KeywordJudge.version, **params}
         inputs: dict[str, Step] = {"texts": self.texts, **numbered("probes", self.probes)}
         paths: dict[str, str] = {}
         for role, model in roles.items():
