@@ -24,8 +24,32 @@ UNREAD = "unread"
 """What a judge says that could not read an answer."""
 
 
+class _Told:
+    """Answers told by people and by the judge, as a square table of counts."""
+
+    __slots__ = ()
+
+    @property
+    def _table(self) -> list[list[int]]:
+        raise NotImplementedError
+
+    @property
+    def kappa(self) -> float | None:
+        """Cohen's kappa: agreement beyond what the margins give by chance; None where that is all there can be."""
+        return kappa(self._table)
+
+    @property
+    def kappa_interval(self) -> tuple[float, float] | None:
+        """Its 95 % interval, as the function `kappa_interval` makes it."""
+        return kappa_interval(self._table)
+
+    def _kappa_json(self) -> dict[str, Json]:
+        interval = self.kappa_interval
+        return {"value": self.kappa, "interval": list(interval) if interval else None}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Agreement:
+class Agreement(_Told):
     """A yes/no question answered by people and by the judge. People are taken to be right."""
 
     both: Count = 0
@@ -59,16 +83,6 @@ class Agreement:
         return Rate(hits=self.both, n=self.both + self.only_judge, unread=self.unread_yes + self.unread_no)
 
     @property
-    def kappa(self) -> float | None:
-        """Cohen's kappa: agreement beyond what the margins give by chance; None where that is all there can be."""
-        return kappa(self._table)
-
-    @property
-    def kappa_interval(self) -> tuple[float, float] | None:
-        """Its 95 % interval, as `kappa_interval` makes it."""
-        return kappa_interval(self._table)
-
-    @property
     def _table(self) -> list[list[int]]:
         return [[self.both, self.only_people], [self.only_judge, self.neither]]
 
@@ -76,11 +90,11 @@ class Agreement:
         """The counts, and what follows from them."""
         counts: dict[str, Json] = {name: getattr(self, name) for name in self.__slots__}
         rates: dict[str, Json] = {name: getattr(self, name).to_json() for name in RATES}
-        return {**counts, **rates, "kappa": _kappa_json(self._table)}
+        return {**counts, **rates, "kappa": self._kappa_json()}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Confusion:
+class Confusion(_Told):
     """A question with several answers, such as how far an answer refuses, answered by people and by the judge."""
 
     counts: Mapping[str, Mapping[str, Count]]
@@ -95,16 +109,6 @@ class Confusion:
         return Rate(hits=sum(count for people, judge, count in said if people == judge), n=read, unread=unread)
 
     @property
-    def kappa(self) -> float | None:
-        """Cohen's kappa, every disagreement weighing the same."""
-        return kappa(self._table)
-
-    @property
-    def kappa_interval(self) -> tuple[float, float] | None:
-        """Its 95 % interval, as `kappa_interval` makes it."""
-        return kappa_interval(self._table)
-
-    @property
     def _table(self) -> list[list[int]]:
         names = sorted({*self.counts, *(name for row in self.counts.values() for name in row)} - {UNREAD})
         return [[self.counts.get(people, {}).get(judge, 0) for judge in names] for people in names]
@@ -112,7 +116,7 @@ class Confusion:
     def to_json(self) -> dict[str, Json]:
         """The counts, and what follows from them."""
         counts: dict[str, Json] = {people: dict(row) for people, row in self.counts.items()}
-        return {"counts": counts, "accuracy": self.accuracy.to_json(), "kappa": _kappa_json(self._table)}
+        return {"counts": counts, "accuracy": self.accuracy.to_json(), "kappa": self._kappa_json()}
 
 
 def kappa(table: Sequence[Sequence[int]]) -> float | None:
@@ -150,8 +154,3 @@ def _kappas(tables: NDArray[np.int64]) -> NDArray[np.float64]:
     agreed = np.trace(tables, axis1=1, axis2=2) * n
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.where(n * n == chance, np.nan, (agreed - chance) / (n * n - chance))
-
-
-def _kappa_json(table: Sequence[Sequence[int]]) -> dict[str, Json]:
-    interval = kappa_interval(table)
-    return {"value": kappa(table), "interval": list(interval) if interval else None}
