@@ -155,8 +155,7 @@ def say_metrics(out: Path, judge: JudgeSpec, cards: Path) -> None:
         warned = warned or bool(few)
         common.say(f"  {name:34} {_spelled(value)}  n {value['n']}{_unread(value)}{few}")
         if card is not None and name in OF_REFUSAL and "hits" in value:
-            rate = Rate(hits=value["hits"], n=value["n"], unread=value["unread"])
-            mended = corrected(rate, card.agreement[QUESTION]).to_json()
+            mended = corrected(Rate.from_json(value), card.agreement[QUESTION]).to_json()
             fixed[name] = mended
             common.say(f"  {'  corrected for the judge':34} {_spelled(mended)}{_unread(mended)} {mended['flag']}".rstrip())
     if warned:

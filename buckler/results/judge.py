@@ -49,9 +49,8 @@ def judge_card(judge: RunJudge, rows: Sequence[Mapping[str, Json]]) -> Json:
         return None
     arms: list[Json] = []
     for row in rows:
-        metrics = cast("Mapping[str, Mapping[str, Mapping[str, int]]]", row["metrics"])
+        metrics = cast("Mapping[str, Mapping[str, Mapping[str, Json]]]", row["metrics"])
         given = {name: metrics[name]["all_answers"] for name in OF_REFUSAL if "all_answers" in metrics.get(name, {})}
-        rates = {name: Rate(hits=of["hits"], n=of["n"], unread=of["unread"]) for name, of in given.items()}
-        mended: dict[str, Json] = {name: corrected(one, judge.agreement).to_json() for name, one in rates.items()}
+        mended: dict[str, Json] = {name: corrected(Rate.from_json(of), judge.agreement).to_json() for name, of in given.items()}
         arms.append({"labels": row["labels"], "rates": mended})
     return {"sentence": judge.sentence, "agreement": judge.agreement.to_json(), "arms": arms}

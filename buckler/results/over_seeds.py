@@ -44,6 +44,5 @@ def _pooled(by_seed: Mapping[int, Mapping[str, Json]]) -> dict[str, Json]:
     """One metric over its seeds."""
     seeds: dict[str, Json] = {str(seed): one["value"] for seed, one in by_seed.items()}
     if all("hits" in one for one in by_seed.values()):
-        rates = [Rate(hits=cast(int, o["hits"]), n=cast(int, o["n"]), unread=cast(int, o["unread"])) for o in by_seed.values()]
-        return {**pooled(rates).to_json(), "seeds": seeds}
+        return {**pooled([Rate.from_json(one) for one in by_seed.values()]).to_json(), "seeds": seeds}
     return {"over_seeds": mean(cast("float | None", one["value"]) for one in by_seed.values()).to_json(), "seeds": seeds}

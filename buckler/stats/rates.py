@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from math import sqrt
+from typing import cast
 
 from buckler.data import Json
 
@@ -50,6 +51,11 @@ class Rate:
         """The rate if no unread case, and if every unread case, were a hit; None if there is no case at all."""
         cases = self.n + self.unread
         return (self.hits / cases, (self.hits + self.unread) / cases) if cases else None
+
+    @classmethod
+    def from_json(cls, row: Mapping[str, Json]) -> Rate:
+        """The rate that `to_json` wrote: what else stands there follows from its counts."""
+        return cls(hits=cast(int, row["hits"]), n=cast(int, row["n"]), unread=cast(int, row["unread"]))
 
     def to_json(self) -> dict[str, Json]:
         """All of it, derived numbers too, so that a reader of the file need not recompute."""
