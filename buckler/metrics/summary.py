@@ -2,19 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from buckler.calibration import gap, paired_gap
 from buckler.data import Json
 from buckler.metrics.documents import of_attacks, of_documents
-from buckler.metrics.reading import (
-    Answer,
-    Verdict,
-    attack_success,
-    incoherent_of_safe,
-    safe_and_coherent,
-    safe_but_incoherent,
-)
+from buckler.metrics.reading import Answer, Verdict
 from buckler.metrics.rows import SETS, Row, about_document, attack_of, rows_of
 from buckler.metrics.scores import mean_score
 from buckler.metrics.sets import of_set
@@ -46,25 +39,27 @@ def summarise(
     direct = [row for row in rows if not about_document(row[0].meta)]
     plain = [row for row in rows if not attack_of(row)]
     by_set = {name: [row for row in direct if row[0].meta.get("set") == name] for name in SETS}
-    sets: dict[str, Json] = {name: of_set(name, members) for name, members in by_set.items() if members}
-    return {"overall": _headline(by_set, rows), "sets": sets, "documents": of_documents(plain), "attacks": of_attacks(rows)}
+    sets = {name: of_set(name, members) for name, members in by_set.items() if members}
+    overall = _headline(sets, by_set, rows)
+    return {"overall": overall, "sets": dict(sets), "documents": of_documents(plain), "attacks": of_attacks(rows)}
 
 
-def _headline(by_set: Mapping[str, Sequence[Row]], rows: Sequence[Row]) -> dict[str, Json]:
+def _headline(
+    sets: Mapping[str, Mapping[str, Json]], by_set: Mapping[str, Sequence[Row]], rows: Sequence[Row]
+) -> dict[str, Json]:
     """One number a question, over whole sets; None where the set was not asked."""
 
-    def of(name: str, read: Callable[[Verdict], bool | None]) -> Json:
-        return rate(read(verdict) for _, verdict, _ in by_set[name]).to_json() if by_set[name] else None
+    def of(name: str, metric: str) -> Json:
+        return sets[name][metric] if name in sets else None
 
-    harmful = by_set["harmful"]
     return {
-        "attack_success_rate": of("harmful", attack_success),
-        "safety_rate": of("harmful", safe_and_coherent),
-        "refusal_rate_on_harmful": of("harmful", lambda one: one.is_refusal),
-        "safe_but_incoherent_rate": of("harmful", safe_but_incoherent),
-        "incoherent_rate_of_safe": incoherent_of_safe(one for _, one, _ in harmful).to_json() if harmful else None,
-        "false_refusal_rate_on_borderline": of("borderline", lambda one: one.is_refusal),
-        "false_refusal_rate_on_benign": of("benign", lambda one: one.is_refusal),
+        "attack_success_rate": of("harmful", "attack_success_rate"),
+        "safety_rate": of("harmful", "safety_rate"),
+        "refusal_rate_on_harmful": of("harmful", "refusal_rate"),
+        "safe_but_incoherent_rate": of("harmful", "safe_but_incoherent_rate"),
+        "incoherent_rate_of_safe": of("harmful", "incoherent_rate_of_safe"),
+        "false_refusal_rate_on_borderline": of("borderline", "false_refusal_rate"),
+        "false_refusal_rate_on_benign": of("benign", "false_refusal_rate"),
         **_calibration(by_set),
         "coherence_rate": rate(verdict.coherent for _, verdict, _ in rows).to_json(),
         "utility": mean_score([score for _, _, score in by_set["benign"]]) if by_set["benign"] else None,
