@@ -159,8 +159,8 @@ def test_a_faulty_server_rewrites_and_measures_and_each_answer_is_paid_once(tmp_
 
     write_rows(tmp_path / "texts.jsonl", texts)
     settings = CurateSettings.model_validate({**SETTINGS.model_dump(), "rounds": 1, "gates": {"perplexity_ratio": None}})
-    with Server(reply, share=0.2, stall=1.5, vllm=Vllm(miniature.path("miniature"))).up() as server:
-        spec = ModelSpec(name="m", endpoint=server.url, timeout=1.0, retries=8, concurrency=4)
+    with Server(reply, share=0.2, vllm=Vllm(miniature.path("miniature"))).up() as server:
+        spec = ModelSpec(name="m", endpoint=server.url, retries=8, concurrency=4)
         order = command.Order(texts=Source(source=str(tmp_path / "texts.jsonl")), settings=settings, models={"model": spec})
         command.curate(order, tmp_path / "out")
     counts = read_json(tmp_path / "out" / COUNTS)

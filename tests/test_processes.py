@@ -6,11 +6,10 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
-from conftest import make_model
+from conftest import make_model, wait_until
 
 from buckler.errors import BackendError, ConfigError, DataError
 from buckler.store import silent
@@ -61,7 +60,7 @@ from pathlib import Path
 
 def work(folder, tell):
     Path(folder, os.environ["RANK"]).write_text(str(os.getpid()))
-    time.sleep(120)
+    time.sleep(3600)
 
 if __name__ == "__main__":
     from buckler.training.processes import on_processes
@@ -119,13 +118,6 @@ def test_more_processes_than_gpus_and_a_single_device_are_refused(monkeypatch):
         require_gpus(3, "cuda")
     with pytest.raises(ConfigError, match="bound to the device cuda:1"):
         require_gpus(2, "cuda:1")
-
-
-def wait_until(holds, seconds: float = 60) -> None:
-    end = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < end
-        time.sleep(0.1)
 
 
 def is_running(pid: int) -> bool:

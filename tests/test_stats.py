@@ -28,9 +28,6 @@ from buckler.stats import (
 )
 from buckler.stats.pairs import adjusted_wald, newcombe, tango
 
-settings.register_profile("patient", deadline=None)  # the first call pays for importing scipy
-settings.load_profile("patient")
-
 counts = st.integers(1, 400).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n)))
 
 

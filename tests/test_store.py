@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+from conftest import wait_until
 
 from buckler.data import write_text
 from buckler.errors import DataError, StoreError
@@ -35,7 +36,7 @@ def fill_the_disk(context: Context) -> None:
 
 def slow(context: Context) -> None:
     (context.out / "begun").write_text("")
-    time.sleep(60)
+    time.sleep(3600)
 
 
 def step(n: int, *inputs: Step, function: str = "add", **rest: object) -> Step:
@@ -138,18 +139,11 @@ def test_a_killed_run_leaves_no_worker_behind(tmp_path, monkeypatch):
     parent = context.Process(target=run_in_pool, args=(str(tmp_path), target))
     parent.start()
     begun = Store(tmp_path).folder(target) / "begun"
-    for _ in range(300):
-        if begun.exists():
-            break
-        time.sleep(0.1)
-    assert begun.exists()
+    wait_until(begun.exists)
     os.kill(parent.pid, signal.SIGKILL)
     parent.join()
-    for _ in range(100):
-        if not _processes_naming(str(tmp_path)) and not _is_locked(Store(tmp_path).folder(target) / ".lock"):
-            break
-        time.sleep(0.1)
-    assert not _is_locked(Store(tmp_path).folder(target) / ".lock")
+    lock = Store(tmp_path).folder(target) / ".lock"
+    wait_until(lambda: not _processes_naming(str(tmp_path)) and not _is_locked(lock))
 
 
 def _processes_naming(text: str) -> list[str]:
