@@ -9,13 +9,13 @@ from itertools import combinations
 from pathlib import Path
 
 import buckler
-from import_graph import between_packages, cycles, edges, read_package
+from tools.import_graph import between_packages, cycles, edges, read_package
 
 ROOT = Path(__file__).parent.parent
 MODULES = read_package(ROOT / "buckler")
 
 # Each package (or file directly in `buckler/`) with all that it may import, from the bottom to the top: a right must stand
-# above its owner. `python tools/structure.py --rights` prints what is imported today in this form.
+# above its owner. `python -m tools.structure --rights` prints what is imported today in this form.
 RIGHTS = {
     "buckler": "",
     "errors": "",

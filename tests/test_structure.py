@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from import_graph import components, cycles, edges, longest_chain, read_package
+from tools.import_graph import components, cycles, edges, longest_chain, read_package
 
 TOOLS = Path(__file__).parent.parent / "tools"
 
@@ -80,8 +80,8 @@ def test_the_trace_counts_functions_that_the_command_calls_and_no_module_bodies(
 
 def test_a_limit_that_is_passed_fails_the_check(tmp_path):
     def status(*options: str) -> int:
-        command = [sys.executable, TOOLS / "structure.py", "--root", tmp_path, "--no-trace", *options]
-        return subprocess.run(command, stdout=subprocess.DEVNULL).returncode
+        command = [sys.executable, "-m", "tools.structure", "--root", tmp_path, "--no-trace", *options]
+        return subprocess.run(command, stdout=subprocess.DEVNULL, cwd=TOOLS.parent).returncode
 
     package(tmp_path, a="import buckler.b\n", b="")
     assert status("--check") == status("--json") == status() == 0

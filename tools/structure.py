@@ -1,12 +1,12 @@
 """The size and shape of the package, measured against its limits.
 
-    python tools/structure.py            a table: each measure, its value and its limit
-    python tools/structure.py --details  below it, what the numbers are made of: long files, cycles, chains, files entered
-    python tools/structure.py --json     the same as JSON, details included
-    python tools/structure.py --check    status 1 where a limit is passed
-    python tools/structure.py --no-trace without the traced command (which runs for about 20 seconds)
-    python tools/structure.py --rights   who imports whom, as the table of `tests/test_layers.py` in an order that it accepts
-    python tools/structure.py --root DIR another checkout
+    python -m tools.structure            a table: each measure, its value and its limit
+    python -m tools.structure --details  below it, what the numbers are made of: long files, cycles, chains, files entered
+    python -m tools.structure --json     the same as JSON, details included
+    python -m tools.structure --check    status 1 where a limit is passed
+    python -m tools.structure --no-trace without the traced command (which runs for about 20 seconds)
+    python -m tools.structure --rights   who imports whom, as the table of `tests/test_layers.py` in an order that it accepts
+    python -m tools.structure --root DIR another checkout
 
 Imports are defined in `import_graph.py`, files entered and the chain of calls in `call_trace.py`. The traced command is
 `buckler curate` on two texts with the embedded model.
@@ -26,7 +26,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from import_graph import Module, between_packages, components, cycles, edges, longest_chain, read_package
+from tools.import_graph import Module, between_packages, components, cycles, edges, longest_chain, read_package
 
 PACKAGE = "buckler"
 FILE_LINES = 350
