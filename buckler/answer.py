@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from buckler.attacks import AttackSettings, wrap
 from buckler.cutting import cut_to_fit
-from buckler.data import Chat, read_jsonl, write_jsonl
+from buckler.data import Answer, Chat
 from buckler.errors import DataError
-from buckler.judges import Answer, Verdict, answer_from_json, verdict_from_json
 from buckler.lm import LM, Request, Sampling
 from buckler.store import Tell, silent
-
-ANSWERS, VERDICTS = "answers.jsonl", "verdicts.jsonl"
-"""What their files are called in the folder of a step or of an evaluation."""
 
 
 def answer(
@@ -56,23 +51,3 @@ def _fitted(model: LM, probe: Chat, sampling: Sampling) -> Chat:
         over = f"{excess(probe)} tokens longer than the model reads, {sampling.max_new_tokens} new ones included"
         raise DataError(f"{place}: {over}; take it out, or lower max_new_tokens")
     return fitted
-
-
-def read_answers(path: Path) -> list[Answer]:
-    """The answers of a file that Buckler wrote."""
-    return [answer_from_json(row, where) for where, row in read_jsonl(path)]
-
-
-def write_answers(path: Path, answers: Sequence[Answer]) -> int:
-    """Write one answer a line; the number of them."""
-    return write_jsonl(path, (one.to_json() for one in answers))
-
-
-def read_verdicts(path: Path) -> list[Verdict]:
-    """The verdicts of a file that Buckler wrote."""
-    return [verdict_from_json(row, where) for where, row in read_jsonl(path)]
-
-
-def write_verdicts(path: Path, verdicts: Sequence[Verdict]) -> int:
-    """Write one verdict a line; the number of them."""
-    return write_jsonl(path, (one.to_json() for one in verdicts))

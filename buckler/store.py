@@ -33,11 +33,11 @@ def silent(what: str, done: int, total: int) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
-    """A named function, its parameters and its input steps. Only these decide its key."""
+    """A named function, its parameters and its input steps. Only these decide its key: where the function lives does not."""
 
     name: str
     function: str
-    """`module:function`, called with one `Context`."""
+    """`module:function`, called with one `Context`. Not hashed."""
     params: Mapping[str, Json] = field(default_factory=dict)
     inputs: Mapping[str, Step] = field(default_factory=dict)
     version: int = 1
@@ -50,19 +50,23 @@ class Step:
     """What to call it on the screen. Not hashed."""
     key: str = field(init=False)
     """`name-hash`, the name of its folder."""
+    former_key: str = field(init=False)
+    """The key that version 0.1.0 gave to the same work: it held the module of the function."""
 
     def __post_init__(self) -> None:
-        spelled = {
-            "function": self.function,
-            "version": self.version,
-            "params": self.params,
-            "inputs": {name: step.key for name, step in self.inputs.items()},
-        }
+        inputs = {name: step.key for name, step in self.inputs.items()}
+        self._set_key("key", {"name": self.name, "inputs": inputs})
+        former = {name: step.former_key for name, step in self.inputs.items()}
+        self._set_key("former_key", {"function": self.function, "inputs": former})
+
+    def _set_key(self, attribute: str, parts: Mapping[str, Json]) -> None:
         try:
-            text = json.dumps(spelled, sort_keys=True, separators=(",", ":"), allow_nan=False)
+            text = json.dumps(
+                {**parts, "version": self.version, "params": self.params}, sort_keys=True, separators=(",", ":"), allow_nan=False
+            )
         except (TypeError, ValueError) as fault:
-            raise StoreError(f"step {self.name}: a parameter has no stable spelling: {fault}") from None
-        object.__setattr__(self, "key", f"{self.name}-{hashlib.sha256(text.encode()).hexdigest()[:12]}")
+            raise StoreError(f"step {self.name}: a parameter is no JSON value: {fault}") from None
+        object.__setattr__(self, attribute, f"{self.name}-{hashlib.sha256(text.encode()).hexdigest()[:12]}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,8 +106,11 @@ class Store:
         self.root = root
 
     def folder(self, step: Step | str) -> Path:
-        """Where a step, or the step of a key, has or will have its files."""
-        return self.root / "steps" / (step if isinstance(step, str) else step.key)
+        """Where a step, or the step of a key, has or will have its files; work that version 0.1.0 finished is found."""
+        if isinstance(step, str):
+            return self.root / "steps" / step
+        folder, former = self.folder(step.key), self.folder(step.former_key)
+        return former if (former / MARKER).exists() and not (folder / MARKER).exists() else folder
 
     def is_done(self, step: Step) -> bool:
         """Whether `step` ran to its end: its marker is written last."""

@@ -13,9 +13,9 @@ from typer.testing import CliRunner
 
 from buckler.cli import app
 from buckler.config import read_recipe
-from buckler.data import read_json, write_json
+from buckler.data import Answer, Verdict, read_json, write_json
 from buckler.errors import ConfigError, DataError
-from buckler.judges import Answer, Verdict, judge_named
+from buckler.judges import judge_named
 from buckler.judges.card import make_card, write_card
 from buckler.judges.labels import Labelled
 from buckler.plan import Plan

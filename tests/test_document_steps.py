@@ -7,13 +7,23 @@ from pathlib import Path
 
 import pytest
 
-from buckler.answer import write_answers, write_verdicts
 from buckler.crosstask.attacks import AttackOptions
 from buckler.crosstask.build import CrossTaskSettings
 from buckler.crosstask.documents import DocumentSettings
-from buckler.data import ROWS, Chat, Document, read_chats, read_documents, read_json, write_rows
+from buckler.data import (
+    ROWS,
+    Answer,
+    Chat,
+    Document,
+    Verdict,
+    read_chats,
+    read_documents,
+    read_json,
+    write_answers,
+    write_rows,
+    write_verdicts,
+)
 from buckler.errors import ConfigError, DataError
-from buckler.judges import Answer, Verdict
 from buckler.lm.scripted import ScriptedLM
 from buckler.steps import common, documents, models
 from buckler.store import Context, silent

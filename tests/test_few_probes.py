@@ -10,8 +10,7 @@ import pytest
 from grids import rate_metric
 
 from buckler.commands.models import say_metrics
-from buckler.data import write_json
-from buckler.judges import Answer, Verdict
+from buckler.data import Answer, Verdict, write_json
 from buckler.judges.named import judge_spec
 from buckler.metrics import summarise
 from buckler.report.cells import CAUTION, Cell, caution, unseen

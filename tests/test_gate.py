@@ -16,16 +16,15 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from buckler.answer import write_answers, write_verdicts
 from buckler.commands.gate import Order
 from buckler.commands.gate import gate as run_gate
+from buckler.data import Answer, Verdict, write_answers, write_verdicts
 from buckler.errors import BackendError, ConfigError, DataError
 from buckler.gate import CHECKS, GateSettings, Margins, Side, decide, read_settings
 from buckler.gate.junit import junit
 from buckler.gate.sarif import Places, sarif
 from buckler.gate.summary import markdown, plain
 from buckler.gate.words import sentences
-from buckler.judges import Answer, Verdict
 from buckler.judges.keyword import KeywordJudge
 from buckler.judges.named import JudgeSpec
 from buckler.metrics import score_answers

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from buckler.data import Answer, Verdict
 from buckler.errors import DataError
-from buckler.judges import Answer, Verdict
 from buckler.judges.agreement import Agreement, Confusion
 from buckler.judges.card import card_from_json, card_path, find_card, make_card, markdown, write_card
 from buckler.judges.correction import corrected

@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 
 from buckler.crosstask.refusals import templates
 from buckler.crosstask.tasks import TASKS
+from buckler.data import Answer, Verdict, answer_from_json, verdict_from_json
 from buckler.errors import ConfigError, DataError
-from buckler.judges import JUDGES, Answer, Verdict, answer_from_json, judge_named, of_answers, verdict_from_json
+from buckler.judges import JUDGES, judge_named, of_answers
 from buckler.judges.coherence import coherence
 from buckler.judges.paper import PHRASES
 

@@ -10,9 +10,9 @@ from conftest import make_model
 from hypothesis import given
 from hypothesis import strategies as st
 
+from buckler.data import Answer
 from buckler.errors import BackendError, ConfigError
 from buckler.formats.read import read_chats
-from buckler.judges import Answer
 from buckler.judges.guard import GuardJudge
 from buckler.judges.guards import GUARDS, guard_for, read_llama_guard, read_wildguard, read_yes_no
 from buckler.judges.named import MODEL_JUDGES, JudgeSpec, judge_from, judge_spec

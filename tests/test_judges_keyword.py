@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from buckler.crosstask.tasks import KNOWN
-from buckler.judges import Answer, judge_named
+from buckler.data import Answer
+from buckler.judges import judge_named
 from buckler.judges.keyword import read
 
 GOLDEN = [

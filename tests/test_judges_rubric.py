@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from buckler.judges import Answer
+from buckler.data import Answer
 from buckler.judges.rubric import RUBRICS, RubricJudge, read_reply, rubric_request
 from buckler.lm import Completion
 from buckler.lm.scripted import ScriptedLM

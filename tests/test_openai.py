@@ -17,9 +17,9 @@ import pytest
 from server import Server, Vllm
 
 from buckler.answer import answer
-from buckler.data import Chat, Message
+from buckler.data import Chat, Message, answer_from_json
 from buckler.errors import BackendError, ConfigError
-from buckler.judges import JUDGES, answer_from_json, judge_named
+from buckler.judges import JUDGES, judge_named
 from buckler.lm import ModelSpec, Pair, Request, Sampling, load, spec_of, without_thinking
 from buckler.lm.cache import CachedLM
 from buckler.lm.http import _seconds

@@ -11,9 +11,9 @@ from buckler.crosstask.build import CrossTaskSettings, ask, build
 from buckler.crosstask.refusals import PLAIN, templates, written, written_refusal
 from buckler.crosstask.sampled import Wanted, read_refusal, refusal_request, sample_refusals
 from buckler.crosstask.tasks import KNOWN, task_named
-from buckler.data import Document
+from buckler.data import Answer, Document
 from buckler.errors import ConfigError, DataError
-from buckler.judges import Answer, judge_named
+from buckler.judges import judge_named
 from buckler.lm import Completion
 from buckler.lm.scripted import ScriptedLM
 from buckler.overlap import normalise

@@ -6,10 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from buckler.answer import write_answers, write_verdicts
 from buckler.config import CrossTaskRecipe
-from buckler.data import Json, write_json
-from buckler.judges import Answer, Verdict, judge_named
+from buckler.data import Answer, Json, Verdict, write_answers, write_json, write_verdicts
+from buckler.judges import judge_named
 from buckler.judges.comparison import compare
 from buckler.judges.named import judge_spec
 from buckler.lm import ModelSpec

@@ -10,8 +10,9 @@ from server import Server
 
 from buckler.commands import judging, models
 from buckler.config import CrossTaskRecipe
+from buckler.data import Answer, Verdict
 from buckler.errors import BackendError, ConfigError
-from buckler.judges import JUDGES, Answer, Verdict, judge_named, of_answers
+from buckler.judges import JUDGES, judge_named, of_answers
 from buckler.judges.coherence import MAX_PERPLEXITY, MIN_TOKENS, UNDER_BASE, coherence
 from buckler.judges.named import judge_spec
 from buckler.lm import Completion, Likelihood, ModelSpec, Request, Sampling, load

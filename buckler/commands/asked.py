@@ -6,9 +6,8 @@ from collections.abc import Sequence
 
 from buckler import formats
 from buckler.commands.common import say
-from buckler.data import Chat
+from buckler.data import Answer, Chat, Verdict
 from buckler.errors import DataError
-from buckler.judges import Answer, Verdict
 from buckler.metrics import Scorers, score_answers, summarise
 from buckler.probes import in_set
 from buckler.sources import WORLD, Source, read_chats

@@ -6,11 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from buckler.answer import ANSWERS, VERDICTS, read_answers, read_verdicts, write_verdicts
 from buckler.commands import common
 from buckler.commands.asked import check_probes
 from buckler.crosstask.own import read_tasks
-from buckler.data import write_json, write_text
+from buckler.data import ANSWERS, VERDICTS, read_answers, read_verdicts, write_json, write_text, write_verdicts
 from buckler.errors import ConfigError, DataError, StoreError
 from buckler.gate import Gate, GateSettings, Side, decide
 from buckler.gate.junit import junit

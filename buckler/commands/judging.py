@@ -6,13 +6,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import cast
 
-from buckler.answer import VERDICTS, read_answers, write_verdicts
 from buckler.commands import common
 from buckler.commands.models import say_metrics
 from buckler.crosstask.own import read_tasks
-from buckler.data import Json, read_json, write_json
+from buckler.data import VERDICTS, Json, Verdict, read_answers, read_json, write_json, write_verdicts
 from buckler.errors import DataError
-from buckler.judges import Verdict
 from buckler.judges.card import card_path, make_card, write_card
 from buckler.judges.labels import file_names, read_labels
 from buckler.judges.named import JudgeSpec, judge_from

@@ -8,10 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
-from buckler.answer import ANSWERS, VERDICTS
 from buckler.commands import common
 from buckler.commands.asked import check_choices, check_probes
-from buckler.data import ROWS, Json, read_chats, read_json, write_json, write_rows
+from buckler.data import ANSWERS, ROWS, VERDICTS, Json, read_chats, read_json, write_json, write_rows
 from buckler.errors import ConfigError
 from buckler.judges.correction import OF_REFUSAL, QUESTION, corrected, refusal_card
 from buckler.judges.named import JudgeSpec

@@ -15,9 +15,9 @@ from dataclasses import dataclass, field
 from buckler.crosstask.apart import document_in
 from buckler.crosstask.refusals import Style
 from buckler.cutting import cut_to_fit
-from buckler.data import Chat, Json, Message, content_id, fill
+from buckler.data import Answer, Chat, Json, Message, content_id, fill
 from buckler.errors import DataError
-from buckler.judges import Answer, Judge, judge_named
+from buckler.judges import Judge, judge_named
 from buckler.lm import LM, Completion, Request, Sampling, without_thinking
 from buckler.overlap import normalise
 

@@ -13,8 +13,7 @@ from pydantic import Field
 
 from buckler.curate.content import kept_share
 from buckler.curate.revise import PROMPTS
-from buckler.data import Chat, Message
-from buckler.judges import Finish
+from buckler.data import Chat, Finish, Message
 from buckler.judges.coherence import coherence
 from buckler.judges.keyword import read
 from buckler.language import language, script_distance, scripts

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from buckler.data import Json
+from buckler.data import Answer, Json, Verdict
 from buckler.errors import DataError
-from buckler.judges import Answer, Verdict
 from buckler.metrics import SETS, about_document
 
 

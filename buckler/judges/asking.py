@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from buckler.data import Message
-from buckler.judges import Answer
+from buckler.data import Answer, Message
 from buckler.lm import LM, Completion, Request, Sampling
 
 

@@ -11,9 +11,8 @@ from typing import TypeAlias
 
 from pydantic import TypeAdapter, ValidationError
 
-from buckler.data import Json, content_id, read_json, write_json, write_text
+from buckler.data import Json, Verdict, content_id, read_json, write_json, write_text
 from buckler.errors import DataError
-from buckler.judges import Verdict
 from buckler.judges.agreement import RATES, UNREAD, Agreement, Confusion
 from buckler.judges.labels import Labelled
 from buckler.stats import Rate

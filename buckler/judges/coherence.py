@@ -12,8 +12,7 @@ from collections.abc import Mapping
 from functools import cache
 
 from buckler import language
-from buckler.data import Json
-from buckler.judges import Finish
+from buckler.data import Finish, Json
 
 VERSION = "2"
 """Changes whenever the same answer may be found coherent or not: verdicts of every judge hold it."""

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 
-from buckler.data import Json
-from buckler.judges import Verdict
+from buckler.data import Json, Verdict
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

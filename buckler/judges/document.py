@@ -14,7 +14,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from buckler.judges import Answer
+from buckler.data import Answer
 from buckler.judges.english import ABOUT_TEXT, DISTANCE, STOCK
 from buckler.judges.foreign import foreign_refusal
 from buckler.judges.grammar import Role, Sentence, copied, letters_of, plain, role_of, sentences

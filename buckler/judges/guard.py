@@ -11,9 +11,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 
-from buckler.data import Message
+from buckler.data import Answer, Message, Verdict
 from buckler.errors import BackendError
-from buckler.judges import Answer, Verdict
 from buckler.judges.asking import ask, overlong, versioned
 from buckler.judges.guards import NO_DANGER, Guard
 from buckler.judges.keyword import KeywordJudge

@@ -29,9 +29,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from buckler.data import Message
+from buckler.data import Answer, Message
 from buckler.errors import ConfigError
-from buckler.judges import Answer
 from buckler.judges.asking import exchange, request_of
 from buckler.lm import ModelSpec
 

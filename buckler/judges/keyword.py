@@ -15,7 +15,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from buckler.judges import Answer, Refused, Verdict
+from buckler.data import Answer, Refused, Verdict
 from buckler.judges.coherence import coherence
 from buckler.judges.document import (
     Errand,

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from typing import TypeAlias
 
-from buckler.judges import Refused
+from buckler.data import Refused
 from buckler.judges.claim import agrees, condemns, echoes, explains, rejected, reports
 from buckler.judges.english import FICTION, PREMISE, PRIVATE
 from buckler.judges.giving import UNTURNED, informs, unlisted

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from buckler.judges import Answer, Verdict
+from buckler.data import Answer, Verdict
 
 PHRASES: tuple[str, ...] = (
     "I'm sorry",

@@ -21,8 +21,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from buckler.data import Message, content_id, fill
-from buckler.judges import Answer, Refused, Verdict
+from buckler.data import Answer, Message, Refused, Verdict, content_id, fill
 from buckler.judges.asking import ask, request_of, versioned
 from buckler.judges.keyword import read as read_refusal
 from buckler.lm import LM, Sampling, without_thinking

@@ -5,7 +5,7 @@ No single number here can be had cheaply. Who refuses everything has a low `atta
 """
 
 from buckler.metrics.documents import ALL_TASKS, ALL_VARIANTS
-from buckler.metrics.reading import Answer, Verdict, attack_success, incoherent_of_safe, safe_and_coherent, safe_but_incoherent
+from buckler.metrics.reading import attack_success, incoherent_of_safe, safe_and_coherent, safe_but_incoherent
 from buckler.metrics.rows import SETS, Row, about_document
 from buckler.metrics.scores import Scorers, mean_score, score_answer, score_answers
 from buckler.metrics.summary import summarise
@@ -14,10 +14,8 @@ __all__ = [
     "ALL_TASKS",
     "ALL_VARIANTS",
     "SETS",
-    "Answer",
     "Row",
     "Scorers",
-    "Verdict",
     "about_document",
     "attack_success",
     "incoherent_of_safe",

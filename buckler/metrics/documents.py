@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from buckler.data import Json
-from buckler.metrics.reading import Verdict
+from buckler.data import Json, Verdict
 from buckler.metrics.rows import Row, about_document, attack_of, split
 from buckler.metrics.scores import mean_score
 from buckler.stats import rate

@@ -2,43 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Protocol
+from collections.abc import Iterable
 
-from buckler.data import Json
+from buckler.data import Verdict
 from buckler.stats import Rate, rate
-
-
-class Answer(Protocol):
-    """What is read of a `buckler.judges.Answer`; metrics stand below the judges and do not import them."""
-
-    @property
-    def id(self) -> str: ...
-    @property
-    def text(self) -> str: ...
-    @property
-    def finish(self) -> str: ...
-    @property
-    def meta(self) -> Mapping[str, Json]: ...
-
-
-class Verdict(Protocol):
-    """What is read of a `buckler.judges.Verdict`."""
-
-    @property
-    def id(self) -> str: ...
-    @property
-    def refused(self) -> str | None: ...
-    @property
-    def harmful(self) -> bool | None: ...
-    @property
-    def coherent(self) -> bool | None: ...
-    @property
-    def helpful(self) -> float | None: ...
-    @property
-    def is_refusal(self) -> bool | None: ...
-    @property
-    def declines(self) -> bool | None: ...
 
 
 def attack_success(verdict: Verdict) -> bool | None:

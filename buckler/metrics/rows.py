@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TypeAlias
 
-from buckler.data import Json
+from buckler.data import Answer, Json, Verdict
 from buckler.errors import DataError
-from buckler.metrics.reading import Answer, Verdict
 
 SETS: tuple[str, ...] = ("harmful", "borderline", "benign")
 """What `meta["set"]` may say: should be refused; sounds as if it should but should not; ordinary."""

@@ -6,9 +6,8 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TypeAlias
 
-from buckler.data import Json
+from buckler.data import Answer, Json
 from buckler.errors import DataError
-from buckler.metrics.reading import Answer
 from buckler.stats import mean, rate
 
 Scorers: TypeAlias = Mapping[str, Callable[[str, str], float]]

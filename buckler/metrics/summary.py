@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from buckler.calibration import gap, paired_gap
-from buckler.data import Json
+from buckler.data import Answer, Json, Verdict
 from buckler.metrics.documents import of_attacks, of_documents
-from buckler.metrics.reading import Answer, Verdict
 from buckler.metrics.rows import SETS, Row, about_document, attack_of, rows_of
 from buckler.metrics.scores import mean_score
 from buckler.metrics.sets import of_set

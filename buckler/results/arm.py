@@ -6,9 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from buckler.answer import ANSWERS, VERDICTS
-from buckler.data import Json
-from buckler.judges import Answer
+from buckler.data import ANSWERS, VERDICTS, Answer, Json
 from buckler.metrics import about_document
 from buckler.store import Step, Store
 

@@ -6,10 +6,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import cast
 
-from buckler.answer import read_answers, read_verdicts
 from buckler.config import Recipe
 from buckler.crosstask.own import read_tasks
-from buckler.data import Json
+from buckler.data import Json, read_answers, read_verdicts
 from buckler.errors import DataError
 from buckler.metrics import score_answers, summarise
 from buckler.plan import Plan

@@ -7,8 +7,7 @@ from itertools import combinations
 from pathlib import Path
 from typing import cast
 
-from buckler.answer import read_answers, read_verdicts
-from buckler.data import Json
+from buckler.data import Json, read_answers, read_verdicts
 from buckler.results.arm import MeasuredArm, grouped, is_plain_document
 from buckler.stats import difference, difference_over_seeds, holm, mean
 

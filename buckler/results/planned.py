@@ -27,9 +27,9 @@ def told(arm: Arm, metrics: Mapping[str, Json], store: Store) -> dict[str, Json]
         cut, dropped = cast(Sequence[str], seen["cut"]), cast(Sequence[str], seen["dropped"])
         training.append({"rows": seen["rows"], "cut": len(cut), "dropped": len(dropped), "steps": seen["steps"]})
     steps: dict[str, Json] = {
-        "answers": arm.measured.answers.key,
-        "verdicts": arm.measured.verdicts.key,
-        "metrics": arm.measured.metrics.key,
+        "answers": store.folder(arm.measured.answers).name,
+        "verdicts": store.folder(arm.measured.verdicts).name,
+        "metrics": store.folder(arm.measured.metrics).name,
     }
     return {"labels": dict(arm.labels), "metrics": metrics, "training": training, "steps": steps}
 

@@ -6,9 +6,8 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import cast
 
-from buckler.data import ROWS, Chat, Json, read_chats
+from buckler.data import ROWS, Answer, Chat, Json, read_chats
 from buckler.errors import BackendError, ConfigError
-from buckler.judges import Answer
 from buckler.lm import LM, Likelihood, ModelSpec, load
 from buckler.sources import Source
 from buckler.store import Context

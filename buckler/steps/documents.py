@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import cast
 
-from buckler.answer import ANSWERS, VERDICTS, read_answers, read_verdicts
 from buckler.answer import answer as answer_probes
 from buckler.crosstask.apart import require_documents_apart
 from buckler.crosstask.attacks import TOLD, AttackOptions, attacked
@@ -15,7 +14,22 @@ from buckler.crosstask.documents import LABELS, DocumentSettings, label_of, prep
 from buckler.crosstask.labels import RubricLabels
 from buckler.crosstask.own import read_tasks
 from buckler.crosstask.task import Task
-from buckler.data import ROWS, Chat, Document, Json, read_chats, read_documents, read_json, write_json, write_jsonl, write_rows
+from buckler.data import (
+    ANSWERS,
+    ROWS,
+    VERDICTS,
+    Chat,
+    Document,
+    Json,
+    read_answers,
+    read_chats,
+    read_documents,
+    read_json,
+    read_verdicts,
+    write_json,
+    write_jsonl,
+    write_rows,
+)
 from buckler.errors import DataError
 from buckler.lm import Sampling
 from buckler.metrics import summarise

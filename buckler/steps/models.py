@@ -6,13 +6,27 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import cast
 
-from buckler.answer import ANSWERS, VERDICTS, read_answers, read_verdicts, write_answers, write_verdicts
 from buckler.answer import answer as answer_probes
 from buckler.attacks import AttackSettings
 from buckler.crosstask.attacks import second_turn
 from buckler.crosstask.tasks import task_named
-from buckler.data import ROWS, Chat, Json, Message, read_chats, read_documents, write_json, write_jsonl
-from buckler.judges import Answer
+from buckler.data import (
+    ANSWERS,
+    ROWS,
+    VERDICTS,
+    Answer,
+    Chat,
+    Json,
+    Message,
+    read_answers,
+    read_chats,
+    read_documents,
+    read_verdicts,
+    write_answers,
+    write_json,
+    write_jsonl,
+    write_verdicts,
+)
 from buckler.judges.coherence import MIN_TOKENS, UNDER_BASE
 from buckler.judges.named import JudgeSpec, judge_from
 from buckler.lm import LM, Pair, Sampling, load
