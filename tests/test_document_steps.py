@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from buckler.crosstask.attacks import AttackOptions
 from buckler.crosstask.build import CrossTaskSettings
+from buckler.crosstask.document_attacks import AttackOptions
 from buckler.crosstask.documents import DocumentSettings
 from buckler.data import (
     ROWS,
@@ -24,9 +24,9 @@ from buckler.data import (
     write_verdicts,
 )
 from buckler.errors import ConfigError, DataError
-from buckler.lm.scripted import ScriptedLM
+from buckler.models.scripted import ScriptedLM
 from buckler.steps import common, documents, models
-from buckler.store import Context, silent
+from buckler.workflow.store import Context, silent
 
 OWN = """
 keywords:
@@ -220,7 +220,7 @@ def test_a_second_turn_goes_on_from_the_models_own_answer(tmp_path, some, monkey
 
 
 def test_a_recipe_names_its_own_tasks_and_refuses_the_unknown(tmp_path):
-    from buckler.config import read_recipe
+    from buckler.config.read import read_recipe
 
     recipe = """
 kind: cross_task

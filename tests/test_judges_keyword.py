@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from buckler.crosstask.tasks import KNOWN
 from buckler.data import Answer
-from buckler.judges import judge_named
-from buckler.judges.keyword import read
+from buckler.judges.base import judge_named
+from buckler.judges.refusal.keyword import read
 
 GOLDEN = [
     json.loads(line)

@@ -113,7 +113,7 @@ def test_the_backends_do_not_import_each_other():
     backends = {"hf", "scripted", "openai"}
     for path in (PACKAGE / "lm").glob("*.py"):
         if path.stem in backends:
-            others = {f"buckler.lm.{name}" for name in backends - {path.stem}}
+            others = {f"buckler.models.{name}" for name in backends - {path.stem}}
             assert not imports(path, top_level=False) & others
 
 

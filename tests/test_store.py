@@ -13,8 +13,8 @@ import pytest
 
 from buckler.data import write_text
 from buckler.errors import DataError, StoreError
-from buckler.execute import execute
-from buckler.store import MARKER, Context, Step, Store, in_order
+from buckler.workflow.executor import execute
+from buckler.workflow.store import MARKER, Context, Step, Store, in_order
 
 
 def add(context: Context) -> None:

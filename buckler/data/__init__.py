@@ -14,11 +14,24 @@ from buckler.data.answers import (
     write_answers,
     write_verdicts,
 )
-from buckler.data.content import Json, canonical, content_id, file_digest
-from buckler.data.files import read_json, read_jsonl, whole_file, write_json, write_jsonl, write_text
 from buckler.data.filling import fill
-from buckler.data.rows import ROLES, Chat, Document, Message, Role, turns_to_json
-from buckler.data.stored import ROWS, chat_from_json, document_from_json, each_chat, read_chats, read_documents, write_rows
+from buckler.data.ids import Json, canonical, content_id, file_digest
+from buckler.data.jsonl import read_json, read_jsonl, whole_file, write_json, write_jsonl, write_text
+from buckler.data.rows import (
+    ROLES,
+    ROWS,
+    Chat,
+    Document,
+    Message,
+    Role,
+    chat_from_json,
+    document_from_json,
+    each_chat,
+    read_chats,
+    read_documents,
+    turns_to_json,
+    write_rows,
+)
 
 __all__ = [
     "ANSWERS",

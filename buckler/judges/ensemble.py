@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from buckler.data import Answer, Refused, Verdict, content_id
 from buckler.errors import ConfigError
-from buckler.judges import Judge
+from buckler.judges.base import Judge
 
 Voted = TypeVar("Voted", bound=Hashable)
 APART = 0.5

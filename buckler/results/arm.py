@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from buckler.data import ANSWERS, VERDICTS, Answer, Json
-from buckler.metrics import about_document
-from buckler.store import Step, Store
+from buckler.evaluation.scores import about_document
+from buckler.workflow.store import Step, Store
 
 Key = tuple[tuple[str, str | int], ...]
 """An arm's labels without its seed."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from buckler.data import Json, Verdict, read_answers, read_verdicts
-from buckler.judges import judge_named
-from buckler.judges.comparison import compare
+from buckler.judges.base import judge_named
+from buckler.judges.correction import compare
 from buckler.results.arm import MeasuredArm, is_plain_document
 from buckler.results.judge import RunJudge
 from buckler.results.samples import sample

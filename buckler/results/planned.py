@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import cast
 
-from buckler.config import WEAKEST
+from buckler.config.crosstask import WEAKEST
 from buckler.data import Json, read_json
 from buckler.plan import Arm, Plan
 from buckler.results.arm import MeasuredArm, files_of
-from buckler.store import Store, in_order
+from buckler.workflow.store import Store, in_order
 
 
 def measured(arm: Arm, store: Store) -> MeasuredArm:

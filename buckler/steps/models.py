@@ -6,9 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import cast
 
-from buckler.answer import answer as answer_probes
-from buckler.attacks import AttackSettings
-from buckler.crosstask.attacks import second_turn
+from buckler.crosstask.document_attacks import second_turn
 from buckler.crosstask.tasks import task_named
 from buckler.data import (
     ANSWERS,
@@ -27,17 +25,21 @@ from buckler.data import (
     write_jsonl,
     write_verdicts,
 )
+from buckler.evaluation.generate import answer as answer_probes
+from buckler.evaluation.metrics import summarise
+from buckler.evaluation.scores import score_answers
+from buckler.evaluation.utility import Choice, choose, scorers
+from buckler.evaluation.utility import summarise as summarise_choices
+from buckler.finetuning.attacks import AttackSettings
+from buckler.finetuning.train import TrainSettings
+from buckler.finetuning.train import train as train_model
 from buckler.judges.coherence import MIN_TOKENS, UNDER_BASE
 from buckler.judges.named import JudgeSpec, judge_from
-from buckler.lm import LM, Pair, Sampling, load
-from buckler.metrics import score_answers, summarise
+from buckler.models.protocol import LM, Pair, Sampling
+from buckler.models.registry import load
 from buckler.steps import common
 from buckler.steps.documents import own_tasks
-from buckler.store import Context
-from buckler.training.train import TrainSettings
-from buckler.training.train import train as train_model
-from buckler.utility import Choice, choose, scorers
-from buckler.utility import summarise as summarise_choices
+from buckler.workflow.store import Context
 
 
 def train(context: Context) -> None:
