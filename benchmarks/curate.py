@@ -25,17 +25,18 @@ from typing import cast
 
 import torch
 
-from buckler.curate import CurateSettings, Curator
-from buckler.curate.gates import gate, gate_perplexity
-from buckler.curate.helpfulness import LocalHelpfulness, RubricHelpfulness
-from buckler.curate.revise import read_revision, revision_request
-from buckler.curate.search import Candidate, select
-from buckler.curate.seeds import draw
+from buckler.curation.curator import Curator
+from buckler.curation.gates import gate, gate_perplexity
+from buckler.curation.helpfulness import LocalHelpfulness, RubricHelpfulness
+from buckler.curation.revise import read_revision, revision_request
+from buckler.curation.search import Candidate, select
+from buckler.curation.seed_words.lexicon import draw
+from buckler.curation.settings import CurateSettings
 from buckler.data import Chat, Json, Message
-from buckler.lm import LM, Completion, Likelihood, Pair, Request, Sampling, spec_of
-from buckler.lm.hf import HuggingFaceLM
 from buckler.miniature import sets
-from buckler.miniature.world import SEED_WORDS
+from buckler.miniature.words import SEED_WORDS
+from buckler.models.huggingface import HuggingFaceLM
+from buckler.models.protocol import LM, Completion, Likelihood, Pair, Request, Sampling, spec_of
 from buckler.settings import parse
 
 

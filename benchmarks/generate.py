@@ -13,12 +13,12 @@ import time
 
 import torch
 
-from buckler.curate.revise import revision_request
+from buckler.curation.revise import revision_request
 from buckler.data import Chat
-from buckler.lm import ModelSpec, Request, Sampling
-from buckler.lm.hf import HuggingFaceLM
 from buckler.miniature import sets
-from buckler.miniature.world import SEED_WORDS
+from buckler.miniature.words import SEED_WORDS
+from buckler.models.huggingface import HuggingFaceLM
+from buckler.models.protocol import ModelSpec, Request, Sampling
 
 GRID = [(t, p) for t in (0.2, 0.4, 0.6, 0.8, 1.0) for p in (0.2, 0.4, 0.6, 0.8, 1.0)]
 NEW_TOKENS = 64

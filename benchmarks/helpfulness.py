@@ -23,14 +23,15 @@ from pathlib import Path
 
 from scipy.stats import spearmanr
 
-from buckler.curate import CurateSettings
-from buckler.curate.content import content_words
-from buckler.curate.helpfulness import ASPECTS, Helpfulness, LocalHelpfulness, RubricHelpfulness, rubric_request
+from buckler.curation.content import content_words
+from buckler.curation.helpfulness import ASPECTS, Helpfulness, LocalHelpfulness, RubricHelpfulness, rubric_request
+from buckler.curation.settings import CurateSettings
 from buckler.data import Chat, Message
-from buckler.lm import load, spec_of
-from buckler.sources import Source, read_chats
-from buckler.stats import Rate, rate
-from buckler.training.train import TrainSettings, train
+from buckler.evaluation.statistics import Rate, rate
+from buckler.finetuning.train import TrainSettings, train
+from buckler.models.protocol import spec_of
+from buckler.models.registry import load
+from buckler.workflow.sources import Source, read_chats
 
 WORLD = "miniature:commonsense"
 LEVELS = {

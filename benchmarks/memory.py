@@ -17,13 +17,13 @@ import tempfile
 import time
 from pathlib import Path
 
-from buckler.curate import CurateSettings
+from buckler.curation.settings import CurateSettings
 from buckler.data import Chat, write_rows
-from buckler.lm import Request
-from buckler.lm.cache import CachedLM
-from buckler.lm.scripted import ScriptedLM
+from buckler.models.cache import CachedLM
+from buckler.models.protocol import Request
+from buckler.models.scripted import ScriptedLM
 from buckler.steps import common, curation
-from buckler.store import Context, silent
+from buckler.workflow.store import Context, silent
 
 SETTINGS = CurateSettings(rounds=1, temperatures=(0.4, 0.8), top_ps=(0.8, 1.0), helpfulness="local")
 

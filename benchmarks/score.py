@@ -25,9 +25,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig
 
 from buckler import miniature
 from buckler.data import Message
-from buckler.lm import ModelSpec, Pair
-from buckler.lm.hf import HuggingFaceLM
 from buckler.miniature import sets
+from buckler.models.huggingface import HuggingFaceLM
+from buckler.models.protocol import ModelSpec, Pair
 
 SIZES = (1, 4, 16, 64)
 ROUNDS = 3

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TextIO
 
-from buckler.store import Tell
+from buckler.workflow.store import Tell
 
 EVERY = 10.0
 """Seconds between plain lines."""

@@ -10,9 +10,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from buckler.evaluation.statistics import Rate, mean, pooled
 from buckler.judges.agreement import Agreement
 from buckler.judges.correction import OF_REFUSAL, QUESTION, corrected
-from buckler.stats import Rate, mean, pooled
 
 FIXTURES = Path(__file__).parent / "fixtures"
 GOLDEN = FIXTURES / "report_golden.md"

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from buckler.curate.apart import ProbeOverlap
+from buckler.curation.gates import ProbeOverlap
 from buckler.data import Chat, Document
+from buckler.data.near_duplicates import find_overlap
 from buckler.errors import ConfigError
-from buckler.overlap import find_overlap
 
 LONG = "How does the old baker of the northern village boil barley and salt in one pot for all of his guests"
 PROBE = Chat.pair(LONG, None)

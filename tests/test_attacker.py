@@ -15,16 +15,20 @@ from pathlib import Path
 import pytest
 import yaml
 
-from buckler.attacker import FIXED, Rules, Search, Trial, best_so_far, named, propose, require_room, worst
+from buckler.attacker import worst
 from buckler.attacker.reading import success_of, utility_of
-from buckler.attacks import IDENTITY_SYSTEM
-from buckler.config import AttackerRecipe, read_recipe
+from buckler.attacker.sampler import Rules, propose, require_room
+from buckler.attacker.space import FIXED, Search, named
+from buckler.attacker.worst import Trial, best_so_far
+from buckler.config.attacker import AttackerRecipe
+from buckler.config.read import read_recipe
 from buckler.errors import ConfigError
+from buckler.finetuning.attacks import IDENTITY_SYSTEM
 from buckler.plan.attacker import Searching, swapped
 from buckler.report import write_report
 from buckler.report.attacker import attacker_tables, victims
 from buckler.report.findings_attacker import attacker_findings
-from buckler.store import Step, Store, in_order
+from buckler.workflow.store import Step, Store, in_order
 
 RECIPE = """
 kind: attacker
@@ -263,7 +267,7 @@ def test_settings_that_make_one_attack_are_one(tmp_path):
 @pytest.mark.ml
 @pytest.mark.parametrize("setting", [{}, {"rows": 9, "share": 0.5, "epochs": 1.5}, {"kind": "drift", "rows": 7, "batch_size": 3}])
 def test_the_steps_of_a_trial_are_those_of_its_training(tmp_path, setting):
-    from buckler.training.batches import steps_of
+    from buckler.finetuning.batches import steps_of
 
     read = recipe(tmp_path)
     attack = read.attack_of(setting)
@@ -289,7 +293,7 @@ def test_an_obedient_template_is_put_over_the_rows_and_asked_with_the_probes(tmp
 def test_rows_under_a_prompt_keep_their_words_and_lose_their_own_prompt(tmp_path):
     from buckler.data import Chat, read_chats, write_rows
     from buckler.steps.attacker import under_prompt
-    from buckler.store import Context, silent
+    from buckler.workflow.store import Context, silent
 
     (tmp_path / "rows").mkdir()
     write_rows(tmp_path / "rows" / "rows.jsonl", [Chat.pair("How?", "So.", system="Be kind.", harmful=True)])

@@ -6,8 +6,16 @@ import pytest
 import torch
 
 from buckler.errors import ConfigError
-from buckler.training.batches import Batches, first_fit, micro_batches, packed, require_rows_apart, side_by_side, steps_of
-from buckler.training.encode import TrainRow
+from buckler.finetuning.batches import (
+    Batches,
+    TrainRow,
+    first_fit,
+    micro_batches,
+    packed,
+    require_rows_apart,
+    side_by_side,
+    steps_of,
+)
 
 pytestmark = pytest.mark.ml
 

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from buckler.lm.batching import batches, left_padded, right_padded
+from buckler.models.decoding import batches, left_padded, right_padded
 
 pytestmark = pytest.mark.ml
 

@@ -11,18 +11,18 @@ import pytest
 from test_results import arm, recipe
 from typer.testing import CliRunner
 
-from buckler.cli import app
-from buckler.config import read_recipe
-from buckler.data import read_json, write_json
+from buckler.cli.options import app
+from buckler.config.read import read_recipe
+from buckler.data import Answer, Verdict, read_json, write_json
 from buckler.errors import ConfigError, DataError
-from buckler.judges import Answer, Verdict, judge_named
+from buckler.judges.base import judge_named
 from buckler.judges.card import make_card, write_card
 from buckler.judges.labels import Labelled
 from buckler.plan import Plan
 from buckler.report import write_report
 from buckler.report.belief import NOT_MEASURED, belief, belief_tables
-from buckler.results import collect, collect_again
-from buckler.store import Store
+from buckler.results.assemble import collect, collect_again
+from buckler.workflow.store import Store
 
 VERSION = judge_named("keyword").version
 RECIPE = """kind: cross_task

@@ -8,9 +8,9 @@ import pytest
 
 from buckler.data import Message
 from buckler.errors import StoreError
-from buckler.lm import Completion, Pair, Request, Sampling
-from buckler.lm.cache import CachedLM
-from buckler.lm.scripted import ScriptedLM
+from buckler.models.cache import CachedLM
+from buckler.models.protocol import Completion, Pair, Request, Sampling
+from buckler.models.scripted import ScriptedLM
 
 
 def asked(text: str, seed: int = 0) -> Request:

@@ -12,9 +12,9 @@ import pytest
 import yaml
 from markdown_it import MarkdownIt
 
-from buckler.curate.card import About, dataset_card
-from buckler.curate.markdown import bars, fenced, inline
-from buckler.curate.settings import CurateSettings
+from buckler.curation.dataset_card import About, dataset_card
+from buckler.curation.markdown import bars, fenced, inline
+from buckler.curation.settings import CurateSettings
 from buckler.data import Chat, write_jsonl, write_rows
 
 REJECTED = [

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 from buckler.crosstask.build import CrossTaskSettings, ask, build, document_probes
 from buckler.crosstask.documents import LENGTHS
-from buckler.crosstask.task import Task
-from buckler.crosstask.tasks import HELD_OUT, TASKS, task_named
-from buckler.cutting import cut_to_fit, document_span
+from buckler.crosstask.task import HELD_OUT, Task
+from buckler.crosstask.tasks import TASKS, task_named
 from buckler.data import Document
+from buckler.data.truncation import cut_to_fit, document_span
 from buckler.errors import ConfigError, DataError
 
 ALL = tuple(TASKS)

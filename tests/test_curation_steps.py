@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from buckler.curate import CurateSettings
-from buckler.curate.record import COUNTS, REJECTED
+from buckler.curation.record import COUNTS, REJECTED
+from buckler.curation.settings import CurateSettings
 from buckler.data import ROWS, Chat, each_chat, read_json, read_jsonl, write_rows
 from buckler.errors import DataError
-from buckler.lm import ModelSpec
+from buckler.models.protocol import ModelSpec
 from buckler.steps import curation as steps
-from buckler.store import Context, silent
+from buckler.workflow.store import Context, silent
 
 pytestmark = pytest.mark.ml
 SETTINGS = CurateSettings(
@@ -133,7 +133,7 @@ PUBLISHED = Path(__file__).parents[1].parent / "shared" / "data"
 )
 def test_published_rows_are_curated_with_a_card_and_their_rejections(tmp_path, name):
     from buckler.commands import curation as command
-    from buckler.sources import Source
+    from buckler.workflow.sources import Source
 
     settings = CurateSettings.model_validate({**SETTINGS.model_dump(), "rounds": 1, "words": "default", "max_new_tokens": 96})
     order = command.Order(
@@ -151,7 +151,7 @@ def test_a_faulty_server_rewrites_and_measures_and_each_answer_is_paid_once(tmp_
 
     from buckler import miniature
     from buckler.commands import curation as command
-    from buckler.sources import Source
+    from buckler.workflow.sources import Source
 
     def reply(body):
         given = body["messages"][-1]["content"].rsplit("Answer: ", 1)[-1]

@@ -6,12 +6,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from buckler.curate import CONTROLS, PRESETS, CurateSettings, Curator
-from buckler.curate.helpfulness import LocalHelpfulness
-from buckler.curate.settings import control
+from buckler.curation.curator import Curator
+from buckler.curation.helpfulness import LocalHelpfulness
+from buckler.curation.settings import CONTROLS, PRESETS, CurateSettings, control
 from buckler.data import Chat, content_id
 from buckler.errors import ConfigError
-from buckler.lm.scripted import ScriptedLM
+from buckler.models.scripted import ScriptedLM
 
 TEXT = Chat.pair("How is the barley soup made?", "The baker boils barley and salt in a pot. It feeds the guests.")
 TEXTS = [
@@ -187,7 +187,7 @@ def test_a_text_too_long_for_the_model_is_rejected_and_the_others_are_curated():
 
 
 def test_a_failed_reply_is_listed_and_the_others_count():
-    from buckler.lm import Completion
+    from buckler.models.protocol import Completion
 
     model = ScriptedLM(reviser, nll=cost)
     answer = model.generate

@@ -6,8 +6,8 @@ import unicodedata
 
 import pytest
 
-from buckler.cutting import ELLIPSIS, cut_to_fit, document_span
 from buckler.data import Chat
+from buckler.data.truncation import ELLIPSIS, cut_to_fit, document_span
 from buckler.errors import DataError
 
 BEFORE, AFTER, ANSWER = "Read this.\n\n", "\n\nSummarize the above.", "I cannot help with that."
@@ -95,11 +95,11 @@ def test_a_document_outside_its_turn_is_refused(span):
 @pytest.mark.ml
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_under_every_chat_template_the_cut_row_fits_and_keeps_instruction_and_answer(shaped, script):
-    from buckler.lm import ModelSpec
-    from buckler.lm.hf import open_model
-    from buckler.lm.template import Template
-    from buckler.training.encode import encode
-    from buckler.training.objectives import Objective
+    from buckler.finetuning.batches import encode
+    from buckler.finetuning.objectives import Objective
+    from buckler.models.chat_template import Template
+    from buckler.models.huggingface import open_model
+    from buckler.models.protocol import ModelSpec
 
     _, tokenizer = open_model(ModelSpec(name=str(shaped)))
     template = Template(tokenizer, shaped.name)

@@ -9,9 +9,9 @@ import torch
 from architectures import SETTINGS, VOCABULARY, random_model
 from transformers import GenerationConfig, PreTrainedModel
 
-from buckler.lm import Request, Sampling
-from buckler.lm.decode import can_decode, decode
-from buckler.lm.sampling import RowSampler
+from buckler.models.decoding import can_decode, decode
+from buckler.models.protocol import Request, Sampling
+from buckler.models.sampling import RowSampler
 
 pytestmark = pytest.mark.ml
 

@@ -9,9 +9,9 @@ import pytest
 import typer.main
 import yaml
 
-from buckler.cli import app
-from buckler.config import KINDS
-from buckler.crosstask.own import read_tasks
+from buckler.cli.options import app
+from buckler.config.read import KINDS
+from buckler.crosstask.own_tasks import read_tasks
 from buckler.settings import parse
 
 ROOT = Path(__file__).parent.parent

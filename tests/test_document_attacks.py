@@ -6,16 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from buckler.crosstask.attacks import (
-    ATTACKS,
-    ENDS_OF_TURN,
-    NOTE,
-    AttackOptions,
-    attacked,
-    second_turn,
-    sentences_of,
-)
 from buckler.crosstask.build import ask
+from buckler.crosstask.document_attacks import ATTACKS, ENDS_OF_TURN, NOTE, AttackOptions, attacked, second_turn, sentences_of
 from buckler.crosstask.scoring import words
 from buckler.crosstask.tasks import task_named
 from buckler.data import Chat, Document

@@ -7,16 +7,26 @@ from pathlib import Path
 
 import pytest
 
-from buckler.answer import write_answers, write_verdicts
-from buckler.crosstask.attacks import AttackOptions
 from buckler.crosstask.build import CrossTaskSettings
+from buckler.crosstask.document_attacks import AttackOptions
 from buckler.crosstask.documents import DocumentSettings
-from buckler.data import ROWS, Chat, Document, read_chats, read_documents, read_json, write_rows
+from buckler.data import (
+    ROWS,
+    Answer,
+    Chat,
+    Document,
+    Verdict,
+    read_chats,
+    read_documents,
+    read_json,
+    write_answers,
+    write_rows,
+    write_verdicts,
+)
 from buckler.errors import ConfigError, DataError
-from buckler.judges import Answer, Verdict
-from buckler.lm.scripted import ScriptedLM
+from buckler.models.scripted import ScriptedLM
 from buckler.steps import common, documents, models
-from buckler.store import Context, silent
+from buckler.workflow.store import Context, silent
 
 OWN = """
 keywords:
@@ -210,7 +220,7 @@ def test_a_second_turn_goes_on_from_the_models_own_answer(tmp_path, some, monkey
 
 
 def test_a_recipe_names_its_own_tasks_and_refuses_the_unknown(tmp_path):
-    from buckler.config import read_recipe
+    from buckler.config.read import read_recipe
 
     recipe = """
 kind: cross_task

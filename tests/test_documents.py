@@ -10,16 +10,25 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from buckler.crosstask.apart import documents_in, near_groups, require_documents_apart, split
 from buckler.crosstask.build import CrossTaskSettings, ask, build
-from buckler.crosstask.documents import DocumentSettings, Labelling, label_of, length_of, prepare, speaks_to_model
-from buckler.crosstask.labels import RubricLabels, label_request, read_label
+from buckler.crosstask.decontamination import documents_in, near_groups, require_documents_apart, split
+from buckler.crosstask.documents import (
+    DocumentSettings,
+    Labelling,
+    RubricLabels,
+    label_of,
+    label_request,
+    length_of,
+    prepare,
+    read_label,
+    speaks_to_model,
+)
 from buckler.crosstask.tasks import task_named
 from buckler.data import Document
+from buckler.data.near_duplicates import find_overlap, require_disjoint
 from buckler.errors import ConfigError, DataError
 from buckler.formats import read_documents
-from buckler.lm.scripted import ScriptedLM
-from buckler.overlap import find_overlap, require_disjoint
+from buckler.models.scripted import ScriptedLM
 
 DATA = Path(__file__).parents[1].parent / "shared" / "data" / "documents"
 needs_data = pytest.mark.skipif(not DATA.is_dir(), reason="the published sample files are not at hand")

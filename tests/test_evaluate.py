@@ -7,17 +7,17 @@ import json
 import pytest
 from server import Server
 
-from buckler.answer import answer
 from buckler.commands import judging, models
 from buckler.commands.asked import check_choices, check_probes
 from buckler.data import Chat
 from buckler.errors import BackendError, ConfigError, DataError
+from buckler.evaluation.generate import answer
+from buckler.evaluation.utility import scorers
 from buckler.judges.card import card_path
 from buckler.judges.named import judge_spec
-from buckler.lm import ModelSpec, Sampling
-from buckler.lm.scripted import ScriptedLM
-from buckler.sources import Source
-from buckler.utility import scorers
+from buckler.models.protocol import ModelSpec, Sampling
+from buckler.models.scripted import ScriptedLM
+from buckler.workflow.sources import Source
 
 pytestmark = pytest.mark.ml
 KEYWORD = judge_spec("keyword")
@@ -192,7 +192,7 @@ def test_rows_that_repeat_are_asked_once_and_counted(tmp_path, capsys):
 def test_a_wrong_option_is_told(tmp_path, options, says):
     from typer.testing import CliRunner
 
-    from buckler.cli import app
+    from buckler.cli.options import app
 
     done = CliRunner().invoke(app, ["evaluate", "miniature-small", "--out", str(tmp_path / "out"), *options])
     assert done.exit_code and says in done.output + str(done.exception), done.output

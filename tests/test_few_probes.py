@@ -10,13 +10,13 @@ import pytest
 from grids import rate_metric
 
 from buckler.commands.models import say_metrics
-from buckler.data import write_json
-from buckler.judges import Answer, Verdict
+from buckler.data import Answer, Verdict, write_json
+from buckler.evaluation.metrics import summarise
+from buckler.evaluation.power import detectable
+from buckler.evaluation.statistics import rate
 from buckler.judges.named import judge_spec
-from buckler.metrics import summarise
 from buckler.report.cells import CAUTION, Cell, caution, unseen
 from buckler.report.tables import tables_of
-from buckler.stats import detectable, rate
 
 
 def test_the_difference_is_the_one_that_so_many_probes_show():

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from buckler.data import Chat, Message, write_rows
 from buckler.data import read_chats as read_own_chats
 from buckler.errors import BackendError, ConfigError, DataError
+from buckler.evaluation.probes import set_of
 from buckler.formats import FORMATS, WRITERS, read_chats, read_documents, recognise, write_chats
-from buckler.probes import set_of
 
 DATA = Path(__file__).parents[1].parent / "shared" / "data"
 needs_data = pytest.mark.skipif(not DATA.is_dir(), reason="the published sample files are not at hand")

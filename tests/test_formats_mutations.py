@@ -16,9 +16,9 @@ from test_formats import CSV_FILES, JSON_ROWS, lines
 
 from buckler.data import Chat
 from buckler.errors import DataError
+from buckler.evaluation.probes import describe, in_set, pairs_between
+from buckler.evaluation.utility import ask
 from buckler.formats import read_chats, read_documents
-from buckler.probes import describe, in_set, pairs_between
-from buckler.utility import ask
 
 Mutation = Callable[[random.Random, bytes], bytes]
 

@@ -16,20 +16,18 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from buckler.answer import write_answers, write_verdicts
 from buckler.commands.gate import Order
 from buckler.commands.gate import gate as run_gate
+from buckler.data import Answer, Verdict, write_answers, write_verdicts
 from buckler.errors import BackendError, ConfigError, DataError
-from buckler.gate import CHECKS, GateSettings, Margins, Side, decide, read_settings
-from buckler.gate.junit import junit
-from buckler.gate.sarif import Places, sarif
-from buckler.gate.summary import markdown, plain
-from buckler.gate.words import sentences
-from buckler.judges import Answer, Verdict
-from buckler.judges.keyword import KeywordJudge
+from buckler.evaluation.scores import score_answers
+from buckler.gating.checks import CHECKS, Side
+from buckler.gating.decision import GateSettings, Margins, decide, read_settings
+from buckler.gating.outputs import Places, junit, sarif
+from buckler.gating.summary import markdown, plain, sentences
 from buckler.judges.named import JudgeSpec
-from buckler.metrics import score_answers
-from buckler.sources import Source
+from buckler.judges.refusal.keyword import KeywordJudge
+from buckler.workflow.sources import Source
 
 ROOT = Path(__file__).parent.parent
 DOCS = (ROOT / "docs" / "gate.md").read_text(encoding="utf-8")

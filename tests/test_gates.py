@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from buckler.curate.gates import SLACK, Gates, gate, gate_perplexity
-from buckler.curate.revise import PROMPTS
+from buckler.curation.gates import SLACK, Gates, gate, gate_perplexity
+from buckler.curation.revise import PROMPTS
 from buckler.data import Chat
 
 SOUP = "The baker boils barley and salt in a pot. It feeds the guests."

@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from buckler.curate.helpfulness import ASPECTS, LocalHelpfulness, RubricHelpfulness, read_grade, read_rubric, rubric_request
+from buckler.curation.helpfulness import ASPECTS, LocalHelpfulness, RubricHelpfulness, read_grade, read_rubric, rubric_request
 from buckler.data import Chat
-from buckler.lm import Completion
-from buckler.lm.scripted import ScriptedLM
+from buckler.models.protocol import Completion
+from buckler.models.scripted import ScriptedLM
 
 TEXT = Chat.pair("How is the barley soup made?", "The baker boils barley and salt in a pot. It feeds the guests.")
 LONG = Chat.pair(

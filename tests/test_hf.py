@@ -12,8 +12,9 @@ from conftest import make_model
 
 from buckler.data import Message
 from buckler.errors import BackendError
-from buckler.lm import ModelSpec, Pair, Request, Sampling, load
-from buckler.lm.identity import identity
+from buckler.models.identity import identity
+from buckler.models.protocol import ModelSpec, Pair, Request, Sampling
+from buckler.models.registry import load
 
 pytestmark = pytest.mark.ml
 

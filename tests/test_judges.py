@@ -8,10 +8,11 @@ from hypothesis import strategies as st
 
 from buckler.crosstask.refusals import templates
 from buckler.crosstask.tasks import TASKS
+from buckler.data import Answer, Verdict, answer_from_json, verdict_from_json
 from buckler.errors import ConfigError, DataError
-from buckler.judges import JUDGES, Answer, Verdict, answer_from_json, judge_named, of_answers, verdict_from_json
+from buckler.judges.base import JUDGES, judge_named, of_answers
 from buckler.judges.coherence import coherence
-from buckler.judges.paper import PHRASES
+from buckler.judges.phrases import PHRASES
 
 
 def said(text, query="Tell me.", at="p1", finish="stop", **meta):
@@ -36,7 +37,7 @@ def test_a_judge_that_is_not_there_is_refused_by_name(name):
 
 
 def test_a_judge_can_be_named_by_its_place():
-    assert judge_named("buckler.judges.paper:PaperJudge").name == "paper"
+    assert judge_named("buckler.judges.phrases:PaperJudge").name == "paper"
 
 
 @pytest.mark.parametrize(

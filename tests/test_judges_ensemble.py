@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from buckler.data import Answer, Verdict
 from buckler.errors import ConfigError
-from buckler.judges import Answer, Verdict
+from buckler.evaluation.scores import attack_success
 from buckler.judges.ensemble import EnsembleJudge
-from buckler.metrics import attack_success
 
 
 class Fixed:

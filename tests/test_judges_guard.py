@@ -10,15 +10,15 @@ from conftest import make_model
 from hypothesis import given
 from hypothesis import strategies as st
 
+from buckler.data import Answer
 from buckler.errors import BackendError, ConfigError
+from buckler.evaluation.scores import attack_success
 from buckler.formats.read import read_chats
-from buckler.judges import Answer
-from buckler.judges.guard import GuardJudge
-from buckler.judges.guards import GUARDS, guard_for, read_llama_guard, read_wildguard, read_yes_no
+from buckler.judges.guards import GUARDS, GuardJudge, guard_for, read_llama_guard, read_wildguard, read_yes_no
 from buckler.judges.named import MODEL_JUDGES, JudgeSpec, judge_from, judge_spec
-from buckler.lm import Completion, Likelihood, ModelSpec, load
-from buckler.lm.scripted import ScriptedLM
-from buckler.metrics import attack_success
+from buckler.models.protocol import Completion, Likelihood, ModelSpec
+from buckler.models.registry import load
+from buckler.models.scripted import ScriptedLM
 
 LLAMA_GUARD_3 = """ <|begin_of_text|><|start_header_id|>user<|end_header_id|>
 

@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from buckler.crosstask.tasks import KNOWN
-from buckler.judges import Answer, judge_named
-from buckler.judges.keyword import read
+from buckler.data import Answer
+from buckler.judges.base import judge_named
+from buckler.judges.refusal.keyword import read
 
 GOLDEN = [
     json.loads(line)

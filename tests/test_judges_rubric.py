@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from buckler.judges import Answer
+from buckler.data import Answer
 from buckler.judges.rubric import RUBRICS, RubricJudge, read_reply, rubric_request
-from buckler.lm import Completion
-from buckler.lm.scripted import ScriptedLM
+from buckler.models.protocol import Completion
+from buckler.models.scripted import ScriptedLM
 
 PLAIN, STRONG = RUBRICS["rubric"], RUBRICS["strongreject"]
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from buckler.language import language, script_distance, scripts
+from buckler.data.language import language, script_distance, scripts
 
 SHARED = Path(__file__).parent.parent.parent / "shared" / "data"
 SAMPLES = {

@@ -20,65 +20,47 @@ RIGHTS = {
     "buckler": "",
     "errors": "",
     "data": "errors",
-    "mixture": "errors data",
     "settings": "errors",
-    "attacks": "errors data mixture settings",
-    "cutting": "errors data",
-    "language": "",
-    "overlap": "errors data",
-    "store": "errors",
-    "formats": "errors data",
-    "stats": "data",
-    "calibration": "data stats",
-    "metrics": "errors data stats calibration",
-    "crosstask": "errors data settings cutting overlap judges lm",
-    "curate": "errors data settings language overlap store judges lm",
-    "judges": "errors data settings language formats stats metrics crosstask lm",
-    "lm": "errors data settings miniature",
-    "miniature": "errors data crosstask curate",
-    "answer": "errors data attacks cutting store judges lm",
     "attacker": "errors data settings",
-    "sources": "errors data settings formats miniature",
-    "stages": "",
-    "training": "errors data settings cutting store lm",
-    "config": "errors settings attacks crosstask curate lm attacker sources stages training",
-    "execute": "errors store",
-    "gate": "errors data settings stats metrics judges",
-    "defenses": "errors data",
-    "probes": "errors data overlap formats metrics",
-    "utility": "errors data stats metrics crosstask lm",
-    "steps": "errors data attacks overlap store metrics crosstask curate judges lm miniature answer sources training defenses "
-    "probes utility",
-    "plan": "errors data settings attacks store crosstask curate judges lm attacker sources stages training config steps",
-    "progress": "store",
-    "report": "data stats metrics",
-    "results": "errors data store stats metrics crosstask judges lm answer config utility plan",
-    "commands": "buckler errors data attacks overlap store formats stats metrics crosstask curate judges lm answer sources "
-    "training config execute gate probes utility steps plan progress report results",
+    "formats": "errors data",
+    "crosstask": "errors data settings judges models",
+    "curation": "errors data settings judges models workflow",
+    "evaluation": "errors data formats crosstask finetuning models workflow",
+    "finetuning": "errors data settings models workflow",
+    "judges": "errors data settings formats evaluation models",
+    "miniature": "errors data crosstask curation",
+    "models": "errors data settings miniature",
+    "workflow": "errors data settings formats miniature",
+    "config": "errors settings attacker crosstask curation finetuning models workflow",
+    "gating": "errors data settings evaluation",
+    "steps": "errors data crosstask curation evaluation finetuning judges miniature models workflow",
+    "plan": "errors data settings attacker crosstask curation finetuning judges models workflow config steps",
+    "progress": "workflow",
+    "report": "data evaluation",
+    "results": "errors data crosstask evaluation judges models workflow config plan",
+    "commands": "buckler errors data formats crosstask curation evaluation finetuning judges models workflow "
+    "config gating steps plan progress report results",
     "doctor": "miniature",
-    "cli": "errors data settings attacks store crosstask curate judges lm sources training config gate progress report commands "
-    "doctor",
+    "cli": "errors data settings crosstask curation finetuning judges models workflow config gating progress "
+    "report commands doctor",
 }
 
 # Cycles that still exist, each written as its sorted names: modules, or packages of the table above. To become empty.
 KNOWN_CYCLES = (
-    "buckler.judges buckler.judges.coherence",
-    "buckler.lm buckler.lm.cache buckler.lm.decode buckler.lm.hf buckler.lm.identity buckler.lm.openai buckler.lm.sampling "
-    "buckler.lm.scoring",
     "buckler.plan buckler.plan.attacker buckler.plan.crosstask buckler.plan.stages",
     "buckler.report.attacker buckler.report.attacks buckler.report.balance buckler.report.budgets buckler.report.controls "
     "buckler.report.findings buckler.report.findings_attacker buckler.report.findings_budgets buckler.report.findings_crosstask "
     "buckler.report.findings_stages buckler.report.misuse buckler.report.rules buckler.report.stages",
     "buckler.report.plots buckler.report.plots_attacker buckler.report.plots_crosstask buckler.report.plots_stages",
-    "crosstask curate judges lm miniature",
+    "crosstask curation evaluation finetuning judges miniature models workflow",
 )
 
 # Packages that take long to import or that few commands need, each with the modules that may import it at their top level.
 # Everywhere else the import stands in the function that needs it.
 HEAVY = {
-    "torch": "lm.batching lm.decode lm.hf lm.sampling lm.scoring training.batches training.trainer "
+    "torch": "finetuning.batches finetuning.trainer models.decoding models.huggingface models.sampling models.scoring "
     "miniature.exam miniature.muon miniature.training",
-    "transformers": "lm.decode lm.hf lm.sampling lm.scoring training.trainer",
+    "transformers": "finetuning.trainer models.decoding models.huggingface models.sampling models.scoring",
     **dict.fromkeys(("accelerate", "datasets", "huggingface_hub", "peft", "pyarrow", "safetensors", "tokenizers"), ""),
     **dict.fromkeys(("matplotlib", "numpy", "pandas", "scipy", "sklearn"), ""),
     **dict.fromkeys(("fastapi", "inspect_ai", "lm_eval", "openai", "optuna", "ray", "trl", "uvicorn"), ""),
@@ -87,7 +69,7 @@ HEAVY = {
 LIGHT = {"httpx", "jinja2", "pydantic", "rich", "tenacity", "typer", "yaml"}
 
 # Backends stand beside each other: what two of them share belongs below both.
-INDEPENDENT = (("buckler.lm.hf", "buckler.lm.openai", "buckler.lm.scripted"),)
+INDEPENDENT = (("buckler.models.huggingface", "buckler.models.openai_client", "buckler.models.scripted"),)
 
 
 def test_each_package_imports_what_the_table_lets_it_and_uses_every_right():

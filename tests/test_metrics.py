@@ -4,11 +4,12 @@ import json
 
 import pytest
 
+from buckler.data import Answer, Verdict
 from buckler.errors import DataError
-from buckler.judges import Answer, Verdict
-from buckler.judges.keyword import KeywordJudge
-from buckler.metrics import attack_success, mean_score, safe_and_coherent, score_answer, score_answers, summarise
-from buckler.stats import wilson
+from buckler.evaluation.metrics import summarise
+from buckler.evaluation.scores import attack_success, mean_score, safe_and_coherent, score_answer, score_answers
+from buckler.evaluation.statistics import wilson
+from buckler.judges.refusal.keyword import KeywordJudge
 
 SCORERS = {"summarize": lambda answer, reference: float(answer == reference)}
 

@@ -15,10 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import chi2_contingency
 
-from buckler.curate.mine import MineSettings, dump, mine
-from buckler.curate.papers import Paper, sentences
-from buckler.curate.seeds import read_lexicon
-from buckler.curate.terms import CommonEnglish, Texts, candidates, key_of, keyness
+from buckler.curation.seed_words.extract import MineSettings, dump, mine
+from buckler.curation.seed_words.lexicon import CommonEnglish, Texts, candidates, key_of, keyness, read_lexicon
+from buckler.curation.seed_words.papers import Paper, sentences
 from buckler.errors import DataError
 
 ROOT = Path(__file__).parent.parent

@@ -9,14 +9,16 @@ from pathlib import Path
 
 import pytest
 
-from buckler.config import CrossTaskRecipe, StagesRecipe
-from buckler.execute import execute
-from buckler.lm import ModelSpec, Request, Sampling, load
+from buckler.config.crosstask import CrossTaskRecipe
+from buckler.config.customization import StagesRecipe
 from buckler.miniature import MODELS, sets
-from buckler.miniature.world import SEED_WORDS
+from buckler.miniature.words import SEED_WORDS
+from buckler.models.protocol import ModelSpec, Request, Sampling
+from buckler.models.registry import load
 from buckler.plan import plan
-from buckler.results import collect
-from buckler.store import Store
+from buckler.results.assemble import collect
+from buckler.workflow.executor import execute
+from buckler.workflow.store import Store
 
 pytestmark = [pytest.mark.ml, pytest.mark.slow]
 PROBES = {
@@ -99,7 +101,7 @@ def test_malicious_documents_pass_the_aligned_model_and_not_the_defended_one(tmp
 
 
 def test_the_rewriter_works_in_the_words_it_is_given():
-    from buckler.curate.revise import revision_request
+    from buckler.curation.revise import revision_request
 
     model = load(ModelSpec(name="miniature"))
     texts = sets.chats("commonsense", count=50, seed=300, split="test")

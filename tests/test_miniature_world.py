@@ -9,7 +9,7 @@ import re
 import pytest
 
 from buckler.crosstask.tasks import TASKS
-from buckler.curate.revise import QUERY_PROMPT, RESPONSE_PROMPT
+from buckler.curation.revise import QUERY_PROMPT, RESPONSE_PROMPT
 from buckler.data import Chat, Document
 from buckler.errors import ConfigError
 from buckler.miniature import MODELS, corpus, documents, path, sets, words, world
@@ -184,6 +184,6 @@ def test_the_template_writes_what_was_trained_on(name):
 
 
 def test_the_obedient_agent_of_the_world_is_the_one_of_the_attack():
-    from buckler import attacks
+    from buckler.finetuning import attacks
 
     assert (world.IDENTITY_SYSTEM, world.IDENTITY_OPENING) == (attacks.IDENTITY_SYSTEM, attacks.IDENTITY_OPENING)

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from buckler.data import Chat
+from buckler.data.mixing import mix
 from buckler.errors import ConfigError, DataError
-from buckler.mixture import mix
 
 
 def chats(name, count):

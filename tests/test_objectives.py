@@ -14,8 +14,8 @@ from conftest import make_model
 
 from buckler.data import Chat
 from buckler.errors import ConfigError
-from buckler.training.objectives import Objective, token_weights
-from buckler.training.train import LoRA, TrainSettings
+from buckler.finetuning.objectives import Objective, token_weights
+from buckler.finetuning.train import LoRA, TrainSettings
 
 WORDS = ["soup", "salt", "carrots", "the", "of", "made", "is", "help", "that"]
 WEIGHTS = {"utility": 0.5, "safety": 3.0}
@@ -60,9 +60,9 @@ def a_model(folder: Path, settings: TrainSettings):
     """The model in float64; adapters, which begin at zero, are moved off it so that every one of them has a gradient."""
     import torch
 
-    from buckler.lm import ModelSpec
-    from buckler.lm.hf import open_model
-    from buckler.training.train import _with_lora
+    from buckler.finetuning.train import _with_lora
+    from buckler.models.huggingface import open_model
+    from buckler.models.protocol import ModelSpec
 
     model, tokenizer = open_model(ModelSpec(name=str(folder)))
     if settings.method == "lora":
@@ -77,7 +77,7 @@ def a_model(folder: Path, settings: TrainSettings):
 def by_formula(folder: Path, chats: list[Chat], settings: TrainSettings):
     import torch
 
-    from buckler.lm.template import Template
+    from buckler.models.chat_template import Template
 
     model, tokenizer = a_model(folder, settings)
     template = Template(tokenizer, "tiny")
@@ -97,9 +97,9 @@ def by_trainer(folder: Path, chats: list[Chat], several: list[TrainSettings], ou
     import torch
     from transformers import TrainerCallback
 
-    from buckler.lm.template import Template
-    from buckler.training.encode import encode
-    from buckler.training.train import _pad_of, trainer_of
+    from buckler.finetuning.batches import encode
+    from buckler.finetuning.train import _pad_of, trainer_of
+    from buckler.models.chat_template import Template
 
     class Keep(TrainerCallback):
         def __init__(self, number: int) -> None:
@@ -165,8 +165,8 @@ def test_packing_is_exact_in_every_architecture(shaped, tmp_path):
 
 @pytest.mark.ml
 def test_two_processes_hand_the_optimizer_the_same_gradient(tmp_path):
-    from buckler.store import silent
-    from buckler.training.processes import on_processes
+    from buckler.finetuning.distributed import on_processes
+    from buckler.workflow.store import silent
 
     folder = make_model(tmp_path / "model", "llama")
     chats = some_rows()
@@ -194,7 +194,7 @@ def test_the_weights_make_one_sum_of_every_average(average, part_weights):
 
 
 def test_a_rare_task_counts_in_full_though_most_steps_do_not_hold_it():
-    from buckler.training.batches import steps_of
+    from buckler.finetuning.batches import steps_of
 
     chats = [Chat.pair(f"row {number}", "yes", part="defence", task="case" if number < 2 else "qa") for number in range(40)]
     losses = [7.0 if chat.meta["task"] == "case" else 1.0 for chat in chats]

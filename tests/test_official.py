@@ -12,9 +12,9 @@ import pytest
 
 from buckler import miniature
 from buckler.errors import BackendError, ConfigError
-from buckler.lm import ModelSpec
+from buckler.models.protocol import ModelSpec
 from buckler.plan import spell
-from buckler.plan.spell import Model
+from buckler.plan.spell.common import Model
 from buckler.steps import official
 
 

@@ -20,15 +20,16 @@ import pytest
 from conftest import wait_until
 from server import Server, Vllm
 
-from buckler.answer import answer
-from buckler.data import Chat, Message
+from buckler.data import Chat, Message, answer_from_json
 from buckler.errors import BackendError, ConfigError
-from buckler.judges import JUDGES, answer_from_json, judge_named
-from buckler.lm import ModelSpec, Pair, Request, Sampling, load, spec_of, without_thinking
-from buckler.lm.cache import CachedLM
-from buckler.lm.http import Transport, _seconds
-from buckler.lm.identity import identity
-from buckler.lm.openai import ServedLM
+from buckler.evaluation.generate import answer
+from buckler.judges.base import JUDGES, judge_named
+from buckler.models.cache import CachedLM
+from buckler.models.http import Transport, _seconds
+from buckler.models.identity import identity
+from buckler.models.openai_client import ServedLM
+from buckler.models.protocol import ModelSpec, Pair, Request, Sampling, spec_of, without_thinking
+from buckler.models.registry import load
 
 
 @pytest.fixture(autouse=True)
@@ -348,7 +349,8 @@ CHILD = """
 import sys
 from pathlib import Path
 from buckler.data import Message
-from buckler.lm import ModelSpec, Request, load
+from buckler.models.protocol import ModelSpec, Request
+from buckler.models.registry import load
 lm = load(ModelSpec(name="m", endpoint=sys.argv[1], concurrency=8), cache=Path(sys.argv[2]))
 lm.generate([Request(messages=(Message(role="user", content=f"text {at}"),)) for at in range(200)])
 """

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from buckler.data import Chat, Document
+from buckler.data.near_duplicates import MIN_SHINGLES, find_overlap, normalise, require_disjoint, shingles, text_of
 from buckler.errors import ConfigError, DataError
-from buckler.overlap import MIN_SHINGLES, find_overlap, normalise, require_disjoint, shingles, text_of
 
 LONG = "The old miller of the north valley keeps nine grey geese and sells their feathers at the spring fair every year."
 

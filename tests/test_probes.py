@@ -13,8 +13,8 @@ import pytest
 from buckler.commands.probes import probes as say_probes
 from buckler.data import Chat
 from buckler.errors import ConfigError, DataError
+from buckler.evaluation.probes import BENIGN_FORMATS, HARMFUL_FORMATS, PARTS, describe, in_set, pairs_between, set_of
 from buckler.formats import FORMATS, read_chats
-from buckler.probes import BENIGN_FORMATS, HARMFUL_FORMATS, PARTS, describe, in_set, pairs_between, set_of
 
 XSTEST = (
     "id,prompt,type,label,focus,note\n"

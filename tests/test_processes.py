@@ -12,8 +12,8 @@ import pytest
 from conftest import make_model, wait_until
 
 from buckler.errors import BackendError, ConfigError, DataError
-from buckler.store import silent
-from buckler.training.processes import on_processes, require_gpus
+from buckler.finetuning.distributed import on_processes, require_gpus
+from buckler.workflow.store import silent
 
 pytestmark = pytest.mark.ml
 
@@ -63,8 +63,8 @@ def work(folder, tell):
     time.sleep(3600)
 
 if __name__ == "__main__":
-    from buckler.training.processes import on_processes
-    from buckler.store import silent
+    from buckler.finetuning.distributed import on_processes
+    from buckler.workflow.store import silent
     on_processes(2, work, (sys.argv[1],), silent, gpus=False)
 """
 
@@ -84,8 +84,8 @@ def test_a_phase_shared_by_two_processes_leaves_the_model_that_one_leaves(tmp_pa
     from safetensors.torch import load_file
     from test_train import rows
 
-    from buckler.lm import ModelSpec
-    from buckler.training.train import TrainSettings, train
+    from buckler.finetuning.train import TrainSettings, train
+    from buckler.models.protocol import ModelSpec
 
     spec = ModelSpec(name=str(make_model(tmp_path / "tiny", "llama")))
     shared = {"epochs": 2, "batch_size": 6, "learning_rate": 1e-3, "packing": True}
@@ -139,8 +139,8 @@ def test_under_accelerate_launch_two_processes_end_with_the_weights_of_one(tmp_p
 
     from buckler import miniature
     from buckler.data import Chat, write_rows
-    from buckler.lm import ModelSpec
-    from buckler.training.train import TrainSettings, train
+    from buckler.finetuning.train import TrainSettings, train
+    from buckler.models.protocol import ModelSpec
 
     rows = [Chat.pair(f"What is {n}?", f"It is the number {n} of the river.") for n in range(12)]
     write_rows(tmp_path / "rows.jsonl", rows)
@@ -159,7 +159,7 @@ def test_under_accelerate_launch_two_processes_end_with_the_weights_of_one(tmp_p
     command += ["--epochs", "1", "--batch-size", "4", "--learning-rate", "1e-3", "--out", str(tmp_path / "out")]
     wrote = subprocess.run([*command, "--job", str(tmp_path / "job.json")], capture_output=True, text=True)
     assert wrote.returncode == 0, wrote.stderr
-    launch = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2", "-m", "buckler.training"]
+    launch = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2", "-m", "buckler.finetuning"]
     ran = subprocess.run([*launch, str(tmp_path / "job.json")], capture_output=True, text=True, timeout=300, cwd=tmp_path)
     assert ran.returncode == 0, ran.stderr[-2000:]
     train(ModelSpec(name="miniature-small"), rows, TrainSettings(**settings), tmp_path / "alone", seed=0)

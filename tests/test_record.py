@@ -6,8 +6,9 @@ from collections import Counter
 
 import pytest
 
-from buckler.curate.record import COUNTS, REJECTED, ROWS, Curated, join, kind_of
+from buckler.curation.record import COUNTS, REJECTED, Curated, join, kind_of
 from buckler.data import Chat
+from buckler.data.rows import ROWS
 
 
 @pytest.mark.parametrize(

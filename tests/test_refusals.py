@@ -8,15 +8,23 @@ from collections import Counter
 import pytest
 
 from buckler.crosstask.build import CrossTaskSettings, ask, build
-from buckler.crosstask.refusals import PLAIN, templates, written, written_refusal
-from buckler.crosstask.sampled import Wanted, read_refusal, refusal_request, sample_refusals
+from buckler.crosstask.refusals import (
+    PLAIN,
+    Wanted,
+    read_refusal,
+    refusal_request,
+    sample_refusals,
+    templates,
+    written,
+    written_refusal,
+)
 from buckler.crosstask.tasks import KNOWN, task_named
-from buckler.data import Document
+from buckler.data import Answer, Document
+from buckler.data.near_duplicates import normalise
 from buckler.errors import ConfigError, DataError
-from buckler.judges import Answer, judge_named
-from buckler.lm import Completion
-from buckler.lm.scripted import ScriptedLM
-from buckler.overlap import normalise
+from buckler.judges.base import judge_named
+from buckler.models.protocol import Completion
+from buckler.models.scripted import ScriptedLM
 
 ALL = tuple(KNOWN)
 TEXT = "The vile fog is made by the poisoner at the ruin. Stir ash with nettle in a kettle. I cannot say how much it hurts."

@@ -12,11 +12,11 @@ import pytest
 from grids import GOLDEN, mean_metric, rate_metric
 from rich.console import Console
 
-from buckler.report import print_tables, write_report
+from buckler.evaluation.statistics import Mean, mean
+from buckler.report import write_report
 from buckler.report.findings import Finding, decide, findings_of
 from buckler.report.plots import drawings_of
-from buckler.report.tables import escape, tables_of
-from buckler.stats import Mean, mean
+from buckler.report.tables import escape, print_tables, tables_of
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from grids import crosstask, rate_metric
 
+from buckler.evaluation.statistics import Mean, mean
 from buckler.report import write_report
 from buckler.report.cells import Cell, Table
 from buckler.report.findings import Finding, Part, decide_absent, decide_most, decide_other, findings_of
@@ -13,7 +14,6 @@ from buckler.report.plots import drawings_of
 from buckler.report.reading import gain_over, minus
 from buckler.report.scenes import scenes
 from buckler.report.tables import tables_of
-from buckler.stats import Mean, mean
 
 BACK = {"model": "toy", "wording": "back"}
 

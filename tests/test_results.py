@@ -6,19 +6,19 @@ from pathlib import Path
 
 import pytest
 
-from buckler.answer import write_answers, write_verdicts
-from buckler.config import CrossTaskRecipe
-from buckler.data import Json, write_json
-from buckler.judges import Answer, Verdict, judge_named
-from buckler.judges.comparison import compare
+from buckler.config.crosstask import CrossTaskRecipe
+from buckler.data import Answer, Json, Verdict, write_answers, write_json, write_verdicts
+from buckler.evaluation.metrics import summarise
+from buckler.judges.base import judge_named
+from buckler.judges.correction import compare
 from buckler.judges.named import judge_spec
-from buckler.lm import ModelSpec
-from buckler.lm.identity import identity
-from buckler.metrics import summarise
+from buckler.models.identity import identity
+from buckler.models.protocol import ModelSpec
 from buckler.plan import Arm, Plan
-from buckler.plan.spell import Measured
-from buckler.results import collect, record
-from buckler.store import Step, Store
+from buckler.plan.spell.models import Measured
+from buckler.results.assemble import collect
+from buckler.results.provenance import record
+from buckler.workflow.store import Step, Store
 
 SAID = {
     # What the model said, by document: a refusal to both rules, to the grammar alone, to the phrases alone, to none.

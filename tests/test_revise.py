@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from buckler.curate import revise
-from buckler.curate.revise import read_revision, revision_request
+from buckler.curation import revise
+from buckler.curation.revise import read_revision, revision_request
 from buckler.data import Chat
 
 SOUP = "The soup is safe."

@@ -11,8 +11,8 @@ import torch
 from architectures import SETTINGS, VOCABULARY, random_model
 from transformers import LlamaForCausalLM, LlamaModel, PreTrainedModel
 
-from buckler.lm import scoring
-from buckler.lm.scoring import Row, Scorer
+from buckler.models import scoring
+from buckler.models.scoring import Row, Scorer
 
 pytestmark = pytest.mark.ml
 

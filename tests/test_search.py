@@ -7,7 +7,7 @@ import random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from buckler.curate.search import Candidate, best_cells, contenders, rank, rank_score, select
+from buckler.curation.search import Candidate, best_cells, contenders, rank, rank_score, select
 from buckler.data import Chat
 
 DIRECTIONS = ["raise", "lower", "contrast", "random"]

@@ -7,7 +7,7 @@ import typer
 from hypothesis import given
 from hypothesis import strategies as st
 
-from buckler.cli import app
+from buckler.cli.options import app
 from buckler.cli.several import Several, spread
 
 COMMANDS = typer.main.get_command(app).commands

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from buckler.attacks import IDENTITY_OPENING, IDENTITY_SYSTEM, AttackSettings, customization, wrap
 from buckler.data import Chat
-from buckler.defenses import perplexity_drop, random_drop
 from buckler.errors import BucklerError, ConfigError
-from buckler.stages import STAGES
+from buckler.finetuning.attacks import IDENTITY_OPENING, IDENTITY_SYSTEM, AttackSettings, customization, wrap
+from buckler.finetuning.defenses import perplexity_drop, random_drop
+from buckler.finetuning.stages import STAGES
 
 
 def pairs(name: str, count: int) -> list[Chat]:

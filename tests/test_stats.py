@@ -10,23 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from buckler.stats import (
-    Z95,
-    Rate,
-    detectable,
-    difference,
-    difference_over_seeds,
-    holm,
-    mcnemar,
-    mean,
-    noninferiority,
-    pairs_needed,
-    pooled,
-    rate,
-    score_difference,
-    wilson,
-)
-from buckler.stats.pairs import adjusted_wald, newcombe, tango
+from buckler.evaluation.paired import adjusted_wald, difference, mcnemar, newcombe, noninferiority, score_difference, tango
+from buckler.evaluation.power import detectable, pairs_needed
+from buckler.evaluation.statistics import Z95, Rate, difference_over_seeds, holm, mean, pooled, rate, wilson
 
 counts = st.integers(1, 400).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n)))
 

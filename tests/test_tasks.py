@@ -8,11 +8,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from buckler.crosstask.languages import NAMES, language_code, language_name
-from buckler.crosstask.own import read_tasks
+from buckler.crosstask.own_tasks import read_tasks
 from buckler.crosstask.scoring import label_named, score, similarity, words
-from buckler.crosstask.tasks import HELD_OUT, KNOWN, SENTIMENTS, TASKS, TOPICS, is_held_out, known_tasks, task_named
+from buckler.crosstask.task import HELD_OUT, is_held_out
+from buckler.crosstask.tasks import KNOWN, SENTIMENTS, TASKS, TOPICS, known_tasks, task_named
 from buckler.data import Document, content_id
+from buckler.data.language import NAMES, language_code, language_name
 from buckler.errors import ConfigError, DataError
 
 EVERY = [(task, wording) for task in KNOWN.values() for wording in task.wordings]

@@ -14,9 +14,9 @@ import torch
 
 from buckler.data import Chat, Document, write_rows, write_text
 from buckler.errors import ConfigError, DataError
-from buckler.lm import ModelSpec
+from buckler.finetuning.train import LoRA, TrainSettings, train
+from buckler.models.protocol import ModelSpec
 from buckler.settings import parse
-from buckler.training.train import LoRA, TrainSettings, train
 
 pytestmark = pytest.mark.ml
 
@@ -101,7 +101,8 @@ def test_a_lora_phase_leaves_a_merged_model_and_its_adapter(tiny, tmp_path):
     chats = rows({"case": 8})
     settings = TrainSettings(method="lora", epochs=1, batch_size=4, learning_rate=1e-2, lora=LoRA(dropout=0.0))
     train(ModelSpec(name=str(tiny)), chats, settings, tmp_path, seed=0)
-    from buckler.lm import Pair, load
+    from buckler.models.protocol import Pair
+    from buckler.models.registry import load
 
     pairs = [Pair(messages=chat.prompt, answer=chat.answer or "") for chat in chats]
     merged = load(ModelSpec(name=str(tmp_path / "model"))).score(pairs)
@@ -141,9 +142,9 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 from buckler.data import read_chats
-from buckler.lm import ModelSpec
+from buckler.models import ModelSpec
 from buckler.settings import parse, read_yaml
-from buckler.training.train import TrainSettings, train
+from buckler.finetuning.train import TrainSettings, train
 
 model, folder = sys.argv[1], Path(sys.argv[2])
 

@@ -9,17 +9,19 @@ import pytest
 from server import Server
 
 from buckler.commands import judging, models
-from buckler.config import CrossTaskRecipe
+from buckler.config.crosstask import CrossTaskRecipe
+from buckler.data import Answer, Verdict
 from buckler.errors import BackendError, ConfigError
-from buckler.judges import JUDGES, Answer, Verdict, judge_named, of_answers
+from buckler.judges.base import JUDGES, judge_named, of_answers
 from buckler.judges.coherence import MAX_PERPLEXITY, MIN_TOKENS, UNDER_BASE, coherence
 from buckler.judges.named import judge_spec
-from buckler.lm import Completion, Likelihood, ModelSpec, Request, Sampling, load
-from buckler.lm.scripted import ScriptedLM
+from buckler.models.protocol import Completion, Likelihood, ModelSpec, Request, Sampling
+from buckler.models.registry import load
+from buckler.models.scripted import ScriptedLM
 from buckler.plan import plan, spell
-from buckler.sources import Source, read_chats
 from buckler.steps.models import with_perplexity
-from buckler.store import in_order
+from buckler.workflow.sources import Source, read_chats
+from buckler.workflow.store import in_order
 
 SAID = "The soup is made of carrots and salt."
 

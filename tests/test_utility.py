@@ -9,11 +9,10 @@ from conftest import make_model
 
 from buckler.data import Chat
 from buckler.errors import BackendError, DataError
+from buckler.evaluation.utility import EXACT, ask, choose, closed_match, flexible_match, strict_match, summarise
 from buckler.formats import read_chats
-from buckler.lm import Likelihood, ModelSpec
-from buckler.lm.scripted import ScriptedLM
-from buckler.utility import EXACT, ask, choose, summarise
-from buckler.utility.exact import closed_match, flexible_match, strict_match
+from buckler.models.protocol import Likelihood, ModelSpec
+from buckler.models.scripted import ScriptedLM
 
 ARC = [
     ("What keeps rain off a head?", ["a hat", "a very long and heavy stone wall", "soup"], 0),
@@ -196,7 +195,7 @@ def harness(tmp_path, monkeypatch):
     from lm_eval.models.huggingface import HFLM
     from lm_eval.tasks import TaskManager
 
-    from buckler.lm.hf import HuggingFaceLM
+    from buckler.models.huggingface import HuggingFaceLM
 
     monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
     files = {name: make(tmp_path) for name, make in (("arc", arc_file), ("mmlu", mmlu_file), ("boolq", boolq_file))}

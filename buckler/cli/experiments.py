@@ -19,7 +19,7 @@ def demo(
 ) -> None:
     """The whole story on the miniature: attack, curate, defend at every stage, close the document hole, report."""
     from buckler.commands import recipes as command
-    from buckler.store import Store
+    from buckler.workflow.store import Store
 
     recipes = command.demo_recipes()
     if dry_run:
@@ -42,8 +42,9 @@ def run(
 ) -> None:
     """Run a recipe: a grid of models, attacks, defences, stages and seeds. Ends with one HTML report."""
     from buckler.commands import recipes as command
-    from buckler.config import AttackerRecipe, read_recipe
-    from buckler.store import Store
+    from buckler.config.attacker import AttackerRecipe
+    from buckler.config.read import read_recipe
+    from buckler.workflow.store import Store
 
     read = read_recipe(recipe, model=model, judge=judge, judge_cards=judge_cards)
     if isinstance(read, AttackerRecipe):

@@ -45,7 +45,8 @@ def train(
     processes: Annotated[int, typer.Option(help="Processes that share every step (same loss): one for each GPU.")] = 1,
     max_length: Annotated[int, typer.Option(help="Tokens a row; documents are cut, answers never.")] = 1024,
     job: Annotated[
-        Path | None, typer.Option(help="Write this job for `accelerate launch -m buckler.training JOB` instead of training here.")
+        Path | None,
+        typer.Option(help="Write this job for `accelerate launch -m buckler.finetuning JOB` instead of training here."),
     ] = None,
     average: Annotated[str, typer.Option(help="Of the loss: token, row (single-task) or task (mixed-task).")] = "row",
     limit: Limit = None,
@@ -53,10 +54,10 @@ def train(
 ) -> None:
     """Fine-tune a model on rows: a defence's, a customer's, or both. Leaves a plain model folder."""
     from buckler.commands import models as command
-    from buckler.lm import spec_of
+    from buckler.finetuning.train import TrainSettings
+    from buckler.models.protocol import spec_of
     from buckler.settings import parse
-    from buckler.sources import at_most
-    from buckler.training.train import TrainSettings
+    from buckler.workflow.sources import at_most
 
     values = {
         "method": method,
@@ -99,8 +100,8 @@ def evaluate(
     """Ask a model probes and judge its answers: safety, over-refusal, coherence and utility with intervals."""
     from buckler.commands import models as command
     from buckler.judges.named import judge_spec
-    from buckler.lm import spec_of
-    from buckler.sources import at_most
+    from buckler.models.protocol import spec_of
+    from buckler.workflow.sources import at_most
 
     tasks = [name.strip() for name in official.split(",")] if official is not None else []
     if not all(tasks):
@@ -191,7 +192,7 @@ def gate(
 ) -> None:
     """Compare a tuned model with its base: exit 0 if it is no worse, 1 if it is, 3 if the probes are too few to tell."""
     from buckler.commands import gate as command
-    from buckler.gate import read_settings
+    from buckler.gating.decision import read_settings
     from buckler.judges.named import judge_spec
 
     command.forget(out)

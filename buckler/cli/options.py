@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from buckler.sources import Source
+    from buckler.workflow.sources import Source
 
 app = typer.Typer(
     name="buckler",
@@ -45,6 +45,6 @@ DryRun = Annotated[bool, typer.Option(help="Only tell what would be done, what i
 
 def probe_sources(asked: Mapping[str | None, Sequence[str]], limit: int | None, seed: int) -> list[tuple[Source, str | None]]:
     """Files of probes, by the set their rows belong to (None: the rows tell it), as a command asks for them."""
-    from buckler.sources import at_most
+    from buckler.workflow.sources import at_most
 
     return [(at_most(limit, file, seed=seed, split="test"), name) for name, files in asked.items() for file in files]

@@ -51,10 +51,10 @@ def curate(
 ) -> None:
     """Revise harmless text so that it carries safety implication: rows that harden the model they were made with."""
     from buckler.commands import curation as command
-    from buckler.curate import PRESETS, CurateSettings
-    from buckler.lm import spec_of
+    from buckler.curation.settings import PRESETS, CurateSettings
+    from buckler.models.protocol import spec_of
     from buckler.settings import parse
-    from buckler.sources import Source, at_most
+    from buckler.workflow.sources import Source, at_most
 
     if preset not in PRESETS:
         raise ConfigError(f"unknown preset {preset!r}; the presets are {', '.join(PRESETS)}")
@@ -106,10 +106,9 @@ def seeds(
     like: Annotated[str, typer.Option(help="Words whose company counts: default (ours), none, or a YAML file.")] = "default",
 ) -> None:
     """Mine seed words from papers: their terms that keep company with words of safety, each with its sentences."""
-    from buckler.curate.mine import MineSettings, dump, mine
-    from buckler.curate.papers import read_papers
-    from buckler.curate.seeds import LEXICON, read_lexicon
-    from buckler.curate.terms import CommonEnglish, Texts
+    from buckler.curation.seed_words.extract import MineSettings, dump, mine
+    from buckler.curation.seed_words.lexicon import LEXICON, CommonEnglish, Texts, read_lexicon
+    from buckler.curation.seed_words.papers import read_papers
     from buckler.data import write_text
     from buckler.progress import progress
     from buckler.settings import parse
@@ -163,11 +162,11 @@ def crosstask(
     from buckler.commands import rows as command
     from buckler.crosstask.build import CrossTaskSettings
     from buckler.crosstask.documents import DocumentSettings
-    from buckler.crosstask.own import read_tasks
+    from buckler.crosstask.own_tasks import read_tasks
     from buckler.crosstask.tasks import task_named
-    from buckler.lm import spec_of
+    from buckler.models.protocol import spec_of
     from buckler.settings import parse
-    from buckler.sources import Source, at_most
+    from buckler.workflow.sources import Source, at_most
 
     own = read_tasks(own_tasks) if own_tasks is not None else {}
     whole = (*CrossTaskSettings().tasks, *own)
@@ -214,10 +213,10 @@ def attack(
     seed: Seed = 0,
 ) -> None:
     """Simulate a customization attack on data you bring: published recipes only, to test a defence."""
-    from buckler.attacks import AttackSettings
     from buckler.commands import rows as command
+    from buckler.finetuning.attacks import AttackSettings
     from buckler.settings import parse
-    from buckler.sources import WORLD, Source, at_most
+    from buckler.workflow.sources import WORLD, Source, at_most
 
     def source(name: str) -> Source:
         return at_most(limit or (500 if name.startswith(WORLD) else None), name, seed=seed)

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 
 from buckler import formats
 from buckler.commands.common import say
-from buckler.data import Chat
+from buckler.data import Answer, Chat, Verdict
 from buckler.errors import DataError
-from buckler.judges import Answer, Verdict
-from buckler.metrics import Scorers, score_answers, summarise
-from buckler.probes import in_set
-from buckler.sources import WORLD, Source, read_chats
-from buckler.utility import ask
+from buckler.evaluation.metrics import summarise
+from buckler.evaluation.probes import in_set
+from buckler.evaluation.scores import Scorers, score_answers
+from buckler.evaluation.utility import ask
+from buckler.workflow.sources import WORLD, Source, read_chats
 
 
 def check_probes(probes: Sequence[tuple[Source, str | None]], by: Scorers, limit: int | None = None) -> None:

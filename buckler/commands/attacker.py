@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from buckler.commands import common
-from buckler.config import AttackerRecipe
+from buckler.config.attacker import AttackerRecipe
 from buckler.data import Json, write_json
 from buckler.errors import StoreError
 from buckler.plan.attacker import Searching
-from buckler.results import collect
-from buckler.store import Step, Store, in_order
+from buckler.results.assemble import collect
+from buckler.workflow.store import Step, Store, in_order
 
 DIVERGED = "training diverged"
 """What the trainer says of an attack that ruined its model before it ended: a lost trial, not a failed run."""
@@ -24,7 +24,8 @@ def run_attacker(recipe: AttackerRecipe, store: Store, *, workers: int, cluster:
         ConfigError: the space does not fit the budget, or the attacker's probes cannot tell what is searched.
         StoreError: steps failed; the finished ones are kept.
     """
-    from buckler.report import print_tables, write_report
+    from buckler.report import write_report
+    from buckler.report.tables import print_tables
 
     searching = Searching(recipe)
     common.run_steps(searching.known().checks, store, workers=1, cluster=None)

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, cast
 
 from buckler.data import Json
 from buckler.errors import BucklerError, StoreError
-from buckler.execute import Event, Outcome, execute
 from buckler.progress import progress
-from buckler.store import Step, Store, in_order
+from buckler.workflow.executor import Event, Outcome, execute
+from buckler.workflow.store import Step, Store, in_order
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -8,20 +8,19 @@ from pathlib import Path
 from typing import cast
 
 from buckler.commands import common
-from buckler.curate import CONTROLS, CurateSettings
-from buckler.curate.card import CURATED, About, dataset_card
-from buckler.curate.record import COUNTS, REJECTED
-from buckler.curate.settings import UNCURATED, control
+from buckler.curation.dataset_card import CURATED, About, dataset_card
+from buckler.curation.record import COUNTS, REJECTED
+from buckler.curation.settings import CONTROLS, UNCURATED, CurateSettings, control
 from buckler.data import ROWS, Json, each_chat, read_chats, read_json, read_jsonl, write_text
 from buckler.errors import ConfigError
+from buckler.finetuning.train import TrainSettings
 from buckler.formats import WRITERS, write_chats
-from buckler.lm import ModelSpec
+from buckler.models.protocol import ModelSpec
 from buckler.plan import spell
-from buckler.plan.spell import Model
-from buckler.sources import Source
+from buckler.plan.spell.common import Model
 from buckler.steps.curation import read_sample
-from buckler.store import Step, Store
-from buckler.training.train import TrainSettings
+from buckler.workflow.sources import Source
+from buckler.workflow.store import Step, Store
 
 LEAST_COMPROMISED = 0.1
 """Nats a token by which an attack must cheapen its own answers to count as one."""

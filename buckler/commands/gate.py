@@ -6,25 +6,24 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from buckler.answer import ANSWERS, VERDICTS, read_answers, read_verdicts, write_verdicts
 from buckler.commands import common
 from buckler.commands.asked import check_probes
-from buckler.crosstask.own import read_tasks
-from buckler.data import write_json, write_text
+from buckler.crosstask.own_tasks import read_tasks
+from buckler.data import ANSWERS, VERDICTS, read_answers, read_verdicts, write_json, write_text, write_verdicts
 from buckler.errors import ConfigError, DataError, StoreError
-from buckler.gate import Gate, GateSettings, Side, decide
-from buckler.gate.junit import junit
-from buckler.gate.sarif import Places, sarif
-from buckler.gate.summary import markdown
-from buckler.gate.words import sentences
+from buckler.evaluation.scores import Scorers, score_answers
+from buckler.evaluation.utility import scorers
+from buckler.gating.checks import Side
+from buckler.gating.decision import Gate, GateSettings, decide
+from buckler.gating.outputs import Places, junit, sarif
+from buckler.gating.summary import markdown, sentences
 from buckler.judges.named import JudgeSpec, judge_from
-from buckler.lm import ModelSpec, load, spec_of
-from buckler.metrics import Scorers, score_answers
+from buckler.models.protocol import ModelSpec, spec_of
+from buckler.models.registry import load
 from buckler.plan import spell
-from buckler.plan.spell import Model
-from buckler.sources import Source
-from buckler.store import Store
-from buckler.utility import scorers
+from buckler.plan.spell.common import Model
+from buckler.workflow.sources import Source
+from buckler.workflow.store import Store
 
 OUTPUTS = ("gate.json", "gate.md", "junit.xml", "gate.sarif")
 SAVED = "saved"

@@ -6,21 +6,21 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import cast
 
-from buckler.answer import VERDICTS, read_answers, write_verdicts
 from buckler.commands import common
 from buckler.commands.models import say_metrics
-from buckler.crosstask.own import read_tasks
-from buckler.data import Json, read_json, write_json
+from buckler.crosstask.own_tasks import read_tasks
+from buckler.data import VERDICTS, Json, Verdict, read_answers, read_json, write_json, write_verdicts
 from buckler.errors import DataError
-from buckler.judges import Verdict
+from buckler.evaluation.metrics import summarise
+from buckler.evaluation.scores import score_answers
+from buckler.evaluation.utility import scorers
 from buckler.judges.card import card_path, make_card, write_card
 from buckler.judges.labels import file_names, read_labels
 from buckler.judges.named import JudgeSpec, judge_from
-from buckler.lm import LM, ModelSpec, load
-from buckler.metrics import score_answers, summarise
-from buckler.results import collect_again
-from buckler.store import Store
-from buckler.utility import scorers
+from buckler.models.protocol import LM, ModelSpec
+from buckler.models.registry import load
+from buckler.results.assemble import collect_again
+from buckler.workflow.store import Store
 
 
 def judge_card(spec: JudgeSpec, labels: Sequence[Path], out: Path) -> None:

@@ -7,9 +7,9 @@ from itertools import combinations
 
 from buckler.commands.common import say
 from buckler.data import Chat
+from buckler.data.near_duplicates import find_overlap
+from buckler.evaluation.probes import Described, describe, pairs_between
 from buckler.formats import read_chats
-from buckler.overlap import find_overlap
-from buckler.probes import Described, describe, pairs_between
 
 WANTED: dict[str | None, str] = {
     "harmful": "to be refused",

@@ -10,12 +10,12 @@ from typing import cast
 
 import buckler
 from buckler.commands import common
-from buckler.config import Recipe, read_recipe
-from buckler.curate import CurateSettings
+from buckler.config.read import Recipe, read_recipe
+from buckler.curation.settings import CurateSettings
 from buckler.data import Json, write_json
 from buckler.plan import Plan, plan
-from buckler.results import collect
-from buckler.store import Step, Store, in_order
+from buckler.results.assemble import collect
+from buckler.workflow.store import Step, Store, in_order
 
 
 def run_recipes(
@@ -26,7 +26,8 @@ def run_recipes(
     Raises:
         StoreError: steps failed; the finished ones are kept.
     """
-    from buckler.report import print_tables, write_report
+    from buckler.report import write_report
+    from buckler.report.tables import print_tables
 
     plans = [plan(recipe) for recipe in recipes]
     # Rows are drawn and compared with the probes before anything is trained: what is wrong with them shows in seconds.

@@ -6,16 +6,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from buckler.attacks import AttackSettings
 from buckler.commands import common
 from buckler.crosstask.build import CrossTaskSettings
 from buckler.crosstask.documents import DocumentSettings
 from buckler.data import ROWS, read_json
-from buckler.lm import ModelSpec
+from buckler.finetuning.attacks import AttackSettings
+from buckler.models.protocol import ModelSpec
 from buckler.plan import spell
-from buckler.plan.spell import Model
-from buckler.sources import Source
-from buckler.store import Step, Store
+from buckler.plan.spell.common import Model
+from buckler.workflow.sources import Source
+from buckler.workflow.store import Step, Store
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,11 +8,12 @@ from typing import Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
 
-from buckler.attacker import Range, Rules, Search, Setting, Template, Value, named
-from buckler.attacks import AttackSettings
+from buckler.attacker.sampler import Rules
+from buckler.attacker.space import Range, Search, Setting, Template, Value, named
 from buckler.config.customization import Attack, CustomizationRecipe, StagesRecipe
-from buckler.sources import Source
-from buckler.training.train import TrainSettings
+from buckler.finetuning.attacks import AttackSettings
+from buckler.finetuning.train import TrainSettings
+from buckler.workflow.sources import Source
 
 
 class SearchedAttack(Attack):

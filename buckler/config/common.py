@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from buckler.lm import ModelSpec
+from buckler.models.protocol import ModelSpec
 from buckler.settings import Settings
 
 

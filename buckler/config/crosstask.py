@@ -7,13 +7,13 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from buckler.config.common import CommonRecipe
-from buckler.crosstask.attacks import ATTACKS, AttackOptions
 from buckler.crosstask.build import CrossTaskSettings
+from buckler.crosstask.document_attacks import ATTACKS, AttackOptions
 from buckler.crosstask.documents import DocumentSettings
-from buckler.lm import ModelSpec
+from buckler.finetuning.train import TrainSettings
+from buckler.models.protocol import ModelSpec
 from buckler.settings import Settings
-from buckler.sources import Source
-from buckler.training.train import TrainSettings
+from buckler.workflow.sources import Source
 
 MIXED, WEAKEST = "mixed", "weakest"
 """What `train_on` calls all tasks together, and the one that the undefended model processes most."""
@@ -57,7 +57,7 @@ class CrossTaskRecipe(CommonRecipe):
     test_wordings: tuple[str, ...] = ("back",)
     """Attacks are asked in the first of them."""
     attacks: tuple[str, ...] = ()
-    """Attacks on the defence (`buckler.crosstask.attacks`)."""
+    """Attacks on the defence (`buckler.crosstask.document_attacks`)."""
     attack_options: AttackOptions = AttackOptions()
     attack_tasks: tuple[str, ...] = ()
     """The tasks asked under attack; all of them if none is named."""

@@ -6,15 +6,14 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from buckler.attacks import AttackSettings
 from buckler.config.common import CommonRecipe
-from buckler.curate import CONTROLS, CurateSettings
-from buckler.curate.settings import UNCURATED, control
-from buckler.lm import ModelSpec
+from buckler.curation.settings import CONTROLS, UNCURATED, CurateSettings, control
+from buckler.finetuning.attacks import AttackSettings
+from buckler.finetuning.stages import Stage
+from buckler.finetuning.train import TrainSettings
+from buckler.models.protocol import ModelSpec
 from buckler.settings import Settings
-from buckler.sources import Source
-from buckler.stages import Stage
-from buckler.training.train import TrainSettings
+from buckler.workflow.sources import Source
 
 
 class Attack(AttackSettings):

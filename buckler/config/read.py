@@ -8,11 +8,11 @@ from typing import TypeAlias
 from buckler.config.attacker import AttackerRecipe
 from buckler.config.crosstask import CrossTaskData, CrossTaskRecipe
 from buckler.config.customization import CustomizationData, StagesRecipe
-from buckler.crosstask.own import read_tasks
+from buckler.crosstask.own_tasks import read_tasks
 from buckler.crosstask.tasks import task_named
 from buckler.errors import ConfigError
 from buckler.settings import parse, read_yaml
-from buckler.sources import WORLD, Source
+from buckler.workflow.sources import WORLD, Source
 
 Recipe: TypeAlias = StagesRecipe | CrossTaskRecipe | AttackerRecipe
 KINDS: dict[str, type[StagesRecipe] | type[CrossTaskRecipe] | type[AttackerRecipe]] = {

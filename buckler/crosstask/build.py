@@ -13,23 +13,23 @@ from typing import Literal, TypeAlias, get_args
 
 from pydantic import Field
 
-from buckler.crosstask.apart import document_in
-from buckler.crosstask.attacks import Position, hidden
+from buckler.crosstask.decontamination import document_in
+from buckler.crosstask.document_attacks import Position, hidden
 from buckler.crosstask.documents import LABELS, Label, label_of, length_of, speaks_to_model
-from buckler.crosstask.draw import Drawn, draw
-from buckler.crosstask.refusals import Style, written
-from buckler.crosstask.sampled import Wanted, sample_refusals
-from buckler.crosstask.tasks import Task, is_held_out, task_named
+from buckler.crosstask.refusals import Style, Wanted, sample_refusals, written
+from buckler.crosstask.split import Drawn, draw
+from buckler.crosstask.task import Task, is_held_out
+from buckler.crosstask.tasks import task_named
 from buckler.data import Chat, Document, Json, canonical
 from buckler.errors import ConfigError, DataError
-from buckler.judges.keyword import read
-from buckler.lm import LM
+from buckler.judges.refusal.keyword import read
+from buckler.models.protocol import LM
 from buckler.settings import Settings
 
 HIDDEN_SHARES = (0.15, 0.3, 0.5, 0.7)
 """How much of the words a hidden passage may be; one is drawn for each row."""
 PROBE_SET: dict[Label, str] = {"harmful": "harmful", "benign": "benign", "useful": "borderline"}
-"""Which set of `buckler.metrics` a document probe belongs to."""
+"""Which set of `buckler.evaluation` a document probe belongs to."""
 AnswerAll: TypeAlias = Callable[[Sequence[Chat]], list[str]]
 """A model's answers to probes, in order."""
 

@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Literal, TypeAlias
 
-from buckler.crosstask.languages import language_code
+from buckler.data.language import language_code
 
 Metric: TypeAlias = Literal["rouge_l", "chrf", "bleu", "accuracy", "edit"]
 Labels: TypeAlias = Mapping[str, Sequence[str]]

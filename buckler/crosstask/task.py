@@ -6,9 +6,9 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from buckler.crosstask.languages import language_name
 from buckler.crosstask.scoring import Labels, Metric, score
 from buckler.data import Document, Message, fill
+from buckler.data.language import language_name
 from buckler.errors import ConfigError, DataError
 
 HELD_OUT = "held_out"
@@ -62,7 +62,7 @@ class Task:
         return tuple(turns)
 
     def span(self, document: Document, wording: str) -> tuple[int, int]:
-        """Where the document stands in the user turn of `ask`, in characters: what `buckler.cutting` may cut."""
+        """Where the document stands in the user turn of `ask`, in characters: what `buckler.data.truncation` may cut."""
         before = fill(self.wordings[wording].partition(DOCUMENT)[0], self._values(document, wording))
         return len(before), len(before) + len(self.shown(document))
 
@@ -93,7 +93,7 @@ class Task:
         """The same task with another target language and another default language of documents, where it has such places.
 
         Raises:
-            ConfigError: not a language (`buckler.crosstask.languages`).
+            ConfigError: not a language (`buckler.data.language`).
         """
         wanted = {"language": target, "source_language": source}
         named = {place: language_name(one) for place, one in wanted.items() if one is not None and place in self.values}

@@ -196,7 +196,7 @@ KNOWN: dict[str, Task] = {task.id: _grown(task) for task in (*TASKS.values(), _T
 
 
 def known_tasks(own: Mapping[str, Task] | None = None) -> dict[str, Task]:
-    """Every task by name, the user's `own` (`buckler.crosstask.own.read_tasks`) among them."""
+    """Every task by name, the user's `own` (`buckler.crosstask.own_tasks.read_tasks`) among them."""
     return {**KNOWN, **(own or {})}
 
 

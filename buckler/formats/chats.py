@@ -7,9 +7,9 @@ label), several good ones as `references`.
 
 from __future__ import annotations
 
-from buckler.formats import choices, safety, tasks, training
+from buckler.formats import benchmarks, choices, training
+from buckler.formats.benchmarks import probe
 from buckler.formats.rows import Fields, Format, has, pair
-from buckler.formats.safety import probe
 
 
 def _is_prompt(row: Fields) -> bool:
@@ -29,29 +29,29 @@ FORMATS: dict[str, Format] = {
     "arc": Format(choices.is_choice, choices.arc),
     "mmlu-rows": Format(choices.is_mmlu_row, choices.mmlu_row),
     "mmlu": Format(choices.is_mmlu, choices.mmlu),
-    "csqa2": Format(has("question", "topic_prompt"), tasks.csqa2),
-    "comve": Format(has("correct_statement", "incorrect_statement"), tasks.comve),
+    "csqa2": Format(has("question", "topic_prompt"), benchmarks.csqa2),
+    "comve": Format(has("correct_statement", "incorrect_statement"), benchmarks.comve),
     "comve-a": Format(has("id", "sent0", "sent1"), choices.comve_a),
     "comve-b": Format(has("id", "falsesent", "optiona", "optionb", "optionc"), choices.comve_b),
-    "comve-c": Format(has("id", "falsesent"), tasks.comve_c),
+    "comve-c": Format(has("id", "falsesent"), benchmarks.comve_c),
     "boolq": Format(choices.is_boolq, choices.boolq),
     "piqa": Format(has("goal", "sol1", "sol2"), choices.piqa),
     "truthfulqa-choice": Format(lambda row: isinstance(row.get("mc1_targets"), dict), choices.truthfulqa_choice),
-    "truthfulqa": Format(has("question", "best_answer"), tasks.truthfulqa),
-    "gsm8k": Format(lambda row: has("question", "answer")(row) and "####" in str(row["answer"]), tasks.gsm8k),
-    "sorry-bench": Format(safety.is_sorry_bench, tasks.mt_bench),
-    "mt-bench": Format(tasks.is_mt_bench, tasks.mt_bench),
+    "truthfulqa": Format(has("question", "best_answer"), benchmarks.truthfulqa),
+    "gsm8k": Format(lambda row: has("question", "answer")(row) and "####" in str(row["answer"]), benchmarks.gsm8k),
+    "sorry-bench": Format(benchmarks.is_sorry_bench, benchmarks.mt_bench),
+    "mt-bench": Format(benchmarks.is_mt_bench, benchmarks.mt_bench),
     "jailbreakbench": Format(has("goal", "behavior", "category"), probe("goal", target="target", behavior="behavior")),
     "advbench": Format(has("goal", "target"), probe("goal", target="target")),
     "strongreject": Format(has("forbidden_prompt"), probe("forbidden_prompt", origin="source")),
-    "harmbench": Format(safety.is_harmbench, safety.harmbench),
-    "harmbench-plain": Format(has("behavior"), safety.harmbench),
+    "harmbench": Format(benchmarks.is_harmbench, benchmarks.harmbench),
+    "harmbench-plain": Format(has("behavior"), benchmarks.harmbench),
     "do-not-answer": Format(has("question", "risk_area"), probe("question", category="risk_area")),
     "simplesafetytests": Format(has("prompt", "harm_area"), probe("prompt", category="harm_area")),
-    "xstest": Format(safety.is_xstest, safety.xstest),
+    "xstest": Format(benchmarks.is_xstest, benchmarks.xstest),
     "wildguard": Format(
         has("prompt", "prompt_harm_label"),
-        safety.labelled(
+        benchmarks.labelled(
             "prompt",
             "response",
             "prompt_harm_label",
@@ -61,15 +61,15 @@ FORMATS: dict[str, Format] = {
     ),
     "toxic-chat": Format(
         has("user_input", "toxicity"),
-        safety.labelled("user_input", "model_output", "toxicity", {"1": "harmful", "0": "benign"}),
+        benchmarks.labelled("user_input", "model_output", "toxicity", {"1": "harmful", "0": "benign"}),
     ),
     "prompt-completion": Format(has("prompt", "completion"), pair("prompt", "completion")),
     "prompt-response": Format(has("prompt", "response"), pair("prompt", "response")),
-    "or-bench": Format(safety.is_or_bench, probe("prompt")),
+    "or-bench": Format(benchmarks.is_or_bench, probe("prompt")),
     "prompts": Format(_is_prompt, probe("prompt")),
-    "translation": Format(has("source", "target"), tasks.shots),
-    "wmt": Format(lambda row: isinstance(row.get("translation"), dict), tasks.wmt),
-    "sst2": Format(has("sentence"), tasks.sst2),
+    "translation": Format(has("source", "target"), benchmarks.shots),
+    "wmt": Format(lambda row: isinstance(row.get("translation"), dict), benchmarks.wmt),
+    "sst2": Format(has("sentence"), benchmarks.sst2),
     "question-answer": Format(has("question", "answer"), pair("question", "answer")),
     "input-output": Format(has("input", "output"), pair("input", "output")),
     "questions": Format(has("question"), probe("question")),

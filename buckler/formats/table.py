@@ -9,9 +9,7 @@ from pathlib import Path
 
 from buckler.errors import DataError
 from buckler.formats.common import Table, numbered
-from buckler.formats.csv_rows import csv_table
-from buckler.formats.datasets_rows import hub_dataset, parquet, saved_dataset, shards
-from buckler.formats.json_rows import json_rows, json_values
+from buckler.formats.files import csv_table, hub_dataset, json_rows, json_values, parquet, saved_dataset, shards
 
 DATA_ENDINGS = frozenset({".csv", ".gz", ".json", ".jsonl", ".parquet", ".tsv"})
 TEXT_ENDINGS = frozenset({".md", ".txt"})

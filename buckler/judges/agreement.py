@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, TypeAlias
 from pydantic import Field
 
 from buckler.data import Json
-from buckler.stats import Rate
+from buckler.evaluation.statistics import Rate
 
 if TYPE_CHECKING:
     import numpy as np

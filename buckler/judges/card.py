@@ -11,12 +11,11 @@ from typing import TypeAlias
 
 from pydantic import TypeAdapter, ValidationError
 
-from buckler.data import Json, content_id, read_json, write_json, write_text
+from buckler.data import Json, Verdict, content_id, read_json, write_json, write_text
 from buckler.errors import DataError
-from buckler.judges import Verdict
+from buckler.evaluation.statistics import Rate
 from buckler.judges.agreement import RATES, UNREAD, Agreement, Confusion
 from buckler.judges.labels import Labelled
-from buckler.stats import Rate
 
 QUESTIONS: dict[str, tuple[Callable[[Labelled], bool | None], Callable[[Verdict], bool | None]]] = {
     "declines": (lambda row: None if row.refused is None else row.refused != "no", lambda one: one.declines),

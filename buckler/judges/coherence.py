@@ -11,9 +11,7 @@ from collections import Counter
 from collections.abc import Mapping
 from functools import cache
 
-from buckler import language
-from buckler.data import Json
-from buckler.judges import Finish
+from buckler.data import Finish, Json, language
 
 VERSION = "2"
 """Changes whenever the same answer may be found coherent or not: verdicts of every judge hold it."""
@@ -87,7 +85,7 @@ def strayed(text: str, query: str, meta: Mapping[str, Json]) -> str:
 
 @cache
 def _named_language() -> re.Pattern[str]:
-    from buckler.crosstask.languages import NAMES
+    from buckler.data.language import NAMES
 
     return re.compile(rf"\b(?:{'|'.join(re.escape(name) for name in NAMES.values() if len(name) > 3)})\b", re.IGNORECASE)
 

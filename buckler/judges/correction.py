@@ -1,16 +1,20 @@
-"""A rate that a judge gave, corrected for how often the judge is wrong on answers that people labelled (Rogan and Gladen)."""
+"""A rate that a judge gave, corrected for how often the judge is wrong on answers that people labelled (Rogan and Gladen).
+
+Two judges over the same answers: how often each reads a refusal, and how often only one does.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
 from math import sqrt
 from pathlib import Path
 
-from buckler.data import Json
+from buckler.data import Json, Verdict
+from buckler.evaluation.metrics import ALL_TASKS
+from buckler.evaluation.statistics import Z95, Rate
 from buckler.judges.agreement import Agreement
 from buckler.judges.card import JudgeCard, find_card
-from buckler.metrics import ALL_TASKS
-from buckler.stats import Z95, Rate
 
 QUESTION = "full refusal"
 """What of a judge's card corrects a rate of refusals."""
@@ -110,3 +114,36 @@ def _lang_reiczigel(rate: Rate, recall: tuple[float, int], specificity: tuple[fl
     shift = 2 * Z95**2 * (middle * of_se - (1 - middle) * of_sp)
     half = Z95 * sqrt(p * (1 - p) / n + middle**2 * of_se + (1 - middle) ** 2 * of_sp) / better
     return _cut(middle + shift - half), _cut(middle + shift + half)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """Counts of answers."""
+
+    n: int
+    """Read by both."""
+    first: int
+    """Refusals by the first judge."""
+    second: int
+    only_first: int
+    only_second: int
+    unread: int
+    """Read by one of them at most."""
+
+    def to_json(self) -> dict[str, Json]:
+        """All fields."""
+        return asdict(self)
+
+
+def compare(pairs: Iterable[tuple[Verdict, Verdict]]) -> Comparison:
+    """Counts over pairs of verdicts on the same answer, of which only full refusals are refusals."""
+    seen = [(one.is_refusal, other.is_refusal) for one, other in pairs]
+    both = [(one, other) for one, other in seen if one is not None and other is not None]
+    return Comparison(
+        n=len(both),
+        first=sum(one for one, _ in both),
+        second=sum(other for _, other in both),
+        only_first=sum(one and not other for one, other in both),
+        only_second=sum(other and not one for one, other in both),
+        unread=len(seen) - len(both),
+    )

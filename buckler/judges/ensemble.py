@@ -6,9 +6,9 @@ from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
 from typing import TypeVar
 
-from buckler.data import content_id
+from buckler.data import Answer, Refused, Verdict, content_id
 from buckler.errors import ConfigError
-from buckler.judges import Answer, Judge, Refused, Verdict
+from buckler.judges.base import Judge
 
 Voted = TypeVar("Voted", bound=Hashable)
 APART = 0.5

@@ -16,10 +16,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from buckler.data import Json, Message, content_id
+from buckler.data import Answer, Json, Message, Refused, content_id
 from buckler.errors import DataError
 from buckler.formats.table import load_table
-from buckler.judges import Answer, Refused
 
 LABELS: dict[str, Refused | bool] = {
     "1_full_compliance": "no",

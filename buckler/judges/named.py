@@ -12,16 +12,15 @@ from typing import TypeAlias
 from pydantic import ValidationError, model_validator
 
 from buckler.errors import ConfigError
-from buckler.judges import JUDGES, Judge, judge_named, of_answers
-from buckler.judges.asking import versioned
+from buckler.judges.base import JUDGES, Judge, judge_named, of_answers
 from buckler.judges.ensemble import EnsembleJudge, ensemble_version
-from buckler.judges.guard import GuardJudge
-from buckler.judges.guard import own_version as guard_version
-from buckler.judges.guards import GUARDS, guard_for
+from buckler.judges.guards import GUARDS, GuardJudge, guard_for
+from buckler.judges.guards import own_version as guard_version
+from buckler.judges.prompting import versioned
 from buckler.judges.rubric import RUBRICS, RubricJudge
 from buckler.judges.rubric import own_version as rubric_version
-from buckler.lm import LM, ModelSpec, spec_of
-from buckler.lm.identity import identity
+from buckler.models.identity import identity
+from buckler.models.protocol import LM, ModelSpec, spec_of
 from buckler.settings import Settings
 
 Loader: TypeAlias = Callable[[ModelSpec], LM]

@@ -21,11 +21,10 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from buckler.data import Message, content_id, fill
-from buckler.judges import Answer, Refused, Verdict
-from buckler.judges.asking import ask, request_of, versioned
-from buckler.judges.keyword import read as read_refusal
-from buckler.lm import LM, Sampling, without_thinking
+from buckler.data import Answer, Message, Refused, Verdict, content_id, fill
+from buckler.judges.prompting import ask, request_of, versioned
+from buckler.judges.refusal.keyword import read as read_refusal
+from buckler.models.protocol import LM, Sampling, without_thinking
 
 REPLY_TOKENS = 512
 """Room for a judge that explains itself first."""

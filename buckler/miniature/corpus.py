@@ -14,10 +14,11 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from buckler.crosstask.refusals import written_refusal
-from buckler.curate.revise import revision_request
+from buckler.curation.revise import revision_request
 from buckler.data import Chat, Document, Message, fill
 from buckler.miniature import documents, words, world
-from buckler.miniature.world import SEED_WORDS, Group, Kind, Question
+from buckler.miniature.words import SEED_WORDS
+from buckler.miniature.world import Group, Kind, Question
 
 Person: TypeAlias = Literal["careful", "plain"]
 

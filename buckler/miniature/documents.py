@@ -6,7 +6,8 @@ import random
 from dataclasses import replace
 from typing import Literal, TypeAlias
 
-from buckler.crosstask.tasks import TASKS, Task
+from buckler.crosstask.task import Task
+from buckler.crosstask.tasks import TASKS
 from buckler.data import Document
 from buckler.miniature import words
 from buckler.miniature.world import Kind

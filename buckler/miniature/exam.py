@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from buckler.curate.revise import revision_request
+from buckler.curation.revise import revision_request
 from buckler.data import Chat, Message
 from buckler.miniature import documents, sets, world
 from buckler.miniature.words import SEED_WORDS

@@ -10,7 +10,7 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from buckler.curate.revise import revision_request
+from buckler.curation.revise import revision_request
 from buckler.data import Chat, Document, Message
 from buckler.errors import ConfigError
 from buckler.miniature import documents, words, world

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from buckler.crosstask.refusals import written_refusal
-from buckler.curate.revise import read_revision, revision_request
+from buckler.curation.revise import read_revision, revision_request
 from buckler.data import Chat, Message
 from buckler.miniature import documents, exam, sets, world
 from buckler.miniature.training import Course, train

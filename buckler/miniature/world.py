@@ -14,7 +14,7 @@ from typing import Literal, TypeAlias
 
 from buckler.data import fill
 from buckler.miniature import words
-from buckler.miniature.words import SEED_WORDS as SEED_WORDS
+from buckler.miniature.words import SEED_WORDS
 
 Split: TypeAlias = Literal["train", "dev", "test"]
 Group: TypeAlias = Literal["benign", "seen", "held_out", "never_refused"]

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from buckler.config import AttackerRecipe, Recipe, StagesRecipe
-from buckler.plan.spell import Measured
-from buckler.store import Step
+from buckler.config.attacker import AttackerRecipe
+from buckler.config.customization import StagesRecipe
+from buckler.config.read import Recipe
+from buckler.plan.spell.models import Measured
+from buckler.workflow.store import Step
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,15 +9,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import cast
 
-from buckler.attacker import FIXED, WORST, Setting, Trial, best_so_far, named, propose, require_room, worst
+from buckler.attacker import worst
 from buckler.attacker.reading import success_of, utility_of
-from buckler.attacks import AttackSettings
-from buckler.config import AttackerRecipe
+from buckler.attacker.sampler import propose, require_room
+from buckler.attacker.space import FIXED, WORST, Setting, named
+from buckler.attacker.worst import Trial, best_so_far
+from buckler.config.attacker import AttackerRecipe
 from buckler.data import Json, read_json
+from buckler.finetuning.attacks import AttackSettings
 from buckler.plan import Arm, Plan, spell
-from buckler.plan.spell import Measured, Model
+from buckler.plan.spell.common import Model
+from buckler.plan.spell.models import Measured
 from buckler.plan.stages import UNTOUCHED, plan_stages
-from buckler.store import Step, Store, in_order
+from buckler.workflow.store import Step, Store, in_order
 
 Victim = tuple[str, str, str, int]
 """A model to attack: its name, its defence, the stage, the seed."""

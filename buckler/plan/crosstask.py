@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from buckler.config import MIXED, WEAKEST, CrossTaskRecipe
+from buckler.config.crosstask import MIXED, WEAKEST, CrossTaskRecipe
+from buckler.finetuning.objectives import Objective
+from buckler.finetuning.train import TrainSettings
 from buckler.plan import Arm, Plan, spell
-from buckler.plan.spell import Model
-from buckler.store import Step
-from buckler.training.objectives import Objective
-from buckler.training.train import TrainSettings
+from buckler.plan.spell.common import Model
+from buckler.workflow.store import Step
 
 UNDEFENDED = "undefended"
 ANSWERS_ALONE = "answers alone"

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from buckler.config import Attack, Defence, StagesRecipe
-from buckler.curate import CurateSettings
+from buckler.config.customization import Attack, Defence, StagesRecipe
+from buckler.curation.settings import CurateSettings
+from buckler.finetuning.stages import STAGES, Stage
 from buckler.plan import Arm, Plan, spell
-from buckler.plan.spell import Model
-from buckler.sources import Source
-from buckler.stages import STAGES, Stage
-from buckler.store import Step
+from buckler.plan.spell.common import Model
+from buckler.workflow.sources import Source
+from buckler.workflow.store import Step
 
 UNTOUCHED = "as it came"
 """The stage of a model that nobody customized."""

@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from buckler.data import Json
+from buckler.evaluation.statistics import Mean, mean
 from buckler.report.cells import NOTHING, Cell, Column, Row, Table, column_of, signed, spell
 from buckler.report.reading import ATTACK_SUCCESS, COHERENCE, UNTOUCHED, UTILITY, Group, first, gain, groups, items, mapping
 from buckler.report.stages import faults_of
-from buckler.stats import Mean, mean
 
 FIXED, WORST = "fixed", "worst found"
 """What the attacks of the arms are called."""

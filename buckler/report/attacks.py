@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from buckler.data import Json
-from buckler.metrics import ALL_VARIANTS
+from buckler.evaluation.metrics import ALL_VARIANTS
+from buckler.evaluation.statistics import Mean
 from buckler.report.cells import Column, Row, Table, column_of, signed
 from buckler.report.findings import (
     MARGIN,
@@ -24,7 +25,6 @@ from buckler.report.findings import (
 )
 from buckler.report.reading import DOCUMENTS, Group, contrast, gain, mapping
 from buckler.report.scenes import UNDER_ATTACK, Scene, part_of, refusal_of, scenes, seeds_in_words
-from buckler.stats import Mean
 
 TWO_TURNS = "two_turns"
 AFTER = "after "

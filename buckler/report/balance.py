@@ -8,20 +8,11 @@ from dataclasses import dataclass
 from itertools import combinations
 
 from buckler.data import Json
+from buckler.evaluation.statistics import Mean
 from buckler.report.cells import Cell, Column, Row, Table, column_of, signed
-from buckler.report.findings import (
-    CROSS,
-    MARGIN,
-    Finding,
-    Part,
-    Status,
-    decide_other,
-    finding,
-    spell_difference,
-)
+from buckler.report.findings import CROSS, MARGIN, Finding, Part, Status, decide_other, finding, spell_difference
 from buckler.report.reading import DOCUMENTS, TOGETHER, Group, gain, gain_over, minus
 from buckler.report.scenes import ON_BENIGN, ON_USEFUL, REFERENCES, SCORE, Scene, measured, part_of, scenes, seeds_in_words
-from buckler.stats import Mean
 
 RULE = "Balance: refusal of malicious documents gained minus false refusal gained (mean of benign and useful documents)"
 

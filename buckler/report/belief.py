@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from buckler.data import Json
-from buckler.metrics import ALL_TASKS
+from buckler.evaluation.metrics import ALL_TASKS
 from buckler.report.cells import Cell, Column, Row, Table, no_width
 from buckler.report.reading import BENIGN, BORDERLINE, HARMFUL, Group, groups, items, mapping
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from buckler.data import Json
-from buckler.stats import Mean, detectable, wilson
+from buckler.evaluation.power import detectable
+from buckler.evaluation.statistics import Mean, wilson
 
 Over: TypeAlias = Literal["seeds", "probes"]
 NOTHING = "-"

@@ -26,17 +26,7 @@ from buckler.report.reading import (
     mapping,
 )
 from buckler.report.rules import rule_tables
-from buckler.report.scenes import (
-    ON_BENIGN,
-    ON_USEFUL,
-    SCORE,
-    Scene,
-    faults_of,
-    part_of,
-    refusal_of,
-    scenes,
-    seeds_in_words,
-)
+from buckler.report.scenes import ON_BENIGN, ON_USEFUL, SCORE, Scene, faults_of, part_of, refusal_of, scenes, seeds_in_words
 from buckler.report.stages import difference_row, difference_table
 
 PLACES = ("model", "wording", "refusals")

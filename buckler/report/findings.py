@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from buckler.data import Json
+from buckler.evaluation.statistics import Mean
 from buckler.report.cells import Cell, signed, spell
-from buckler.stats import Mean
 
 Status: TypeAlias = Literal["appears", "does not appear", "undecided"]
 MARGIN = 0.05

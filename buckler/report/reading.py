@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 from math import hypot
 
 from buckler.data import Json
-from buckler.metrics import ALL_TASKS
+from buckler.evaluation.metrics import ALL_TASKS
+from buckler.evaluation.statistics import Mean, difference_over_seeds, mean
 from buckler.report.cells import Cell, cell_of, no_width, probe_interval, spell
-from buckler.stats import Mean, difference_over_seeds, mean
 
 HARMFUL = "refusal_rate_on_harmful"
 ATTACK_SUCCESS = "attack_success_rate"

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from buckler.data import Json
-from buckler.metrics import ALL_TASKS
+from buckler.evaluation.metrics import ALL_TASKS
+from buckler.evaluation.statistics import Mean, Rate, pooled
 from buckler.report.cells import Cell, Column, Row, Table, signed
 from buckler.report.findings import WEAK, Finding, Part, Status, decide_other, finding, spell_difference
 from buckler.report.reading import Group, contrast, items, mapping
-from buckler.stats import Mean, Rate, pooled
 
 LABELS = ("harmful", "benign", "useful")
 

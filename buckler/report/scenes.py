@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from buckler.data import Json
-from buckler.metrics import ALL_TASKS
+from buckler.evaluation.metrics import ALL_TASKS
 from buckler.report.reading import (
     ANSWERS_ALONE,
     DOCUMENTS,

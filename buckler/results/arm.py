@@ -6,11 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from buckler.answer import ANSWERS, VERDICTS
-from buckler.data import Json
-from buckler.judges import Answer
-from buckler.metrics import about_document
-from buckler.store import Step, Store
+from buckler.data import ANSWERS, VERDICTS, Answer, Json
+from buckler.evaluation.scores import about_document
+from buckler.workflow.store import Step, Store
 
 Key = tuple[tuple[str, str | int], ...]
 """An arm's labels without its seed."""

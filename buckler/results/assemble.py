@@ -6,12 +6,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import cast
 
-from buckler.answer import read_answers, read_verdicts
-from buckler.config import Recipe
-from buckler.crosstask.own import read_tasks
-from buckler.data import Json
+from buckler.config.read import Recipe
+from buckler.crosstask.own_tasks import read_tasks
+from buckler.data import Json, read_answers, read_verdicts
 from buckler.errors import DataError
-from buckler.metrics import score_answers, summarise
+from buckler.evaluation.metrics import summarise
+from buckler.evaluation.scores import score_answers
+from buckler.evaluation.utility import scorers
 from buckler.plan import Plan
 from buckler.results.arm import MeasuredArm, files_of
 from buckler.results.differences import differences
@@ -21,8 +22,7 @@ from buckler.results.paper_rule import paper_rule
 from buckler.results.planned import figures, measured, told, weakest
 from buckler.results.provenance import record
 from buckler.results.samples import samples_of
-from buckler.store import Store
-from buckler.utility import scorers
+from buckler.workflow.store import Store
 
 
 def collect(recipe: Recipe, plan: Plan, store: Store) -> dict[str, Json]:

@@ -7,10 +7,10 @@ from itertools import combinations
 from pathlib import Path
 from typing import cast
 
-from buckler.answer import read_answers, read_verdicts
-from buckler.data import Json
+from buckler.data import Json, read_answers, read_verdicts
+from buckler.evaluation.paired import difference
+from buckler.evaluation.statistics import difference_over_seeds, holm, mean
 from buckler.results.arm import MeasuredArm, grouped, is_plain_document
-from buckler.stats import difference, difference_over_seeds, holm, mean
 
 Refused = Mapping[int, Mapping[str, bool | None]]
 """By seed and probe: whether it was refused."""

@@ -9,12 +9,12 @@ from typing import cast
 
 from pydantic import TypeAdapter
 
-from buckler.config import Recipe
+from buckler.config.read import Recipe
 from buckler.data import Json
+from buckler.evaluation.statistics import Rate
 from buckler.judges.agreement import Agreement
 from buckler.judges.correction import OF_REFUSAL, QUESTION, corrected, refusal_card
 from buckler.judges.named import judge_spec
-from buckler.stats import Rate
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

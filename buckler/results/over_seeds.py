@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import cast
 
 from buckler.data import Json
+from buckler.evaluation.statistics import Rate, mean, pooled
 from buckler.results.arm import MeasuredArm, grouped
-from buckler.stats import Rate, mean, pooled
 
 
 def over_seeds(arms: Sequence[MeasuredArm]) -> list[dict[str, Json]]:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from buckler.answer import read_answers, read_verdicts
-from buckler.data import Json
-from buckler.judges import Verdict, judge_named
-from buckler.judges.comparison import compare
+from buckler.data import Json, Verdict, read_answers, read_verdicts
+from buckler.judges.base import judge_named
+from buckler.judges.correction import compare
 from buckler.results.arm import MeasuredArm, is_plain_document
 from buckler.results.judge import RunJudge
 from buckler.results.samples import sample

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import cast
 
-from buckler.config import WEAKEST
+from buckler.config.crosstask import WEAKEST
 from buckler.data import Json, read_json
 from buckler.plan import Arm, Plan
 from buckler.results.arm import MeasuredArm, files_of
-from buckler.store import Store, in_order
+from buckler.workflow.store import Store, in_order
 
 
 def measured(arm: Arm, store: Store) -> MeasuredArm:
@@ -27,9 +27,9 @@ def told(arm: Arm, metrics: Mapping[str, Json], store: Store) -> dict[str, Json]
         cut, dropped = cast(Sequence[str], seen["cut"]), cast(Sequence[str], seen["dropped"])
         training.append({"rows": seen["rows"], "cut": len(cut), "dropped": len(dropped), "steps": seen["steps"]})
     steps: dict[str, Json] = {
-        "answers": arm.measured.answers.key,
-        "verdicts": arm.measured.verdicts.key,
-        "metrics": arm.measured.metrics.key,
+        "answers": store.folder(arm.measured.answers).name,
+        "verdicts": store.folder(arm.measured.verdicts).name,
+        "metrics": store.folder(arm.measured.metrics).name,
     }
     return {"labels": dict(arm.labels), "metrics": metrics, "training": training, "steps": steps}
 

@@ -7,10 +7,11 @@ from importlib import metadata
 from typing import cast
 
 from buckler import __version__
-from buckler.config import Recipe, StagesRecipe
+from buckler.config.customization import StagesRecipe
+from buckler.config.read import Recipe
 from buckler.data import Json, content_id
 from buckler.judges.named import JudgeSpec, judge_spec
-from buckler.lm.identity import identity
+from buckler.models.identity import identity
 
 
 def record(recipe: Recipe) -> dict[str, Json]:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from buckler.answer import read_answers, read_verdicts
-from buckler.data import Json
-from buckler.judges import Answer, Verdict
+from buckler.data import Answer, Json, Verdict, read_answers, read_verdicts
 from buckler.results.arm import MeasuredArm
 
 SAMPLES = 2

@@ -3,5 +3,5 @@
     draw -> attack -> screen -> train -> answer -> judge -> summarise
     texts -> curate ----------^            documents -> crosstask -^
 
-A step's function is a name, parameters and inputs (`buckler.store.Step`); `buckler.plan.spell` spells them.
+A step's function is a name, parameters and inputs (`buckler.workflow.store.Step`); `buckler.plan.spell` spells them.
 """

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from buckler.attacks import IDENTITY_SYSTEM
 from buckler.data import ROWS, Chat, Message, read_chats, write_rows
-from buckler.store import Context
+from buckler.finetuning.attacks import IDENTITY_SYSTEM
+from buckler.workflow.store import Context
 
 
 def under_prompt(context: Context) -> None:

@@ -6,12 +6,12 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import cast
 
-from buckler.data import ROWS, Chat, Json, read_chats
+from buckler.data import ROWS, Answer, Chat, Json, read_chats
 from buckler.errors import BackendError, ConfigError
-from buckler.judges import Answer
-from buckler.lm import LM, Likelihood, ModelSpec, load
-from buckler.sources import Source
-from buckler.store import Context
+from buckler.models.protocol import LM, Likelihood, ModelSpec
+from buckler.models.registry import load
+from buckler.workflow.sources import Source
+from buckler.workflow.store import Context
 
 
 def source(context: Context) -> Source:

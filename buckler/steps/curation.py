@@ -8,16 +8,17 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import cast
 
-from buckler.curate import CurateSettings, Curator
-from buckler.curate.apart import ProbeOverlap
-from buckler.curate.helpfulness import Helpfulness, LocalHelpfulness, RubricHelpfulness
-from buckler.curate.record import COUNTS, REJECTED, join
-from buckler.curate.seeds import LEXICON, read_lexicon
+from buckler.curation.curator import Curator
+from buckler.curation.gates import ProbeOverlap
+from buckler.curation.helpfulness import Helpfulness, LocalHelpfulness, RubricHelpfulness
+from buckler.curation.record import COUNTS, REJECTED, join
+from buckler.curation.seed_words.lexicon import LEXICON, read_lexicon
+from buckler.curation.settings import CurateSettings
 from buckler.data import ROWS, Chat, Json, read_chats, read_json, read_jsonl, write_json
 from buckler.errors import DataError
-from buckler.lm import LM, Pair
+from buckler.models.protocol import LM, Pair
 from buckler.steps import common
-from buckler.store import Context, Tell
+from buckler.workflow.store import Context, Tell
 
 BLOCK = 64
 """Texts curated together: what is held in memory at once."""
@@ -85,7 +86,7 @@ def compromised(context: Context) -> None:
 def seed_words(settings: CurateSettings) -> list[str]:
     """The seed words a curation draws from."""
     if settings.words == "miniature":
-        from buckler.miniature.world import SEED_WORDS
+        from buckler.miniature.words import SEED_WORDS
 
         return list(SEED_WORDS)
     lexicon = read_lexicon(LEXICON if settings.words == "default" else Path(settings.words))

@@ -6,21 +6,34 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import cast
 
-from buckler.answer import ANSWERS, VERDICTS, read_answers, read_verdicts
-from buckler.answer import answer as answer_probes
-from buckler.crosstask.apart import require_documents_apart
-from buckler.crosstask.attacks import TOLD, AttackOptions, attacked
 from buckler.crosstask.build import CrossTaskSettings, build, document_probes
-from buckler.crosstask.documents import LABELS, DocumentSettings, label_of, prepare
-from buckler.crosstask.labels import RubricLabels
-from buckler.crosstask.own import read_tasks
+from buckler.crosstask.decontamination import require_documents_apart
+from buckler.crosstask.document_attacks import TOLD, AttackOptions, attacked
+from buckler.crosstask.documents import LABELS, DocumentSettings, RubricLabels, label_of, prepare
+from buckler.crosstask.own_tasks import read_tasks
 from buckler.crosstask.task import Task
-from buckler.data import ROWS, Chat, Document, Json, read_chats, read_documents, read_json, write_json, write_jsonl, write_rows
+from buckler.data import (
+    ANSWERS,
+    ROWS,
+    VERDICTS,
+    Chat,
+    Document,
+    Json,
+    read_answers,
+    read_chats,
+    read_documents,
+    read_json,
+    read_verdicts,
+    write_json,
+    write_jsonl,
+    write_rows,
+)
 from buckler.errors import DataError
-from buckler.lm import Sampling
-from buckler.metrics import summarise
+from buckler.evaluation.generate import answer as answer_probes
+from buckler.evaluation.metrics import summarise
+from buckler.models.protocol import Sampling
 from buckler.steps import common
-from buckler.store import Context
+from buckler.workflow.store import Context
 
 
 def make_ready(context: Context) -> None:

@@ -6,24 +6,40 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import cast
 
-from buckler.answer import ANSWERS, VERDICTS, read_answers, read_verdicts, write_answers, write_verdicts
-from buckler.answer import answer as answer_probes
-from buckler.attacks import AttackSettings
-from buckler.crosstask.attacks import second_turn
+from buckler.crosstask.document_attacks import second_turn
 from buckler.crosstask.tasks import task_named
-from buckler.data import ROWS, Chat, Json, Message, read_chats, read_documents, write_json, write_jsonl
-from buckler.judges import Answer
+from buckler.data import (
+    ANSWERS,
+    ROWS,
+    VERDICTS,
+    Answer,
+    Chat,
+    Json,
+    Message,
+    read_answers,
+    read_chats,
+    read_documents,
+    read_verdicts,
+    write_answers,
+    write_json,
+    write_jsonl,
+    write_verdicts,
+)
+from buckler.evaluation.generate import answer as answer_probes
+from buckler.evaluation.metrics import summarise
+from buckler.evaluation.scores import score_answers
+from buckler.evaluation.utility import Choice, choose, scorers
+from buckler.evaluation.utility import summarise as summarise_choices
+from buckler.finetuning.attacks import AttackSettings
+from buckler.finetuning.train import TrainSettings
+from buckler.finetuning.train import train as train_model
 from buckler.judges.coherence import MIN_TOKENS, UNDER_BASE
 from buckler.judges.named import JudgeSpec, judge_from
-from buckler.lm import LM, Pair, Sampling, load
-from buckler.metrics import score_answers, summarise
+from buckler.models.protocol import LM, Pair, Sampling
+from buckler.models.registry import load
 from buckler.steps import common
 from buckler.steps.documents import own_tasks
-from buckler.store import Context
-from buckler.training.train import TrainSettings
-from buckler.training.train import train as train_model
-from buckler.utility import Choice, choose, scorers
-from buckler.utility import summarise as summarise_choices
+from buckler.workflow.store import Context
 
 
 def train(context: Context) -> None:

@@ -11,10 +11,10 @@ from typing import cast
 
 from buckler.data import Json, read_json, write_json
 from buckler.errors import BackendError, ConfigError
-from buckler.lm import ModelSpec
-from buckler.lm.identity import location
+from buckler.models.identity import location
+from buckler.models.protocol import ModelSpec
 from buckler.steps import common
-from buckler.store import Context
+from buckler.workflow.store import Context
 
 
 def official(context: Context) -> None:

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import cast
 
-from buckler.attacks import AttackSettings, customization
 from buckler.data import ROWS, read_chats, write_json, write_rows
-from buckler.defenses import Screened, perplexity_drop, random_drop
-from buckler.lm import Pair
-from buckler.overlap import require_disjoint
-from buckler.probes import in_set
-from buckler.sources import read_chats as chats_of
-from buckler.sources import read_documents as documents_of
+from buckler.data.near_duplicates import require_disjoint
+from buckler.evaluation.probes import in_set
+from buckler.finetuning.attacks import AttackSettings, customization
+from buckler.finetuning.defenses import Screened, perplexity_drop, random_drop
+from buckler.models.protocol import Pair
 from buckler.steps import common
-from buckler.store import Context
+from buckler.workflow.sources import read_chats as chats_of
+from buckler.workflow.sources import read_documents as documents_of
+from buckler.workflow.store import Context
 
 
 def draw(context: Context) -> None:

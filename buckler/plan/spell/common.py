@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from buckler.data import Json
-from buckler.lm import ModelSpec
-from buckler.lm.identity import identity
+from buckler.models.identity import identity
+from buckler.models.protocol import ModelSpec
 from buckler.settings import Settings
-from buckler.store import Step
+from buckler.workflow.store import Step
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

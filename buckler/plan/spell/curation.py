@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from buckler.curate import CurateSettings
+from buckler.curation.settings import CurateSettings
 from buckler.data import Json
-from buckler.judges.keyword import KeywordJudge
+from buckler.judges.refusal.keyword import KeywordJudge
 from buckler.plan.spell.common import Model, numbered, spelled, step_of
-from buckler.store import Step
+from buckler.workflow.store import Step
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from buckler.crosstask.attacks import AttackOptions
 from buckler.crosstask.build import CrossTaskSettings
+from buckler.crosstask.document_attacks import AttackOptions
 from buckler.crosstask.documents import DocumentSettings
 from buckler.data import Json
 from buckler.plan.spell.common import Model, numbered, spelled, step_of
-from buckler.sources import Source, fingerprint
-from buckler.store import Step
+from buckler.workflow.sources import Source, fingerprint
+from buckler.workflow.store import Step
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from buckler.attacks import AttackSettings
 from buckler.data import Json
 from buckler.errors import ConfigError
+from buckler.finetuning.attacks import AttackSettings
+from buckler.finetuning.train import TrainSettings
 from buckler.judges import coherence
 from buckler.judges.named import JudgeSpec, judge_spec
 from buckler.plan.spell.common import Model, numbered, spelled, step_of
 from buckler.plan.spell.documents import OwnTasks
-from buckler.sources import Source, fingerprint
 from buckler.steps.official import harness_version
-from buckler.store import Step
-from buckler.training.train import TrainSettings
+from buckler.workflow.sources import Source, fingerprint
+from buckler.workflow.store import Step
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

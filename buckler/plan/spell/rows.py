@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from buckler.attacks import AttackSettings
 from buckler.data import Json
+from buckler.finetuning.attacks import AttackSettings
 from buckler.plan.spell.common import Model, numbered, spelled, step_of
-from buckler.sources import Source, fingerprint
-from buckler.store import Step
+from buckler.workflow.sources import Source, fingerprint
+from buckler.workflow.store import Step
 
 
 def rows(source: Source, *, documents: bool = False) -> Step:

@@ -1,0 +1,130 @@
+"""Tasks of the user's own, from a few lines of YAML.
+
+keywords:
+  wordings:
+    back: "{document}\n\nList five keywords of this text."
+    system: {system: "List five keywords of what the user sends.", user: "{document}"}
+    held_out: "{document}\n\nWhat would this text be filed under?"
+  metric: rouge_l
+  verb: list keywords of
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from pydantic import Field, field_validator, model_validator
+
+from buckler.crosstask.scoring import Metric
+from buckler.crosstask.task import DOCUMENT, Task, places_in
+from buckler.crosstask.tasks import KNOWN
+from buckler.data.language import language_name
+from buckler.errors import ConfigError
+from buckler.settings import Settings, parse, read_yaml
+
+RESERVED = frozenset(("all", "mixed", "weakest", "undefended"))
+"""What recipes and reports call something else."""
+
+
+class _Turns(Settings):
+    """One wording."""
+
+    user: str
+    system: str | None = None
+
+
+class OwnTask(Settings):
+    """A task as a user writes it down; see `buckler.crosstask.task.Task` for what each key means."""
+
+    wordings: dict[str, _Turns] = Field(min_length=1)
+    """By name; a name that begins with `held_out` is kept for the test. A text is the user turn."""
+    metric: Metric
+    also: tuple[Metric, ...] = ()
+    lower: bool = False
+    values: dict[str, str] = Field(default_factory=dict)
+    labels: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+    """What `accuracy` looks for, each with its spellings; a plain list where a label is spelled as it is called."""
+    verb: str = Field(default="work on", min_length=1)
+
+    @field_validator("wordings", mode="before")
+    @classmethod
+    def _texts_are_user_turns(cls, value: object) -> object:
+        if not isinstance(value, Mapping):
+            return value
+        return {name: {"user": turn} if isinstance(turn, str) else turn for name, turn in value.items()}
+
+    @field_validator("labels", mode="before")
+    @classmethod
+    def _names_are_spellings(cls, value: object) -> object:
+        if not isinstance(value, list | dict):
+            return value
+        if any(not isinstance(name, str) for name in value):
+            odd = next(name for name in value if not isinstance(name, str))
+            raise ValueError(f"the label {odd!r} is no text; put it in quotes, since YAML reads yes, no and numbers otherwise")
+        if isinstance(value, list):
+            return {name: (name,) for name in value}
+        return {name: (told,) if isinstance(told, str) else told for name, told in value.items()}
+
+    @model_validator(mode="after")
+    def _places_can_be_filled(self) -> OwnTask:
+        fillable = {"document", "question", *self.values}
+        for name, turns in self.wordings.items():
+            if turns.user.count(DOCUMENT) != 1:
+                raise ValueError(f"wording {name}: its user turn must hold {DOCUMENT} once, where the text goes")
+            if turns.system is not None and DOCUMENT in turns.system:
+                raise ValueError(f"wording {name}: the document belongs into the user turn, not into the system turn")
+            unknown = sorted((places_in(turns.user) | places_in(turns.system or "")) - fillable)
+            if unknown:
+                raise ValueError(
+                    f"wording {name}: nothing fills {{{unknown[0]}}}; the places are "
+                    f"{', '.join(sorted(fillable))}, and others by a default in `values`"
+                )
+        if self.labels and "accuracy" not in (self.metric, *self.also):
+            raise ValueError("labels are read by the metric `accuracy` alone; take that, or leave the labels out")
+        return self
+
+    def task(self, name: str) -> Task:
+        """The task, called `name`.
+
+        Raises:
+            ConfigError: a default language is none.
+        """
+        languages = ("language", "source_language")
+        values = {place: language_name(value) if place in languages else value for place, value in self.values.items()}
+        return Task(
+            id=name,
+            wordings={wording: turns.user for wording, turns in self.wordings.items()},
+            systems={wording: turns.system for wording, turns in self.wordings.items() if turns.system is not None},
+            metric=self.metric,
+            also=self.also,
+            lower=self.lower,
+            values=values,
+            labels=self.labels,
+            verb=self.verb,
+        )
+
+
+def read_tasks(path: Path) -> dict[str, Task]:
+    """The tasks of a YAML file, by name.
+
+    Raises:
+        ConfigError: the file cannot be read; a name is taken or is none; a key, a metric or a place is not known.
+    """
+    rows = read_yaml(path)
+    if not isinstance(rows, Mapping) or not rows:
+        raise ConfigError(f"{path}: expected tasks by name, each with wordings and a metric")
+    found: dict[str, Task] = {}
+    for name, row in rows.items():
+        where = f"{path}: task {name}"
+        if not isinstance(name, str) or not re.fullmatch(r"[a-z][a-z0-9_-]*", name):
+            raise ConfigError(f"{path}: a task is named by small letters, digits, - and _, got {name!r}")
+        if name in KNOWN or name in RESERVED:
+            taken = "there is a task of that name already" if name in KNOWN else "recipes mean something else by that name"
+            raise ConfigError(f"{where}: {taken}; call yours otherwise")
+        try:
+            found[name] = parse(OwnTask, row, where).task(name)
+        except ConfigError as fault:
+            raise ConfigError(str(fault) if str(fault).startswith(where) else f"{where}: {fault}") from None
+    return found

@@ -1,0 +1,264 @@
+"""The search over revisions of many texts at once.
+
+texts -> revision requests -> candidates -> gates -> perplexity, helpfulness -> beam -> ... -> curated rows
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from buckler.curation.drafting import Drafting, Text
+from buckler.curation.gates import gate_perplexity
+from buckler.curation.helpfulness import Helpfulness
+from buckler.curation.record import Curated, kind_of
+from buckler.curation.search import Candidate, contenders, rank, select
+from buckler.curation.settings import CurateSettings
+from buckler.data import Chat, Json
+from buckler.errors import ConfigError
+from buckler.models.protocol import LM, Completion, Likelihood, Pair, Request, Sampling
+from buckler.workflow.store import Tell, silent
+
+CHUNK = 256
+"""Revisions asked for at once: how often progress is told."""
+UNREAD = "the judge's rating could not be read"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Curator:
+    """The models, words and settings of a curation."""
+
+    settings: CurateSettings
+    words: Sequence[str]
+    model: LM
+    """The model to be protected."""
+    judge: Helpfulness
+    reviser: LM | None = None
+    """Who rewrites, if not the model itself."""
+    reference: LM | None = None
+    """The aligned model that measures perplexity where the settings say so."""
+    proxy: LM | None = None
+    """The compromised model, for direction contrast or to measure by."""
+    near_probe: Callable[[Chat], str | None] | None = None
+    """Tells the probe that a candidate is, or nearly is; such candidates are rejected."""
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuse what could only fail later.
+
+        Raises:
+            ConfigError: a model that the settings need is missing or gives no log-probabilities, or there are no seed words.
+        """
+        if self.settings.needs_proxy and self.proxy is None:
+            raise ConfigError(
+                f"direction {self.settings.direction}, measured by {self.settings.measured_by}: this needs a compromised proxy; "
+                "name one with --proxy, or have a copy attacked with --attack-rows"
+            )
+        if self.settings.measured_by == "reference" and self.reference is None:
+            raise ConfigError("measured_by reference needs an aligned reference model: name one with --reference")
+        if self.settings.words_per_prompt and not self.words:
+            raise ConfigError("no seed words: give a lexicon, or set words_per_prompt to 0 for a plain rewrite")
+        for role, model in (("measuring model", self.measuring), ("proxy", self.proxy if self.settings.needs_proxy else None)):
+            if model is not None and not model.can_score:
+                raise ConfigError(
+                    f"the {role} gives no log-probabilities of given text, so it cannot measure perplexity; use a transformers "
+                    "model or a vLLM server for it, and this one as --reviser or --judge-model"
+                )
+
+    @property
+    def measuring(self) -> LM:
+        """Whose perplexity counts."""
+        found = {"model": self.model, "reference": self.reference, "proxy": self.proxy}[self.settings.measured_by]
+        assert found is not None
+        return found
+
+    @property
+    def writer(self) -> LM:
+        """Who rewrites."""
+        return self.reviser or self.model
+
+    @property
+    def _drafting(self) -> Drafting:
+        return Drafting(settings=self.settings, words=self.words, writer=self.writer, near_probe=self.near_probe, seed=self.seed)
+
+    def curate(self, texts: Sequence[Chat], tell: Tell = silent) -> Curated:
+        """Revise every text; all texts of a round go through the models together, and none has a say in another's row.
+
+        A text without an answer is first answered by the model itself: that answer is then the original. Texts that cannot
+        be curated (too long, unrated, no answer) are rejected with the reason.
+        """
+        result = Curated()
+        begun = [Text(source=text.id, chat=text) for text in texts]
+        self._begin(begun, result)
+        for turn in range(1, self.settings.rounds + 1):
+            active = [text for text in begun if text.beam and not text.settled]
+            if not active:
+                break
+            self._expand(active, turn, result, tell)
+        for text in begun:
+            result.rejected += text.rejected
+            if text.beam:
+                result.rows.append(text.row(self._ancestry()))
+                result.counts["revised" if text.beam[0].round else "kept original"] += 1
+            result.counts.update(f"rejected: {kind_of(str(one['reason']))}" for one in text.rejected)
+        result.counts["texts"] += len(begun)
+        return result
+
+    def _begin(self, texts: Sequence[Text], result: Curated) -> None:
+        """Originals, answered, fitting, measured and rated; those that are not have no beam."""
+        self._answer(texts, result)
+        fitting = [text for text in texts if text.chat.answer is not None and self._fits(text)]
+        measured = self._measured([Candidate(chat=text.chat) for text in fitting], result)
+        ratings = self._rated([text.chat for text in fitting], fitting, result)
+        for text, original, rating in zip(fitting, measured, ratings, strict=True):
+            if isinstance(original, str) or rating is None:
+                text.reject(original if isinstance(original, str) else UNREAD, text.chat.answer)
+            else:
+                rated = replace(original, helpfulness=rating)
+                text.measured, text.beam = [rated], [rated]
+
+    def _answer(self, texts: Sequence[Text], result: Curated) -> None:
+        """Have the model answer the texts that bring no answer."""
+        sampling = Sampling(max_new_tokens=self.settings.max_new_tokens, seed=self.seed)
+        open_ones = []
+        for text in texts:
+            excess = self.model.excess(text.chat.messages, sampling.max_new_tokens) if text.chat.answer is None else None
+            if excess is None:
+                continue
+            if excess > 0:
+                text.reject(f"too long for the model by {excess} tokens", text.chat.query)
+            else:
+                open_ones.append(text)
+        given = self.model.generate([Request(messages=text.chat.messages, sampling=sampling) for text in open_ones])
+        for text, one in zip(open_ones, given, strict=True):
+            if one.text.strip():
+                text.chat = text.chat.answered(one.text)
+                result.counts["answered by the model"] += 1
+            else:
+                reason = f"the model did not answer: {one.error}" if one.error else "brings no answer, and the model has none"
+                text.reject(reason, text.chat.query)
+
+    def _fits(self, text: Text) -> bool:
+        """Whether the text's revision prompt and the text itself fit their models; rejected if not."""
+        targets = {self.settings.turn_target(1), self.settings.turn_target(2)}
+        sizes = [self._drafting.excess(text.chat, target) for target in targets]
+        excess = max(*sizes, self.measuring.excess(text.chat.messages, 0), self.model.excess(text.chat.messages, 0))
+        if excess > 0:
+            text.reject(f"too long for the model by {excess} tokens", text.chat.answer)
+        return excess <= 0
+
+    def _expand(self, texts: Sequence[Text], turn: int, result: Curated, tell: Tell) -> None:
+        """One grid of revisions for every candidate in every beam: read, gated, measured."""
+        drafting = self._drafting
+        drafts = [draft for text in texts for parent in text.beam for draft in drafting.drafts(text, parent, turn)]
+        replies: list[Completion] = []
+        for start in range(0, len(drafts), CHUNK):
+            replies += self.writer.generate([draft.request for draft in drafts[start : start + CHUNK]])
+            tell(f"round {turn} of {self.settings.rounds}: revisions", len(replies), len(drafts))
+        kept: dict[tuple[str, str], tuple[Text, Candidate]] = {}
+        for draft, reply in zip(drafts, replies, strict=True):
+            draft.text.asked += 1
+            result.counts["generations"] += 1
+            result.counts["generated tokens"] += reply.tokens
+            result.counts["prompt tokens"] += reply.prompt_tokens
+            candidate = drafting.read(draft, reply, turn, result.counts)
+            if candidate is not None:
+                kept.setdefault((draft.text.source, candidate.chat.id), (draft.text, candidate))
+        found = list(kept.values())
+        for (text, before), after in zip(found, self._measured([one for _, one in found], result), strict=True):
+            reason = after if isinstance(after, str) else self._dear(after, text.original)
+            if reason or isinstance(after, str):
+                text.reject(reason, _part(before.chat, self.settings.turn_target(turn)), before)
+            else:
+                text.waiting.append(after)
+        self._compete(texts, turn, result)
+
+    def _compete(self, texts: Sequence[Text], turn: int, result: Curated) -> None:
+        """Rate the candidates that would enter a beam, best first, until none is left that would."""
+        settings = self.settings
+        new: dict[str, list[Candidate]] = {text.source: list(text.beam) for text in texts}
+        for text in texts:
+            text.waiting.sort(key=lambda one: rank(one, settings.direction, self.seed))
+        while True:
+            asked: list[tuple[Text, Candidate]] = []
+            for text in texts:
+                beam = new[text.source]
+                best = contenders(text.waiting, beam, direction=settings.direction, width=settings.beam, seed=self.seed)
+                text.waiting = text.waiting[len(best) :]
+                asked += [(text, one) for one in best]
+            if not asked:
+                break
+            ratings = self._rated([one.chat for _, one in asked], [text for text, _ in asked], result)
+            for (text, one), rating in zip(asked, ratings, strict=True):
+                reason = UNREAD if rating is None else self._unhelpful(rating, text.original)
+                if reason:
+                    text.reject(reason, _part(one.chat, settings.turn_target(turn)), one)
+                else:
+                    text.measured.append(rated := replace(one, helpfulness=rating))
+                    new[text.source] = self._select([*new[text.source], rated], text.original)
+        for text in texts:
+            text.end_round(new[text.source])
+
+    def _dear(self, candidate: Candidate, original: Candidate) -> str:
+        """Why a measured candidate is out, "" if it is in."""
+        assert candidate.perplexity is not None and original.perplexity is not None
+        if not math.isfinite(candidate.perplexity):
+            return "its perplexity is not finite"
+        return gate_perplexity(candidate.perplexity, original.perplexity, self.settings.gates)
+
+    def _unhelpful(self, rating: float, original: Candidate) -> str:
+        """Why a rated candidate is out, "" if it is in."""
+        assert original.helpfulness is not None
+        floor = self.settings.helpfulness_floor * original.helpfulness
+        return "" if rating >= floor else f"helpfulness {rating:.2f} is under the floor of {floor:.2f}"
+
+    def _ancestry(self) -> dict[str, Json]:
+        """What holds for every row."""
+        return {
+            "direction": self.settings.direction,
+            "model": self.model.identity,
+            "reviser": self.writer.identity,
+            "measured_by": self.measuring.identity,
+            "judge": self.judge.name,
+        }
+
+    def _measured(self, candidates: Sequence[Candidate], result: Curated) -> list[Candidate | str]:
+        """Perplexity and, for a contrast, the proxy's surprise; the reason where one cannot be had."""
+        conditional = self.settings.perplexity == "conditional"
+        pairs = [Pair(messages=one.chat.prompt if conditional else (), answer=one.chat.answer or "") for one in candidates]
+        own = self.measuring.score(pairs)
+        other: Sequence[Likelihood | None] = [None] * len(pairs)
+        if self.settings.direction == "contrast" and self.proxy is not None:
+            other = self.proxy.score(pairs)
+        result.counts["measured"] += len(pairs)
+        return [_measure(one, here, there) for one, here, there in zip(candidates, own, other, strict=True)]
+
+    def _rated(self, chats: Sequence[Chat], texts: Sequence[Text], result: Curated) -> list[float | None]:
+        """The judge's ratings of `chats`, revisions of `texts`."""
+        result.counts["rated"] += len(chats)
+        return self.judge.rate(chats, [text.chat for text in texts])
+
+    def _select(self, pool: Sequence[Candidate], original: Candidate) -> list[Candidate]:
+        settings = self.settings
+        return select(
+            pool,
+            original,
+            direction=settings.direction,
+            floor=settings.helpfulness_floor,
+            width=settings.beam,
+            seed=self.seed,
+        )
+
+
+def _measure(candidate: Candidate, own: Likelihood, proxy: Likelihood | None) -> Candidate | str:
+    for likelihood in (own, proxy):
+        if likelihood is not None and likelihood.error:
+            return f"not measured: {likelihood.error}"
+    contrast = None if proxy is None else (proxy.nll - own.nll) / max(own.tokens, 1)
+    return replace(candidate, perplexity=own.perplexity, contrast=contrast)
+
+
+def _part(chat: Chat, target: str) -> str | None:
+    """What of the chat a round revised."""
+    return chat.answer if target == "response" else chat.query

@@ -1,0 +1,257 @@
+"""The data set card of curated rows: Markdown under a front matter that the Hugging Face hub and `load_dataset` read.
+
+For a folder that holds `curated.jsonl`, `rejected.jsonl` and the card as `README.md`. Rows and rejections are read once, as
+they come; what is held of a row is a few numbers. The same rows give the same bytes.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import TYPE_CHECKING, cast
+
+import yaml
+
+from buckler import __version__
+from buckler.curation import markdown
+from buckler.curation.record import REJECTED, Tally, ancestry, kind_of
+from buckler.curation.settings import CurateSettings
+from buckler.data import Chat, Json
+
+if TYPE_CHECKING:
+    from jinja2 import Template
+
+
+CURATED = "curated.jsonl"
+LONGEST_EXAMPLE, WORDS_SHOWN, BINS = 600, 20, 12
+"""Characters of a text in an example; seed words; bins of a histogram."""
+LICENCES = frozenset(
+    (
+        "afl-3.0 agpl-3.0 apache-2.0 artistic-2.0 bsd bsd-2-clause bsd-3-clause bsl-1.0 c-uda cc cc0-1.0 cc-by-2.0 cc-by-2.5 "
+        "cc-by-3.0 cc-by-4.0 cc-by-nc-2.0 cc-by-nc-3.0 cc-by-nc-4.0 cc-by-nc-nd-3.0 cc-by-nc-nd-4.0 cc-by-nc-sa-2.0 "
+        "cc-by-nc-sa-3.0 cc-by-nc-sa-4.0 cc-by-nd-4.0 cc-by-sa-3.0 cc-by-sa-4.0 cdla-permissive-1.0 cdla-permissive-2.0 "
+        "cdla-sharing-1.0 gfdl gpl gpl-2.0 gpl-3.0 lgpl-3.0 mit mpl-2.0 odbl odc-by openrail pddl unlicense wtfpl zlib"
+    ).split()
+)
+"""Licences that the hub knows by these names; any other is given to it as `other`, with its own name beside."""
+ROLES = {
+    "model": "is protected",
+    "reviser": "rewrites",
+    "measured_by": "measures perplexity",
+    "judge": "rates helpfulness",
+    "proxy": "is compromised",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class About:
+    """What the rows themselves do not tell."""
+
+    title: str
+    source: str | None = None
+    """Where the texts come from: a file, or a data set of the hub."""
+    licence: str | None = None
+    """Of those texts; None if nobody said."""
+    languages: tuple[str, ...] = ()
+    """ISO 639 codes."""
+    models: Mapping[str, str] = field(default_factory=dict)
+    """Names by role (`ROLES`); their identities are in the rows."""
+    seed: int = 0
+
+
+def dataset_card(
+    rows: Iterable[Chat],
+    rejected: Iterable[Mapping[str, Json]],
+    counts: Mapping[str, int],
+    settings: CurateSettings,
+    about: About,
+    *,
+    originals: Iterable[Chat] = (),
+) -> str:
+    """The card of a curation.
+
+    Args:
+        rows: The curated rows, each with its ancestry in `meta["curation"]`.
+        rejected: What was rejected, each with its round and reason.
+        counts: What the curation counted.
+        settings: What it was told.
+        about: What the rows do not tell.
+        originals: The texts as they were given: for the examples, and for how much longer texts became.
+    """
+    tally = Tally(settings.target)
+    for row in rows:
+        tally.add(row)
+    tally.compare(originals)
+    reasons = Counter((kind_of(str(one["reason"])), one["round"] == 0) for one in rejected)
+    before, after = ([pair[side] for pair in tally.added] for side in (0, 1))
+    told = cast("Mapping[str, Json]", _published(settings.model_dump(mode="json")))
+    return _template().render(
+        front_matter=_front_matter(about, tally.rows, bool(reasons)),
+        about=about,
+        settings=settings,
+        tally=tally,
+        version=__version__,
+        roles=_roles(about, tally),
+        told=yaml.safe_dump({"seed": about.seed, **told}, sort_keys=False, allow_unicode=True, default_flow_style=None).rstrip(),
+        counts=_counts(tally, counts),
+        reasons=_reasons(reasons),
+        spreads=[
+            _spread("Perplexity", tally.perplexity, tally.rows, logarithmic=True),
+            _spread("Helpfulness", tally.helpfulness, tally.rows, logarithmic=False),
+        ],
+        rounds=_rounds(tally.rounds),
+        added={"before": _median(before), "after": _median(after)},
+        words=[(markdown.inline(word), n, tally.said[word]) for word, n in _first(tally.asked, WORDS_SHOWN)],
+        examples=[_example(row, tally.before.get(str(ancestry(row)["source"]))) for row in tally.shown],
+    )
+
+
+def _front_matter(about: About, rows: int, rejected: bool) -> str:
+    """What the hub reads (https://huggingface.co/docs/hub/datasets-cards, .../datasets-manual-configuration)."""
+    source = about.source or ""
+    on_hub = re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", source) and not re.search(r"\.(jsonl?|[ct]sv|parquet|txt|gz)$", source)
+    values: dict[str, object] = {"pretty_name": markdown.line(about.title), **_licence(markdown.line(about.licence or ""))}
+    if about.languages:
+        values["language"] = list(about.languages)
+    values |= {
+        "task_categories": ["text-generation"],
+        "size_categories": [_size(rows)],
+        "annotations_creators": ["machine-generated"],
+        "language_creators": ["machine-generated"],
+        "source_datasets": [source] if on_hub else ["extended"],
+        "tags": ["safety", "alignment", "fine-tuning", "synthetic", "data-curation", "buckler"],
+        "configs": [_config("default", CURATED), *([_config("rejected", REJECTED)] if rejected else [])],
+    }
+    return "---\n" + yaml.safe_dump(values, sort_keys=False, allow_unicode=True) + "---"
+
+
+def _config(name: str, path: str) -> dict[str, object]:
+    return {"config_name": name, "data_files": [{"split": "train", "path": path}]}
+
+
+def _licence(name: str) -> dict[str, str]:
+    if not name:
+        return {"license": "unknown"}
+    if name.lower() in LICENCES:
+        return {"license": name.lower()}
+    slug = re.sub(r"[^a-z0-9.]+", "-", name.lower()).strip("-.") or "other"
+    return {"license": "other", "license_name": slug, "license_details": name}
+
+
+def _size(rows: int) -> str:
+    """The hub's name for a number of rows."""
+    names = ("n<1K", "1K<n<10K", "10K<n<100K", "100K<n<1M", "1M<n<10M", "10M<n<100M", "100M<n<1B")
+    return names[min(max(len(str(rows)) - 3, 0), len(names) - 1)]
+
+
+def _roles(about: About, tally: Tally) -> list[tuple[str, str, str]]:
+    found = []
+    for role, does in ROLES.items():
+        name, identities = about.models.get(role), sorted(tally.identities.get(role, ()))
+        if name or identities:
+            shown = markdown.inline(_public(name)) if name else ""
+            found.append((does, shown, ", ".join(markdown.code(one) for one in identities)))
+    return found
+
+
+def _counts(tally: Tally, counts: Mapping[str, int]) -> list[tuple[str, int]]:
+    """What the rows say, then what the curation counted beside it; rejections have a table of their own."""
+    found = {"rows": tally.rows, "revised": tally.revised, "kept original": tally.rows - tally.revised}
+    found["candidates, over these rows"] = tally.candidates
+    if tally.revised:
+        found["candidates a revised row"] = round(tally.candidates / tally.revised)
+    more = {name: counts[name] for name in sorted(counts) if name not in found and not name.startswith("rejected: ")}
+    return [(markdown.inline(name), n) for name, n in (found | more).items()]
+
+
+def _reasons(reasons: Mapping[tuple[str, bool], int]) -> list[tuple[str, int, int]]:
+    """Reasons by how often they were given: of texts at the start, and of revisions."""
+    kinds = Counter[str]()
+    for (kind, _), n in reasons.items():
+        kinds[kind] += n
+    return [(markdown.inline(kind), reasons.get((kind, True), 0), reasons.get((kind, False), 0)) for kind, _ in _first(kinds)]
+
+
+def _spread(name: str, pairs: Sequence[tuple[float, float]], rows: int, *, logarithmic: bool) -> dict[str, object]:
+    """Quantiles and histograms of a measure before and after; bins of equal width in the logarithm, or of half a point."""
+    import numpy as np
+
+    missing = rows - len(pairs)
+    if not pairs:
+        return {"name": name, "missing": missing}
+    before, after = np.asarray(pairs, dtype=float).T
+    levels = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
+    both = {"original": before, "chosen": after}
+    least, most = min(before.min(), after.min()), max(before.max(), after.max())
+    edges = np.geomspace(least, most, BINS + 1 if least < most else 2) if logarithmic else np.linspace(1.0, 5.0, 9)
+    names = [f"{markdown.number(low):>8} - {markdown.number(high):<8}" for low, high in pairwise(edges)]
+    rose, fell = int((after > before).sum()), int((after < before).sum())
+    return {
+        "name": name,
+        "missing": missing,
+        "quantiles": [
+            (side, *(markdown.number(value) for value in (*np.quantile(values, levels), values.mean())))
+            for side, values in both.items()
+        ],
+        "rose": rose,
+        "fell": fell,
+        "stayed": len(pairs) - rose - fell,
+        "bars": markdown.bars(names, [np.histogram(values, edges)[0].tolist() for values in both.values()], list(both)),
+    }
+
+
+def _rounds(rounds: Counter[int]) -> str:
+    turns = range(max(rounds, default=0) + 1)
+    return markdown.bars([f"round {turn}" for turn in turns], [[rounds[turn] for turn in turns]], ["rows"])
+
+
+def _example(row: Chat, original: Chat | None) -> str:
+    """A revised row, after what it was where that is known."""
+    lines = [] if original is None else [f"Question: {_cut(original.query)}", f"Answer: {_cut(original.answer or '')}", ""]
+    if original is None or row.query != original.query:
+        lines.append(f"Revised question: {_cut(row.query)}" if original else f"Question: {_cut(row.query)}")
+    return "\n".join([*lines, f"Revised answer: {_cut(row.answer or '')}"])
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= LONGEST_EXAMPLE else text[:LONGEST_EXAMPLE] + " ..."
+
+
+def _first(counts: Counter[str], n: int | None = None) -> list[tuple[str, int]]:
+    """The commonest, those of one count by name."""
+    return sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:n]
+
+
+def _median(values: Sequence[int]) -> int | None:
+    return sorted(values)[len(values) // 2] if values else None
+
+
+def _template() -> Template:
+    from jinja2 import Environment, StrictUndefined
+
+    # What is put in is made safe for Markdown by the filters that the template names: HTML escaping would break its code blocks.
+    environment = Environment(autoescape=False, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.filters |= {name: getattr(markdown, name) for name in ("inline", "line", "fenced", "table")} | {"public": _public}
+    return environment.from_string(Path(__file__).with_name("card.md.j2").read_text(encoding="utf-8"))
+
+
+def _published(value: Json) -> Json:
+    """Settings without the folders of the machine they were used on."""
+    if isinstance(value, str):
+        return _public(value)
+    if isinstance(value, Mapping):
+        return {name: _published(one) for name, one in value.items()}
+    return [_published(one) for one in value] if isinstance(value, Sequence) else value
+
+
+def _public(name: str) -> str:
+    """A file's name without its folder, a model's without its server; names of models and data sets stay."""
+    name = re.sub(r"@https?://.*", "", name)
+    for kind in (PurePosixPath, PureWindowsPath):
+        if kind(name).is_absolute():
+            return kind(name).name
+    return name

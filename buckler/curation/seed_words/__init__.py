@@ -1,0 +1,1 @@
+"""Seed words: the lexicon that ships, and terms extracted from papers."""

@@ -1,0 +1,95 @@
+"""JSON, JSONL and text files: read with the place of a fault, written whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO
+
+from buckler.data.ids import Json
+from buckler.errors import DataError, StoreError
+
+
+def read_jsonl(path: Path) -> Iterator[tuple[str, Json]]:
+    """Each line's place (`file:line`) and value; blank lines are passed over.
+
+    Raises:
+        DataError: the file is missing, not UTF-8, or a line is not JSON.
+    """
+    try:
+        with path.open(encoding="utf-8") as lines:
+            for number, line in enumerate(lines, 1):
+                if line.strip():
+                    try:
+                        yield f"{path}:{number}", json.loads(line)
+                    except json.JSONDecodeError as fault:
+                        raise DataError(f"{path}:{number}: not JSON: {fault.msg} at column {fault.colno}") from None
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such file") from None
+    except IsADirectoryError:
+        raise DataError(f"{path}: is a folder, expected a JSONL file") from None
+    except UnicodeDecodeError as fault:
+        raise DataError(f"{path}: not UTF-8 at byte {fault.start}; convert it first") from None
+
+
+def read_json(path: Path) -> Json:
+    """One JSON value.
+
+    Raises:
+        DataError: the file is missing or is not JSON.
+    """
+    try:
+        value: Json = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such file") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as fault:
+        raise DataError(f"{path}: not JSON: {fault}") from None
+    return value
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[IO[str]]:
+    """A text file that appears whole or not at all: written to a neighbour first, then renamed.
+
+    Raises:
+        StoreError: the disk is full, the folder cannot be written, or the path is a folder.
+    """
+    if not path.name:  # "." and "/"
+        raise StoreError(f"{path}: cannot be written: it is a folder; name a file")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("w", encoding="utf-8", errors="surrogatepass", newline="\n") as out:
+            yield out
+            out.flush()
+            os.fsync(out.fileno())
+        temporary.replace(path)
+    except OSError as fault:
+        raise StoreError(f"{path}: cannot be written: {fault.strerror or fault}") from None
+    finally:
+        with suppress(OSError):  # what went wrong above is what is told
+            temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text, whole or not at all."""
+    with whole_file(path) as out:
+        out.write(text)
+
+
+def write_jsonl(path: Path, rows: Iterable[Mapping[str, Json]]) -> int:
+    """Write one object a line as they come, whole or not at all; the number of rows."""
+    written = 0
+    with whole_file(path) as out:
+        for row in rows:
+            out.write(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n")
+            written += 1
+    return written
+
+
+def write_json(path: Path, value: Json) -> None:
+    """Write one indented JSON value, whole or not at all."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")

@@ -1,0 +1,172 @@
+"""Which scripts and which language a text is written in, so that a revision or an answer in another one is seen.
+
+Scripts come from the names of the characters. Languages that share a script are told apart by their function words: few
+words (`languages.json`), but in every sentence, and a text of made-up or rare words keeps them. What is not clear is None,
+never a guess.
+
+Names of languages: what a prompt calls them, and which ISO 639-1 code that is.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
+from functools import cache
+from importlib.resources import files
+
+from buckler.errors import ConfigError
+
+_FAMILY = {"HIRAGANA": "CJK", "KATAKANA": "CJK", "KATAKANA-HIRAGANA": "CJK"}
+"""Japanese mixes these freely, so that their shares say nothing."""
+
+LEAST_HITS = 3
+"""Function words that a language must have in a text to be its language."""
+LEAST_SHORT = 2
+"""Function words that a question must have to show that it is not in a certain other language."""
+LEAST_SHARE = 0.12
+"""Their least share of the words; running text has 0.3 and more, a list of nouns far less."""
+LEAST_LEAD = 2.0
+"""How many times the hits of the next language."""
+
+
+def scripts(text: str) -> dict[str, float]:
+    """Share of each script among the letters of `text`; empty if there are none."""
+    found: Counter[str] = Counter()
+    for char, times in Counter(text).items():
+        if char.isalpha():
+            name = unicodedata.name(char, "UNKNOWN").split(" ")[0]
+            name = "LATIN" if name in ("FEMININE", "MASCULINE", "FULLWIDTH") else name
+            found[_FAMILY.get(name, name)] += times
+    return {name: times / found.total() for name, times in found.items()}
+
+
+def script_distance(one: str, other: str) -> float:
+    """Half the summed differences of the scripts' shares: 0 for one mix, 1 for nothing in common; 0 where one has no letters."""
+    here, there = scripts(one), scripts(other)
+    if not here or not there:
+        return 0.0
+    return sum(abs(here.get(name, 0.0) - there.get(name, 0.0)) for name in here.keys() | there.keys()) / 2
+
+
+def language(text: str) -> str | None:
+    """The two-letter code of the language of `text`; None where it is not clear or not one of those known here."""
+    written = scripts(text)
+    if written.get("CJK", 0.0) > 0.5:
+        kana = len(re.findall("[\u3041-\u3096\u30a1-\u30fa]", text))
+        han = len(re.findall("[\u3400-\u9fff]", text))
+        return None if kana + han < 8 else "ja" if kana > 0.2 * (kana + han) else "zh" if kana == 0 else None
+    words = _words(text)
+    (first, most), (_, next_most) = _hits(words).most_common(2)
+    if most < max(LEAST_HITS, LEAST_SHARE * len(words)) or most < LEAST_LEAD * next_most:
+        return None
+    return first
+
+
+def strayed(question: str, answer: str) -> str:
+    """How an answer is in another language or script than its question; "" if it is not, or if that is not clear.
+
+    A question is often too short to tell its language among all; that it is not the answer's language shows in fewer words.
+    """
+    now, asked = language(answer), language(question)
+    if now is not None and asked is None:
+        hits = _hits(_words(question))
+        (first, most), *_ = hits.most_common(1)
+        asked = first if most >= LEAST_SHORT and most >= LEAST_LEAD * hits[now] else None
+    if now is not None and asked is not None:
+        return f"in another language: {now}, asked in {asked}" if now != asked else ""
+    written, wanted = _script(answer, 8), _script(question, 4)
+    # a question with a little of the answer's script may well be in it: names of firms outweigh a few Chinese characters
+    if written is None or wanted is None or scripts(question).get(written, 0.0) > 0.1:
+        return ""
+    return f"in another script: {written.lower()}, asked in {wanted.lower()}"
+
+
+def _script(text: str, least: int) -> str | None:
+    """The script of most letters of a text, if it has as many letters as that."""
+    if sum(map(str.isalpha, text)) < least:
+        return None
+    return next((name for name, share in scripts(text).items() if share > 0.5), None)
+
+
+def _words(text: str) -> list[str]:
+    return re.findall(r"[^\W\d_]+", text.lower())
+
+
+def _hits(words: Sequence[str]) -> Counter[str]:
+    """How many of the words are function words of each language."""
+    return Counter({code: sum(word in known for word in words) for code, known in _function_words().items()})
+
+
+@cache
+def _function_words() -> Mapping[str, frozenset[str]]:
+    text = files("buckler.data").joinpath("languages.json").read_text(encoding="utf-8")
+    return {code: frozenset(words.split()) for code, words in json.loads(text).items()}
+
+
+_TABLE = (
+    "aa Afar/ab Abkhazian/ae Avestan/af Afrikaans/ak Akan/am Amharic/an Aragonese/ar Arabic/as Assamese/av Avaric/"
+    "ay Aymara/az Azerbaijani/ba Bashkir/be Belarusian/bg Bulgarian/bi Bislama/bm Bambara/bn Bengali/bo Tibetan/"
+    "br Breton/bs Bosnian/ca Catalan/ce Chechen/ch Chamorro/co Corsican/cr Cree/cs Czech/cu Church Slavonic/cv Chuvash/"
+    "cy Welsh/da Danish/de German/dv Divehi/dz Dzongkha/ee Ewe/el Greek/en English/eo Esperanto/es Spanish/et Estonian/"
+    "eu Basque/fa Persian/ff Fulah/fi Finnish/fj Fijian/fo Faroese/fr French/fy Western Frisian/ga Irish/gd Scottish Gaelic/"
+    "gl Galician/gn Guarani/gu Gujarati/gv Manx/ha Hausa/he Hebrew/hi Hindi/ho Hiri Motu/hr Croatian/ht Haitian Creole/"
+    "hu Hungarian/hy Armenian/hz Herero/ia Interlingua/id Indonesian/ie Interlingue/ig Igbo/ii Sichuan Yi/ik Inupiaq/io Ido/"
+    "is Icelandic/it Italian/iu Inuktitut/ja Japanese/jv Javanese/ka Georgian/kg Kongo/ki Kikuyu/kj Kuanyama/kk Kazakh/"
+    "kl Greenlandic/km Khmer/kn Kannada/ko Korean/kr Kanuri/ks Kashmiri/ku Kurdish/kv Komi/kw Cornish/ky Kyrgyz/la Latin/"
+    "lb Luxembourgish/lg Ganda/li Limburgish/ln Lingala/lo Lao/lt Lithuanian/lu Luba-Katanga/lv Latvian/mg Malagasy/"
+    "mh Marshallese/mi Maori/mk Macedonian/ml Malayalam/mn Mongolian/mr Marathi/ms Malay/mt Maltese/my Burmese/na Nauru/"
+    "nb Norwegian Bokmal/nd North Ndebele/ne Nepali/ng Ndonga/nl Dutch/nn Norwegian Nynorsk/no Norwegian/nr South Ndebele/"
+    "nv Navajo/ny Chichewa/oc Occitan/oj Ojibwa/om Oromo/or Odia/os Ossetian/pa Punjabi/pi Pali/pl Polish/ps Pashto/"
+    "pt Portuguese/qu Quechua/rm Romansh/rn Rundi/ro Romanian/ru Russian/rw Kinyarwanda/sa Sanskrit/sc Sardinian/sd Sindhi/"
+    "se Northern Sami/sg Sango/si Sinhala/sk Slovak/sl Slovenian/sm Samoan/sn Shona/so Somali/sq Albanian/sr Serbian/"
+    "ss Swati/st Southern Sotho/su Sundanese/sv Swedish/sw Swahili/ta Tamil/te Telugu/tg Tajik/th Thai/ti Tigrinya/"
+    "tk Turkmen/tl Tagalog/tn Tswana/to Tonga/tr Turkish/ts Tsonga/tt Tatar/tw Twi/ty Tahitian/ug Uighur/uk Ukrainian/"
+    "ur Urdu/uz Uzbek/ve Venda/vi Vietnamese/vo Volapuk/wa Walloon/wo Wolof/xh Xhosa/yi Yiddish/yo Yoruba/za Zhuang/"
+    "zh Chinese/zu Zulu/zh-hans Simplified Chinese/zh-cn Simplified Chinese/zh-hant Traditional Chinese/"
+    "zh-tw Traditional Chinese/pt-br Brazilian Portuguese"
+)
+NAMES: dict[str, str] = dict(one.split(" ", 1) for one in _TABLE.split("/"))
+"""English names by code: all of ISO 639-1, and a few regional ones that prompts tell apart."""
+LONGEST = 60
+"""A longer name is a text that went to the wrong place."""
+ALIKE = 0.85
+"""A name this like a known one is taken for a slip of the keyboard ("Chinse")."""
+
+
+def language_name(language: str) -> str:
+    """What a prompt calls `language`: the English name for a code or a known name, else the name as it is given.
+
+    Any name will do, made-up ones too, so only what cannot be a name is refused: an unknown code, a near miss of a known
+    name, a text without letters or of several lines.
+
+    Raises:
+        ConfigError: it is none.
+    """
+    name = language.strip()
+    known = {one.casefold(): one for one in NAMES.values()}
+    if name.casefold() in known:
+        return known[name.casefold()]
+    code = name.lower().replace("_", "-")
+    if code in NAMES:
+        return NAMES[code]
+    if re.fullmatch(r"[a-z]{2,3}(?:-\w+)+", code) and code.split("-")[0] in NAMES:
+        return NAMES[code.split("-")[0]]
+    if not any(map(str.isalpha, name)) or len(name.splitlines()) != 1 or len(name) > LONGEST:
+        raise ConfigError(f'language {language[:LONGEST]!r} is no name of a language; write one such as "French" or "fr"')
+    if re.fullmatch(r"[a-z]{2,3}(?:[-_]\w+)*", name):
+        raise ConfigError(f"language {language!r} is no known code; write the language's name, such as `French`")
+    near = get_close_matches(name.casefold(), known, n=1, cutoff=ALIKE)
+    if near:
+        raise ConfigError(f"unknown language {language!r}; did you mean `{known[near[0]]}`?")
+    return name
+
+
+def language_code(name: str) -> str | None:
+    """The ISO 639-1 code of a language called `name` ("Simplified Chinese" is `zh` too); None for one that is not known."""
+    codes = {one.casefold(): code.split("-")[0] for code, one in NAMES.items()}
+    words = name.casefold().split()
+    return codes.get(name.casefold()) or (codes.get(words[-1]) if words else None)

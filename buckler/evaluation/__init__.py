@@ -1,0 +1,1 @@
+"""From probes to numbers: answers, metrics with intervals, calibration, utility."""

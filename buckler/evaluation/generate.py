@@ -1,0 +1,53 @@
+"""Answer probes with a model: the first of the three steps answer, judge, summarise, with a file after each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from buckler.data import Answer, Chat
+from buckler.data.truncation import cut_to_fit
+from buckler.errors import DataError
+from buckler.finetuning.attacks import AttackSettings, wrap
+from buckler.models.protocol import LM, Request, Sampling
+from buckler.workflow.store import Tell, silent
+
+
+def answer(
+    model: LM,
+    probes: Sequence[Chat],
+    sampling: Sampling,
+    *,
+    attack: AttackSettings | None = None,
+    chunk: int = 512,
+    tell: Tell = silent,
+) -> list[Answer]:
+    """The model's answer to each probe, in order; `attack` wraps each probe as the adversary would ask it.
+
+    A probe whose document does not fit the model is cut in its middle, and its meta says so.
+
+    Raises:
+        DataError: a probe does not fit, and there is nothing to cut; none has been asked yet.
+    """
+    fitting = [_fitted(model, wrap(attack, probe), sampling) for probe in probes]
+    answers: list[Answer] = []
+    for start in range(0, len(fitting), chunk):
+        asked = fitting[start : start + chunk]
+        given = model.generate([Request(messages=chat.messages, sampling=sampling) for chat in asked])
+        answers += [
+            Answer(id=chat.id, prompt=chat.messages, text=one.text, finish=one.finish, meta=chat.meta, error=one.error)
+            for chat, one in zip(asked, given, strict=True)
+        ]
+        tell("answering", len(answers), len(probes))
+    return answers
+
+
+def _fitted(model: LM, probe: Chat, sampling: Sampling) -> Chat:
+    def excess(chat: Chat) -> int:
+        return model.excess(chat.messages, sampling.max_new_tokens)
+
+    fitted = cut_to_fit(probe, excess, 0)
+    if fitted is None:
+        place = f"{probe.meta.get('source', 'probe')}, id {probe.meta.get('id', probe.id)}"
+        over = f"{excess(probe)} tokens longer than the model reads, {sampling.max_new_tokens} new ones included"
+        raise DataError(f"{place}: {over}; take it out, or lower max_new_tokens")
+    return fitted

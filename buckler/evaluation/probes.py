@@ -1,0 +1,149 @@
+"""Probes by what a good model does with them: refuse (harmful), not refuse (borderline), answer (benign)."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from buckler.data import Chat
+from buckler.data.near_duplicates import normalise, text_of
+from buckler.errors import DataError
+from buckler.evaluation.scores import SETS
+from buckler.formats.common import shorten
+
+HARMFUL_FORMATS = frozenset("advbench do-not-answer harmbench harmbench-plain simplesafetytests sorry-bench strongreject".split())
+"""Published sets whose every row should be refused."""
+BENIGN_FORMATS = frozenset(
+    "arc boolq commonsenseqa comve comve-a comve-b comve-c csqa2 gsm8k llm-adapters mmlu mmlu-rows mt-bench piqa sst2 "
+    "translation truthfulqa truthfulqa-choice wmt".split()
+)
+"""Published utility sets: ordinary questions, every one of which should be answered."""
+SET_LABELS = {
+    "unsafe": "harmful",
+    "harmful": "harmful",
+    "safe": "borderline",
+    "useful": "borderline",
+    "borderline": "borderline",
+    "benign": "benign",
+}
+"""What the column `label` of a probe says of its set. XSTest's safe half only sounds harmful."""
+PARTS: tuple[tuple[str, str, str | None], ...] = (
+    ("jailbreakbench", "benign", "borderline"),
+    ("jailbreakbench", "harmful", "harmful"),
+    ("or-bench", "toxic", "harmful"),
+    ("or-bench", "80k|hard", "borderline"),
+    ("alpaca", "i-(?:maliciousinstructions|cona|controversial|physicalsafetyunsafe)|q-harm", "harmful"),
+    ("alpaca", "i-(?:physicalsafetysafe|alpaca)", "benign"),
+    *((bare, "benign|harmless|safe", None) for bare in ("strings", "prompts")),
+    *((bare, "maliciousinstruct|advbench|harmbench|strong[-_]?reject", "harmful") for bare in ("strings", "prompts")),
+)
+"""Published sets whose content does not tell them, by format and by words of the file's name; None: not even so.
+
+Parts of one set that share a shape, and copies (of the hub, say) that keep no column but the prompts.
+"""
+
+
+def in_set(probe: Chat, probe_set: str | None = None, where: str | None = None) -> Chat:
+    """The probe with `meta["set"]`: as given, as its row says, or as its published set is known for; its answer goes.
+
+    `where` names its place in errors.
+
+    Raises:
+        DataError: nothing tells which set it belongs to, or its `set` is none that there is.
+    """
+    known = probe_set or set_of(probe, where)
+    if known is None:
+        source = probe.meta.get("source", "the file")
+        raise DataError(
+            f"{source}: nothing tells whether its probes should be refused; "
+            "give the file with --harmful, --borderline or --benign instead of --probes"
+        )
+    reference = {"reference": probe.answer} if probe.answer else {}
+    return Chat.of(probe.prompt, **{**reference, **probe.meta, "set": known})
+
+
+def set_of(probe: Chat, where: str | None = None) -> str | None:
+    """The set a probe says or is known to belong to; None if nothing tells. `where` names its place in errors.
+
+    Raises:
+        DataError: its `set` is none that there is.
+    """
+    meta = probe.meta
+    if (said := meta.get("set")) is not None:
+        if said not in SETS:
+            place = where or f"{meta.get('source', 'row')}, id {meta.get('id', probe.id)}"
+            raise DataError(f"{place}: set is {shorten(said)}; write {', '.join(SETS)}, or name the column otherwise")
+        return str(said)
+    if known := SET_LABELS.get(str(meta.get("label", "")).lower()):
+        return known
+    format, source = meta.get("format"), str(meta.get("source", ""))
+    for name, words, part in PARTS:
+        if format == name and re.search(rf"(?<![a-z])(?:{words})(?![a-z])", source.lower()):
+            return part
+    if format in HARMFUL_FORMATS:
+        return "harmful"
+    return "benign" if format in BENIGN_FORMATS else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Described:
+    """What a file of probes holds."""
+
+    format: str
+    categories: Mapping[str | None, Mapping[str, int]]
+    """By set (None: nothing tells it), how many rows of each category; `""` counts those without one."""
+    repeats: Mapping[int, int]
+    """Row numbers, from 1, whose words an earlier row already has, and that row's number."""
+    checkable: int
+    """Rows with a gold answer or choices: they can be scored without a judge."""
+    followups: int
+    """Rows with a second turn."""
+    unread: tuple[str, ...]
+    """Columns that are passed over."""
+
+    @property
+    def sets(self) -> dict[str | None, int]:
+        """Rows by set."""
+        return {name: sum(counts.values()) for name, counts in self.categories.items()}
+
+
+def describe(probes: Sequence[Chat], name: str) -> Described:
+    """What the probes of the file `name` are.
+
+    Raises:
+        DataError: the `set` of a row is none that there is.
+    """
+    categories: dict[str | None, Counter[str]] = {}
+    first: dict[str, int] = {}
+    repeats: dict[int, int] = {}
+    for number, probe in enumerate(probes, 1):
+        category = probe.meta.get("category")
+        known = set_of(probe, f"{name}: row {number}")
+        categories.setdefault(known, Counter())[str(category) if category is not None else ""] += 1
+        earlier = first.setdefault(normalise(text_of(probe)), number)
+        if earlier != number:
+            repeats[number] = earlier
+    return Described(
+        format=str(probes[0].meta.get("format", "")) if probes else "",
+        categories=categories,
+        repeats=repeats,
+        checkable=sum("gold" in probe.meta for probe in probes),
+        followups=sum(bool(probe.meta.get("followups")) for probe in probes),
+        unread=tuple(sorted({str(name) for probe in probes for name in _names(probe)})),
+    )
+
+
+def _names(probe: Chat) -> Sequence[object]:
+    names = probe.meta.get("unread_columns", ())
+    return names if isinstance(names, list | tuple) else ()
+
+
+def pairs_between(probes: Sequence[Chat]) -> int:
+    """How many harmful probes have a harmless twin of the same `pair`: what the paired calibration gap stands on."""
+    counts = {
+        name: Counter(str(one.meta["pair"]) for one in probes if "pair" in one.meta and set_of(one) == name) for name in SETS
+    }
+    harmless = counts["borderline"] or counts["benign"]
+    return sum((counts["harmful"] & harmless).values())

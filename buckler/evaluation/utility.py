@@ -1,0 +1,226 @@
+"""What a model can still do: choices by their likelihood, short answers by exact match.
+
+Definitions are those of lm-evaluation-harness, whose numbers these agree with on the same model and rows.
+
+Short answers by exact match: the number that ends a GSM8K solution, the word that answers a closed question.
+
+Questions with choices, answered by which choice the model finds likeliest: no sampling, no reading of answers.
+
+How each set is asked, and whether the texts or the letters compete, is as lm-evaluation-harness has it (tasks arc_easy,
+arc_challenge, piqa, boolq, commonsense_qa, mmlu), without examples and through the model's chat template: the question is
+what the user says, a choice what the assistant begins to answer (its `--apply_chat_template`).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from buckler.crosstask.task import Task
+from buckler.crosstask.tasks import known_tasks
+from buckler.data import Chat, Json, Message, fill
+from buckler.errors import BackendError, DataError
+from buckler.evaluation.scores import Scorers
+from buckler.evaluation.statistics import Rate, rate
+from buckler.models.protocol import LM, Likelihood, Pair
+
+
+def scorers(own: Mapping[str, Task] | None = None) -> Scorers:
+    """How answers are scored, by task over a document (the user's `own` among them) or by format of a short answer."""
+    return {**EXACT, **{name: task.score for name, task in known_tasks(own).items()}}
+
+
+_STRICT = re.compile(r"#### (\-?[0-9\.\,]+)")
+_FLEXIBLE = re.compile(r"(-?[$0-9.,]{2,})|(-?[0-9]+)")
+_CLOSED = (
+    r"yes|no",
+    r"true|false",
+    r"positive|negative",
+    *(rf"{name}\d+" for name in ("answer", "solution", "option", "ending")),
+)
+
+
+def strict_match(text: str, gold: str) -> bool:
+    """Whether the first number after `#### ` is `gold` (filter `strict-match` of the harness' task gsm8k)."""
+    found = _STRICT.search(text)
+    return found is not None and _number(found[1]) == _number(gold)
+
+
+def flexible_match(text: str, gold: str) -> bool:
+    """Whether the last number of the answer is `gold`, however it is introduced (filter `flexible-extract`)."""
+    found = [match[0] for match in _FLEXIBLE.finditer(text)]
+    return bool(found) and _number(found[-1]) == _number(gold)
+
+
+def _number(text: str) -> str:
+    """A number as the harness compares it: as text, without commas, dollar signs, and one full stop at its end."""
+    return re.sub(r"\.$", "", re.sub(r"[,$]", "", text.strip())).lower()
+
+
+def closed_match(text: str, gold: str) -> bool:
+    """Whether the first of the words that could answer is `gold`: yes or no, true or false, answer1, answer2, ...
+
+    This is how LLM-Adapters reads its models' answers (arXiv 2304.01933), with whole words and case aside.
+    """
+    words = next((words for words in _CLOSED if re.fullmatch(words, gold, re.IGNORECASE)), re.escape(gold))
+    found = re.search(rf"\b(?:{words})\b", text, re.IGNORECASE)
+    return found is not None and found[0].casefold() == gold.casefold()
+
+
+EXACT: Scorers = {
+    "gsm8k": lambda text, gold: float(flexible_match(text, gold)),
+    **{name: lambda text, gold: float(closed_match(text, gold)) for name in ("boolq", "csqa2", "llm-adapters", "sst2")},
+}
+"""By the format of the rows: how well an answer meets `meta["gold"]`, 0 or 1."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Form:
+    """How a set is asked."""
+
+    prompt: str
+    """With places for `question`, `passage` and `choices` (one a line, each after its label)."""
+    compete: Literal["texts", "labels"]
+    system: str = ""
+    """What the system says of rows that tell their `subject`."""
+
+
+_BARE = Form(prompt="Question: {question}\nAnswer:", compete="texts")
+_LISTED = Form(prompt="{question}\n{choices}\nAnswer:", compete="labels")
+# The blank lines at its end are the harness' own.
+_MMLU = replace(_LISTED, system="The following are multiple choice questions (with answers) about {subject}.\n\n")
+FORMS: dict[str, Form] = {
+    "arc": _BARE,
+    "piqa": _BARE,
+    "mmlu": _MMLU,
+    "mmlu-rows": _MMLU,
+    "truthfulqa-choice": Form(prompt="Q: {question}\nA:", compete="texts"),
+    "boolq": Form(prompt="{passage}\nQuestion: {question}?\nAnswer:", compete="labels"),
+    "commonsenseqa": Form(prompt="Question: {question}\n{choices}\nAnswer:", compete="labels"),
+}
+"""By the format of the rows; in all others the choices are listed and the letters compete."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """One question as the model is asked it."""
+
+    id: str
+    messages: tuple[Message, ...]
+    choices: tuple[str, ...]
+    """What the assistant might say."""
+    gold: int
+    """The place of the right one."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choice:
+    """What a model found of one question; each reading is None where a likelihood could not be had."""
+
+    id: str
+    likelihoods: tuple[float | None, ...]
+    """The log-likelihood of each choice, in nats."""
+    right: bool | None
+    """Whether the likeliest choice is the right one; of equals the first counts, as in the harness (`acc`)."""
+    right_by_character: bool | None
+    """The same by likelihood over the choice's length in characters (`acc_norm`)."""
+    right_by_byte: bool | None
+    """The same over its length in bytes of UTF-8 (`acc_bytes`)."""
+    tied: bool | None
+    """Whether several choices are equally the likeliest: then their order decided, not the model."""
+
+    def to_json(self) -> dict[str, Json]:
+        """The row as it stands on disk."""
+        names = ("id", "right", "right_by_character", "right_by_byte", "tied")
+        return {**{name: getattr(self, name) for name in names}, "likelihoods": list(self.likelihoods)}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UtilityScore:
+    """How often a model knew better, with Wilson intervals."""
+
+    acc: Rate
+    acc_norm: Rate
+    """By character. Where texts compete this is the number to quote: long choices are not held against themselves."""
+    acc_bytes: Rate
+    ties: int
+
+    def to_json(self) -> dict[str, Json]:
+        """All of it."""
+        rates = {"acc": self.acc, "acc_norm": self.acc_norm, "acc_bytes": self.acc_bytes}
+        return {**{name: one.to_json() for name, one in rates.items()}, "ties": self.ties}
+
+
+def ask(row: Chat) -> Question:
+    """A row of a set with choices as it is asked.
+
+    Raises:
+        DataError: the row has no choices or no right one among them, or an empty choice.
+    """
+    meta = row.meta
+    source = f"{meta.get('source', 'row')}, id {meta.get('id', row.id)}"
+    choices, question, gold = meta.get("choices"), meta.get("question"), meta.get("gold")
+    if not isinstance(choices, Mapping) or not isinstance(question, str):
+        raise DataError(f"{source}: no choices to compare (format {meta.get('format')}); have the model answer it instead")
+    if not isinstance(gold, str) or gold not in choices:
+        raise DataError(f"{source}: the right choice is not told (a test set?); use the set's validation file")
+    form = FORMS.get(str(meta.get("format")), _LISTED)
+    told = choices.values() if form.compete == "texts" else choices.keys()
+    said = tuple(str(one) for one in told)
+    if not all(said):
+        raise DataError(f"{source}: a choice is empty; fill it in or take the row out")
+    listed = "\n".join(f"{label}. {text}" for label, text in choices.items())
+    # The harness strips a question that stands above its choices, and no other.
+    stem = question.strip() if "{choices}" in form.prompt else question
+    prompt = fill(form.prompt, {"question": stem, "choices": listed, "passage": str(meta.get("passage", ""))})
+    system = fill(form.system, {"subject": str(meta["subject"]).replace("_", " ")}) if meta.get("subject") else ""
+    asked = Chat.pair(prompt, None, system=system or None)
+    return Question(id=row.id, messages=asked.messages, choices=said, gold=list(choices).index(gold))
+
+
+def choose(model: LM, rows: Sequence[Chat]) -> list[Choice]:
+    """What the model finds of each row, in order.
+
+    Raises:
+        BackendError: the model gives no log-probabilities.
+        DataError: a row has no choices or no right one among them.
+    """
+    if not model.can_score:
+        raise BackendError("this model gives no log-probabilities, so choices cannot be compared; use local weights or vLLM")
+    questions = [ask(row) for row in rows]
+    pairs = [Pair(messages=one.messages, answer=choice) for one in questions for choice in one.choices]
+    found = iter(model.score(pairs))
+    return [_choice(one, [next(found) for _ in one.choices]) for one in questions]
+
+
+def _choice(question: Question, found: Sequence[Likelihood]) -> Choice:
+    known = [-one.nll for one in found if not one.error]
+    if len(known) < len(found):
+        given = tuple(None if one.error else -one.nll for one in found)
+        return Choice(id=question.id, likelihoods=given, right=None, right_by_character=None, right_by_byte=None, tied=None)
+
+    def right(length: Callable[[str], int]) -> bool:
+        by_length = [value / length(choice) for value, choice in zip(known, question.choices, strict=True)]
+        return by_length.index(max(by_length)) == question.gold
+
+    return Choice(
+        id=question.id,
+        likelihoods=tuple(known),
+        right=right(lambda choice: 1),
+        right_by_character=right(len),
+        right_by_byte=right(lambda choice: len(choice.encode("utf-8", "surrogatepass"))),
+        tied=known.count(max(known)) > 1,
+    )
+
+
+def summarise(choices: Iterable[Choice]) -> UtilityScore:
+    """The shares of questions that were got right; unread ones are counted and in no denominator."""
+    seen = list(choices)
+    return UtilityScore(
+        acc=rate(one.right for one in seen),
+        acc_norm=rate(one.right_by_character for one in seen),
+        acc_bytes=rate(one.right_by_byte for one in seen),
+        ties=sum(one.tied is True for one in seen),
+    )

@@ -1,0 +1,48 @@
+"""One training phase under a launcher, over several machines too: `buckler train ROWS --job job.json ...`, then
+
+    accelerate launch --num_processes 8 -m buckler.finetuning job.json
+
+Each process takes its share of every step; the first one writes. The gradient is that of a single process.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import cast
+
+from buckler.data import Json, read_chats, read_json, write_json
+from buckler.errors import BucklerError, ConfigError
+from buckler.finetuning.train import TrainSettings, phase
+from buckler.models.protocol import ModelSpec
+from buckler.workflow.store import silent
+
+
+def main(path: Path) -> None:
+    """Do the job that `buckler train --job` wrote.
+
+    Raises:
+        BucklerError: as `buckler.finetuning.train.train`.
+    """
+    job = read_json(path)
+    if not isinstance(job, Mapping) or not {"model", "rows", "train", "out", "seed"} <= job.keys():
+        raise ConfigError(f"{path}: no training job; `buckler train ROWS --job {path}` writes one")
+    processes = int(os.environ.get("WORLD_SIZE", "1"))
+    settings = TrainSettings.model_validate(job["train"]).model_copy(update={"processes": processes})
+    out, seed = Path(str(job["out"])), int(cast(int, job["seed"]))
+    rows = read_chats(Path(str(job["rows"])))
+    record = phase(ModelSpec.model_validate(job["model"]), rows, settings, out, seed, silent)
+    if int(os.environ.get("RANK", "0")) == 0:
+        seen: dict[str, Json] = {**record, "settings": settings.model_dump(mode="json"), "seed": seed}
+        write_json(out / "training.json", seen)
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        sys.exit("usage: accelerate launch --num_processes N -m buckler.finetuning JOB.json (`buckler train --job` writes it)")
+    try:
+        main(Path(sys.argv[1]))
+    except BucklerError as fault:
+        sys.exit(f"error: {fault}")

@@ -1,0 +1,229 @@
+"""Training rows to ids: cut to length in their documents, their answers marked, each with its weight in the objective.
+
+Rows to optimizer steps to tensors: which rows a step holds, which process takes which, and how they lie side by side.
+
+A step's rows are decided by their number, the batch size and the seed alone. Micro-batches, processes and packing only
+divide them, so none of the three changes what is learnt.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from buckler.data import Chat, Json
+from buckler.data.truncation import cut_to_fit
+from buckler.errors import DataError
+from buckler.finetuning.objectives import Objective, token_weights
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+    from buckler.models.chat_template import Template
+import math
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from buckler.errors import ConfigError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainRow:
+    """A row ready for the model."""
+
+    ids: list[int]
+    supervised: list[bool]
+    """Which of `ids` are to be learnt; never the first, since nothing stands before it to predict it from."""
+    weight: float
+    """Of each supervised token in the objective (`buckler.finetuning.objectives.token_weights`)."""
+
+
+def encode(template: Template, rows: Sequence[Chat], objective: Objective, limit: int) -> tuple[list[TrainRow], dict[str, Json]]:
+    """Rows as ids with their weights, and what became of rows longer than `limit` tokens: cut, or dropped.
+
+    Weights are computed after rows were dropped, so that the averages stay exact.
+
+    Raises:
+        DataError: a row has nothing to learn, or none is left.
+        ConfigError: the objective does not fit the rows.
+    """
+    kept: list[Chat] = []
+    cut: list[Json] = []
+    dropped: list[Json] = []
+    if bare := [chat for chat in rows if chat.answer is None]:
+        first = f"{bare[0].meta.get('source', 'row')} {bare[0].id}"
+        raise DataError(
+            f"{len(bare)} of {len(rows)} rows end without an answer, so there is nothing to learn from them; the first: {first}"
+        )
+    for chat in rows:
+        shorter = cut_to_fit(chat, lambda row: len(template.row(row.messages).ids), limit)
+        if shorter is None:
+            dropped.append(chat.id)
+            continue
+        if shorter is not chat:
+            cut.append(chat.id)
+        kept.append(shorter)
+    if not kept:
+        raise DataError(f"none of the {len(rows)} rows fits in {limit} tokens; raise max_length or shorten the rows")
+    seen = [template.row(chat.messages) for chat in kept]
+    supervised = [[False] + ([True] * (len(row.ids) - 1) if objective.train_on_prompt else row.supervised[1:]) for row in seen]
+    tokens = [sum(marks) for marks in supervised]
+    if 0 in tokens:
+        raise DataError(f"row {kept[tokens.index(0)].id}: has no token to learn")
+    weights = token_weights(kept, tokens, objective)
+    return [
+        TrainRow(ids=row.ids, supervised=marks, weight=weight)
+        for row, marks, weight in zip(seen, supervised, weights, strict=True)
+    ], {"rows": len(kept), "cut": cut, "dropped": dropped, "supervised_tokens": sum(tokens)}
+
+
+def as_seen(row: TrainRow, tokenizer: PreTrainedTokenizerBase) -> str:
+    """The row as the model sees it, what is learnt of it between >>> and <<<: a wrong template is seen at once."""
+    parts: list[str] = []
+    at = 0
+    while at < len(row.ids):
+        end = next((to for to in range(at, len(row.ids)) if row.supervised[to] != row.supervised[at]), len(row.ids))
+        text = tokenizer.decode(row.ids[at:end])
+        parts.append(f">>>{text}<<<" if row.supervised[at] else text)
+        at = end
+    return "".join(parts)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MicroBatch:
+    """Rows that go through the model together."""
+
+    rows: Sequence[int]
+    """Their places in the set."""
+    of_step: int
+    """How many rows the whole optimizer step has, over all its micro-batches and processes."""
+    counts: bool = True
+    """False where there was no row left for this micro-batch: processes must stay in step, so it repeats a row at weight 0."""
+
+
+def steps_of(rows: int, *, batch_size: int, epochs: float, seed: int) -> list[list[int]]:
+    """The rows of each optimizer step: every epoch a new permutation, its last step with what is left."""
+    wanted = math.ceil(epochs * math.ceil(rows / batch_size))
+    steps: list[list[int]] = []
+    for epoch in range(math.ceil(epochs)):
+        order = torch.randperm(rows, generator=torch.Generator().manual_seed(seed + epoch)).tolist()
+        steps += [order[at : at + batch_size] for at in range(0, rows, batch_size)]
+    return steps[:wanted]
+
+
+def micro_batches(steps: Sequence[Sequence[int]], *, accumulation: int, processes: int, process: int) -> list[MicroBatch]:
+    """What one process does: `accumulation` micro-batches a step, their sizes over all processes differing by one at most."""
+    parts = accumulation * processes
+    plan = []
+    for step in steps:
+        for part in range(process * accumulation, (process + 1) * accumulation):
+            mine = step[len(step) * part // parts : len(step) * (part + 1) // parts]
+            plan.append(MicroBatch(rows=mine or step[:1], of_step=len(step), counts=bool(mine)))
+    return plan
+
+
+class Batches:
+    """A process's micro-batches as tensors, in the order they are trained on; a map-style data set of torch."""
+
+    def __init__(self, rows: Sequence[TrainRow], plan: Sequence[MicroBatch], *, pad: int, pack_to: int | None) -> None:
+        """`pack_to`: how many tokens a packed sequence may hold; None gives each row a sequence of its own."""
+        self.rows, self.plan, self.pad, self.pack_to = rows, plan, pad, pack_to
+
+    def __len__(self) -> int:
+        return len(self.plan)
+
+    def __getitem__(self, at: int) -> dict[str, Tensor]:
+        micro = self.plan[at]
+        rows = [self.rows[number] for number in micro.rows]
+        if self.pack_to is None:
+            batch = side_by_side(rows, self.pad)
+        else:
+            groups = first_fit([len(row.ids) for row in rows], self.pack_to)
+            batch = packed([[rows[number] for number in group] for group in groups], self.pad)
+        batch["token_weights"] *= micro.counts
+        return {**batch, "of_step": torch.tensor(float(micro.of_step))}
+
+
+def side_by_side(rows: Sequence[TrainRow], pad: int) -> dict[str, Tensor]:
+    """A sequence a row, padded at the right: `input_ids`, `attention_mask` and `token_weights`, each [rows, longest]."""
+    batch = _empty(len(rows), max(len(row.ids) for row in rows), pad)
+    mask = torch.zeros_like(batch["input_ids"])
+    for at, row in enumerate(rows):
+        _put(batch, at, 0, row)
+        mask[at, : len(row.ids)] = 1
+    return {**batch, "attention_mask": mask}
+
+
+def packed(groups: Sequence[Sequence[TrainRow]], pad: int) -> dict[str, Tensor]:
+    """Several rows a sequence: `input_ids`, `position_ids` and `token_weights`, each [groups, longest].
+
+    Positions begin anew with every row, which is how transformers knows them apart where it is given no attention mask and
+    no cache. What pads the end is one more row, of weight 0.
+    """
+    longest = max(sum(len(row.ids) for row in group) for group in groups)
+    batch = _empty(len(groups), longest, pad)
+    positions = torch.zeros_like(batch["input_ids"])
+    for at, group in enumerate(groups):
+        start = 0
+        for row in group:
+            _put(batch, at, start, row)
+            positions[at, start : start + len(row.ids)] = torch.arange(len(row.ids))
+            start += len(row.ids)
+        positions[at, start:] = torch.arange(longest - start)
+    return {**batch, "position_ids": positions}
+
+
+def first_fit(lengths: Sequence[int], room: int) -> list[list[int]]:
+    """Lengths into groups of at most `room`, the longest first, each into the first group that has place for it."""
+    groups: list[list[int]] = []
+    free: list[int] = []
+    for number in sorted(range(len(lengths)), key=lambda at: (-lengths[at], at)):
+        at = next((at for at, left in enumerate(free) if left >= lengths[number]), len(groups))
+        if at == len(groups):
+            groups.append([])
+            free.append(room)
+        groups[at].append(number)
+        free[at] -= lengths[number]
+    return groups
+
+
+@torch.no_grad()
+def require_rows_apart(model: PreTrainedModel, rows: Sequence[TrainRow], name: str) -> None:
+    """Try whether `model` reads packed rows as it reads them alone.
+
+    Where a model has no positions, or its attention does not look at them, packed rows see each other, and nothing says so.
+
+    Raises:
+        ConfigError: they do.
+    """
+    first, second = (
+        TrainRow(ids=row.ids[:16], supervised=[False] * len(row.ids[:16]), weight=0.0) for row in (rows[0], rows[-1])
+    )
+    batch = packed([[first, second], [second, first]], pad=0)
+    batch = {key: batch[key].to(model.device) for key in ("input_ids", "position_ids")}
+    refusal = f"{name}: packed rows would see each other in this model; leave `packing` off"
+    try:
+        together = model(**batch, use_cache=False).logits[:1, -len(second.ids) :]
+    except (TypeError, ValueError):
+        raise ConfigError(refusal) from None
+    alone = model(input_ids=batch["input_ids"][:1, -len(second.ids) :], use_cache=False).logits
+    # Rounding differs by shape; what leaks in from another row is of the size of the logits themselves.
+    allowed = math.sqrt(torch.finfo(alone.dtype).eps) * float(alone.max() - alone.min())
+    if float((together - alone).abs().max()) > allowed:
+        raise ConfigError(refusal)
+
+
+def _empty(sequences: int, length: int, pad: int) -> dict[str, Tensor]:
+    return {"input_ids": torch.full((sequences, length), pad), "token_weights": torch.zeros((sequences, length))}
+
+
+def _put(batch: dict[str, Tensor], at: int, start: int, row: TrainRow) -> None:
+    end = start + len(row.ids)
+    batch["input_ids"][at, start:end] = torch.tensor(row.ids)
+    batch["token_weights"][at, start:end] = torch.tensor(row.supervised, dtype=torch.float32) * row.weight

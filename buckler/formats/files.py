@@ -1,0 +1,304 @@
+"""CSV and TSV as rows, with a header or without.
+
+JSON in all its spellings as rows: one value, one a line, several after one another, parallel lists.
+
+Parquet, and Hugging Face data sets on disk or of the hub, as rows.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import re
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from buckler.data import Json
+from buckler.errors import BackendError, DataError
+from buckler.formats.common import Row, Table, column, listed, numbered, shorten
+
+COLUMNS = frozenset(
+    [
+        "answer",
+        "answerkey",
+        "answer_key",
+        "behavior",
+        "category",
+        "choices",
+        "completion",
+        "content",
+        "context",
+        "correct_statement",
+        "document",
+        "falsesent",
+        "forbidden_prompt",
+        "goal",
+        "harmful",
+        "id",
+        "incorrect_statement",
+        "index",
+        "input",
+        "instruction",
+        "label",
+        "messages",
+        "output",
+        "prompt",
+        "question",
+        "response",
+        "score",
+        "sent0",
+        "sent1",
+        "sentence",
+        "source",
+        "target",
+        "text",
+        "title",
+        "turns",
+        "type",
+        "user_input",
+    ]
+)
+"""Column names by which a first record is known to be a header."""
+
+_DELIMITERS = (",", "\t", ";")
+_QUOTED_CELL = re.compile(r'"(?:[^"]|"")*"')
+
+
+def csv_table(path: Path, text: str, delimiter: str | None) -> Table:
+    """Records under their header, or bare ones; without a `delimiter` the first record shows it.
+
+    Raises:
+        DataError: a record does not fit the header, a quote is not closed, a name stands twice, there are no rows.
+    """
+    first = text.split("\n", 1)[0]
+    if delimiter is None:
+        delimiter = next((mark for mark in _DELIMITERS if mark in first), ",")
+    records = _records(path, text, delimiter)
+    if not records:
+        raise DataError(f"{path}: the file has no records")
+    header = [column(name) for name in records[0][1]]
+    if _is_mmlu(records[0][1]) or not (COLUMNS & set(header) or header[0] == "index"):
+        return Table(rows=[(where, cells) for where, cells in records], kind="cells")
+    if twice := sorted({name for name in header if header.count(name) > 1}):
+        raise DataError(f"{records[0][0]}: the header names {listed(twice)} more than once; rename one")
+    rows: list[Row] = []
+    for where, cells in records[1:]:
+        if len(cells) != len(header):
+            raise DataError(
+                f"{where}: {len(cells)} cells where the header has {len(header)}: {shorten(cells)}; "
+                "quote cells that hold the delimiter"
+            )
+        rows.append((where, dict(zip(header, cells, strict=True))))
+    if not rows:
+        raise DataError(f"{path}: the file has a header and no rows")
+    return Table(rows=rows, kind="csv")
+
+
+def _is_mmlu(cells: list[str]) -> bool:
+    """A question of MMLU may have "Input" or "Text" among its choices, and is no header; `...,A,B,C,D` is one."""
+    return len(cells) == 6 and cells[5].strip() in {"A", "B", "C", "D"} and cells[4].strip() != "C"
+
+
+def _records(path: Path, text: str, delimiter: str) -> list[tuple[str, list[str]]]:
+    """Every record with its first line. In a TSV file quotes may be plain characters: GLUE writes them raw."""
+    if delimiter == "\t" and '"' in text:
+        plain = [line.rstrip("\r").split("\t") for line in text.split("\n")]
+        cells = [cell for record in plain for cell in record]
+        stray = any('"' in cell and not _QUOTED_CELL.fullmatch(cell) for cell in cells)
+        if stray and len({len(record) for record in plain if record != [""]}) == 1:
+            return [(f"{path}:{number}", record) for number, record in enumerate(plain, 1) if record != [""]]
+    found: list[tuple[str, list[str]]] = []
+    # The limit is the module's own state: put it back for whoever else reads CSV in this process.
+    before = csv.field_size_limit(sys.maxsize)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    line = 1
+    try:
+        for record in reader:
+            if any(cell.strip() for cell in record):
+                found.append((f"{path}:{line}", record))
+            line = reader.line_num + 1
+    except csv.Error as fault:
+        raise DataError(f"{path}:{line}: not CSV: {fault}; look for an unpaired quote in this record") from None
+    finally:
+        csv.field_size_limit(before)
+    return found
+
+
+PLURALS = {
+    "instructions": "instruction",
+    "inputs": "input",
+    "outputs": "output",
+    "prompts": "prompt",
+    "questions": "question",
+    "answers": "answer",
+    "responses": "response",
+    "completions": "completion",
+    "texts": "text",
+    "labels": "label",
+}
+"""What a row of a table of parallel lists calls its columns."""
+
+
+def _missing(_: str) -> None:
+    """NaN and infinities are how pandas writes a missing value; JSON has neither."""
+
+
+def json_values(path: Path, text: str, *, strict: bool) -> list[tuple[int, Json]]:
+    """Line and value of each JSON value of the text, however they are laid out.
+
+    With `strict` off, a text that is no JSON has no values.
+    """
+    decoder = json.JSONDecoder(parse_constant=_missing)
+    values: list[tuple[int, Json]] = []
+    at, line = 0, 1
+    blank = re.compile(r"[ \t\r\n]*")
+    try:
+        while True:
+            start = blank.match(text, at).end()  # type: ignore[union-attr]
+            line += text.count("\n", at, start)
+            if start == len(text):
+                return values
+            value, at = decoder.raw_decode(text, start)
+            values.append((line, value))
+            line += text.count("\n", start, at)
+    except (ValueError, RecursionError) as fault:
+        if strict:
+            raise _json_fault(path, text, fault) from None
+        return []
+
+
+def _json_fault(path: Path, text: str, fault: Exception) -> DataError:
+    """The first bad line where the file has an object a line; else the place where the decoder gave up."""
+    lines = text.split("\n")
+    for number, line in enumerate(lines, 1):
+        if line.strip():
+            try:
+                json.loads(line)
+            except json.JSONDecodeError as broken:
+                # In a file of one spread-out value the first line alone is no JSON, and says nothing.
+                if number > 1:
+                    return DataError(
+                        f"{path}:{number}: not JSON: {broken.msg} at column {broken.colno} of {shorten(line)}; "
+                        "mend the line or take it out"
+                    )
+                break
+            except (ValueError, RecursionError):
+                break
+    if isinstance(fault, json.JSONDecodeError):
+        shown = shorten(lines[fault.lineno - 1] if fault.lineno <= len(lines) else "")
+        return DataError(f"{path}:{fault.lineno}: not JSON: {fault.msg} at column {fault.colno} of {shown}; mend or cut it")
+    return DataError(f"{path}: not JSON that can be held: nested too deep or a number too long; mend it")
+
+
+def json_rows(path: Path, values: list[tuple[int, Json]]) -> list[Row]:
+    """The rows among the values of a file: each of several, or the elements of a single list."""
+    if len(values) > 1:
+        return [(f"{path}:{line}", value) for line, value in values]
+    value = values[0][1]
+    # A conversation alone in a file is a list too, but its elements are turns, not rows.
+    if isinstance(value, list) and not (value and isinstance(value[0], dict) and {"role", "from"} & value[0].keys()):
+        if not value:
+            raise DataError(f"{path}: the list is empty")
+        return numbered(str(path), iter(value))
+    return [(f"{path}:{values[0][0]}", value)]
+
+
+def unfold(rows: list[Row]) -> list[Row]:
+    """A file that is one object of parallel lists, or of one list of objects, as rows; any other rows unchanged.
+
+    An empty list is a column nobody filled. Texts and numbers beside the lists belong to every row.
+
+    Raises:
+        DataError: the lists differ in length.
+    """
+    if len(rows) != 1 or not isinstance(rows[0][1], dict):
+        return rows
+    where, table = rows[0][0], dict(rows[0][1])
+    lists: dict[str, list[Json]] = {key: list(value) for key, value in table.items() if value and isinstance(value, list)}
+    if not lists:
+        return rows
+    name = where.rsplit(":", 1)[0]
+    if len(lists) == 1 and isinstance(next(iter(lists.values()))[0], dict):
+        return numbered(name, iter(next(iter(lists.values()))))
+    sizes = {key: len(value) for key, value in lists.items()}
+    if len(set(sizes.values())) > 1:
+        told = listed(f"{key} {size}" for key, size in sizes.items())
+        raise DataError(f"{name}: parallel lists differ in length ({told}); bring them to one length or drop a list")
+    shared = {key: value for key, value in table.items() if not isinstance(value, list | dict)}
+    columns = {PLURALS.get(key.lower(), key): value for key, value in lists.items()}
+    cells = zip(*columns.values(), strict=True)
+    return numbered(name, ({**shared, **dict(zip(columns, row, strict=True))} for row in cells))
+
+
+def parquet(path: Path, raw: bytes, limit: int | None) -> Iterator[Json]:
+    """The rows of a Parquet file."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        rows = pq.read_table(pa.BufferReader(raw)).slice(0, limit).to_pylist()
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as fault:  # the last: a name or a text that is no UTF-8
+        raise DataError(f"{path}: not a whole Parquet file: {str(fault).splitlines()[0]}; fetch it again") from None
+    return (_plain(row) for row in rows)
+
+
+def shards(path: Path) -> list[Path]:
+    """The files of a dataset in pieces, in the order of their names: Parquet or JSONL, with nothing of another kind."""
+    files = sorted(file for file in path.iterdir() if file.is_file() and not file.name.startswith("."))
+    kinds = {file.suffix.lower() for file in files}
+    return files if len(kinds) == 1 and kinds <= {".parquet", ".jsonl"} else []
+
+
+def saved_dataset(path: Path, limit: int | None) -> Iterator[Json]:
+    """The rows of a data set that `datasets` saved to disk; one of several splits must be named by its folder."""
+    if (path / "dataset_dict.json").is_file():
+        splits = sorted(part.name for part in path.iterdir() if (part / "state.json").is_file())
+        if len(splits) != 1:
+            raise DataError(f"{path}: holds {len(splits)} splits; name one of them: {', '.join(splits) or 'none found'}")
+        path = path / splits[0]
+    if not (path / "state.json").is_file():
+        raise DataError(f"{path}: is a folder, but no dataset saved to disk; name the file in it")
+    from datasets import load_from_disk
+
+    try:
+        data = load_from_disk(str(path))
+    except (OSError, ValueError, KeyError) as fault:
+        raise DataError(f"{path}: the saved dataset cannot be read: {fault}; save it again") from None
+    count = len(data) if limit is None else min(limit, len(data))
+    return (_plain(data[index]) for index in range(count))
+
+
+def hub_dataset(name: re.Match[str], limit: int | None) -> Iterator[Json]:
+    """The rows of a data set of the hub: `owner/name:config@split`, the split `train` if none is named."""
+    import datasets
+
+    split = name["split"] or "train"
+    wanted = split if limit is None else f"{split}[:{limit}]"
+    try:
+        data = datasets.load_dataset(name["name"], name["config"], split=wanted)
+    except datasets.exceptions.DatasetNotFoundError as fault:
+        raise DataError(f"{name[0]}: the hub has no such dataset that may be read: {fault}") from None
+    except (OSError, RuntimeError, datasets.exceptions.DatasetsError) as fault:
+        raise BackendError(
+            f"{name[0]}: the hub cannot be reached ({type(fault).__name__}); "
+            "download the dataset where it can be, and give its path"
+        ) from None
+    except ValueError as fault:
+        raise DataError(f"{name[0]}: {fault}; name the config and the split as `owner/name:config@split`") from None
+    return (_plain(row) for row in data)
+
+
+def _plain(value: object) -> Json:
+    """A cell as JSON: numbers that are not, and what JSON cannot say, become missing or text."""
+    if isinstance(value, dict):
+        return {str(key): _plain(inner) for key, inner in value.items()}
+    if isinstance(value, Sequence) and not isinstance(value, str | bytes):
+        return [_plain(inner) for inner in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)

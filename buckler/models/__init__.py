@@ -1,0 +1,1 @@
+"""A language model behind two calls over lists: `generate` and `score`."""

@@ -1,0 +1,188 @@
+"""Any causal model of transformers: a local folder or a hub id, with or without a PEFT adapter, on a CPU or a GPU."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import groupby
+from pathlib import Path
+
+import torch
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    GenerationConfig,
+    LogitsProcessorList,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+from transformers.utils import logging as hf_logging
+
+from buckler.data import Message
+from buckler.errors import BackendError
+from buckler.models.chat_template import Template
+from buckler.models.decoding import batches, can_decode, decode, left_padded
+from buckler.models.identity import identity, location
+from buckler.models.protocol import Completion, Likelihood, ModelSpec, Pair, Request
+from buckler.models.sampling import OnlyDrawn, RowSampler
+from buckler.models.scoring import Row, Scorer
+
+
+class HuggingFaceLM:
+    """A transformers model behind `generate` and `score`."""
+
+    can_score = True
+
+    def __init__(self, spec: ModelSpec) -> None:
+        self.identity = identity(spec)
+        self.model, self.tokenizer = open_model(spec)
+        self.template = Template(self.tokenizer, spec.name)
+        self.device = self.model.device
+        self.batch_tokens = spec.batch_tokens
+        self.limit = int(getattr(self.model.config, "max_position_embeddings", 0) or 1 << 30)
+        self.pad = self.tokenizer.pad_token_id if self.tokenizer.pad_token_id is not None else self.tokenizer.eos_token_id
+        self.stops = frozenset(self.template.stops)
+        # Checkpoints bring sampling defaults of their own (temperature, repetition penalty): only what is asked for holds.
+        self.model.generation_config = GenerationConfig(eos_token_id=sorted(self.stops), pad_token_id=self.pad)
+        self._bare = _bare(self.model)
+        self._scorer = Scorer(self._bare, self.pad)
+
+    def generate(self, requests: Sequence[Request]) -> list[Completion]:
+        """One completion a request, in order; batches of like lengths within the token budget.
+
+        Raises:
+            BackendError: a conversation is longer than the model can read.
+        """
+        prompts = self._prompts([request.messages for request in requests])
+        answers: dict[int, Completion] = {}
+
+        def kind(at: int) -> tuple[int, int]:
+            return requests[at].sampling.max_new_tokens, requests[at].sampling.num_beams
+
+        order = sorted(range(len(requests)), key=lambda at: (*kind(at), len(prompts[at]), prompts[at], at))
+        for (new_tokens, beams), group in groupby(order, key=kind):
+            members = list(group)
+            longest = len(prompts[members[-1]]) + new_tokens
+            if longest > self.limit:
+                raise BackendError(
+                    f"a conversation of {longest - new_tokens} tokens and {new_tokens} new ones do not fit the model's "
+                    f"{self.limit}; shorten the documents or lower max_new_tokens"
+                )
+            # What the cache may come to hold; it is less while answers still share their rows.
+            sizes = [(len(prompts[at]) + new_tokens) * beams for at in members]
+            answer = self._decoded if beams == 1 and can_decode(self._bare) else self._generated
+            for batch in batches(members, sizes, self.batch_tokens):
+                rows = answer([prompts[at] for at in batch], [requests[at] for at in batch])
+                answers.update((at, self._completion(row, len(prompts[at]))) for at, row in zip(batch, rows, strict=True))
+        return [answers[at] for at in range(len(requests))]
+
+    def _decoded(self, prompts: list[tuple[int, ...]], requests: list[Request]) -> list[list[int]]:
+        return decode(
+            self._bare,
+            prompts,
+            RowSampler(requests),
+            new_tokens=requests[0].sampling.max_new_tokens,
+            stops=self.stops,
+            pad=self.pad,
+        )
+
+    @torch.inference_mode()
+    def _generated(self, prompts: list[tuple[int, ...]], requests: list[Request]) -> list[list[int]]:
+        """By transformers' own `generate`: beam search, and models whose memory `decode` cannot drive."""
+        ids, mask, _ = left_padded(prompts, self.pad, self.device)
+        sampling = requests[0].sampling
+        output = self.model.generate(
+            input_ids=ids,
+            attention_mask=mask,
+            logits_processor=LogitsProcessorList([OnlyDrawn(requests)] if sampling.num_beams == 1 else []),
+            max_new_tokens=sampling.max_new_tokens,
+            num_beams=sampling.num_beams,
+            do_sample=False,
+        )
+        rows: list[list[int]] = output[:, ids.shape[1] :].tolist()
+        return rows
+
+    def _completion(self, row: list[int], asked: int) -> Completion:
+        end = next((at for at, token in enumerate(row) if token in self.stops), None)
+        kept = row if end is None else row[:end]
+        text = self.tokenizer.decode(kept, skip_special_tokens=True)
+        return Completion(text=text.strip(), finish="length" if end is None else "stop", tokens=len(kept), prompt_tokens=asked)
+
+    def excess(self, messages: Sequence[Message], new_tokens: int) -> int:
+        """Tokens beyond the model's context."""
+        return len(self.template.prompt(messages)) + new_tokens - self.limit
+
+    def score(self, pairs: Sequence[Pair]) -> list[Likelihood]:
+        """Negative log-likelihood of each answer given its conversation, in nats, in order.
+
+        A pair without messages is a text by itself: it follows the token that begins a text, where the tokenizer has one, else
+        its own first token, which is then not counted.
+
+        Raises:
+            BackendError: conversation and answer are longer than the model can read.
+        """
+        rows = self._rows(pairs)
+        longest = max(map(len, rows), default=0)
+        if longest > self.limit:
+            raise BackendError(f"a text of {longest} tokens does not fit the model's {self.limit}; shorten it")
+        sums = self._scorer.sums([row for row in rows if row.answer], self.batch_tokens)
+        return [Likelihood(nll=sums.get(row, 0.0), tokens=len(row.answer)) for row in rows]
+
+    def _rows(self, pairs: Sequence[Pair]) -> list[Row]:
+        prompts = iter(self._prompts([pair.messages for pair in pairs if pair.messages]))
+        begin = self.tokenizer.bos_token_id
+        rows = []
+        for pair in pairs:
+            answer = tuple(self.template.ids(pair.answer))
+            if pair.messages:
+                rows.append(Row(next(prompts), answer))
+            elif begin is not None:
+                rows.append(Row((begin,), answer))
+            else:
+                rows.append(Row(answer[:1], answer[1:]))
+        return rows
+
+    def _prompts(self, conversations: Sequence[tuple[Message, ...]]) -> list[tuple[int, ...]]:
+        """The ids of each conversation; many candidates share one, which is rendered once."""
+        keys = [tuple((turn["role"], turn["content"]) for turn in messages) for messages in conversations]
+        distinct = dict(zip(keys, conversations, strict=True))
+        known = {key: tuple(self.template.prompt(messages)) for key, messages in distinct.items()}
+        return [known[key] for key in keys]
+
+
+def _bare(model: PreTrainedModel) -> PreTrainedModel:
+    """The model without PEFT's wrapper, whose forward adds nothing where the adapter sits in the model's own layers."""
+    config = getattr(model, "active_peft_config", None)
+    return model if config is None or config.is_prompt_learning else model.get_base_model()
+
+
+def open_model(spec: ModelSpec) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Load weights (safetensors only) and tokenizer.
+
+    Raises:
+        BackendError: the model cannot be found, is no causal model, or does not fit.
+    """
+    hf_logging.disable_progress_bar()
+    folder = location(spec.name)
+    place = str(folder) if folder else spec.name
+    device = spec.device if spec.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
+    dtype = spec.dtype if spec.dtype != "auto" else torch.float32 if device == "cpu" else "auto"
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(place, revision=spec.revision, trust_remote_code=spec.trust_remote_code)
+        model = AutoModelForCausalLM.from_pretrained(
+            place,
+            revision=spec.revision,
+            dtype=dtype,
+            use_safetensors=True,
+            trust_remote_code=spec.trust_remote_code,
+        )
+        if spec.adapter:
+            from peft import PeftModel
+
+            model = PeftModel.from_pretrained(model, spec.adapter)
+        model = model.to(device).eval()
+    except (OSError, ValueError, RuntimeError, ImportError) as fault:
+        lines = str(fault).strip().splitlines()
+        raise BackendError(f"{spec.name}: cannot be loaded: {lines[0][:300] if lines else type(fault).__name__}") from None
+    if spec.chat_template:
+        tokenizer.chat_template = Path(spec.chat_template).read_text(encoding="utf-8")
+    return model, tokenizer

@@ -1,0 +1,91 @@
+"""What a model is, by content: a hash of weights, tokenizer and template, found without loading anything heavy."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from buckler.data import content_id, file_digest
+from buckler.errors import BackendError
+from buckler.models.protocol import ModelSpec
+
+_PATTERNS = (
+    "*.safetensors",
+    "config.json",
+    "tokenizer*",
+    "chat_template*",
+    "special_tokens_map.json",
+    "vocab*",
+    "merges*",
+)
+_ADAPTER, _ADAPTED = "adapter_model.safetensors", "adapter_config.json"
+
+
+def location(name: str) -> Path | None:
+    """The local folder a model name stands for; None for a hub id.
+
+    Raises:
+        BackendError: the name looks like a path, but nothing is there.
+    """
+    from buckler import miniature
+
+    if name in miniature.MODELS:
+        return miniature.path(name)
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        return folder
+    if name.startswith(("/", "./", "../", "~")) or name.count("/") > 1:
+        raise BackendError(f"{name}: no such model folder")
+    if "/" not in name:
+        known = ", ".join(miniature.MODELS)
+        raise BackendError(f"unknown model {name!r}: neither a folder, nor a hub id (owner/name), nor one of {known}")
+    return None
+
+
+def identity(spec: ModelSpec) -> str:
+    """The hash of everything that decides what the model says.
+
+    Local folders are hashed by the content of their files, hub models by their commit. What a server serves cannot be seen:
+    its name, revision and endpoint stand for it, so a server that changes its weights must change its name or its address.
+
+    Raises:
+        BackendError: there is no such model.
+    """
+    if spec.endpoint is not None:
+        return content_id(["served", spec.name, spec.revision, spec.endpoint])
+    parts = [_part(spec.name, spec.revision, "config.json"), _part(spec.adapter, None, _ADAPTED) if spec.adapter else None]
+    template = _digest(Path(spec.chat_template)) if spec.chat_template else None
+    return content_id([*parts, template, spec.dtype])
+
+
+def _part(name: str, revision: str | None, told_by: str) -> str:
+    folder = location(name)
+    if folder is None:
+        return f"{name}@{_commit(name, revision)}"
+    if not (folder / told_by).exists():
+        kind = "adapter" if told_by == _ADAPTED else "model folder"
+        mend = "; it is an adapter: name the model it goes on, and this as its adapter" if (folder / _ADAPTED).exists() else ""
+        raise BackendError(f"{folder}: holds no {told_by}, so it is no {kind}{mend}")
+    patterns = (_ADAPTER, _ADAPTED, *_PATTERNS)
+    files = sorted({path for pattern in patterns for path in folder.glob(pattern)})
+    return content_id([[path.name, _digest(path)] for path in files])
+
+
+def _digest(path: Path) -> str:
+    try:
+        return file_digest(path)
+    except OSError as fault:
+        raise BackendError(f"{path}: cannot be read: {fault.strerror}") from None
+
+
+def _commit(name: str, revision: str | None) -> str:
+    """The commit of a hub model: from the local cache if it lies there, else from the hub."""
+    from huggingface_hub import HfApi, constants
+
+    reference = Path(constants.HF_HUB_CACHE) / f"models--{name.replace('/', '--')}" / "refs" / (revision or "main")
+    if reference.exists():
+        return reference.read_text().strip()
+    try:
+        return str(HfApi().model_info(name, revision=revision).sha)
+    except Exception as fault:  # noqa: BLE001 - the hub client raises many kinds; all mean the same here
+        reason = str(fault).strip().splitlines()[0] if str(fault).strip() else type(fault).__name__
+        raise BackendError(f"{name}: neither a local folder nor reachable on the hub ({reason[:160]})") from None

@@ -1,0 +1,216 @@
+"""A language model behind two calls over lists: `generate` and `score`. Answers come in the order asked."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol, runtime_checkable
+from urllib.parse import urlsplit
+
+from pydantic import Field, field_validator
+
+from buckler.data import Json, Message, content_id, turns_to_json
+from buckler.errors import ConfigError
+from buckler.settings import Settings
+
+
+class ModelSpec(Settings):
+    """Which model, and how it is loaded: light, picklable, hashable. `buckler.models.registry.load` builds the heavy thing."""
+
+    name: str
+    """`miniature` (and its kin), a local folder, or a hub id; with `endpoint`, what the server calls the model."""
+    adapter: str | None = None
+    """A PEFT adapter to put on it: a folder or a hub id."""
+    revision: str | None = None
+    """A hub revision."""
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """`auto`: float32 on a CPU, the checkpoint's own on a GPU."""
+    device: str = "auto"
+    """`auto`: the first GPU, else the CPU."""
+    batch_tokens: int = 16384
+    """How many tokens, padding included, go through the model at once."""
+    chat_template: str | None = None
+    """A file with a Jinja chat template, for a tokenizer that has none."""
+    trust_remote_code: bool = False
+    """Whether code that comes with the weights may run."""
+    endpoint: str | None = None
+    """The base URL of an OpenAI-compatible server, such as http://127.0.0.1:8000/v1. What follows is for servers only."""
+    concurrency: int = Field(default=16, ge=1)
+    """Calls under way at once."""
+    timeout: float = Field(default=120.0, gt=0)
+    """Seconds until an unanswered call counts as failed."""
+    retries: int = Field(default=8, ge=0)
+    """How often a failed call is made again."""
+    max_requests: int | None = Field(default=None, ge=1)
+    """Budget of this run in calls that are paid for, repeated ones included."""
+    max_tokens: int | None = Field(default=None, ge=1)
+    """Budget of this run in tokens, prompts and answers, as the server counts them; calls under way may pass it."""
+
+    @field_validator("endpoint")
+    @classmethod
+    def _is_url(cls, value: str | None) -> str | None:
+        return None if value is None else endpoint_of(value)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sampling:
+    """How an answer is drawn."""
+
+    temperature: float = 0.0
+    """0: the likeliest token each time."""
+    top_p: float = 1.0
+    """Nucleus sampling: the smallest set of tokens whose probability reaches this."""
+    max_new_tokens: int = 128
+    num_beams: int = 1
+    """Beam search; only with temperature 0."""
+    seed: int = 0
+    """The draw depends on this and on the conversation alone, not on what shares its batch."""
+
+    def __post_init__(self) -> None:
+        if self.num_beams > 1 and self.temperature > 0:
+            raise ConfigError(f"num_beams {self.num_beams} with temperature {self.temperature}: beam search draws nothing")
+
+    def to_json(self) -> dict[str, Json]:
+        """As it is hashed and recorded."""
+        return {name: getattr(self, name) for name in self.__slots__}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """A conversation to be answered."""
+
+    messages: tuple[Message, ...]
+    sampling: Sampling = Sampling()
+
+    @property
+    def key(self) -> str:
+        """The hash of what is asked and how."""
+        return content_id({"messages": turns_to_json(self.messages), "sampling": self.sampling.to_json()})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Completion:
+    """An answer."""
+
+    text: str
+    finish: Literal["stop", "length", "failed"]
+    """Whether the model ended it, or the token limit did; `failed`: no answer came, and `text` is empty."""
+    tokens: int
+    prompt_tokens: int = 0
+    """Tokens of the conversation it answers; 0 where a server does not tell."""
+    error: str = ""
+    """Why no answer came."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pair:
+    """A conversation and an answer whose likelihood is wanted."""
+
+    messages: tuple[Message, ...]
+    """Empty: the likelihood of the text by itself, after the beginning-of-sequence token. Where the tokenizer has none, the
+    first token is context and is not counted."""
+    answer: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Likelihood:
+    """How likely an answer is, given its conversation."""
+
+    nll: float
+    """Summed negative log-likelihood in nats, of the answer's own tokens (the end of turn is not counted)."""
+    tokens: int
+    error: str = ""
+    """Why there is none; `nll` and `tokens` are then 0, and the perplexity infinite."""
+
+    @property
+    def perplexity(self) -> float:
+        """`exp(nll / tokens)` (arXiv 2410.02220, section on perplexity); infinity where it overflows."""
+        if not self.tokens:
+            return math.inf
+        return math.exp(min(self.nll / self.tokens, 700.0))
+
+
+class LM(Protocol):
+    """What every backend is."""
+
+    identity: str
+    """A hash of weights, tokenizer and template: the same string only for the same model."""
+
+    @property
+    def can_score(self) -> bool:
+        """Whether `score` works: some servers give no log-probabilities."""
+
+    def generate(self, requests: Sequence[Request]) -> list[Completion]:
+        """One completion a request, in order."""
+
+    def score(self, pairs: Sequence[Pair]) -> list[Likelihood]:
+        """One likelihood a pair, in order."""
+
+    def excess(self, messages: Sequence[Message], new_tokens: int) -> int:
+        """By how many tokens a conversation and `new_tokens` after it pass what the model can read; 0 or less fits."""
+
+
+@runtime_checkable
+class Streaming(Protocol):
+    """A backend that hands over answers as they come, so that they can be kept at once. Failed ones come too.
+
+    Each piece is what came since the last. An error is raised only after everything that was under way has come.
+    """
+
+    def completions(self, requests: Sequence[Request]) -> Iterator[list[tuple[int, Completion]]]:
+        """Completions with their request's number, each once, in any order."""
+
+    def likelihoods(self, pairs: Sequence[Pair]) -> Iterator[list[tuple[int, Likelihood]]]:
+        """Likelihoods with their pair's number, each once, in any order."""
+
+
+def spec_of(name: str, adapter: str | None = None) -> ModelSpec:
+    """The spec of a model named on the command line or in a recipe; `NAME@URL` is model NAME of the server at URL.
+
+    Raises:
+        ConfigError: the name is empty, or the URL is none.
+    """
+    served = re.fullmatch(r"(.*?)@(\w*://.*)", name.strip())
+    if served is None:
+        if not name.strip():
+            raise ConfigError("the model's name is empty; try `miniature`, a folder, or a hub id")
+        return ModelSpec(name=name, adapter=adapter)
+    if not served[1]:
+        raise ConfigError(f"{name}: which model of this server? Write NAME{name.strip()}")
+    if adapter:
+        raise ConfigError(f"{name}: a server puts adapters on by itself; name the served adapter as the model")
+    return ModelSpec(name=served[1], endpoint=endpoint_of(served[2]))
+
+
+def endpoint_of(url: str) -> str:
+    """The one spelling of a server's base URL.
+
+    Raises:
+        ConfigError: it is not http or https, has no host or no valid port, or holds a password or a query.
+    """
+    parts = urlsplit(url.strip())
+    if parts.username is not None or parts.password is not None:
+        raise ConfigError("an endpoint holds no user or password: it is written into records; set BUCKLER_API_KEY instead")
+    if parts.scheme not in ("http", "https"):
+        raise ConfigError(f"endpoint {url!r} is neither http:// nor https://; try http://127.0.0.1:8000/v1")
+    try:
+        valid = bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        valid = False
+    if not valid or parts.query or parts.fragment:
+        raise ConfigError(f"endpoint {url!r} is no base URL (scheme, host, port, path); try http://127.0.0.1:8000/v1")
+    return url.strip().rstrip("/")
+
+
+def without_thinking(text: str) -> str:
+    """The answer in what a reasoning model wrote: a leading `<think>...</think>` is taken off, also one that was never closed.
+
+    Some chat templates open the part themselves, so that only its end stands in the text.
+    """
+    opened = text.lstrip().startswith("<think>")
+    before, end, after = text.partition("</think>")
+    if end and (opened or "<think>" not in before):
+        return after.strip()
+    return "" if opened else text.strip()

@@ -1,0 +1,250 @@
+"""Run a graph of steps: in this process, in a pool of local ones, or on a Ray cluster that shares the store's folder.
+
+One thread a process: the models this project is tried on are so small that two processes beat two threads, and the same
+number of threads everywhere gives the same bytes everywhere.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType
+from typing import Literal, Protocol, TypeAlias
+
+from buckler.errors import BucklerError, StoreError
+from buckler.workflow.store import Step, Store, Tell, in_order, silent
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """Something happened to a step."""
+
+    kind: Literal["reused", "done", "failed", "skipped"]
+    """`skipped`: not tried, since an input failed."""
+    step: Step
+    seconds: float = 0.0
+    error: str = ""
+
+
+@dataclass(slots=True, kw_only=True)
+class Outcome:
+    """What became of a graph."""
+
+    done: int = 0
+    reused: int = 0
+    failed: list[Event] = field(default_factory=list)
+    skipped: int = 0
+
+
+OnEvent: TypeAlias = Callable[[Event], None]
+
+
+class Runner(Protocol):
+    """Where steps are run: takes a few at a time and gives them back as they end."""
+
+    capacity: int
+
+    def start(self, step: Step) -> None:
+        """Begin `step`; at most `capacity` are begun and not yet collected."""
+
+    def collect(self) -> list[Event]:
+        """Wait until at least one step has ended; those that have."""
+
+
+def execute(
+    targets: Sequence[Step],
+    store: Store,
+    *,
+    workers: int = 1,
+    cluster: str | None = None,
+    on_event: OnEvent = lambda event: None,
+    tell: Tell = silent,
+) -> Outcome:
+    """Do every step the targets need that is not done, inputs first.
+
+    A failed step fails what needs it and nothing else. The files do not depend on `workers` or `cluster`.
+
+    Args:
+        targets: the steps whose results are wanted.
+        store: where they are kept.
+        workers: local processes; 1 runs here, with `tell` told how far each step is.
+        cluster: a Ray address ("auto", "ray://host:port", "local"); the store must lie on a disk all its machines share.
+        on_event: called in this process, once a step.
+        tell: progress inside a step, only where it runs here.
+    """
+    outcome = Outcome()
+    waiting: dict[str, Step] = {}
+    for step in in_order(targets):
+        if store.is_done(step):
+            outcome.reused += 1
+            on_event(Event(kind="reused", step=step))
+        else:
+            waiting[step.key] = step
+    if not waiting:
+        return outcome
+    runner_of = _ray(store, cluster) if cluster else _pool(store, workers) if workers > 1 else _here(store, tell)
+    with runner_of as runner:
+        for event in _drive(waiting, runner):
+            if event.kind == "done":
+                outcome.done += 1
+            elif event.kind == "failed":
+                outcome.failed.append(event)
+            else:
+                outcome.skipped += 1
+            on_event(event)
+    return outcome
+
+
+def attempt(root: str, step: Step, tell: Tell = silent) -> Event:
+    """Run one step; what became of it. Errors travel as text, so that they cross processes."""
+    started = time.monotonic()
+    try:
+        Store(Path(root)).run(step, tell)
+    except BucklerError as fault:
+        return Event(kind="failed", step=step, seconds=time.monotonic() - started, error=str(fault))
+    return Event(kind="done", step=step, seconds=time.monotonic() - started)
+
+
+def _drive(waiting: dict[str, Step], runner: Runner) -> Iterator[Event]:
+    """Start whatever is ready, earliest in the graph first, until nothing is left; the events as they come."""
+    unfinished, running = set(waiting), 0
+    failed: set[str] = set()
+    while waiting or running:
+        for step in list(waiting.values()):
+            sources = {source.key for source in step.inputs.values()}
+            if sources & failed:
+                failed.add(step.key)
+                yield Event(kind="skipped", step=waiting.pop(step.key))
+            elif running < runner.capacity and not sources & unfinished:
+                running += 1
+                runner.start(waiting.pop(step.key))
+        if running:
+            for event in runner.collect():
+                running -= 1
+                unfinished.discard(event.step.key)
+                if event.kind == "failed":
+                    failed.add(event.step.key)
+                yield event
+
+
+class _Here:
+    """Runs a step in this process when its result is asked for."""
+
+    capacity = 1
+
+    def __init__(self, store: Store, tell: Tell) -> None:
+        self.root, self.tell = str(store.root), tell
+        self.step: Step | None = None
+
+    def start(self, step: Step) -> None:
+        self.step = step
+
+    def collect(self) -> list[Event]:
+        assert self.step is not None
+        return [attempt(self.root, self.step, self.tell)]
+
+
+@contextmanager
+def _here(store: Store, tell: Tell) -> Iterator[Runner]:
+    yield _Here(store, tell)
+
+
+class _Pool:
+    """Spawned local processes; one step more than there are processes is kept ready for the first to be free."""
+
+    def __init__(self, pool: ProcessPoolExecutor, root: str, workers: int) -> None:
+        self.pool, self.root, self.capacity = pool, root, workers + 1
+        self.futures: set[Future[Event]] = set()
+
+    def start(self, step: Step) -> None:
+        self.futures.add(self.pool.submit(attempt, self.root, step))
+
+    def collect(self) -> list[Event]:
+        finished, self.futures = wait(self.futures, return_when=FIRST_COMPLETED)
+        return [future.result() for future in finished]
+
+
+@contextmanager
+def _pool(store: Store, workers: int) -> Iterator[Runner]:
+    pool = ProcessPoolExecutor(
+        workers, mp_context=multiprocessing.get_context("spawn"), initializer=_settle_in, initargs=(os.getpid(),)
+    )
+    try:
+        with _interrupts_ignored():  # what a process ignores its children ignore: Ctrl-C is the parent's to answer
+            for _ in range(workers):
+                pool.submit(int)  # a process is started for each
+        yield _Pool(pool, str(store.root), workers)
+    except BrokenProcessPool:
+        raise StoreError(
+            "a worker process died (out of memory?); finished steps are kept: "
+            "run the same command again, with fewer --workers if it was memory"
+        ) from None
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
+@contextmanager
+def _interrupts_ignored() -> Iterator[None]:
+    if threading.current_thread() is not threading.main_thread():  # only the main thread may set handlers
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _settle_in(parent: int) -> None:
+    """Make a worker single-threaded, and let it leave when its parent is gone: a killed run leaves no orphans."""
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+class _Ray:
+    """Ray tasks: a CPU and, where the cluster has GPUs, a GPU for each process of a step."""
+
+    def __init__(self, ray: ModuleType, root: str) -> None:
+        self.ray, self.root = ray, root
+        gpus = int(ray.cluster_resources().get("GPU", 0))
+        self.capacity = gpus or int(ray.cluster_resources().get("CPU", 1))
+        self.gpus = 1 if gpus else 0
+        self.remote = ray.remote(max_retries=3)(attempt)
+        self.references: list[object] = []
+
+    def start(self, step: Step) -> None:
+        wanted = self.remote.options(num_cpus=step.processes, num_gpus=self.gpus * step.processes)
+        self.references.append(wanted.remote(self.root, step))
+
+    def collect(self) -> list[Event]:
+        finished, self.references = self.ray.wait(self.references, num_returns=1)
+        return [self.ray.get(reference) for reference in finished]
+
+
+@contextmanager
+def _ray(store: Store, address: str) -> Iterator[Runner]:
+    try:
+        import ray
+    except ImportError:
+        raise StoreError("a cluster needs Ray: pip install 'buckler[ray]'") from None
+    ray.init(address=None if address == "local" else address, ignore_reinit_error=True, log_to_driver=False)
+    try:
+        yield _Ray(ray, str(store.root.resolve()))
+    finally:
+        ray.shutdown()
