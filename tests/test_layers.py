@@ -31,12 +31,12 @@ DOMAIN = {"curate", "crosstask", "defenses", "attacks", "probes", "judges", "uti
 HEAVY = {"training", "answer"}
 COMPOSITION = {"attacker", "sources", "config", "steps", "plan", "results"}
 SURFACE = {"report", "gate", "export", "progress", "commands", "cli", "doctor"}
-# The corpus and the sets of the miniature speak the product's own prompts, so that only the model's name changes.
-SPEAKS_THE_PROMPTS = {"crosstask", "curate", "judges"}
+# The sets of the miniature speak the product's own prompts, so that only the model's name changes.
+SPEAKS_THE_PROMPTS = {"crosstask", "curate"}
 MAY_IMPORT = {
     **dict.fromkeys(GROUND, GROUND),
-    **dict.fromkeys(MODELS, GROUND | MODELS),
-    "miniature": GROUND | MODELS | SPEAKS_THE_PROMPTS | {"attacks"},
+    "lm": GROUND | {"lm"},
+    "miniature": GROUND | MODELS | SPEAKS_THE_PROMPTS,
     **dict.fromkeys(DOMAIN, GROUND | DOMAIN | {"lm"}),
     **dict.fromkeys(HEAVY, GROUND | MODELS | DOMAIN | HEAVY),
     **dict.fromkeys(COMPOSITION, GROUND | MODELS | DOMAIN | HEAVY | COMPOSITION),
@@ -47,8 +47,8 @@ MAY_IMPORT = {
 }
 TRANSFORMERS_BACKEND = {"lm/hf.py", "lm/decode.py", "lm/sampling.py", "lm/scoring.py", "lm/batching.py"}
 HEAVY_PACKAGES = {
-    "torch": {*TRANSFORMERS_BACKEND, "lm/template.py", "training/trainer.py", "training/batches.py", "miniature"},
-    "transformers": {*TRANSFORMERS_BACKEND, "lm/template.py", "training/trainer.py", "training/batches.py", "miniature"},
+    "torch": {*TRANSFORMERS_BACKEND, "lm/template.py", "training/trainer.py", "training/batches.py"},
+    "transformers": {*TRANSFORMERS_BACKEND, "lm/template.py", "training/trainer.py", "training/batches.py"},
     "peft": set(),
     "ray": set(),
     "datasets": set(),
