@@ -1,10 +1,10 @@
-# demo, test, check, bench: each makes what it needs, and is quick the second time.
+# demo, test, check, bench, miniature: each makes what it needs, and is quick the second time (bench and miniature are not).
 PYTHON ?= python3
 BIN := .venv/bin
 # One thread a process and two processes: faster than two threads at the miniature's size, and the same bytes everywhere.
 export OMP_NUM_THREADS = 1
 
-.PHONY: demo test check bench clean
+.PHONY: demo test check bench miniature clean
 
 demo: .venv/ready
 	$(BIN)/buckler demo
@@ -23,6 +23,10 @@ bench: .venv/ready
 	$(BIN)/python benchmarks/score.py
 	$(BIN)/python benchmarks/curate.py
 	$(BIN)/python benchmarks/memory.py
+
+# Makes the embedded models again and compares every byte; make miniature REBUILD=--write replaces those that differ.
+miniature: .venv/ready
+	$(BIN)/python -m tools.miniature.rebuild $(REBUILD)
 
 clean:
 	rm -rf .venv runs

@@ -58,8 +58,7 @@ KNOWN_CYCLES = (
 # Packages that take long to import or that few commands need, each with the modules that may import it at their top level.
 # Everywhere else the import stands in the function that needs it.
 HEAVY = {
-    "torch": "finetuning.batches finetuning.trainer models.decoding models.huggingface models.sampling models.scoring "
-    "miniature.exam miniature.muon miniature.training",
+    "torch": "finetuning.batches finetuning.trainer models.decoding models.huggingface models.sampling models.scoring",
     "transformers": "finetuning.trainer models.decoding models.huggingface models.sampling models.scoring",
     **dict.fromkeys(("accelerate", "datasets", "huggingface_hub", "peft", "pyarrow", "safetensors", "tokenizers"), ""),
     **dict.fromkeys(("matplotlib", "numpy", "pandas", "scipy", "sklearn"), ""),
