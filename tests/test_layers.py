@@ -162,16 +162,6 @@ def test_every_module_says_what_it_is():
     assert not without, f"no docstring: {without}"
 
 
-def test_every_raised_version_is_that_of_a_step():
-    from importlib import import_module
-
-    from buckler.plan.spell.common import VERSIONS
-
-    for place in VERSIONS:
-        module, _, function = place.partition(".")
-        assert callable(getattr(import_module(f"buckler.steps.{module}"), function))
-
-
 def _where(package: str, other: str) -> str:
     """A file and line of `package` that imports `other`."""
     return next(

@@ -60,7 +60,7 @@ def write_step_keys() -> None:
     """Name and key of every step of every recipe, inputs before users."""
     from buckler.config.read import read_recipe
     from buckler.plan import plan
-    from buckler.workflow.store import in_order
+    from buckler.workflow.step import in_order
 
     places = [*sorted((ROOT / "recipes").glob("*.yaml")), *sorted((golden_files.GOLDEN / "recipes").glob("*.yaml"))]
     keys = {path.stem: [[step.name, step.key] for step in in_order(plan(read_recipe(path)).targets)] for path in places}
