@@ -35,7 +35,7 @@ def test_a_command_gives_what_it_gave_before(golden: Golden, run: Run):
     assert "Traceback" not in err
     wanted, found = golden_files.expected(run), golden.found(run)
     assert sorted(found) == sorted(wanted)
-    assert list(golden_files.differences(wanted, found))[:10] == []
+    assert list(golden_files.differences(wanted, found, near=run.near))[:10] == []
 
 
 def test_every_expected_folder_belongs_to_a_run():
