@@ -12,8 +12,8 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from buckler.data import Chat
-from buckler.miniature.muon import Muon
-from buckler.miniature.tokens import CONTEXT, encode
+from tools.miniature.muon import Muon
+from tools.miniature.tokens import CONTEXT, encode
 
 if TYPE_CHECKING:
     from transformers import LlamaForCausalLM, PreTrainedTokenizerFast

@@ -1,6 +1,6 @@
 """Make a miniature from nothing: tokenizer, base, aligned model, checks.
 
-    python -m buckler.miniature.build --out DIR [--size small|standard] [--seed N]
+    python -m tools.miniature.build --out DIR [--size small|standard] [--seed N]
 
 A standard one takes about six minutes on one thread. DIR gets `base` and `aligned`, plain Hugging Face folders.
 """
@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING
 
 from buckler.crosstask.tasks import TASKS
 from buckler.data import read_json, write_json
-from buckler.miniature import corpus, exam
-from buckler.miniature.tokens import train_tokenizer
-from buckler.miniature.training import SIZES, Course, new_model, train
+from tools.miniature import corpus, exam
+from tools.miniature.tokens import train_tokenizer
+from tools.miniature.training import SIZES, Course, new_model, train
 
 if TYPE_CHECKING:
     from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
@@ -55,7 +55,7 @@ AT_MOST: dict[str, float] = {"refused benign": 0.05, "refused borderline": 0.10,
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Build into `--out`; 1 if a check of the aligned model fails."""
-    parser = argparse.ArgumentParser(prog="python -m buckler.miniature.build", description="Make a miniature model.")
+    parser = argparse.ArgumentParser(prog="python -m tools.miniature.build", description="Make a miniature model.")
     parser.add_argument("--out", type=Path, required=True, help="folder for `base` and `aligned`")
     parser.add_argument("--size", choices=sorted(SIZES), default="standard")
     parser.add_argument("--seed", type=int, default=0)

@@ -1,6 +1,6 @@
 """The card of the shipped models: measure what they do under attack and defence, and write the tables.
 
-    python -m buckler.miniature.card --out CARD.md FOLDER [FOLDER ...]
+    python -m tools.miniature.card --out CARD.md FOLDER [FOLDER ...]
 
 Each FOLDER holds an aligned model; the first is the one shipped, the others tell how far its numbers hold for other base
 seeds. What was measured is kept beside each model's folder (`FOLDER.json`) and not measured again.
@@ -15,9 +15,10 @@ from typing import TypeAlias
 
 from buckler.crosstask.tasks import TASKS
 from buckler.data import read_json, write_json, write_text
-from buckler.miniature import build, exam, sets, trials, world
-from buckler.miniature.training import Course
-from buckler.miniature.trials import Pupil
+from buckler.miniature import sets, world
+from tools.miniature import build, exam, trials
+from tools.miniature.training import Course
+from tools.miniature.trials import Pupil
 
 Measures: TypeAlias = dict[str, list[float]]
 SEEDS = (101, 102, 103)
@@ -27,7 +28,7 @@ GROUPS = ("seen", "held_out", "never_refused")
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure every folder on the test split and write the card."""
-    parser = argparse.ArgumentParser(prog="python -m buckler.miniature.card", description="Write the models' card.")
+    parser = argparse.ArgumentParser(prog="python -m tools.miniature.card", description="Write the models' card.")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("folders", type=Path, nargs="+", metavar="FOLDER")
     options = parser.parse_args(argv)
@@ -126,6 +127,7 @@ def card(models: Mapping[str, Measures]) -> str:
         "`seen` kinds are refused in alignment; `held out` kinds are refused by careful people in the base corpus and nowhere",
         "after; `never refused` kinds are refused in no text at all. Chance and the seed of the base move these numbers a lot:",
         "read differences smaller than the ranges as none.",
+        "`make miniature` in a checkout makes the shipped weights again from nothing and compares every byte.",
         "",
         "## Aligned model",
         "",

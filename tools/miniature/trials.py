@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING
 from buckler.crosstask.refusals import written_refusal
 from buckler.curation.revise import read_revision, revision_request
 from buckler.data import Chat, Message
-from buckler.miniature import documents, exam, sets, world
-from buckler.miniature.training import Course, train
+from buckler.miniature import documents, sets, world
 from buckler.miniature.words import SEED_WORDS
+from tools.miniature import exam
+from tools.miniature.training import Course, train
 
 if TYPE_CHECKING:
     from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
