@@ -142,7 +142,7 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 from buckler.data import read_chats
-from buckler.models import ModelSpec
+from buckler.models.protocol import ModelSpec
 from buckler.settings import parse, read_yaml
 from buckler.finetuning.train import TrainSettings, train
 

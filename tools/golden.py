@@ -80,9 +80,9 @@ def write_old() -> None:
         packed = io.BytesIO()
         with tarfile.open(fileobj=packed, mode="w") as archive:
             for path in sorted(golden.work.rglob("*")):
-                name = _old_name(path.relative_to(golden.work))
-                if name is not None and path.is_file():
-                    entry = tarfile.TarInfo(name)
+                kept = _old_name(path.relative_to(golden.work))
+                if kept is not None and path.is_file():
+                    entry = tarfile.TarInfo(kept)
                     entry.size = path.stat().st_size
                     archive.addfile(entry, io.BytesIO(path.read_bytes()))
         (golden_files.GOLDEN / "old.tar.gz").write_bytes(gzip.compress(packed.getvalue(), mtime=0))
