@@ -292,13 +292,14 @@ def test_an_obedient_template_is_put_over_the_rows_and_asked_with_the_probes(tmp
 
 def test_rows_under_a_prompt_keep_their_words_and_lose_their_own_prompt(tmp_path):
     from buckler.data import Chat, read_chats, write_rows
+    from buckler.progress import no_progress
     from buckler.steps.attacker import under_prompt
-    from buckler.workflow.store import Context, silent
+    from buckler.workflow.store import Context
 
     (tmp_path / "rows").mkdir()
     write_rows(tmp_path / "rows" / "rows.jsonl", [Chat.pair("How?", "So.", system="Be kind.", harmful=True)])
     inputs = {"rows": tmp_path / "rows"}
-    under_prompt(Context(params={}, inputs=inputs, paths={}, out=tmp_path, shared=tmp_path, tell=silent))
+    under_prompt(Context(params={}, inputs=inputs, paths={}, out=tmp_path, shared=tmp_path, progress=no_progress))
     [row] = read_chats(tmp_path / "rows.jsonl")
     assert [turn["content"] for turn in row.messages] == [IDENTITY_SYSTEM, "How?", "So."] and row.meta["harmful"]
 

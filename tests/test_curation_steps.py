@@ -13,8 +13,9 @@ from buckler.curation.settings import CurateSettings
 from buckler.data import ROWS, Chat, each_chat, read_json, read_jsonl, write_rows
 from buckler.errors import DataError
 from buckler.models.protocol import ModelSpec
+from buckler.progress import no_progress
 from buckler.steps import curation as steps
-from buckler.workflow.store import Context, silent
+from buckler.workflow.store import Context
 
 pytestmark = pytest.mark.ml
 SETTINGS = CurateSettings(
@@ -22,7 +23,9 @@ SETTINGS = CurateSettings(
 )
 
 
-def context(folder: Path, texts: list[Chat], spec: ModelSpec, settings: CurateSettings, tell=silent, **params) -> Context:
+def context(
+    folder: Path, texts: list[Chat], spec: ModelSpec, settings: CurateSettings, progress=no_progress, **params
+) -> Context:
     write_rows(folder / "texts" / ROWS, texts)
     return Context(
         params={"curation": settings.model_dump(mode="json"), "seed": 3, **params},
@@ -30,7 +33,7 @@ def context(folder: Path, texts: list[Chat], spec: ModelSpec, settings: CurateSe
         paths={"model": spec.model_dump_json()},
         out=folder / "out",
         shared=folder / "shared",
-        tell=tell,
+        progress=progress,
     )
 
 
@@ -73,7 +76,7 @@ def test_the_same_bytes_for_any_number_of_shards(tmp_path, texts, plain, shards)
     for at in range(shards):
         curated(tmp_path / str(at), texts, ModelSpec(name="miniature"), shard=[at, shards])
         parts[f"part/{at:03}"] = tmp_path / str(at) / "out"
-    joined = Context(params={}, inputs=parts, paths={}, out=tmp_path / "joined", shared=tmp_path, tell=silent)
+    joined = Context(params={}, inputs=parts, paths={}, out=tmp_path / "joined", shared=tmp_path, progress=no_progress)
     steps.gather(joined)
     assert files(tmp_path / "joined") == plain
 

@@ -25,8 +25,9 @@ from buckler.data import (
 )
 from buckler.errors import ConfigError, DataError
 from buckler.models.scripted import ScriptedLM
+from buckler.progress import no_progress
 from buckler.steps import common, documents, models
-from buckler.workflow.store import Context, silent
+from buckler.workflow.store import Context
 
 OWN = """
 keywords:
@@ -56,7 +57,7 @@ def context(folder: Path, name: str, inputs: dict[str, list], paths: dict[str, s
         write_rows(places[given] / ROWS, rows)
     out = folder / name
     out.mkdir()
-    return Context(params={"seed": 0, **params}, inputs=places, paths=paths or {}, out=out, shared=folder, tell=silent)
+    return Context(params={"seed": 0, **params}, inputs=places, paths=paths or {}, out=out, shared=folder, progress=no_progress)
 
 
 def scripted(monkeypatch, reply) -> ScriptedLM:
@@ -123,7 +124,7 @@ def test_the_weakest_task_alone_is_refused_where_a_step_names_it(tmp_path, some,
         paths={},
         out=given.out,
         shared=tmp_path,
-        tell=silent,
+        progress=no_progress,
     )
     documents.crosstask(given)
     rows = read_chats(given.out / ROWS)
@@ -182,7 +183,12 @@ def judged(tmp_path, name, asked, refused) -> Context:
     inputs = {"answers": tmp_path / "answers", "verdicts": tmp_path / "answers"}
     (tmp_path / name).mkdir()
     return Context(
-        params={"tasks": ["summarize", "translate"]}, inputs=inputs, paths={}, out=tmp_path / name, shared=tmp_path, tell=silent
+        params={"tasks": ["summarize", "translate"]},
+        inputs=inputs,
+        paths={},
+        out=tmp_path / name,
+        shared=tmp_path,
+        progress=no_progress,
     )
 
 

@@ -17,8 +17,9 @@ from buckler.curation.settings import CurateSettings
 from buckler.data import ROWS, Chat, Json, read_chats, read_json, read_jsonl, write_json
 from buckler.errors import DataError
 from buckler.models.protocol import LM, Pair
+from buckler.progress import ProgressCallback
 from buckler.steps import common
-from buckler.workflow.store import Context, Tell
+from buckler.workflow.store import Context
 
 BLOCK = 64
 """Texts curated together: what is held in memory at once."""
@@ -41,8 +42,8 @@ def curate(context: Context) -> None:
         if not (part / COUNTS).exists():
             curator = curator or _curator(context)
             block = texts[start : start + BLOCK]
-            curator.curate(block, _within(context.tell, start, len(texts), len(block))).write(part)
-        context.tell("texts", min(start + BLOCK, len(texts)), len(texts))
+            curator.curate(block, _within(context.progress, start, len(texts), len(block))).write(part)
+        context.progress("texts", min(start + BLOCK, len(texts)), len(texts))
     _finish(context, parts)
 
 
@@ -57,7 +58,7 @@ def sample(context: Context) -> None:
     texts = _texts(context)[:count]
     curator = _curator(context)
     started = time.monotonic()
-    result = curator.curate(texts, context.tell)
+    result = curator.curate(texts, context.progress)
     seconds = time.monotonic() - started
     write_json(context.out / "sample.json", {"texts": len(texts), "seconds": seconds, "counts": dict(result.counts)})
 
@@ -131,11 +132,11 @@ def _near_probe(context: Context) -> Callable[[Chat], str | None] | None:
     return ProbeOverlap([row for name in names for row in read_chats(context.inputs[name] / ROWS)]).near
 
 
-def _within(tell: Tell, start: int, total: int, size: int) -> Tell:
+def _within(progress: ProgressCallback, start: int, total: int, size: int) -> ProgressCallback:
     """Progress inside a block, told with the block's place."""
 
     def told(what: str, done: int, of: int) -> None:
-        tell(f"texts {start + 1}-{start + size} of {total}, {what}", done, of)
+        progress(f"texts {start + 1}-{start + size} of {total}, {what}", done, of)
 
     return told
 

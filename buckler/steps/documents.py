@@ -61,7 +61,7 @@ def crosstask(context: Context) -> None:
 
     def answer_all(probes: Sequence[Chat]) -> list[str]:
         sampling = Sampling(max_new_tokens=int(cast(int, context.params["max_new_tokens"])))
-        given = answer_probes(common.model(context, "model"), probes, sampling, tell=context.tell)
+        given = answer_probes(common.model(context, "model"), probes, sampling, progress=context.progress)
         common.require_answered(given)
         return [one.text for one in given]
 
@@ -121,7 +121,7 @@ def by_agreement(context: Context) -> None:
     probes = read_chats(context.inputs["probes"] / ROWS)
     open_ones = [probe for probe in probes if not probe.meta.get("reference") and probe.meta.get("label") != "harmful"]
     sampling = Sampling(max_new_tokens=int(cast(int, context.params["max_new_tokens"])))
-    given = answer_probes(common.model(context, "model"), open_ones, sampling, tell=context.tell)
+    given = answer_probes(common.model(context, "model"), open_ones, sampling, progress=context.progress)
     common.require_answered(given)
     texts = {one.id: one.text for one in given if one.text.strip()}
     rows = [

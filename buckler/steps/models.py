@@ -46,7 +46,7 @@ def train(context: Context) -> None:
     """Rows and a model -> a model folder."""
     rows = common.all_rows(context, "rows")
     settings = TrainSettings.model_validate(context.params["train"])
-    train_model(common.spec(context, "model"), rows, settings, context.out, seed=common.seed(context), tell=context.tell)
+    train_model(common.spec(context, "model"), rows, settings, context.out, seed=common.seed(context), progress=context.progress)
 
 
 def answer(context: Context) -> None:
@@ -62,12 +62,12 @@ def answer(context: Context) -> None:
         common.all_rows(context, "probes"),
         sampling,
         attack=AttackSettings.model_validate(attack_settings) if attack_settings else None,
-        tell=context.tell,
+        progress=context.progress,
     )
     if context.params.get("two_turns"):
-        answers += answer_probes(model, _second_turns(context, answers), sampling, tell=context.tell)
+        answers += answer_probes(model, _second_turns(context, answers), sampling, progress=context.progress)
     turn = answers
-    while turn := answer_probes(model, _follow_ups(turn), sampling, tell=context.tell):
+    while turn := answer_probes(model, _follow_ups(turn), sampling, progress=context.progress):
         answers += turn
     common.require_answered(answers)
     write_answers(context.out / ANSWERS, answers)

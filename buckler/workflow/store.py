@@ -19,16 +19,11 @@ from pathlib import Path
 from typing import TypeAlias
 
 from buckler.errors import StoreError
+from buckler.progress import ProgressCallback, no_progress
 
 Json: TypeAlias = "None | bool | int | float | str | Sequence[Json] | Mapping[str, Json]"
-Tell: TypeAlias = Callable[[str, int, int], None]
-"""How long work says how far it is: what, done, of how many."""
 
 MARKER = "step.json"
-
-
-def silent(what: str, done: int, total: int) -> None:
-    """A `Tell` that says nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,7 +76,7 @@ class Context:
     """The step's own folder. After a kill it may hold what an earlier try left; every file must be written whole."""
     shared: Path
     """A folder for what steps may find again (caches by content). Nothing in it decides a result."""
-    tell: Tell
+    progress: ProgressCallback
 
 
 def in_order(targets: Sequence[Step]) -> list[Step]:
@@ -116,7 +111,7 @@ class Store:
         """Whether `step` ran to its end: its marker is written last."""
         return (self.folder(step) / MARKER).exists()
 
-    def run(self, step: Step, tell: Tell = silent) -> Path:
+    def run(self, step: Step, progress: ProgressCallback = no_progress) -> Path:
         """Run one step whose inputs are done, unless it is done; its folder.
 
         Raises:
@@ -141,7 +136,7 @@ class Store:
                 paths=step.paths,
                 out=folder,
                 shared=self.root / "shared",
-                tell=tell,
+                progress=progress,
             )
             try:
                 function(context)
