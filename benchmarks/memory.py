@@ -20,8 +20,7 @@ from pathlib import Path
 from buckler.curation.settings import CurateSettings
 from buckler.data import Chat, write_rows
 from buckler.models.cache import CachedLM
-from buckler.models.protocol import Request
-from buckler.models.scripted import ScriptedLM
+from buckler.models.protocol import Request, ScriptedLM
 from buckler.progress import no_progress
 from buckler.steps import common, curation
 from buckler.workflow.store import Context

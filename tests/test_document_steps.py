@@ -24,7 +24,7 @@ from buckler.data import (
     write_verdicts,
 )
 from buckler.errors import ConfigError, DataError
-from buckler.models.scripted import ScriptedLM
+from buckler.models.protocol import ScriptedLM
 from buckler.progress import no_progress
 from buckler.steps import common, documents, models
 from buckler.workflow.store import Context

@@ -15,9 +15,8 @@ from buckler.errors import BackendError, ConfigError
 from buckler.judges.base import JUDGES, judge_named, of_answers
 from buckler.judges.coherence import MAX_PERPLEXITY, MIN_TOKENS, UNDER_BASE, coherence
 from buckler.judges.named import judge_spec
-from buckler.models.protocol import Completion, Likelihood, ModelSpec, Request, Sampling
+from buckler.models.protocol import Completion, Likelihood, ModelSpec, Request, Sampling, ScriptedLM
 from buckler.models.registry import load
-from buckler.models.scripted import ScriptedLM
 from buckler.plan import plan, spell
 from buckler.steps.models import with_perplexity
 from buckler.workflow.sources import Source, read_chats
