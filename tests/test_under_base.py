@@ -15,9 +15,8 @@ from buckler.errors import BackendError, ConfigError
 from buckler.judges.base import JUDGES, judge_named, of_answers
 from buckler.judges.coherence import MAX_PERPLEXITY, MIN_TOKENS, UNDER_BASE, coherence
 from buckler.judges.named import judge_spec
-from buckler.models.protocol import Completion, Likelihood, ModelSpec, Request, Sampling
+from buckler.models.protocol import Completion, Likelihood, ModelSpec, Request, Sampling, ScriptedLM
 from buckler.models.registry import load
-from buckler.models.scripted import ScriptedLM
 from buckler.plan import plan
 from buckler.workflow.evaluation import evaluation_steps, with_perplexity
 from buckler.workflow.inputs import ModelRef
@@ -73,7 +72,9 @@ def test_a_judge_that_looks_for_coherence_itself_is_overruled_only_by_noise():
 
 def test_verdicts_depend_on_the_base():
     model, base, other = (ModelRef(spec=ModelSpec(name=name), digest=name) for name in "abc")
-    steps = [evaluation_steps(model, [], judge="keyword", max_new_tokens=8, base=one, title="t") for one in (None, base, other, base)]
+    steps = [
+        evaluation_steps(model, [], judge="keyword", max_new_tokens=8, base=one, title="t") for one in (None, base, other, base)
+    ]
     keys = [one.verdicts.key for one in steps]
     assert len(set(keys)) == 3 and keys[1] == keys[3]
     asked = {one.key for found in steps for one in in_order([found.verdicts]) if one.name == "answer"}
@@ -95,7 +96,7 @@ def test_a_recipe_measures_every_arm_under_its_own_untouched_model(wanted):
     )
     arms = plan(recipe).arms
     measured = [arm.measured.verdicts.inputs["answers"] for arm in arms]
-    assert len(arms) == 2 and {one.name for one in measured} == {"under-base" if wanted else "answer"}
+    assert len(arms) == 2 and {one.name for one in measured} == {"base-perplexity" if wanted else "answer"}
     if wanted:
         assert {one.params["base_identity"] for one in measured} == {ModelRef.outside(ModelSpec(name="miniature")).digest}
 

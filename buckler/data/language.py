@@ -1,10 +1,9 @@
-"""Which scripts and which language a text is written in, so that a revision or an answer in another one is seen.
+"""The scripts and the language of a text, and the names of languages.
 
-Scripts come from the names of the characters. Languages that share a script are told apart by their function words: few
-words (`languages.json`), but in every sentence, and a text of made-up or rare words keeps them. What is not clear is None,
-never a guess.
-
-Names of languages: what a prompt calls them, and which ISO 639-1 code that is.
+So that a revision or an answer in the wrong language is seen. Scripts come from the names of the characters. Languages that
+share a script are distinguished by their function words (`languages.json`): few words, but in every sentence, and a text of
+made-up or rare words keeps them. What is not clear is None, never a guess. `language_name` and `language_code` go from a
+language to what a prompt calls it and to its ISO 639-1 code.
 """
 
 from __future__ import annotations
