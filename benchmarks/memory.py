@@ -17,13 +17,12 @@ import tempfile
 import time
 from pathlib import Path
 
-from buckler.steps import curation
-
 from buckler.curation.settings import CurateSettings
 from buckler.data import Chat, write_rows
 from buckler.models.cache import CachedLM
 from buckler.models.protocol import Request, ScriptedLM
 from buckler.progress import no_progress
+from buckler.workflow import curation
 
 SETTINGS = CurateSettings(rounds=1, temperatures=(0.4, 0.8), top_ps=(0.8, 1.0), helpfulness="local")
 
