@@ -23,6 +23,7 @@ from buckler.models.cache import CachedLM
 from buckler.models.protocol import Request, ScriptedLM
 from buckler.progress import no_progress
 from buckler.workflow import curation
+from buckler.workflow.step import Run
 
 SETTINGS = CurateSettings(rounds=1, temperatures=(0.4, 0.8), top_ps=(0.8, 1.0), helpfulness="local")
 
