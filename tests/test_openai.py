@@ -321,7 +321,8 @@ CHILD = """
 import sys
 from pathlib import Path
 from buckler.data import Message
-from buckler.models import ModelSpec, Request, load
+from buckler.models.protocol import ModelSpec, Request
+from buckler.models.registry import load
 lm = load(ModelSpec(name="m", endpoint=sys.argv[1], concurrency=8), cache=Path(sys.argv[2]))
 lm.generate([Request(messages=(Message(role="user", content=f"text {at}"),)) for at in range(200)])
 """

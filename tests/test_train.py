@@ -142,18 +142,18 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 from buckler.data import read_chats
-from buckler.models import ModelSpec
+from buckler.models.protocol import ModelSpec
 from buckler.settings import parse, read_yaml
 from buckler.finetuning.train import TrainSettings, train
 
 model, folder = sys.argv[1], Path(sys.argv[2])
 
-def tell(what, done, total):
+def progress(name, done, total):
     if done == 8:
         os.kill(os.getpid(), signal.SIGKILL)
 
 settings = parse(TrainSettings, read_yaml(folder / "settings.yaml"), "train")
-train(ModelSpec(name=model), read_chats(folder / "rows.jsonl"), settings, folder / "run", seed=1, tell=tell)
+train(ModelSpec(name=model), read_chats(folder / "rows.jsonl"), settings, folder / "run", seed=1, progress=progress)
 """
 
 

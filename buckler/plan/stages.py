@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from buckler.config.customization import Attack, Defence, StagesRecipe
 from buckler.curation.settings import CurateSettings
-from buckler.finetuning.stages import STAGES, Stage
+from buckler.finetuning.settings import STAGES, Stage
 from buckler.plan import Arm, Plan, spell
 from buckler.plan.spell.common import Model
 from buckler.workflow.sources import Source
