@@ -17,13 +17,15 @@ import tempfile
 import time
 from pathlib import Path
 
+from buckler.steps import common, curation
+
 from buckler.curation.settings import CurateSettings
 from buckler.data import Chat, write_rows
 from buckler.models.cache import CachedLM
 from buckler.models.protocol import Request
 from buckler.models.scripted import ScriptedLM
-from buckler.steps import common, curation
-from buckler.workflow.store import Context, silent
+from buckler.progress import no_progress
+from buckler.workflow.store import Context
 
 SETTINGS = CurateSettings(rounds=1, temperatures=(0.4, 0.8), top_ps=(0.8, 1.0), helpfulness="local")
 
@@ -59,7 +61,7 @@ def peak(count: int, words: int) -> tuple[float, float]:
                 paths={"model": "{}"},
                 out=folder / "out",
                 shared=folder,
-                tell=silent,
+                progress=no_progress,
             )
             before, started = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.perf_counter()
             curation.curate(context)

@@ -72,7 +72,7 @@ def _models() -> list[str]:
         if (miniature.path(name) / "model.safetensors").exists():
             _line("model", f"{name} is here")
         else:
-            faults.append(f"the embedded model {name}: reinstall, or python -m buckler.miniature.build")
+            faults.append(f"the embedded model {name}: reinstall, or in a checkout: git restore buckler/miniature/models")
     return faults
 
 

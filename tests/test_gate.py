@@ -191,7 +191,7 @@ def test_an_answer_that_never_came_is_unread_and_no_bad_score():
     assert (utility.test.unread, utility.test.loss, utility.probes) == (1, 0, 96)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.lists(st.tuples(st.sampled_from(["harmful", "borderline", "benign"]), st.sampled_from([REFUSAL, FACT, BABBLE]))))
 def test_nothing_fails_against_itself(rows):
     answers = [said(kind, at, text) for at, (kind, text) in enumerate(rows)]
@@ -490,7 +490,7 @@ def test_the_action_runs_its_own_script(tmp_path):
         files = {name: str(folder / name) for name in ("GITHUB_OUTPUT", "GITHUB_STEP_SUMMARY")}
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
         script = ["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", step["run"]]
-        done = subprocess.run(script, env={**env, **files, "PATH": path}, cwd=folder, capture_output=True, text=True, timeout=60)
+        done = subprocess.run(script, env={**env, **files, "PATH": path}, cwd=folder, capture_output=True, text=True, timeout=300)
         assert done.returncode == left, done.stderr
         assert (folder / "GITHUB_OUTPUT").read_text() == f"status={status}\n"
         assert status == 2 or "# Buckler gate: " in (folder / "GITHUB_STEP_SUMMARY").read_text()

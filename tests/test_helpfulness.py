@@ -217,7 +217,7 @@ def test_the_local_judge_gives_the_original_a_five_and_others_a_grade(query, ans
 
 
 def measured(*options):
-    done = subprocess.run([sys.executable, str(BENCHMARK), *options], capture_output=True, text=True, timeout=120)
+    done = subprocess.run([sys.executable, str(BENCHMARK), *options], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     return {
         name.strip(): float(value) for name, value in re.findall(r"^  (\w[^:\n]*): +([01]\.\d+) \[", done.stdout, re.MULTILINE)

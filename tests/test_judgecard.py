@@ -8,7 +8,7 @@ import shlex
 from pathlib import Path
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from buckler.data import Answer, Verdict
@@ -169,7 +169,6 @@ def test_kappa_of_three_answers_is_that_of_scikit_learn(names):
 tables = st.tuples(*[st.integers(0, 60)] * 4)
 
 
-@settings(deadline=None)  # the first call imports statsmodels
 @example((0, 5, 0, 0))
 @given(tables)
 def test_kappa_is_that_of_statsmodels(table):

@@ -16,11 +16,12 @@ from buckler.judges.coherence import MAX_PERPLEXITY, MIN_TOKENS, UNDER_BASE, coh
 from buckler.models.protocol import Completion, Likelihood, ModelSpec, Request, Sampling
 from buckler.models.registry import load
 from buckler.models.scripted import ScriptedLM
-from buckler.plan import plan, spell
-from buckler.steps.models import with_perplexity
+from buckler.plan import plan
+from buckler.workflow.evaluation import evaluation_steps, with_perplexity
+from buckler.workflow.inputs import ModelRef
 from buckler.workflow.jobs import EvaluateJob, JudgeJob
 from buckler.workflow.sources import Source, read_chats
-from buckler.workflow.store import in_order
+from buckler.workflow.step import in_order
 
 SAID = "The soup is made of carrots and salt."
 
@@ -70,9 +71,9 @@ def test_a_judge_that_looks_for_coherence_itself_is_overruled_only_by_noise():
 
 
 def test_verdicts_depend_on_the_base():
-    model, base, other = (spell.Model(spec=ModelSpec(name=name), digest=name) for name in "abc")
+    model, base, other = (ModelRef(spec=ModelSpec(name=name), digest=name) for name in "abc")
     steps = [
-        spell.measured(model, [], judge="keyword", max_new_tokens=8, base=one, title="t") for one in (None, base, other, base)
+        evaluation_steps(model, [], judge="keyword", max_new_tokens=8, base=one, title="t") for one in (None, base, other, base)
     ]
     keys = [one.verdicts.key for one in steps]
     assert len(set(keys)) == 3 and keys[1] == keys[3]
@@ -97,7 +98,7 @@ def test_a_recipe_measures_every_arm_under_its_own_untouched_model(wanted):
     measured = [arm.measured.verdicts.inputs["answers"] for arm in arms]
     assert len(arms) == 2 and {one.name for one in measured} == {"under-base" if wanted else "answer"}
     if wanted:
-        assert {one.params["base_identity"] for one in measured} == {spell.Model.outside(ModelSpec(name="miniature")).digest}
+        assert {one.params["base_identity"] for one in measured} == {ModelRef.outside(ModelSpec(name="miniature")).digest}
 
 
 @pytest.mark.ml

@@ -110,18 +110,18 @@ def seeds(
     from buckler.curation.seed_words.lexicon import LEXICON, CommonEnglish, Texts, read_lexicon
     from buckler.curation.seed_words.papers import read_papers
     from buckler.data import write_text
-    from buckler.progress import progress
+    from buckler.progress import show_progress
     from buckler.settings import parse
 
     values = {"top": top, "min_papers": min_papers, "max_words": max_words, "sentences": sentences}
     settings = parse(MineSettings, values, "seeds")
     lexicon = {} if like == "none" else read_lexicon(LEXICON if like == "default" else Path(like))
-    with progress() as tell:
-        read, skipped = read_papers(papers, tell)
+    with show_progress() as progress:
+        read, skipped = read_papers(papers, progress)
         for one in skipped:
             typer.echo(f"skipped {one.name}: {one.reason}", err=True)
         general = Texts(read_papers(background)[0], settings.max_words) if background else CommonEnglish()
-        terms = mine(read, general, [word for words in lexicon.values() for word in words], settings, tell)
+        terms = mine(read, general, [word for words in lexicon.values() for word in words], settings, progress)
     write_text(out, dump(terms))
     typer.echo(f"wrote {out}: {len(terms)} terms of {len(read)} papers; {len(skipped)} files skipped")
 

@@ -16,11 +16,13 @@ from buckler.errors import ConfigError
 from buckler.finetuning.train import TrainSettings
 from buckler.formats import WRITERS, write_chats
 from buckler.models.protocol import ModelSpec
-from buckler.plan import spell
-from buckler.plan.spell.common import Model
-from buckler.steps.curation import read_sample
+from buckler.workflow.curation import Curation, CurationSample, curated_rows, curation_sample, proof_of_attack
+from buckler.workflow.inputs import ModelRef
+from buckler.workflow.rows import defence_rows, rows_of
 from buckler.workflow.sources import Source
-from buckler.workflow.store import Step, Store
+from buckler.workflow.step import Step
+from buckler.workflow.store import Store
+from buckler.workflow.training import training_phase
 
 LEAST_COMPROMISED = 0.1
 """Nats a token by which an attack must cheapen its own answers to count as one."""
@@ -61,7 +63,7 @@ def curate(
         if name not in WRITERS:
             raise ConfigError(f"unknown format {name!r}; the formats are {', '.join(WRITERS)}")
     curation = _curation(order, out)
-    folder = common.run_one(spell.curate(curation, workers), out, workers=workers)
+    folder = common.run_one(curated_rows(curation, workers), out, workers=workers)
     common.deliver(folder, {ROWS: CURATED, REJECTED: "rejected.jsonl", COUNTS: "counts.json"}, out)
     _write_card(order, Store(out / common.WORK).folder(curation.texts) / ROWS, out, licence)
     for name in formats:
@@ -90,8 +92,9 @@ def dry_run(order: Order, out: Path, *, texts: int) -> None:
     if not texts:
         return
     sampled = min(texts, total)
-    folder = common.run_one(spell.curation_sample(curation, sampled), out)
-    seen, seconds, counts = read_sample(folder)
+    folder = common.run_one(curation_sample(curation, sampled), out)
+    timed = CurationSample.model_validate(read_json(folder / "sample.json"))
+    seen, seconds, counts = timed.texts, timed.seconds, timed.counts
     by = total / seen
     common.say(f"by the first {seen} texts, curated and timed ({seconds:.1f} s):")
     for name in ("generations", "prompt tokens", "generated tokens", "measured"):
@@ -106,20 +109,20 @@ def _spell_time(seconds: float) -> str:
     return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {seconds % 60:02.0f} s"
 
 
-def _curation(order: Order, out: Path) -> spell.Curation:
+def _curation(order: Order, out: Path) -> Curation:
     """The steps' common part. A copy is attacked here and now, if one is needed, and the attack must have taken."""
     settings, named = order.settings, order.models
     if settings.needs_proxy and "proxy" not in named and order.attack_rows is None:
         raise ConfigError("this needs a compromised model: name one with --proxy, or have a copy attacked with --attack-rows")
     if settings.measured_by == "reference" and "reference" not in named:
         raise ConfigError("measured by a reference: name the aligned model with --reference")
-    roles = {role: Model.outside(spec) for role, spec in named.items()}
+    roles = {role: ModelRef.outside(spec) for role, spec in named.items()}
     if order.attack_rows is not None and "proxy" not in roles:
         roles["proxy"] = _attacked(order, roles["model"], out)
-    return spell.Curation(
+    return Curation(
         settings=order.settings,
-        texts=spell.rows(order.texts),
-        probes=tuple(spell.rows(_probes(name)) for name in order.settings.apart_from),
+        texts=rows_of(order.texts),
+        probes=tuple(rows_of(_probes(name)) for name in order.settings.apart_from),
         seed=order.seed,
         **roles,
     )
@@ -129,26 +132,26 @@ def _probes(name: str) -> Source:
     return Source(source=name, count=1000 if name.startswith("miniature:") else None, split="test", seed=100)
 
 
-def _attacked(order: Order, model: Model, out: Path) -> Model:
+def _attacked(order: Order, model: ModelRef, out: Path) -> ModelRef:
     assert order.attack_rows is not None
-    rows = spell.rows(order.attack_rows)
-    proxy = Model(made_by=spell.train(order.attack_train, model, [rows], order.seed, "the proxy: a copy under attack"))
-    common.run_one(spell.compromised(rows, model, proxy, LEAST_COMPROMISED), out)
+    rows = rows_of(order.attack_rows)
+    proxy = ModelRef(made_by=training_phase(order.attack_train, model, [rows], order.seed, "the proxy: a copy under attack"))
+    common.run_one(proof_of_attack(rows, model, proxy, LEAST_COMPROMISED), out)
     return proxy
 
 
-def _write_controls(curation: spell.Curation, out: Path, workers: int) -> None:
+def _write_controls(curation: Curation, out: Path, workers: int) -> None:
     (out / "controls").mkdir(parents=True, exist_ok=True)
     for name in CONTROLS:
         step: Step
         if name == UNCURATED:
-            step = spell.as_defence(curation.texts, "defence", None)
+            step = defence_rows(curation.texts, "defence", None)
         else:
             settings = control(curation.settings, name)
             if settings.needs_proxy and curation.proxy is None:
                 common.say(f"control {name} left out: it needs a compromised proxy (--proxy or --attack-rows)")
                 continue
-            step = spell.curate(replace(curation, settings=settings), workers)
+            step = curated_rows(replace(curation, settings=settings), workers)
         folder = common.run_one(step, out, workers=workers)
         common.deliver(folder, {ROWS: f"controls/{name.replace(' ', '-')}.jsonl"}, out)
 

@@ -20,8 +20,9 @@ from buckler.gating.summary import markdown, sentences
 from buckler.judges.named import JudgeSpec, judge_from
 from buckler.models.protocol import ModelSpec, spec_of
 from buckler.models.registry import load
-from buckler.plan import spell
-from buckler.plan.spell.common import Model
+from buckler.workflow.evaluation import evaluation_steps
+from buckler.workflow.inputs import ModelRef
+from buckler.workflow.rows import probe_set, rows_of
 from buckler.workflow.sources import Source
 from buckler.workflow.store import Store
 
@@ -99,10 +100,10 @@ def _say(found: Gate, out: Path) -> None:
     common.say(f"gate: {found.decision}; {out / 'gate.md'}, gate.json, junit.xml, gate.sarif")
 
 
-def _resolved(order: Order) -> dict[str, Path | Model]:
+def _resolved(order: Order) -> dict[str, Path | ModelRef]:
     """Saved answers or a model for each side, with every mistake found before anything is asked.
 
-    A model is one that is there: `Model.outside` looks at its weights.
+    A model is one that is there: `ModelRef.outside` looks at its weights.
     """
     if not order.tuned and not order.adapter:
         raise ConfigError("which model is in question? Name it with --tuned, or give an --adapter for the base")
@@ -121,8 +122,8 @@ def _resolved(order: Order) -> dict[str, Path | Model]:
     if not models and order.probes:
         raise ConfigError("both sides are saved answers, so no probe is asked; leave the probes away")
     return {
-        "base": base or Model.outside(spec_of(order.base)),
-        "tuned": tuned or Model.outside(_tuned(order, base is not None)),
+        "base": base or ModelRef.outside(spec_of(order.base)),
+        "tuned": tuned or ModelRef.outside(_tuned(order, base is not None)),
     }
 
 
@@ -153,15 +154,15 @@ def _saved(name: str) -> Path | None:
     return path / ANSWERS if (path / ANSWERS).is_file() and not (path / "config.json").exists() else None
 
 
-def _answers(source: Path | Model, name: str, order: Order, out: Path) -> tuple[str, Path, Path | None]:
+def _answers(source: Path | ModelRef, name: str, order: Order, out: Path) -> tuple[str, Path, Path | None]:
     """The side's name, its answers, and its verdicts where they are there already."""
     if isinstance(source, Path):
         return str(source), source, source.with_name(VERDICTS) if order.judge is None else None
     assert source.spec is not None
     title = source.spec.name + (f" + {source.spec.adapter}" if source.spec.adapter else "")
-    asked = [spell.probe_set(spell.rows(probes), kind) for probes, kind in order.probes]
+    asked = [probe_set(rows_of(probes), kind) for probes, kind in order.probes]
     assert order.judge is not None
-    measured = spell.measured(source, asked, judge=order.judge, max_new_tokens=order.max_new_tokens, title=title)
+    measured = evaluation_steps(source, asked, judge=order.judge, max_new_tokens=order.max_new_tokens, title=title)
     folder = common.run_one(measured.verdicts, out)
     (out / name).mkdir(exist_ok=True)
     common.deliver(Store(out / common.WORK).folder(measured.answers), {ANSWERS: ANSWERS}, out / name)

@@ -19,19 +19,23 @@ from buckler.judges.correction import OF_REFUSAL, QUESTION, corrected, refusal_c
 from buckler.judges.named import JudgeSpec
 from buckler.models.protocol import ModelSpec
 from buckler.models.registry import load
-from buckler.plan import spell
-from buckler.plan.spell.common import Model
 from buckler.report.cells import CAUTION, FEW, unseen
-from buckler.steps.official import check_tasks
+from buckler.workflow.evaluation import choice_utility, evaluation_steps
+from buckler.workflow.harness import check_tasks, official_scores
+from buckler.workflow.inputs import ModelRef
+from buckler.workflow.rows import probe_set, rows_of
 from buckler.workflow.sources import Source
 from buckler.workflow.store import Store
+from buckler.workflow.training import training_phase
 
 FILES = (ANSWERS, VERDICTS, "metrics.json")
 
 
 def train(sources: Sequence[Source], spec: ModelSpec, settings: TrainSettings, out: Path, *, seed: int) -> None:
     """Rows and a model -> `model/` (and `adapter/`), `training.json`, `first_row.txt`."""
-    step = spell.train(settings, Model.outside(spec), [spell.rows(source) for source in sources], seed, f"training {spec.name}")
+    step = training_phase(
+        settings, ModelRef.outside(spec), [rows_of(source) for source in sources], seed, f"training {spec.name}"
+    )
     folder = common.run_one(step, out)
     common.deliver(folder, {"training.json": "training.json", "first_row.txt": "first_row.txt"}, out)
     for name in ("model", "adapter"):
@@ -50,7 +54,7 @@ def train(sources: Sequence[Source], spec: ModelSpec, settings: TrainSettings, o
 
 def write_job(sources: Sequence[Source], spec: ModelSpec, settings: TrainSettings, out: Path, job: Path, *, seed: int) -> None:
     """Rows and a job for `accelerate launch -m buckler.finetuning`, instead of training here."""
-    rows = {row.id: row for source in sources for row in read_chats(common.run_one(spell.rows(source), out) / ROWS)}
+    rows = {row.id: row for source in sources for row in read_chats(common.run_one(rows_of(source), out) / ROWS)}
     write_rows(out / ROWS, list(rows.values()))
     places: dict[str, Json] = {"rows": str((out / ROWS).resolve()), "out": str(out.resolve()), "seed": seed}
     write_json(job, {"model": spec.model_dump(mode="json"), "train": settings.model_dump(mode="json"), **places})
@@ -87,13 +91,13 @@ def evaluate(order: Evaluation, out: Path) -> None:
         ConfigError, DataError, BackendError: a file, a judge's card or a task cannot be read, or a model does not do what it
             is asked for; no model has been loaded yet.
     """
-    model, store = Model.outside(order.model), Store(out / common.WORK)
-    base = None if order.base is None else Model.outside(order.base)
-    asked = [spell.probe_set(spell.rows(source), name) for source, name in order.probes]
+    model, store = ModelRef.outside(order.model), Store(out / common.WORK)
+    base = None if order.base is None else ModelRef.outside(order.base)
+    asked = [probe_set(rows_of(source), name) for source, name in order.probes]
     title, most = order.model.name, order.max_new_tokens
-    measured = spell.measured(model, asked, judge=order.judge, max_new_tokens=most, base=base, title=title)
-    choices = {source.source: spell.utility(model, spell.rows(source), source.source) for source in order.utility}
-    official = spell.official(model, order.official, order.official_tasks, order.limit) if order.official else None
+    measured = evaluation_steps(model, asked, judge=order.judge, max_new_tokens=most, base=base, title=title)
+    choices = {source.source: choice_utility(model, rows_of(source), source.source) for source in order.utility}
+    official = official_scores(model, order.official, order.official_tasks, order.limit) if order.official else None
     check_probes(order.probes, scorers(), order.limit)
     check_choices(order.utility, order.limit)
     refusal_card(order.cards, order.judge.label, order.judge.version)

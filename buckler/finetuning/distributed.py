@@ -16,14 +16,16 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from buckler.errors import BackendError, BucklerError, ConfigError
-from buckler.workflow.store import Tell, silent
+from buckler.progress import ProgressCallback, no_progress
 
 TICK = 0.1
 """Seconds between looks at what the processes say."""
 
 
-def on_processes(count: int, work: Callable[..., Any], arguments: tuple[object, ...], tell: Tell, *, gpus: bool) -> Any:  # noqa: ANN401
-    """Call `work(*arguments, tell)` in `count` new processes that can reach each other through torch.distributed.
+def on_processes(
+    count: int, work: Callable[..., Any], arguments: tuple[object, ...], progress: ProgressCallback, *, gpus: bool
+) -> Any:  # noqa: ANN401
+    """Call `work(*arguments, progress)` in `count` new processes that can reach each other through torch.distributed.
 
     They end when one of them fails and when this process does, killed or not: none is left behind with a GPU.
 
@@ -31,7 +33,7 @@ def on_processes(count: int, work: Callable[..., Any], arguments: tuple[object, 
         count: how many.
         work: a function of a module; `work` and `arguments` are pickled.
         arguments: the same for all.
-        tell: told what process 0 tells.
+        progress: Called with what process 0 reports.
         gpus: each takes the GPU of its number, and they speak NCCL; otherwise they speak gloo.
 
     Returns:
@@ -51,8 +53,8 @@ def on_processes(count: int, work: Callable[..., Any], arguments: tuple[object, 
             kind, value = messages.get()
             if kind == "fault":
                 raise value
-            if kind == "told":
-                tell(*value)
+            if kind == "progress":
+                progress(*value)
             else:
                 results.append(value)
 
@@ -103,9 +105,9 @@ def _one(rank: int, count: int, meeting: str, messages: Any, work: Callable[...,
     else:
         torch.cuda.set_device(rank)
     torch.distributed.init_process_group("nccl" if gpus else "gloo", init_method=f"file://{meeting}", rank=rank, world_size=count)
-    tell: Tell = (lambda *told: messages.put(("told", told))) if rank == 0 else silent
+    progress: ProgressCallback = (lambda *report: messages.put(("progress", report))) if rank == 0 else no_progress
     try:
-        result = work(*arguments, tell)
+        result = work(*arguments, progress)
     except BucklerError as fault:
         messages.put(("fault", fault))
         sys.exit(1)

@@ -18,8 +18,8 @@ from buckler.finetuning.distributed import on_processes, require_gpus
 from buckler.finetuning.objectives import Objective
 from buckler.finetuning.trainer import full_disk_told, kept, last_checkpoint, require_space
 from buckler.models.protocol import ModelSpec
+from buckler.progress import ProgressCallback, no_progress
 from buckler.settings import Settings
-from buckler.workflow.store import Tell, silent
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainingArguments
@@ -89,7 +89,13 @@ class TrainSettings(Settings):
 
 
 def train(
-    spec: ModelSpec, rows: Sequence[Chat], settings: TrainSettings, out: Path, *, seed: int, tell: Tell = silent
+    spec: ModelSpec,
+    rows: Sequence[Chat],
+    settings: TrainSettings,
+    out: Path,
+    *,
+    seed: int,
+    progress: ProgressCallback = no_progress,
 ) -> dict[str, Json]:
     """Fine-tune `spec` on `rows`; writes `out/model` (LoRA: merged, the adapter in `out/adapter`) and what it saw.
 
@@ -112,15 +118,17 @@ def train(
         )
     job = (spec, list(rows), settings, out, seed)
     if settings.processes == 1:
-        record = phase(*job, tell)
+        record = phase(*job, progress)
     else:
         gpus = require_gpus(settings.processes, spec.device)
-        record = cast("dict[str, Json]", on_processes(settings.processes, phase, job, tell, gpus=gpus))
+        record = cast("dict[str, Json]", on_processes(settings.processes, phase, job, progress, gpus=gpus))
     write_json(out / "training.json", {**record, "settings": settings.model_dump(mode="json"), "seed": seed})
     return record
 
 
-def phase(spec: ModelSpec, rows: Sequence[Chat], settings: TrainSettings, out: Path, seed: int, tell: Tell) -> dict[str, Json]:
+def phase(
+    spec: ModelSpec, rows: Sequence[Chat], settings: TrainSettings, out: Path, seed: int, progress: ProgressCallback
+) -> dict[str, Json]:
     """One process's part of `train`: all of it, or its share where torch.distributed joins it to others."""
     import torch
     from transformers import PrinterCallback
@@ -139,7 +147,7 @@ def phase(spec: ModelSpec, rows: Sequence[Chat], settings: TrainSettings, out: P
     model = _with_lora(model, settings.lora, seed) if settings.method == "lora" else model.train()
     require_space(model, settings.checkpoint_every > 0, settings.processes, out)
     trainer = trainer_of(model, encoded, settings, out / "checkpoints", seed, pad=_pad_of(tokenizer), pack_to=limit)
-    trainer.add_callback(Teller(tell, "training"))
+    trainer.add_callback(Teller(progress, "training"))
     trainer.remove_callback(PrinterCallback)
     if trainer.is_world_process_zero():
         shown = "[redacted: the row is marked as harmful]" if rows[0].meta.get("harmful") else as_seen(encoded[0], tokenizer)

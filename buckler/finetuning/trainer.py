@@ -25,7 +25,7 @@ from torch.utils.data import DataLoader
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from buckler.errors import ConfigError
-from buckler.workflow.store import Tell
+from buckler.progress import ProgressCallback
 
 LEAST_FREE = 1 << 20
 """Bytes; a write that failed with less than this left failed for want of space."""
@@ -120,12 +120,12 @@ class ObjectiveTrainer(Trainer):  # type: ignore[misc]
 class Teller(TrainerCallback):  # type: ignore[misc]
     """Says how far the training is, and stops it where the loss is no number any more."""
 
-    def __init__(self, tell: Tell, what: str) -> None:
-        self.tell, self.what = tell, what
+    def __init__(self, progress: ProgressCallback, what: str) -> None:
+        self.progress, self.what = progress, what
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **rest: object) -> None:
         """One optimizer step is done."""
-        self.tell(self.what, state.global_step, state.max_steps)
+        self.progress(self.what, state.global_step, state.max_steps)
 
     def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **rest: object) -> None:
         """Trainer has a loss to tell.
