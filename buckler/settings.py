@@ -16,9 +16,12 @@ Model = TypeVar("Model", bound="Settings")
 
 
 class Settings(BaseModel):
-    """Base of everything a recipe can say. Unknown keys are refused; values do not change once read."""
+    """Base of every setting: unknown keys are refused, and values do not change once read.
 
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+    The docstring under a field is its description: what `--help`, the recipe reference and an editor show.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=(), use_attribute_docstrings=True)
 
 
 def parse(model: type[Model], values: object, where: str) -> Model:

@@ -133,14 +133,10 @@ PUBLISHED = Path(__file__).parents[1].parent / "shared" / "data"
     ],
 )
 def test_published_rows_are_curated_with_a_card_and_their_rejections(tmp_path, name):
-    from buckler.commands import curation as command
-    from buckler.workflow.sources import Source
+    from buckler.workflow.jobs import CurateJob
 
     settings = CurateSettings.model_validate({**SETTINGS.model_dump(), "rounds": 1, "words": "default", "max_new_tokens": 96})
-    order = command.Order(
-        texts=Source(source=str(PUBLISHED / name), count=12), settings=settings, models={"model": ModelSpec(name="miniature")}
-    )
-    command.curate(order, tmp_path / "out", licence="cc-by-sa-3.0")
+    CurateJob(texts=PUBLISHED / name, limit=12, curation=settings, licence="cc-by-sa-3.0").run(tmp_path / "out")
     counts = read_json(tmp_path / "out" / COUNTS)
     rows, rejected = list(each_chat(tmp_path / "out" / "curated.jsonl")), list(read_jsonl(tmp_path / "out" / REJECTED))
     assert counts["texts"] == 12 and len(rows) == counts.get("revised", 0) + counts["kept original"] > 0
@@ -151,8 +147,7 @@ def test_a_faulty_server_rewrites_and_measures_and_each_answer_is_paid_once(tmp_
     from server import Server, Vllm
 
     from buckler import miniature
-    from buckler.commands import curation as command
-    from buckler.workflow.sources import Source
+    from buckler.workflow.jobs import CurateJob
 
     def reply(body):
         given = body["messages"][-1]["content"].rsplit("Answer: ", 1)[-1]
@@ -162,8 +157,7 @@ def test_a_faulty_server_rewrites_and_measures_and_each_answer_is_paid_once(tmp_
     settings = CurateSettings.model_validate({**SETTINGS.model_dump(), "rounds": 1, "gates": {"perplexity_ratio": None}})
     with Server(reply, share=0.2, vllm=Vllm(miniature.path("miniature"))).up() as server:
         spec = ModelSpec(name="m", endpoint=server.url, retries=8, concurrency=4)
-        order = command.Order(texts=Source(source=str(tmp_path / "texts.jsonl")), settings=settings, models={"model": spec})
-        command.curate(order, tmp_path / "out")
+        CurateJob(texts=tmp_path / "texts.jsonl", curation=settings, model=spec).run(tmp_path / "out")
     counts = read_json(tmp_path / "out" / COUNTS)
     rejected = [row for _, row in read_jsonl(tmp_path / "out" / REJECTED)]
     assert counts["texts"] == counts["revised"] == len(texts)

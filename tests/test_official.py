@@ -73,9 +73,8 @@ def test_the_newest_results_are_read_number_by_number(tmp_path):
 @pytest.mark.ml
 @pytest.mark.slow
 @pytest.mark.skipif(find_spec("lm_eval") is None, reason="lm-evaluation-harness is not installed")
-def test_the_harness_runs_a_task_of_ones_own_on_the_miniature(tmp_path, capsys):
-    from buckler.commands import models
-    from buckler.judges.named import judge_spec
+def test_the_harness_runs_a_task_of_ones_own_on_the_miniature(tmp_path):
+    from buckler.workflow.jobs import EvaluateJob
 
     rows = [{"question": "What is it?", "choices": ["soup", "stone"], "gold": 0}] * 3
     (tmp_path / "soup.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -85,16 +84,9 @@ def test_the_harness_runs_a_task_of_ones_own_on_the_miniature(tmp_path, capsys):
         'output_type: multiple_choice\ndoc_to_text: "{{question}}"\ndoc_to_choice: "{{choices}}"\ndoc_to_target: "{{gold}}"\n'
         "metric_list: [{metric: acc}]\n"
     )
-    order = models.Evaluation(
-        model=ModelSpec(name="miniature-small"),
-        probes=[],
-        judge=judge_spec("keyword"),
-        cards=tmp_path,
-        official=["soup"],
-        official_tasks=str(tmp_path / "tasks"),
-        limit=2,
+    job = EvaluateJob(
+        model="miniature-small", judge_cards=tmp_path, official=["soup"], official_tasks=tmp_path / "tasks", limit=2
     )
-    models.evaluate(order, tmp_path / "out")
-    (told,) = [line for line in capsys.readouterr().out.splitlines() if "acc,none" in line]
+    (told,) = [line for line in job.run(tmp_path / "out").lines() if "acc,none" in line]
     assert told.endswith("  n 2") and "sample_len" not in told
     assert json.loads((tmp_path / "out" / "official.json").read_text())["soup"]["acc,none"] in (0.0, 0.5, 1.0)

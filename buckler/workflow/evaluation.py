@@ -201,6 +201,13 @@ def evaluation_steps(
     )
     if base is not None:
         answers = with_base_perplexity(answers, base, title)
+    return judged_and_summarised(answers, judge, own=own, title=title)
+
+
+def judged_and_summarised(
+    answers: Step, judge: JudgeSpec | str, *, own: Mapping[str, Outside] | None = None, title: str
+) -> Measured:
+    """Answers, a judge's verdicts on them, and their numbers."""
     verdicts = judged(answers, judge, title)
     both = {"answers": answers, "verdicts": verdicts}
     metrics = summarise_run.plan(NoSettings(), title=f"numbers of {title}", inputs=both, outside=own)
