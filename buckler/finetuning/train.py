@@ -13,10 +13,8 @@ from pydantic import Field, ValidationInfo, field_validator
 
 from buckler.data import Chat, Json, write_json, write_text
 from buckler.errors import ConfigError
-from buckler.finetuning.batches import TrainRow, as_seen, encode
 from buckler.finetuning.distributed import on_processes, require_gpus
 from buckler.finetuning.objectives import Objective
-from buckler.finetuning.trainer import full_disk_told, kept, last_checkpoint, require_space
 from buckler.models.protocol import ModelSpec
 from buckler.settings import Settings
 from buckler.workflow.store import Tell, silent
@@ -24,6 +22,7 @@ from buckler.workflow.store import Tell, silent
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainingArguments
 
+    from buckler.finetuning.batches import TrainRow
     from buckler.finetuning.trainer import ObjectiveTrainer
 
 
@@ -117,8 +116,8 @@ def phase(spec: ModelSpec, rows: Sequence[Chat], settings: TrainSettings, out: P
     import torch
     from transformers import PrinterCallback
 
-    from buckler.finetuning.batches import require_rows_apart
-    from buckler.finetuning.trainer import Teller
+    from buckler.finetuning.batches import as_seen, encode, require_rows_apart
+    from buckler.finetuning.trainer import Teller, full_disk_told, last_checkpoint, require_space
     from buckler.models.chat_template import Template
     from buckler.models.huggingface import open_model
 
@@ -166,6 +165,8 @@ def trainer_of(
 
 def _arguments(settings: TrainSettings, steps: int, out: Path, seed: int, device: str) -> TrainingArguments:
     from transformers import TrainingArguments
+
+    from buckler.finetuning.trainer import kept
 
     arguments = TrainingArguments(
         output_dir=str(out),
