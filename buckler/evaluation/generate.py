@@ -11,6 +11,9 @@ from buckler.finetuning.attacks import AttackSettings, wrap
 from buckler.models.protocol import LM, Request, Sampling
 from buckler.workflow.store import Tell, silent
 
+MAX_NEW_TOKENS = 256
+"""Longest answer where nobody says how long: a judge misreads an answer that is cut off early."""
+
 
 def answer(
     model: LM,

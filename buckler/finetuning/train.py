@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 SHOWN_STEPS = 10
 """Steps whose mean loss is one number of the record."""
+LEARNING_RATES: dict[str, float] = {"full": 2e-5, "lora": 2e-4}
+"""The peak learning rate of each method where none is given: adapters start from nothing and take ten times as much."""
 
 
 class LoRA(Settings):
@@ -49,7 +51,8 @@ class TrainSettings(Settings):
     method: Literal["full", "lora"] = "full"
     lora: LoRA = LoRA()
     epochs: float = Field(default=3, gt=0)
-    learning_rate: float = Field(default=2e-5, gt=0)
+    learning_rate: float = Field(default=None, gt=0, validate_default=True)
+    """Peak learning rate; 2e-4 for `lora` and 2e-5 for `full` where none is given."""
     batch_size: int = Field(default=16, ge=1)
     """Rows an optimizer step, over all its micro-batches and processes."""
     accumulation: int = Field(default=1, ge=1)
@@ -66,6 +69,11 @@ class TrainSettings(Settings):
     objective: Objective = Objective()
     checkpoint_every: int = Field(default=200, ge=0)
     """Optimizer steps between checkpoints to resume from; 0 keeps none."""
+
+    @field_validator("learning_rate", mode="before")
+    @classmethod
+    def _by_method(cls, value: object, info: ValidationInfo) -> object:
+        return LEARNING_RATES.get(info.data.get("method", "full")) if value is None else value
 
     @field_validator("processes")
     @classmethod

@@ -6,10 +6,11 @@ import math
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal, Protocol, runtime_checkable
 from urllib.parse import urlsplit
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from buckler.data import Json, Message, content_id, turns_to_json
 from buckler.errors import ConfigError
@@ -17,7 +18,10 @@ from buckler.settings import Settings
 
 
 class ModelSpec(Settings):
-    """Which model, and how it is loaded: light, picklable, hashable. `buckler.models.registry.load` builds the heavy thing."""
+    """Which model, and how it is loaded: light, picklable, hashable. `buckler.models.registry.load` builds the heavy thing.
+
+    A plain text stands for `spec_of` of it.
+    """
 
     name: str
     """`miniature` (and its kin), a local folder, or a hub id; with `endpoint`, what the server calls the model."""
@@ -47,6 +51,11 @@ class ModelSpec(Settings):
     """Budget of this run in calls that are paid for, repeated ones included."""
     max_tokens: int | None = Field(default=None, ge=1)
     """Budget of this run in tokens, prompts and answers, as the server counts them; calls under way may pass it."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_text(cls, value: object) -> object:
+        return spec_of(str(value)).model_dump(exclude_unset=True) if isinstance(value, str | Path) else value
 
     @field_validator("endpoint")
     @classmethod

@@ -12,7 +12,18 @@ from buckler.plan.spell.documents import (
     made_ready,
     weakest,
 )
-from buckler.plan.spell.models import Measured, Turns, judged, measured, official, perplexities, train, under_base, utility
+from buckler.plan.spell.models import (
+    Measured,
+    Turns,
+    judged,
+    measured,
+    official,
+    perplexities,
+    train,
+    under_base,
+    utility,
+    verdicts_of,
+)
 from buckler.plan.spell.rows import apart, as_defence, attack, probe_set, rows, screen
 
 __all__ = [
@@ -44,5 +55,6 @@ __all__ = [
     "train",
     "under_base",
     "utility",
+    "verdicts_of",
     "weakest",
 ]

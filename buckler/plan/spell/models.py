@@ -87,10 +87,15 @@ def measured(
     )
     if base is not None:
         answers = under_base(answers, base, title)
-    verdicts = judged(answers, judge, title)
-    both = {"answers": answers, "verdicts": verdicts}
-    metrics = step_of("models.summarise_run", f"numbers of {title}", params=more, inputs=both, paths=own_paths)
+    verdicts, metrics = verdicts_of(answers, judge, own=own, title=title)
     return Measured(answers=answers, verdicts=verdicts, metrics=metrics)
+
+
+def verdicts_of(answers: Step, judge: JudgeSpec | str, *, own: OwnTasks = OwnTasks(), title: str) -> tuple[Step, Step]:
+    """The verdicts on answers, and their numbers."""
+    verdicts, (params, paths) = judged(answers, judge, title), own.use()
+    both = {"answers": answers, "verdicts": verdicts}
+    return verdicts, step_of("models.summarise_run", f"numbers of {title}", params=params, inputs=both, paths=paths)
 
 
 def under_base(answers: Step, base: Model, title: str) -> Step:
