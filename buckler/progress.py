@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import TYPE_CHECKING, Protocol, TextIO, TypeAlias
 
 if TYPE_CHECKING:
@@ -30,6 +31,12 @@ class Display(Protocol):
         """Show that `done` of `total` units of the work `name` are done."""
 
 
+@cache
+def note_loading(model: str) -> None:
+    """Say once that a model is being loaded: it takes seconds, or minutes, before anything else is to be seen."""
+    LOG.info("loading %s ...", model)
+
+
 def no_progress(name: str, done: int, total: int) -> None:
     """A `ProgressCallback` that shows nothing."""
 
@@ -47,8 +54,11 @@ def show_progress(stream: TextIO | None = None) -> Iterator[Display]:
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        with Progress(*columns, TextColumn("{task.fields[detail]}"), console=Console(file=out), transient=True) as bars:
+        bars = Progress(*columns, TextColumn("{task.fields[detail]}"), console=Console(file=out), transient=True)
+        try:
             yield Bars(bars)
+        finally:
+            bars.stop()
 
 
 def _nothing(name: str, done: int, total: int, detail: str = "") -> None:
@@ -64,6 +74,7 @@ class Bars:
 
     def __call__(self, name: str, done: int, total: int, detail: str = "") -> None:
         """Move the bar of `name`."""
+        self._bars.start()  # nothing is drawn before the first report; started twice is started once
         if name not in self._tasks:
             self._tasks[name] = self._bars.add_task(name, total=total, detail="")
         self._bars.update(self._tasks[name], completed=done, total=total, detail=detail)

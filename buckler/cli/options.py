@@ -78,7 +78,7 @@ class Option:
         """The panel of `--help`."""
         extra = self.info.json_schema_extra
         named = extra.get("panel") if isinstance(extra, Mapping) else None
-        return str(named) if named else PANELS.get(self.name) or PANELS.get(self.path.partition(".")[0], OTHERS)
+        return str(named) if named else PANELS.get(self.path.partition(".")[0], OTHERS)
 
     def parameter(self) -> inspect.Parameter:
         """The parameter of the function that typer reads."""
@@ -107,7 +107,7 @@ class Option:
 
 
 def options_of(model: type[Settings], layout: Layout) -> list[Option]:
-    """Every option of a command, in the order of the fields, panel by panel; arguments first, in their own order."""
+    """Every option of a command in the order of the fields; arguments first, in their own order."""
     paths = {path: name for name, path in layout.names.items()}
     found: list[Option] = []
 
@@ -127,10 +127,11 @@ def options_of(model: type[Settings], layout: Layout) -> list[Option]:
                 visit(inner, f"{path}.", default)
 
     visit(model, "", None)
+    own = {one.name for one in found if "." not in one.path}
+    found = [one for one in found if "." not in one.path or one.name not in own]  # such a one is reached by --set
     assert len({one.name for one in found}) == len(found), f"{model.__name__}: two fields of one name"
     places = {name: number for number, name in enumerate(layout.arguments)}
-    ordered = sorted(found, key=lambda one: ORDER.index(one.panel) if one.panel in ORDER else len(ORDER))
-    return sorted(ordered, key=lambda one: places.get(one.name, len(places)))
+    return sorted(found, key=lambda one: places.get(one.name, len(places)))
 
 
 def _option(name: str, path: str, taken: Any, info: FieldInfo, default: object, layout: Layout) -> Option:  # noqa: ANN401

@@ -16,6 +16,7 @@ from buckler.errors import ConfigError
 from buckler.finetuning.distributed import on_processes, require_gpus
 from buckler.finetuning.objectives import Objective
 from buckler.models.protocol import ModelSpec
+from buckler.progress import note_loading
 from buckler.settings import Settings
 from buckler.workflow.store import Tell, silent
 
@@ -109,6 +110,7 @@ def train(
             "Buckler starts its own processes: set `processes` in the training settings, without a launcher; "
             "for a launcher write a job (`buckler train --job`) and start `-m buckler.finetuning` with it"
         )
+    note_loading(spec.name)
     job = (spec, list(rows), settings, out, seed)
     if settings.processes == 1:
         record = phase(*job, tell)

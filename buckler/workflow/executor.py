@@ -21,6 +21,7 @@ from types import ModuleType
 from typing import Literal, Protocol, TypeAlias
 
 from buckler.errors import BucklerError, StoreError
+from buckler.progress import LOG
 from buckler.workflow.store import Step, Store, Tell, in_order, silent
 
 
@@ -100,6 +101,7 @@ def execute(
                 outcome.failed.append(event)
             else:
                 outcome.skipped += 1
+            LOG.debug("%s: %s (%.1f s)", event.kind, event.step.title or event.step.key, event.seconds)
             on_event(event)
     return outcome
 
