@@ -15,7 +15,7 @@ from typing import Annotated, Any, Generic, Protocol, TypeVar
 import typer
 from typer.core import TyperCommand
 
-from buckler.cli.options import ORDER, Layout, Option, options_of, with_changes
+from buckler.cli.options import ORDER, Layout, options_of, with_changes
 from buckler.data import Json
 from buckler.errors import ConfigError
 from buckler.migrations import OPTIONS, now_called
@@ -61,7 +61,7 @@ class Command(Generic[SettingsT]):
     """Called with the settings, the value of `--out` and a display of progress."""
     dry_run: Callable[[SettingsT, Path, Display], Outcome] | None = None
     """The same for `--dry-run`; None: there is no such option, or it is a setting."""
-    layout: Layout = Layout()
+    layout: Layout = field(default_factory=Layout)
     out: str | Path | None = "Output directory; rerun with the same one to resume."
     """Help of `--out`, which must be given; a path is its default instead; None: the command writes nothing by itself."""
     examples: tuple[str, str]

@@ -133,7 +133,9 @@ def recipes(settings: RecipesSettings, out: Path, progress: Display) -> Found:
     width = max(len(name) for name in found)
     lines = [f"{name:{width}}  {kind:10}  {about}" for name, (kind, about) in found.items()]
     values: dict[str, Json] = {name: {"kind": kind, "about": about} for name, (kind, about) in found.items()}
-    return Found(said=[*lines, "", "run one with `buckler run NAME`; `buckler init` writes one for your own files"], values=values)
+    return Found(
+        said=[*lines, "", "run one with `buckler run NAME`; `buckler init` writes one for your own files"], values=values
+    )
 
 
 def init(settings: InitSettings, out: Path, progress: Display) -> Found:
@@ -182,11 +184,12 @@ COMMANDS: dict[str, Command[Any]] = {
         run=run,
         out=None,
         layout=Layout(arguments=("recipe",)),
-        examples=("buckler run demo_stages --dry-run", "buckler run my_recipe.yaml --model Qwen/Qwen2.5-7B-Instruct --store runs/"),
+        examples=(
+            "buckler run demo_stages --dry-run",
+            "buckler run recipe.yaml --model Qwen/Qwen2.5-7B-Instruct --store runs/",
+        ),
     ),
-    "recipes": Command(
-        settings=RecipesSettings, run=recipes, out=None, examples=("buckler recipes", "buckler recipes --json")
-    ),
+    "recipes": Command(settings=RecipesSettings, run=recipes, out=None, examples=("buckler recipes", "buckler recipes --json")),
     "init": Command(
         settings=InitSettings,
         run=init,

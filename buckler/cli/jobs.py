@@ -21,7 +21,7 @@ COMMANDS: dict[str, Command[Any]] = {
         ),
         examples=(
             "buckler curate texts.jsonl --model Qwen/Qwen2.5-7B-Instruct --preset quick --out curated/",
-            "buckler curate miniature:commonsense --limit 20 --words miniature --set curation.temperatures='[0.4, 0.8]' --out rows/",
+            "buckler curate miniature:commonsense --limit 20 --words miniature --set curation.temperatures='[0.4]' --out rows/",
         ),
     ),
     "seeds": Command(
@@ -37,10 +37,16 @@ COMMANDS: dict[str, Command[Any]] = {
     "crosstask": Command(
         settings=jobs.CrossTaskJob,
         run=lambda job, out, progress: job.run(out, tell=progress),
-        layout=Layout(arguments=("documents",), flatten=("crosstask", "preparation"), commas=("wordings",)),
+        layout=Layout(
+            arguments=("documents",),
+            flatten=("crosstask",),
+            unlisted=tuple(f"crosstask.{name}" for name in "refused_tasks passage tries same_refusal not_sampled".split()),
+            names={"label_by": "preparation.label_by", "label_sure": "preparation.label_sure"},
+            commas=("wordings",),
+        ),
         examples=(
             "buckler crosstask docs/ --model Qwen/Qwen2.5-7B-Instruct --out defence/",
-            "buckler crosstask --harmful manuals.jsonl --benign news.jsonl --tasks summarize,translate --refusals 200 --out defence/",
+            "buckler crosstask --harmful manuals.jsonl --benign news.jsonl --tasks summarize --refusals 200 --out defence/",
         ),
     ),
     "attack": Command(
@@ -99,7 +105,7 @@ COMMANDS: dict[str, Command[Any]] = {
         settings=jobs.GateJob,
         run=lambda job, out, progress: job.run(out, tell=progress),
         examples=(
-            "buckler gate --base Qwen/Qwen2.5-7B-Instruct --tuned tuned/model --probes xstest.csv --benign gsm8k.jsonl --out gate/",
+            "buckler gate --base Qwen/Qwen2.5-7B-Instruct --tuned tuned/model --probes xstest.csv --benign qa.jsonl --out gate/",
             "buckler gate --base before/answers.jsonl --tuned after/answers.jsonl --set gate.margins.safety=0.1 --out gate/",
         ),
     ),

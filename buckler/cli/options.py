@@ -46,6 +46,8 @@ class Layout:
     """Fields that are arguments, not options."""
     flatten: tuple[str, ...] = ()
     """Fields (dotted) that are settings models, each of whose fields is an option."""
+    unlisted: tuple[str, ...] = ()
+    """Fields (dotted) in those that are left to `--set`."""
     names: Mapping[str, str] = field(default_factory=dict)
     """Options by another name than their field's: name, dotted path."""
     commas: tuple[str, ...] = ()
@@ -84,7 +86,8 @@ class Option:
         """The parameter of the function that typer reads."""
         low, high = (_bound(self.info, end) for end in ("ge", "le"))
         shown: dict[str, Any] = {"help": _help(self.info), "min": low, "max": high, "rich_help_panel": self.panel}
-        taken = self.type if self.required else self.type | None
+        taken: Any = self.type if self.required else self.type | None
+        annotation: Any
         default = inspect.Parameter.empty if self.required else self.default
         if self.argument:
             annotation = Annotated[taken, typer.Argument(**{**shown, "rich_help_panel": None})]
@@ -115,12 +118,14 @@ def options_of(model: type[Settings], layout: Layout) -> list[Option]:
         for name, info in current.model_fields.items():
             path = f"{prefix}{name}"
             default = getattr(base, name, None) if base is not None else _default(info)
+            if path in layout.unlisted:
+                continue
             if path in layout.flatten:
                 inner = inner_model(info.annotation)
                 assert inner is not None, f"{path} is no settings model"
                 visit(inner, f"{path}.", default)
-            elif (taken := _taken(info.annotation)) is not None and (not prefix or prefix[:-1] in layout.flatten or path in paths):
-                found.append(_option(paths.get(path, name), path, taken, info, default, layout))
+            elif _taken(info.annotation) is not None and (not prefix or prefix[:-1] in layout.flatten or path in paths):
+                found.append(_option(paths.get(path, name), path, info, default, layout))
             elif any(named.startswith(f"{path}.") for named in paths):
                 inner = inner_model(info.annotation)
                 assert inner is not None, f"{path} is no settings model"
@@ -134,7 +139,7 @@ def options_of(model: type[Settings], layout: Layout) -> list[Option]:
     return sorted(found, key=lambda one: places.get(one.name, len(places)))
 
 
-def _option(name: str, path: str, taken: Any, info: FieldInfo, default: object, layout: Layout) -> Option:  # noqa: ANN401
+def _option(name: str, path: str, info: FieldInfo, default: object, layout: Layout) -> Option:
     commas = name in layout.commas
     shown = default
     if isinstance(default, BaseModel):
@@ -145,7 +150,7 @@ def _option(name: str, path: str, taken: Any, info: FieldInfo, default: object, 
     return Option(
         name=name,
         path=path,
-        type=list[str] if commas else taken,
+        type=list[str] if commas else _taken(info.annotation),
         info=info,
         default=shown,
         required=required,
@@ -187,7 +192,7 @@ def _taken(annotation: Any) -> Any:  # noqa: ANN401
     if get_origin(bare) in (tuple, list):
         inner = get_args(bare)
         single = _taken(inner[0]) if len(inner) == 1 or inner[1:] == (Ellipsis,) else None
-        return None if single is None or get_origin(single) is list else list[single]
+        return None if single is None or get_origin(single) is list else types.GenericAlias(list, (single,))
     if bare in (bool, int, float, str, Path) or get_origin(bare) is Literal:
         return bare
     if isinstance(bare, type) and issubclass(bare, BaseModel) and hasattr(bare, "_from_text"):
@@ -258,7 +263,7 @@ def _require_known(model: type[Settings], path: str) -> None:
 
 
 def _put(model: type[BaseModel] | None, into: dict[str, object], parts: Sequence[str], value: object) -> None:
-    """Put `value` at its place. What stands above it is as it was given (a text as the model it names), or as it is by default."""
+    """Put `value` at its place. What stands above it is as it was given (a text: the model it names), or its default."""
     name, rest = parts[0], parts[1:]
     if not rest:
         into[name] = value

@@ -37,10 +37,11 @@ def find_recipe(name: str) -> Path:
         ConfigError: there is neither.
     """
     known = packaged()
-    if Path(name).exists():
-        if Path(name).stem in known:
-            LOG.info("%s is the file here, not the recipe of that name that comes with Buckler", name)
-        return Path(name)
+    here = next((path for path in (Path(name), Path(f"{name}.yaml")) if path.is_file()), None)
+    if here is not None:
+        if here.stem in known:
+            LOG.info("%s is the file here, not the recipe of that name that comes with Buckler", here)
+        return here
     stem = name.removesuffix(".yaml")
     if stem in known:
         return known[stem]
