@@ -18,7 +18,7 @@ def demo(
     show_unsafe: ShowUnsafe = False,
 ) -> None:
     """The whole story on the miniature: attack, curate, defend at every stage, close the document hole, report."""
-    from buckler.commands import recipes as command
+    from buckler.experiments import run as command
     from buckler.workflow.store import Store
 
     recipes = command.demo_recipes()
@@ -41,20 +41,11 @@ def run(
     show_unsafe: ShowUnsafe = False,
 ) -> None:
     """Run a recipe: a grid of models, attacks, defences, stages and seeds. Ends with one HTML report."""
-    from buckler.commands import recipes as command
-    from buckler.config.attacker import AttackerRecipe
-    from buckler.config.read import read_recipe
+    from buckler.experiments import run as command
+    from buckler.experiments.recipe import read_recipe
     from buckler.workflow.store import Store
 
     read = read_recipe(recipe, model=model, judge=judge, judge_cards=judge_cards)
-    if isinstance(read, AttackerRecipe):
-        from buckler.commands import attacker
-
-        if dry_run:
-            attacker.dry_run(read, Store(store))
-            return
-        attacker.run_attacker(read, Store(store), workers=workers, cluster=cluster, show_unsafe=show_unsafe)
-        return
     if dry_run:
         command.dry_run([read], Store(store))
         return

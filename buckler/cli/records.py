@@ -26,14 +26,16 @@ def report(
     from buckler.commands.judging import recompute
     from buckler.data import read_json
     from buckler.errors import DataError
-    from buckler.report import write_report
+    from buckler.experiments.pages import write_report
+    from buckler.experiments.results import read_results
 
     read = []
     for path in results:
         value = read_json(path)
         if not isinstance(value, dict) or "arms" not in value:
             raise DataError(f"{path}: no results of a run; they lie in STORE/reports/NAME/results-NAME.json")
-        read.append(recompute(value, store, out) if store else value)
+        saved = read_results(value, str(path))
+        read.append(recompute(saved, store, out) if store else saved)
     for path in write_report(read, out, title=title, show_unsafe=show_unsafe):
         say(f"wrote {path}")
 
@@ -41,7 +43,7 @@ def report(
 @app.command()
 def runs(store: StoreOption = Path("runs")) -> None:
     """What a store holds: finished and unfinished steps, size, reports."""
-    from buckler.commands.runs import list_runs
+    from buckler.experiments.run import list_runs
 
     list_runs(store)
 

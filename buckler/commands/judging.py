@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import cast
 
 from buckler.commands import common
 from buckler.commands.models import say_metrics
 from buckler.crosstask.own_tasks import read_tasks
-from buckler.data import VERDICTS, Json, Verdict, read_answers, read_json, write_json, write_verdicts
+from buckler.data import VERDICTS, Verdict, read_answers, read_json, write_json, write_verdicts
 from buckler.errors import DataError
 from buckler.evaluation.metrics import summarise
 from buckler.evaluation.scores import score_answers
 from buckler.evaluation.utility import scorers
+from buckler.experiments.collect import collect_again
+from buckler.experiments.results import RunResult, read_results
 from buckler.judges.card import card_path, make_card, write_card
 from buckler.judges.labels import file_names, read_labels
 from buckler.judges.named import JudgeSpec, judge_from
 from buckler.models.protocol import LM, ModelSpec
 from buckler.models.registry import load
-from buckler.results.assemble import collect_again
 from buckler.workflow.store import Store
 
 
@@ -42,16 +42,17 @@ def judge_card(spec: JudgeSpec, labels: Sequence[Path], out: Path) -> None:
         common.say(f"{'replaced' if replaced else 'wrote'} {path}")
 
 
-def recompute(results: Mapping[str, Json], store: Path, out: Path) -> dict[str, Json]:
+def recompute(results: RunResult, store: Path, out: Path) -> RunResult:
     """Saved results, every number computed anew from the answers and verdicts in the store -> `results-NAME.json`."""
     found = collect_again(results, Store(store))
-    path = out / f"results-{results['name']}.json"
-    write_json(path, found)
-    again = cast("dict[str, Json]", read_json(path))
-    other = [name for name in again if again[name] != results.get(name)]
-    told = f"not as saved: {', '.join(other)}" if other else "as saved"
-    common.say(f"{results['name']}: all that comes from answers and verdicts computed anew, {told}")
-    return again
+    path = out / f"results-{results.name}.json"
+    write_json(path, found.to_json())
+    saved, again = results.to_json(), read_json(path)
+    assert isinstance(again, dict)
+    other = [name for name in again if again[name] != saved.get(name)]
+    compared = f"not as saved: {', '.join(other)}" if other else "as saved"
+    common.say(f"{results.name}: all that comes from answers and verdicts computed anew, {compared}")
+    return read_results(again, str(path))
 
 
 def judge_again(spec: JudgeSpec, answers: Sequence[Path], out: Path, *, cards: Path, own_tasks: Path | None) -> None:
