@@ -7,7 +7,7 @@ import re
 
 import grids
 import pytest
-from grids import rate_metric
+from grids import rate_metric, tables_of
 
 from buckler.commands.models import say_metrics
 from buckler.data import Answer, Verdict, write_json
@@ -16,7 +16,6 @@ from buckler.evaluation.power import detectable
 from buckler.evaluation.statistics import rate
 from buckler.judges.named import judge_spec
 from buckler.report.cells import CAUTION, Cell, caution, unseen
-from buckler.report.tables import tables_of
 
 
 def test_the_difference_is_the_one_that_so_many_probes_show():

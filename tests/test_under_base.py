@@ -9,16 +9,17 @@ import pytest
 from server import Server
 
 from buckler.commands import judging, models
-from buckler.config.crosstask import CrossTaskRecipe
 from buckler.data import Answer, Verdict
 from buckler.errors import BackendError, ConfigError
+from buckler.experiments.cross_task.recipe import CrossTaskRecipe
+from buckler.experiments.registry import plan_of
 from buckler.judges.base import JUDGES, judge_named, of_answers
 from buckler.judges.coherence import MAX_PERPLEXITY, MIN_TOKENS, UNDER_BASE, coherence
 from buckler.judges.named import judge_spec
 from buckler.models.protocol import Completion, Likelihood, ModelSpec, Request, Sampling
 from buckler.models.registry import load
 from buckler.models.scripted import ScriptedLM
-from buckler.plan import plan, spell
+from buckler.plan import spell
 from buckler.steps.models import with_perplexity
 from buckler.workflow.sources import Source, read_chats
 from buckler.workflow.store import in_order
@@ -94,7 +95,7 @@ def test_a_recipe_measures_every_arm_under_its_own_untouched_model(wanted):
             "coherence_under_base": wanted,
         }
     )
-    arms = plan(recipe).arms
+    arms = plan_of(recipe).arms
     measured = [arm.measured.verdicts.inputs["answers"] for arm in arms]
     assert len(arms) == 2 and {one.name for one in measured} == {"under-base" if wanted else "answer"}
     if wanted:

@@ -42,7 +42,9 @@ def phrase_rule(arms: Sequence[MeasuredArm], first_seed: int, judge: str) -> Phr
             pairs.setdefault((arm.labels["model"], arm.seed, task, label), []).append((mine, theirs))
             if arm.seed == first_seed and None is not mine.is_refusal != theirs.is_refusal is not None:
                 # one of a kind: the same answer comes back in many arms
-                examples.setdefault((mine.refused, label, task), arm.sample(one, mine).model_copy(update={"paper": theirs.refused}))
+                examples.setdefault(
+                    (mine.refused, label, task), arm.sample(one, mine).model_copy(update={"paper": theirs.refused})
+                )
     names = ("model", "seed", "task", "label")
     cells = [
         PhraseCell.model_validate({**dict(zip(names, at, strict=True)), **compare(some).to_json()}) for at, some in pairs.items()
