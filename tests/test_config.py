@@ -10,7 +10,7 @@ import yaml
 from buckler.errors import ConfigError
 from buckler.experiments.recipe import read_recipe
 from buckler.experiments.registry import plan_of, recipe_kinds
-from buckler.workflow.store import in_order
+from buckler.workflow.step import in_order
 
 RECIPES = sorted((Path(__file__).parent.parent / "recipes").glob("*.yaml"))
 

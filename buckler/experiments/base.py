@@ -13,13 +13,14 @@ from buckler.data import Answer, Json, Verdict, read_answers, read_verdicts
 from buckler.errors import ConfigError
 from buckler.experiments.results import PhraseRule, RunResult, SampleResult, SearchResult
 from buckler.models.protocol import ModelSpec
-from buckler.plan.spell.models import Measured
 from buckler.report.cells import Table
 from buckler.report.claims import Finding
 from buckler.report.figures import Sketch
 from buckler.settings import Settings
+from buckler.workflow.evaluation import Measured
 from buckler.workflow.sources import WORLD, Source
-from buckler.workflow.store import Step, Store
+from buckler.workflow.step import Step
+from buckler.workflow.store import Store
 
 Labels: TypeAlias = "Mapping[str, str | int]"
 """What an arm is called: model, attack, defence, stage (or trained task, budget, wording), seed."""

@@ -34,8 +34,9 @@ from buckler.experiments.results import (
 from buckler.judges.base import judge_named
 from buckler.judges.named import JudgeSpec, judge_spec
 from buckler.models.identity import identity
-from buckler.plan.spell.models import Measured
-from buckler.workflow.store import Step, Store, in_order
+from buckler.workflow.evaluation import Measured
+from buckler.workflow.step import Step, in_order
+from buckler.workflow.store import Store
 
 SAMPLES = 2
 """Answers shown for each arm and probe set."""

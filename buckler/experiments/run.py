@@ -8,16 +8,17 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import buckler
-from buckler.commands import common
 from buckler.curation.settings import CurateSettings
-from buckler.data import write_json
+from buckler.data import read_json, write_json
 from buckler.experiments.base import CommonRecipe
-from buckler.experiments.collect import collect
+from buckler.experiments.collect import collect, collect_again
 from buckler.experiments.pages import print_results, write_report
 from buckler.experiments.recipe import read_recipe
 from buckler.experiments.registry import experiment_of, plan_of
-from buckler.experiments.results import RunResult, Saved
-from buckler.workflow.store import Step, Store, in_order
+from buckler.experiments.results import RunResult, Saved, read_results
+from buckler.experiments.running import console, run_steps, say
+from buckler.workflow.step import Step, in_order
+from buckler.workflow.store import Store
 
 
 def run_recipes(
@@ -34,9 +35,9 @@ def run_recipes(
     for result in results:
         write_json(folder / f"results-{result.name}.json", result.to_json())
     written = write_report(results, folder, title=f"Buckler: {name}", show_unsafe=show_unsafe)
-    print_results(results, common.console())
+    print_results(results, console())
     for path in written:
-        common.say(f"wrote {path}")
+        say(f"wrote {path}")
     return written[0]
 
 
@@ -46,8 +47,8 @@ def _run(recipes: Sequence[CommonRecipe], store: Store, *, workers: int, cluster
     plans = {recipe.name: plan_of(recipe) for recipe in known}
     if plans:
         # Rows are drawn and compared with the probes before anything is trained: what is wrong with them shows in seconds.
-        common.run_steps([step for one in plans.values() for step in one.checks], store, workers=1, cluster=None)
-        common.run_steps([step for one in plans.values() for step in one.targets], store, workers=workers, cluster=cluster)
+        run_steps([step for one in plans.values() for step in one.checks], store, workers=1, cluster=None)
+        run_steps([step for one in plans.values() for step in one.targets], store, workers=workers, cluster=cluster)
     results = []
     for recipe in recipes:
         loop = experiment_of(recipe.kind).loop
@@ -72,17 +73,17 @@ def dry_run(recipes: Sequence[CommonRecipe], store: Store) -> None:
     for recipe, plan in zip(known, plans, strict=True):
         steps = in_order(plan.targets)
         asked = Counter(step.key for arm in plan.arms for step in arm.phases)
-        common.say(f"{recipe.name}: {len(plan.arms)} arms, {len(recipe.seeds)} seeds, models {', '.join(recipe.models)}")
-        common.say(f"  training phases: {sum(asked.values())} asked for, {len(asked)} different ones after sharing")
+        say(f"{recipe.name}: {len(plan.arms)} arms, {len(recipe.seeds)} seeds, models {', '.join(recipe.models)}")
+        say(f"  training phases: {sum(asked.values())} asked for, {len(asked)} different ones after sharing")
         for name in dict.fromkeys(step.name for step in steps):
             of_name = [step for step in steps if step.name == name]
             done = sum(store.is_done(step) for step in of_name)
-            common.say(f"  {name:21} {len(of_name):5} steps, {done} done, {_cost(of_name, store)}")
+            say(f"  {name:21} {len(of_name):5} steps, {done} done, {_cost(of_name, store)}")
     if plans:
         steps = in_order([step for plan in plans for step in plan.targets])
         shared = sum(len(in_order(plan.targets)) for plan in plans) - len(steps)
         done = sum(store.is_done(step) for step in steps)
-        common.say(f"{len(steps)} steps in all, {done} done, {shared} shared between recipes")
+        say(f"{len(steps)} steps in all, {done} done, {shared} shared between recipes")
 
 
 def _cost(steps: Sequence[Step], store: Store) -> str:
@@ -128,16 +129,29 @@ def demo_recipes() -> list[CommonRecipe]:
 def list_runs(root: Path) -> None:
     """What a store holds: steps by kind, unfinished ones, size, reports."""
     if not (root / "steps").is_dir():
-        common.say(f"{root}: no runs here yet; start one with `buckler demo` or `buckler run recipes/stages.yaml`")
+        say(f"{root}: no runs here yet; start one with `buckler demo` or `buckler run recipes/stages.yaml`")
         return
     folders = sorted(path for path in (root / "steps").iterdir() if path.is_dir())
     done = Counter(path.name.rsplit("-", 1)[0] for path in folders if (path / "step.json").exists())
     begun = [path.name for path in folders if not (path / "step.json").exists()]
     for kind, number in done.most_common():
-        common.say(f"{number:6} {kind}")
+        say(f"{number:6} {kind}")
     size = sum(file.stat().st_size for path in folders for file in path.rglob("*") if file.is_file())
-    common.say(f"{sum(done.values())} finished steps, {len(begun)} begun and not finished, {size / 1e6:.0f} MB")
+    say(f"{sum(done.values())} finished steps, {len(begun)} begun and not finished, {size / 1e6:.0f} MB")
     for name in begun[:10]:
-        common.say(f"  not finished: {name}")
+        say(f"  not finished: {name}")
     for path in sorted((root / "reports").glob("*/report.html")):
-        common.say(f"report: {path}")
+        say(f"report: {path}")
+
+
+def recompute(results: RunResult, store: Path, out: Path) -> RunResult:
+    """Saved results, every number computed again from the answers and verdicts in the store -> `results-NAME.json`."""
+    computed = collect_again(results, Store(store))
+    path = out / f"results-{results.name}.json"
+    write_json(path, computed.to_json())
+    saved, again = results.to_json(), read_json(path)
+    assert isinstance(again, dict)
+    other = [name for name in again if again[name] != saved.get(name)]
+    compared = f"not as saved: {', '.join(other)}" if other else "as saved"
+    say(f"{results.name}: all that comes from answers and verdicts computed anew, {compared}")
+    return read_results(again, str(path))

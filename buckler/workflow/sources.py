@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, TypeVar
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from buckler.data import Chat, Document, Json, content_id, file_digest
 from buckler.errors import ConfigError, DataError
@@ -17,7 +17,7 @@ RowT = TypeVar("RowT", Chat, Document)
 
 
 class Source(Settings):
-    """Rows of a set."""
+    """Rows of a set. A plain text stands for the source of that name."""
 
     source: str
     """A path (or hub id) that `buckler.formats` reads, or `miniature:SET`."""
@@ -31,6 +31,11 @@ class Source(Settings):
     """Of documents that bring no label of their own."""
     probe_set: Literal["harmful", "borderline", "benign"] | None = None
     """Of probes from a file: what a good model does with them (refuse, not refuse, answer)."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_text(cls, value: object) -> object:
+        return {"source": str(value)} if isinstance(value, str | Path) else value
 
     def reseeded(self, seed: int) -> Source:
         """The same source drawn with another seed."""

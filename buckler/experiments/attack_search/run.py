@@ -5,13 +5,14 @@ from __future__ import annotations
 import statistics
 from collections.abc import Sequence
 
-from buckler.commands import common
 from buckler.errors import StoreError
 from buckler.experiments.attack_search.plan import Searching
 from buckler.experiments.attack_search.recipe import AttackerRecipe
 from buckler.experiments.base import Plan
 from buckler.experiments.results import SearchResult
-from buckler.workflow.store import Step, Store, in_order
+from buckler.experiments.running import executed, run_steps, say
+from buckler.workflow.step import Step, in_order
+from buckler.workflow.store import Store
 
 DIVERGED = "training diverged"
 """What the trainer says of an attack that ruined its model before it ended: a lost trial, not a failed run."""
@@ -25,16 +26,16 @@ def run_search(recipe: AttackerRecipe, store: Store, workers: int, cluster: str 
         StoreError: steps failed; the finished ones are kept.
     """
     searching = Searching(recipe)
-    common.run_steps(searching.known().checks, store, workers=1, cluster=None)
-    common.run_steps(searching.untouched(), store, workers=workers, cluster=cluster)
+    run_steps(searching.known().checks, store, workers=1, cluster=None)
+    run_steps(searching.untouched(), store, workers=workers, cluster=cluster)
     searching.require_measurable(store)
     done = 0
     while steps := searching.round():
         searching.read(store, _run_trials(steps, store, workers=workers, cluster=cluster))
         done += 1
-        common.say(f"round {done}: {_progress(searching)}")
+        say(f"round {done}: {_progress(searching)}")
     plan = searching.ended()
-    common.run_steps(plan.targets, store, workers=workers, cluster=cluster)
+    run_steps(plan.targets, store, workers=workers, cluster=cluster)
     return plan, [one.result() for one in searching.searches]
 
 
@@ -44,7 +45,7 @@ def _run_trials(steps: Sequence[Step], store: Store, *, workers: int, cluster: s
     Raises:
         StoreError: something else failed.
     """
-    outcome = common.executed(steps, store, workers=workers, cluster=cluster)
+    outcome = executed(steps, store, workers=workers, cluster=cluster)
     others = [event for event in outcome.failed if event.step.name != "train" or DIVERGED not in event.error]
     if others:
         raise StoreError(
@@ -64,30 +65,26 @@ def dry_run(recipe: AttackerRecipe, store: Store) -> None:
     """Print what a run would do: who is attacked, how often, and how much of it is done."""
     searching, search = Searching(recipe), recipe.search
     size = search.space.size
-    common.say(
-        f"{recipe.name}: {len(searching.searches)} models to attack, each defence and stage with {len(recipe.seeds)} seeds"
-    )
+    say(f"{recipe.name}: {len(searching.searches)} models to attack, each defence and stage with {len(recipe.seeds)} seeds")
     for one in searching.searches:
         if one.labels["seed"] == recipe.seeds[0]:
-            common.say(f"  {one.labels['model']}, defence {one.labels['defence']}, stage {one.labels['stage']}")
+            say(f"  {one.labels['model']}, defence {one.labels['defence']}, stage {one.labels['stage']}")
     where = "a space with ranges" if size is None else f"{size} settings"
     every = search.trials * len(searching.searches)
-    common.say(f"  {search.trials} attacks on each by {search.sampler} over {where}: {every} in all")
+    say(f"  {search.trials} attacks on each by {search.sampler} over {where}: {every} in all")
     dims = ", ".join(search.space.dimensions)
     most = f", at most {search.most_steps} optimizer steps each" if search.most_steps else ""
-    common.say(f"  chosen: {dims}{most}; utility floor {search.utility_floor:g} of the untouched model's")
+    say(f"  chosen: {dims}{most}; utility floor {search.utility_floor:g} of the untouched model's")
     known = in_order(searching.known().targets)
-    common.say(
-        f"  the fixed attack on the reported probes: {len(known)} steps, {sum(store.is_done(step) for step in known)} done"
-    )
+    say(f"  the fixed attack on the reported probes: {len(known)} steps, {sum(store.is_done(step) for step in known)} done")
     steps = _replayed(searching, store)
     tried = sum(len(one.trials) for one in searching.searches)
     if not steps:
-        common.say(f"  the search itself: all {tried} attacks tried, nothing left")
+        say(f"  the search itself: all {tried} attacks tried, nothing left")
         return
     seconds, left = _seconds(store), every - tried
     cost = f"about {left * seconds:.0f} s of one worker" if seconds else "seconds not known until one has run in this store"
-    common.say(f"  the search itself: {tried} attacks tried, {left} left, each at least a training phase and its measure; {cost}")
+    say(f"  the search itself: {tried} attacks tried, {left} left, each at least a training phase and its measure; {cost}")
 
 
 def _replayed(searching: Searching, store: Store) -> list[Step]:

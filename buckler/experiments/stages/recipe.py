@@ -10,7 +10,7 @@ from buckler.curation.settings import CONTROLS, UNCURATED, CurateSettings, contr
 from buckler.data import Json
 from buckler.experiments.base import CommonRecipe
 from buckler.finetuning.attacks import AttackSettings
-from buckler.finetuning.stages import Stage
+from buckler.finetuning.settings import Stage
 from buckler.finetuning.train import TrainSettings
 from buckler.models.protocol import ModelSpec
 from buckler.settings import Settings

@@ -1,1 +1,0 @@
-"""The steps of experiments and commands, by name."""
