@@ -6,7 +6,7 @@ from importlib import import_module
 from typing import Any
 
 from buckler.errors import ConfigError
-from buckler.experiments.base import CommonRecipe, Experiment
+from buckler.experiments.base import CommonRecipe, Experiment, Plan
 
 EXPERIMENTS: dict[str, str] = {
     "stages": "buckler.experiments.stages:EXPERIMENT",
@@ -28,6 +28,16 @@ def experiment_of(kind: object) -> Experiment[Any]:
     module, _, name = place.partition(":")
     found = getattr(import_module(module), name)
     assert isinstance(found, Experiment), place
+    return found
+
+
+def plan_of(recipe: CommonRecipe) -> Plan:
+    """The graph of a recipe; of a search, what is known before it.
+
+    Raises:
+        BackendError, DataError: a model or a file is not there; nothing has run yet.
+    """
+    found: Plan = experiment_of(recipe.kind).plan(recipe)
     return found
 
 
