@@ -171,12 +171,12 @@ def write_expected(golden: Golden, run: Run) -> None:
             place.write_bytes(content)
 
 
-def differences(wanted: Any, found: Any, at: str = "") -> Iterator[str]:
-    """Where two values differ, floats by more than rounding: of losses 1e-4, of others a millionth."""
+def differences(wanted: Any, found: Any, at: str = "", *, near: float = 1e-6) -> Iterator[str]:
+    """Where two values differ, floats by more than `near` of them, losses by more than 1e-4."""
     if isinstance(wanted, float) or isinstance(found, float):
-        near = 1e-4 if "/losses/" in at else 1e-9 + 1e-6 * abs(wanted if isinstance(wanted, int | float) else 0)
+        most = 1e-4 if "/losses/" in at else 1e-9 + near * abs(wanted if isinstance(wanted, int | float) else 0)
         numbers = all(isinstance(one, int | float) and not isinstance(one, bool) for one in (wanted, found))
-        if not numbers or not abs(wanted - found) <= near:
+        if not numbers or not abs(wanted - found) <= most:
             yield f"{at}: {wanted!r} became {found!r}"
     elif isinstance(wanted, dict) and isinstance(found, dict):
         if ".jsonl/" in at and set(wanted) == set(found) and list(wanted) != list(found):
@@ -185,16 +185,16 @@ def differences(wanted: Any, found: Any, at: str = "") -> Iterator[str]:
             if key not in wanted or key not in found:
                 yield f"{at}/{key}: {'is new' if key in found else 'is gone'}"
             else:
-                yield from differences(wanted[key], found[key], f"{at}/{key}")
+                yield from differences(wanted[key], found[key], f"{at}/{key}", near=near)
     elif isinstance(wanted, list) and isinstance(found, list):
         if len(wanted) != len(found):
             yield f"{at}: {len(wanted)} entries became {len(found)}"
         for place, (one, other) in enumerate(zip(wanted, found, strict=False)):
-            yield from differences(one, other, f"{at}/{place}")
+            yield from differences(one, other, f"{at}/{place}", near=near)
     elif isinstance(wanted, str) and isinstance(found, str) and "\n" in wanted + found:
         lines = (wanted.splitlines(), found.splitlines())
         if lines[0] != lines[1]:
-            yield from differences(*lines, at)
+            yield from differences(*lines, at, near=near)
         elif wanted != found:
             yield f"{at}: line ends differ"
     elif type(wanted) is not type(found) or wanted != found:

@@ -28,11 +28,14 @@ class Run:
     status: int = 0
     after: tuple[str, ...] = ()
     """Runs whose files it reads."""
+    near: float = 1e-6
+    """How far floats may be apart, relatively: more where a training on this machine is behind rounded ones."""
 
 
-def _run(name: str, line: str, *files: str, after: str = "", status: int = 0, stdout: bool = False) -> Run:
+def _run(name: str, line: str, *files: str, after: str = "", status: int = 0, stdout: bool = False, near: float = 1e-6) -> Run:
     """A run from a line of words."""
-    return Run(name=name, argv=tuple(line.split()), files=files, stdout=stdout, status=status, after=tuple(after.split()))
+    argv, needs = tuple(line.split()), tuple(after.split())
+    return Run(name=name, argv=argv, files=files, stdout=stdout, status=status, after=needs, near=near)
 
 
 TRAIN = "--model miniature-small --epochs 1 --batch-size 4 --learning-rate 1e-3 --max-length 256 --average row --seed 3"
@@ -58,8 +61,9 @@ RUNS: tuple[Run, ...] = (
         "curate miniature:commonsense --out curate-controls --model miniature-small --preset quick --words miniature "
         "--max-new-tokens 48 --attack-rows miniature:harmful --attack-epochs 4 --attack-learning-rate 1e-3 --controls "
         "--limit 3 --seed 3",
-        "curate-controls/*",
+        "curate-controls/*.json*",
         "curate-controls/controls/*",
+        near=2e-3,
     ),
     _run(
         "curate-query",
@@ -160,6 +164,7 @@ RUNS: tuple[Run, ...] = (
             f"run-{kind}",
             f"run recipes/golden_{kind}.yaml --store store --workers 1",
             *_at(f"store/reports/golden_{kind}", f"results-golden_{kind}.json", "report.md"),
+            near=1e-5,
         )
         for kind in KINDS
     ),
@@ -175,8 +180,8 @@ RUNS: tuple[Run, ...] = (
         "--out report --title Golden",
         *_at("report", "report.md", "report.json"),
     ),
-    _run("runs", "runs --store old/store", stdout=True),
-    _run("runs-none", "runs --store nowhere", stdout=True),
+    _run("list-runs", "runs --store old/store", stdout=True),
+    _run("list-runs-none", "runs --store nowhere", stdout=True),
     *(_run(f"dry-run-{name}", f"run packaged/{name}.yaml --store nowhere --dry-run", stdout=True) for name in PACKAGED),
     *(
         _run(f"mistake-{name}", line, status=2)

@@ -60,7 +60,7 @@ def write_step_keys() -> None:
     """Name and key of every step of every recipe, inputs before users."""
     from buckler.config.read import read_recipe
     from buckler.plan import plan
-    from buckler.workflow.store import in_order
+    from buckler.workflow.step import in_order
 
     places = [*sorted((ROOT / "recipes").glob("*.yaml")), *sorted((golden_files.GOLDEN / "recipes").glob("*.yaml"))]
     keys = {path.stem: [[step.name, step.key] for step in in_order(plan(read_recipe(path)).targets)] for path in places}
@@ -80,9 +80,9 @@ def write_old() -> None:
         packed = io.BytesIO()
         with tarfile.open(fileobj=packed, mode="w") as archive:
             for path in sorted(golden.work.rglob("*")):
-                name = _old_name(path.relative_to(golden.work))
-                if name is not None and path.is_file():
-                    entry = tarfile.TarInfo(name)
+                kept = _old_name(path.relative_to(golden.work))
+                if kept is not None and path.is_file():
+                    entry = tarfile.TarInfo(kept)
                     entry.size = path.stat().st_size
                     archive.addfile(entry, io.BytesIO(path.read_bytes()))
         (golden_files.GOLDEN / "old.tar.gz").write_bytes(gzip.compress(packed.getvalue(), mtime=0))

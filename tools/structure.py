@@ -21,6 +21,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -162,7 +163,11 @@ def rights(modules: Mapping[str, Module]) -> str:
     """Each package with those it imports, every package after the ones it needs."""
     graph = between_packages(modules)
     order = [name for component in components(graph) for name in sorted(component)]
-    return "\n".join(f'    "{name}": "{" ".join(sorted(graph[name], key=order.index))}",' for name in order)
+    lines = []
+    for name in order:
+        first, *more = textwrap.wrap(" ".join(sorted(graph[name], key=order.index)), 100) or [""]
+        lines.append(' "\n    "'.join([f'    "{name}": "{first}', *more]) + '",')
+    return "\n".join(lines)
 
 
 def main() -> int:

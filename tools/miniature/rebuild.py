@@ -19,7 +19,7 @@ from importlib import metadata
 from pathlib import Path
 
 from buckler.data import read_json, write_json
-from buckler.models.protocol import embedded
+from buckler.models import embedded
 from tools.miniature import build
 from tools.miniature.training import SIZES
 

@@ -2,7 +2,7 @@
 
 from buckler.workflow.jobs.base import DrawingJob, Job, Planned, Result
 from buckler.workflow.jobs.crosstask import CrossTaskJob, DefenseRows
-from buckler.workflow.jobs.curate import CurateJob, Curated, CurationCost
+from buckler.workflow.jobs.curate import Curated, CurateJob, CurationCost
 from buckler.workflow.jobs.customize import AttackJob, CustomerRows, JobFile, TrainedModel, TrainJob
 from buckler.workflow.jobs.evaluate import EvaluateJob, Evaluation
 from buckler.workflow.jobs.gate import GateDecision, GateJob

@@ -14,12 +14,14 @@ from pydantic import Field
 from buckler.data import Chat, Json, content_id, read_json, write_rows
 from buckler.errors import BucklerError, ConfigError, DataError, StoreError
 from buckler.models.protocol import ModelSpec
-from buckler.plan import spell
-from buckler.plan.spell.common import Model
+from buckler.progress import ProgressCallback, no_progress
 from buckler.settings import Settings, parse
 from buckler.workflow.executor import execute
+from buckler.workflow.inputs import ModelRef
+from buckler.workflow.rows import rows_of
 from buckler.workflow.sources import WORLD, Source, at_most
-from buckler.workflow.store import Step, Store, Tell, silent
+from buckler.workflow.step import Step
+from buckler.workflow.store import Store
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -72,7 +74,7 @@ class DrawingJob(Job):
     limit: int | None = Field(default=None, ge=1)
     """Greatest number of rows used of each file, drawn by the seed."""
 
-    def rows_of(
+    def source_rows(
         self,
         source: Source,
         earlier: Earlier,
@@ -92,7 +94,7 @@ class DrawingJob(Job):
         """
         if source.source.startswith(EARLIER):
             return _named(source.source, earlier, "rows").result
-        return spell.rows(self.drawn(source, documents=documents, split=split, of_world=of_world), documents=documents)
+        return rows_of(self.drawn(source, documents=documents, split=split, of_world=of_world), documents=documents)
 
     def drawn(
         self, source: Source, *, documents: bool = False, split: Literal["train", "test"] = "train", of_world: int | None = None
@@ -104,11 +106,11 @@ class DrawingJob(Job):
         return filled.model_copy(update={name: getattr(source, name) for name in given if name != "source"})
 
 
-def model_of(spec: ModelSpec, earlier: Earlier, adapter: str | None = None) -> Model:
+def model_of(spec: ModelSpec, earlier: Earlier, adapter: str | None = None) -> ModelRef:
     """The model as steps use it: one that is there already, or what an earlier job of the pipeline trains."""
     if spec.name.startswith(EARLIER):
-        return Model(made_by=_named(spec.name, earlier, "model").result)
-    return Model.outside(with_adapter(spec, adapter))
+        return ModelRef(made_by=_named(spec.name, earlier, "model").result)
+    return ModelRef.outside(with_adapter(spec, adapter))
 
 
 def with_adapter(spec: ModelSpec, adapter: str | None) -> ModelSpec:
@@ -146,13 +148,13 @@ def store_of(out: Path, store: Store | None) -> Store:
     return store or Store(out / WORK)
 
 
-def run_steps(targets: Sequence[Step], store: Store, *, workers: int = 1, tell: Tell = silent) -> None:
+def run_steps(targets: Sequence[Step], store: Store, *, workers: int = 1, progress: ProgressCallback = no_progress) -> None:
     """Run steps with all they need.
 
     Raises:
         BucklerError: the first error of a step, in its own words.
     """
-    outcome = execute(targets, store, workers=workers, tell=tell)
+    outcome = execute(targets, store, workers=workers, progress=progress)
     if outcome.failed:
         raise BucklerError(outcome.failed[0].error)
 

@@ -16,8 +16,10 @@ from buckler.crosstask.tasks import task_named
 from buckler.data import ROWS, Chat, Json, read_chats
 from buckler.evaluation.generate import MAX_NEW_TOKENS
 from buckler.models.protocol import ModelSpec
-from buckler.plan import spell
-from buckler.plan.spell.common import Model
+from buckler.progress import ProgressCallback, no_progress
+from buckler.workflow.documents import Prompting, crosstask_rows, document_probe_set, most_misused, prepared
+from buckler.workflow.evaluation import evaluation_steps
+from buckler.workflow.inputs import ModelRef, own_tasks_at
 from buckler.workflow.jobs.base import (
     DrawingJob,
     Earlier,
@@ -30,8 +32,10 @@ from buckler.workflow.jobs.base import (
     run_steps,
     store_of,
 )
+from buckler.workflow.rows import rows_of
 from buckler.workflow.sources import Source
-from buckler.workflow.store import Step, Store, Tell, silent
+from buckler.workflow.step import Outside, Step
+from buckler.workflow.store import Store
 
 DEFENCE = "defence.jsonl"
 ALL, WEAKEST = "all", "weakest"
@@ -87,13 +91,13 @@ class CrossTaskJob(DrawingJob):
         Raises:
             ConfigError, DataError, BackendError: a model, a file or a task is not there.
         """
-        settings, own = self.settings, spell.OwnTasks(path=str(self.own_tasks or ""))
+        settings, own = self.settings, own_tasks_at(self.own_tasks)
         model = model_of(self.model, earlier, self.adapter)
         labeller = model if self.label_model is None else model_of(self.label_model, earlier)
-        test = [spell.rows(source, documents=True) for source in self.apart_from]
-        ready = spell.made_ready(self._documents(earlier), self.preparation, test=test, labeller=labeller)
+        test = [rows_of(source, documents=True) for source in self.apart_from]
+        ready = prepared(self._documents(earlier), self.preparation, test=test, labeller=labeller)
         weakest = self._weakest(settings, ready, model, own) if self.tasks == WEAKEST else None
-        step = spell.crosstask(
+        step = crosstask_rows(
             settings,
             ready,
             model,
@@ -101,7 +105,7 @@ class CrossTaskJob(DrawingJob):
             self.max_new_tokens,
             own=own,
             aligned=None if self.aligned is None else model_of(self.aligned, earlier),
-            weakest=weakest,
+            most_misused=weakest,
         )
         return Planned(result=step, gives="rows", more={"documents": ready, **({"weakest": weakest} if weakest else {})})
 
@@ -111,7 +115,7 @@ class CrossTaskJob(DrawingJob):
         *,
         store: Store | None = None,
         earlier: Earlier = {},  # noqa: B006 - never changed
-        tell: Tell = silent,
+        progress: ProgressCallback = no_progress,
     ) -> DefenseRows:
         """Write `defence.jsonl`, `counts.json`, and what was left out: `documents-rejected.jsonl`, `refusals-rejected.jsonl`.
 
@@ -119,7 +123,7 @@ class CrossTaskJob(DrawingJob):
             BucklerError: a model, a file or a task is not there, or there are too few documents.
         """
         planned, store = self.plan(earlier), store_of(out, store)
-        run_steps([planned.result], store, tell=tell)
+        run_steps([planned.result], store, progress=progress)
         names = {ROWS: DEFENCE, "counts.json": "counts.json", "rejected.jsonl": "refusals-rejected.jsonl"}
         written = deliver(store.folder(planned.result), names, out)
         ready = store.folder(planned.more["documents"])
@@ -142,17 +146,17 @@ class CrossTaskJob(DrawingJob):
             for label, sources in labels.items()
             for source in sources
         ]
-        return [self.rows_of(source, earlier, documents=True) for source in given]
+        return [self.source_rows(source, earlier, documents=True) for source in given]
 
-    def _weakest(self, settings: CrossTaskSettings, ready: Step, model: Model, own: spell.OwnTasks) -> Step:
+    def _weakest(self, settings: CrossTaskSettings, ready: Step, model: ModelRef, own: Mapping[str, Outside]) -> Step:
         """The undefended model asked every task of the malicious documents, in the first wording."""
-        asking = spell.Asking(
-            tasks=settings.tasks, wording=settings.wordings[0], language=settings.language, own=own, harmful_alone=True
+        asking = Prompting(
+            tasks=settings.tasks, wording=settings.wordings[0], language=settings.language, own=own, harmful_only=True
         )
-        probes, title = spell.document_probes(ready, asking), "the model, to find its weakest task"
+        probes, title = document_probe_set(ready, asking), "the model, to find its weakest task"
         most = self.max_new_tokens
-        measured = spell.measured(model, [probes], judge="keyword", max_new_tokens=most, own=own, title=title)
-        return spell.weakest(measured.answers, measured.verdicts, settings.tasks)
+        measured = evaluation_steps(model, [probes], judge="keyword", max_new_tokens=most, own=own, title=title)
+        return most_misused(measured.answers, measured.verdicts, settings.tasks)
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)

@@ -16,9 +16,9 @@ from buckler.data import ROWS, Chat, Json, each_chat, read_chats, read_jsonl, wr
 from buckler.finetuning.train import TrainSettings
 from buckler.formats import WRITERS, write_chats
 from buckler.models.protocol import ModelSpec
-from buckler.plan import spell
-from buckler.plan.spell.common import Model
-from buckler.steps.curation import read_sample
+from buckler.progress import ProgressCallback, no_progress
+from buckler.workflow.curation import Curation, CurationSample, curated_rows, curation_sample, proof_of_attack
+from buckler.workflow.inputs import ModelRef
 from buckler.workflow.jobs.base import (
     DrawingJob,
     Earlier,
@@ -32,8 +32,11 @@ from buckler.workflow.jobs.base import (
     store_of,
     with_adapter,
 )
+from buckler.workflow.rows import defence_rows, probe_set, rows_of
 from buckler.workflow.sources import Source
-from buckler.workflow.store import Step, Store, Tell, silent
+from buckler.workflow.step import Step
+from buckler.workflow.store import Store
+from buckler.workflow.training import training_phase
 
 LEAST_COMPROMISED = 0.1
 """Nats a token by which an attack must cheapen its own answers to count as one."""
@@ -124,16 +127,16 @@ class CurateJob(DrawingJob):
         given = {name: value for name, value in budget.items() if value is not None}
         return {role: spec.model_copy(update=given) if spec.endpoint else spec for role, spec in roles.items()}
 
-    def curation_steps(self, earlier: Earlier = {}) -> spell.Curation:  # noqa: B006 - never changed
+    def curation_steps(self, earlier: Earlier = {}) -> Curation:  # noqa: B006 - never changed
         """The steps' common part, with the attack on a copy where one is asked for."""
         roles = {role: model_of(spec, earlier) for role, spec in self.models.items()}
         if self.attack_rows is not None and "proxy" not in roles:
-            rows = self.rows_of(self.attack_rows, earlier, of_world=ATTACK_ROWS)
+            rows = self.source_rows(self.attack_rows, earlier, of_world=ATTACK_ROWS)
             title = "the proxy: a copy under attack"
-            roles["proxy"] = Model(made_by=spell.train(self.attack_train, roles["model"], [rows], self.seed, title))
-        probes = tuple(spell.probe_set(spell.rows(probe_source(name)), None) for name in self.curation.apart_from)
-        texts = self.rows_of(self.texts, earlier)
-        return spell.Curation(settings=self.curation, texts=texts, probes=probes, seed=self.seed, **roles)
+            roles["proxy"] = ModelRef(made_by=training_phase(self.attack_train, roles["model"], [rows], self.seed, title))
+        probes = tuple(probe_set(rows_of(probe_source(name)), None) for name in self.curation.apart_from)
+        texts = self.source_rows(self.texts, earlier)
+        return Curation(settings=self.curation, texts=texts, probes=probes, seed=self.seed, **roles)
 
     def plan(self, earlier: Earlier = {}) -> Planned:  # noqa: B006 - never changed
         """The curated rows and the texts; with an attack on a copy, the check that it took.
@@ -144,9 +147,9 @@ class CurateJob(DrawingJob):
         curation = self.curation_steps(earlier)
         more: dict[str, Step] = {"texts": curation.texts}
         if self.attack_rows is not None and curation.proxy is not None and curation.proxy.made_by is not None:
-            rows = self.rows_of(self.attack_rows, earlier, of_world=ATTACK_ROWS)
-            more["attack"] = spell.compromised(rows, curation.model, curation.proxy, LEAST_COMPROMISED)
-        return Planned(result=spell.curate(curation, self.workers), gives="rows", more=more)
+            rows = self.source_rows(self.attack_rows, earlier, of_world=ATTACK_ROWS)
+            more["attack"] = proof_of_attack(rows, curation.model, curation.proxy, LEAST_COMPROMISED)
+        return Planned(result=curated_rows(curation, self.workers), gives="rows", more=more)
 
     def run(
         self,
@@ -154,7 +157,7 @@ class CurateJob(DrawingJob):
         *,
         store: Store | None = None,
         earlier: Earlier = {},  # noqa: B006 - never changed
-        tell: Tell = silent,
+        progress: ProgressCallback = no_progress,
     ) -> Curated:
         """Write `curated.jsonl`, `rejected.jsonl`, `counts.json`, the card, exports, and controls if they are wanted.
 
@@ -163,8 +166,8 @@ class CurateJob(DrawingJob):
         """
         planned, store = self.plan(earlier), store_of(out, store)
         if "attack" in planned.more:
-            run_steps([planned.more["attack"]], store, tell=tell)
-        run_steps([planned.result], store, workers=self.workers, tell=tell)
+            run_steps([planned.more["attack"]], store, progress=progress)
+        run_steps([planned.result], store, workers=self.workers, progress=progress)
         names = {ROWS: CURATED, REJECTED: REJECTED, COUNTS: COUNTS}
         written = deliver(store.folder(planned.result), names, out)
         written.append(self._card(store.folder(planned.more["texts"]) / ROWS, out))
@@ -174,39 +177,39 @@ class CurateJob(DrawingJob):
             written.append(path)
         left_out: list[str] = []
         if self.controls:
-            made, left_out = self._controls(out, store, earlier, tell)
+            made, left_out = self._controls(out, store, earlier, progress)
             written += made
         return Curated(out=out, written=tuple(written), counts=_counts(out / COUNTS), left_out=tuple(left_out))
 
-    def estimate(self, out: Path, *, store: Store | None = None, tell: Tell = silent) -> CurationCost:
+    def estimate(self, out: Path, *, store: Store | None = None, progress: ProgressCallback = no_progress) -> CurationCost:
         """The most that the curation can cost, and what it will by a timed sample of texts.
 
         What the sample asks is kept, so that the curation does not ask it again.
         """
         store, curation, settings = store_of(out, store), self.curation_steps(), self.curation
         if self.attack_rows is not None:
-            run_steps([self.plan().more["attack"]], store, tell=tell)
-        run_steps([curation.texts], store, tell=tell)
+            run_steps([self.plan().more["attack"]], store, progress=progress)
+        run_steps([curation.texts], store, progress=progress)
         total = len(read_chats(store.folder(curation.texts) / ROWS))
         sampled = None
         if self.sample:
-            step = spell.curation_sample(curation, min(self.sample, total))
-            run_steps([step], store, tell=tell)
-            sampled = read_sample(store.folder(step))
+            step = curation_sample(curation, min(self.sample, total))
+            run_steps([step], store, progress=progress)
+            sampled = CurationSample.model_validate(read_object(store.folder(step) / "sample.json"))
         return CurationCost(out=out, settings=settings, texts=total, sampled=sampled)
 
-    def _controls(self, out: Path, store: Store, earlier: Earlier, tell: Tell) -> tuple[list[Path], list[str]]:
+    def _controls(self, out: Path, store: Store, earlier: Earlier, progress: ProgressCallback) -> tuple[list[Path], list[str]]:
         curation, written, left_out = self.curation_steps(earlier), [], []
         for name in CONTROLS:
             if name == UNCURATED:
-                step = spell.as_defence(curation.texts, "defence", None)
+                step = defence_rows(curation.texts, "defence", None)
             else:
                 settings = control(curation.settings, name)
                 if settings.needs_proxy and curation.proxy is None:
                     left_out.append(f"control {name} left out: it needs a compromised proxy (--proxy or --attack-rows)")
                     continue
-                step = spell.curate(replace(curation, settings=settings), self.workers)
-            run_steps([step], store, workers=self.workers, tell=tell)
+                step = curated_rows(replace(curation, settings=settings), self.workers)
+            run_steps([step], store, workers=self.workers, progress=progress)
             written += deliver(store.folder(step), {ROWS: f"controls/{name.replace(' ', '-')}.jsonl"}, out)
         return written, left_out
 
@@ -278,8 +281,8 @@ class CurationCost(Result):
 
     settings: CurateSettings
     texts: int
-    sampled: tuple[int, float, Mapping[str, int]] | None = None
-    """Texts of the sample, its seconds, and what it asked."""
+    sampled: CurationSample | None = None
+    """The timed sample."""
 
     @property
     def calls(self) -> int:
@@ -299,7 +302,7 @@ class CurationCost(Result):
         ]
         if self.sampled is None:
             return lines
-        seen, seconds, _ = self.sampled
+        seen, seconds = self.sampled.texts, self.sampled.seconds
         found = self._expected()
         lines.append(f"by the first {seen} texts, curated and timed ({seconds:.1f} s):")
         lines += [f"  {name:16} {number}" for name, number in found.items() if name != "revised texts"]
@@ -318,8 +321,7 @@ class CurationCost(Result):
 
     def _expected(self) -> dict[str, int]:
         assert self.sampled is not None
-        seen, _, counts = self.sampled
-        by = self.texts / seen
+        by, counts = self.texts / self.sampled.texts, self.sampled.counts
         names = ("generations", "prompt tokens", "generated tokens", "measured")
         found = {name: round(by * counts.get(name, 0)) for name in names}
         found["judge calls"] = round(by * counts.get("rated", 0) * self.calls)

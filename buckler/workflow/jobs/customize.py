@@ -13,7 +13,7 @@ from buckler.data import ROWS, Chat, Json, read_chats, write_json, write_rows
 from buckler.finetuning.attacks import AttackSettings
 from buckler.finetuning.train import TrainSettings
 from buckler.models.protocol import ModelSpec
-from buckler.plan import spell
+from buckler.progress import ProgressCallback, no_progress
 from buckler.workflow.jobs.base import (
     DrawingJob,
     Earlier,
@@ -26,8 +26,10 @@ from buckler.workflow.jobs.base import (
     store_of,
     with_adapter,
 )
+from buckler.workflow.rows import attack_rows
 from buckler.workflow.sources import Source
-from buckler.workflow.store import Store, Tell, silent
+from buckler.workflow.store import Store
+from buckler.workflow.training import training_phase
 
 CUSTOMER = "customer.jsonl"
 OF_WORLD = 500
@@ -50,9 +52,9 @@ class AttackJob(DrawingJob):
         Raises:
             ConfigError, DataError: a file is not there.
         """
-        benign = self.rows_of(self.customer, earlier, of_world=OF_WORLD)
-        harmful = None if self.harmful is None else self.rows_of(self.harmful, earlier, of_world=OF_WORLD)
-        return Planned(result=spell.attack(self.attack, benign, harmful, self.seed), gives="rows")
+        benign = self.source_rows(self.customer, earlier, of_world=OF_WORLD)
+        harmful = None if self.harmful is None else self.source_rows(self.harmful, earlier, of_world=OF_WORLD)
+        return Planned(result=attack_rows(self.attack, benign, harmful, self.seed), gives="rows")
 
     def run(
         self,
@@ -60,7 +62,7 @@ class AttackJob(DrawingJob):
         *,
         store: Store | None = None,
         earlier: Earlier = {},  # noqa: B006 - never changed
-        tell: Tell = silent,
+        progress: ProgressCallback = no_progress,
     ) -> CustomerRows:
         """Write `customer.jsonl`.
 
@@ -68,7 +70,7 @@ class AttackJob(DrawingJob):
             BucklerError: a file is not there, or holds too few rows.
         """
         planned, store = self.plan(earlier), store_of(out, store)
-        run_steps([planned.result], store, tell=tell)
+        run_steps([planned.result], store, progress=progress)
         written = deliver(store.folder(planned.result), {ROWS: CUSTOMER}, out)
         rows = read_chats(out / CUSTOMER)
         harmful = sum(row.meta.get("harmful") is True for row in rows)
@@ -125,8 +127,8 @@ class TrainJob(DrawingJob):
             ConfigError, DataError, BackendError: the model or a file is not there.
         """
         model = model_of(self.model, earlier, self.adapter)
-        rows = [self.rows_of(source, earlier) for source in self.rows]
-        return Planned(result=spell.train(self.train, model, rows, self.seed, f"training {self.model.name}"), gives="model")
+        rows = [self.source_rows(source, earlier) for source in self.rows]
+        return Planned(result=training_phase(self.train, model, rows, self.seed, f"training {self.model.name}"), gives="model")
 
     def run(
         self,
@@ -134,7 +136,7 @@ class TrainJob(DrawingJob):
         *,
         store: Store | None = None,
         earlier: Earlier = {},  # noqa: B006 - never changed
-        tell: Tell = silent,
+        progress: ProgressCallback = no_progress,
     ) -> TrainedModel | JobFile:
         """Write `model/` (LoRA: also `adapter/`), `training.json` and `first_row.txt`; with `job`, rows and the job's file.
 
@@ -142,9 +144,9 @@ class TrainJob(DrawingJob):
             BucklerError: the model or a file is not there, the settings do not fit, or training diverged.
         """
         if self.job is not None:
-            return self._write_job(out, self.job, store_of(out, store), earlier, tell)
+            return self._write_job(out, self.job, store_of(out, store), earlier, progress)
         planned, store = self.plan(earlier), store_of(out, store)
-        run_steps([planned.result], store, tell=tell)
+        run_steps([planned.result], store, progress=progress)
         folder = store.folder(planned.result)
         written = deliver(folder, {name: name for name in ("training.json", "first_row.txt")}, out)
         for name in ("model", "adapter"):
@@ -154,9 +156,9 @@ class TrainJob(DrawingJob):
                 written.append(out / name)
         return TrainedModel(out=out, written=tuple(written), record=read_object(out / "training.json"))
 
-    def _write_job(self, out: Path, job: Path, store: Store, earlier: Earlier, tell: Tell) -> JobFile:
-        steps = [self.rows_of(source, earlier) for source in self.rows]
-        run_steps(steps, store, tell=tell)
+    def _write_job(self, out: Path, job: Path, store: Store, earlier: Earlier, progress: ProgressCallback) -> JobFile:
+        steps = [self.source_rows(source, earlier) for source in self.rows]
+        run_steps(steps, store, progress=progress)
         rows = {row.id: row for step in steps for row in read_chats(store.folder(step) / ROWS)}
         write_rows(out / ROWS, list(rows.values()))
         spec = with_adapter(self.model, self.adapter)

@@ -16,8 +16,9 @@ from buckler.evaluation.utility import scorers
 from buckler.judges.correction import refusal_card
 from buckler.models.protocol import ModelSpec
 from buckler.models.registry import load
-from buckler.plan import spell
-from buckler.steps.official import check_tasks
+from buckler.progress import ProgressCallback, no_progress
+from buckler.workflow.evaluation import choice_utility, evaluation_steps
+from buckler.workflow.harness import check_tasks, official_scores
 from buckler.workflow.jobs.base import (
     Earlier,
     Planned,
@@ -31,8 +32,10 @@ from buckler.workflow.jobs.base import (
 )
 from buckler.workflow.jobs.judge import CARDS, METRICS, Judgement, JudgingJob, interval, judgement, mapping, unscored
 from buckler.workflow.jobs.probes import ProbingJob, check_choices, check_probes
+from buckler.workflow.rows import rows_of
 from buckler.workflow.sources import Source
-from buckler.workflow.store import Step, Store, Tell, silent
+from buckler.workflow.step import Step
+from buckler.workflow.store import Store
 
 UTILITY, OFFICIAL = "utility.json", "official.json"
 
@@ -84,13 +87,13 @@ class EvaluateJob(ProbingJob, JudgingJob):
         model = model_of(self.model, earlier, self.adapter)
         base = None if self.base is None else model_of(self.base, earlier)
         title, most, probes = self.model.name, self.max_new_tokens, self.probe_steps()
-        measured = spell.measured(model, probes, judge=self.judge_spec, max_new_tokens=most, base=base, title=title)
+        measured = evaluation_steps(model, probes, judge=self.judge_spec, max_new_tokens=most, base=base, title=title)
         more: dict[str, Step] = {"answers": measured.answers, "verdicts": measured.verdicts} if probes else {}
         for source in self._choices():
-            more[f"utility/{source.source}"] = spell.utility(model, spell.rows(source), source.source)
+            more[f"utility/{source.source}"] = choice_utility(model, rows_of(source), source.source)
         if self.official:
             folder = None if self.official_tasks is None else str(self.official_tasks)
-            more["official"] = spell.official(model, self.official, folder, self.limit)
+            more["official"] = official_scores(model, self.official, folder, self.limit)
         result = measured.metrics if probes else next(iter(more.values()))
         return Planned(result=result, gives="answers", more=more)
 
@@ -100,7 +103,7 @@ class EvaluateJob(ProbingJob, JudgingJob):
         *,
         store: Store | None = None,
         earlier: Earlier = {},  # noqa: B006 - never changed
-        tell: Tell = silent,
+        progress: ProgressCallback = no_progress,
     ) -> Evaluation:
         """Write `answers.jsonl`, `verdicts.jsonl`, `metrics.json`; of multiple choice `utility.json`, of tasks `official.json`.
 
@@ -119,7 +122,7 @@ class EvaluateJob(ProbingJob, JudgingJob):
             check_tasks(with_adapter(self.model, self.adapter), self.official, folder)
         found, written = None, []
         if "answers" in planned.more:
-            run_steps([planned.result], store, tell=tell)
+            run_steps([planned.result], store, progress=progress)
             files = {ANSWERS: planned.more["answers"], VERDICTS: planned.more["verdicts"], METRICS: planned.result}
             for name, step in files.items():
                 written += deliver(store.folder(step), {name: name}, out)
@@ -127,12 +130,12 @@ class EvaluateJob(ProbingJob, JudgingJob):
         choices: dict[str, Json] = {}
         for name, step in planned.more.items():
             if name.startswith("utility/"):
-                run_steps([step], store, tell=tell)
+                run_steps([step], store, progress=progress)
                 choices[name.removeprefix("utility/")] = read_object(store.folder(step) / UTILITY)
         if choices:
             write_json(out / UTILITY, choices)
         if official is not None:
-            run_steps([official], store, tell=tell)
+            run_steps([official], store, progress=progress)
             written += deliver(store.folder(official), {OFFICIAL: OFFICIAL}, out)
         return Evaluation(
             out=out,

@@ -20,13 +20,14 @@ from buckler.gating.outputs import Places, junit, sarif
 from buckler.gating.summary import markdown, sentences
 from buckler.judges.named import JudgeSpec, judge_from
 from buckler.models.protocol import ModelSpec, spec_of
-from buckler.plan import spell
-from buckler.plan.spell.common import Model
+from buckler.progress import ProgressCallback, no_progress
 from buckler.settings import parse, read_yaml
+from buckler.workflow.evaluation import evaluation_steps
+from buckler.workflow.inputs import ModelRef
 from buckler.workflow.jobs.base import Result, deliver, run_steps, store_of
 from buckler.workflow.jobs.judge import JudgingJob, cached
 from buckler.workflow.jobs.probes import ProbingJob, check_probes
-from buckler.workflow.store import Store, Tell, silent
+from buckler.workflow.store import Store
 
 OUTPUTS = ("gate.json", "gate.md", "junit.xml", "gate.sarif")
 SAVED = "saved"
@@ -74,7 +75,7 @@ class GateJob(ProbingJob, JudgingJob):
         margins = {**read.margins.model_dump(), **named.pop("margins", {})}
         return read.model_copy(update={**named, "margins": read.margins.model_copy(update=margins)})
 
-    def run(self, out: Path, *, store: Store | None = None, tell: Tell = silent) -> GateDecision:
+    def run(self, out: Path, *, store: Store | None = None, progress: ProgressCallback = no_progress) -> GateDecision:
         """Compare; write `gate.json`, `gate.md`, `junit.xml`, `gate.sarif`.
 
         Raises:
@@ -91,7 +92,7 @@ class GateJob(ProbingJob, JudgingJob):
             if isinstance(source, Path):
                 files[name] = (str(source), source, source.with_name(VERDICTS) if judge is None else None)
             else:
-                files[name] = self._answered(source, out / name, store, tell)
+                files[name] = self._answered(source, out / name, store, progress)
                 written += [path for path in files[name][1:] if path is not None]
         base, tuned = (_side(files[name], judge, by, out / name) for name in ("base", "tuned"))
         found = decide(base, tuned, settings, judge=_recorded(judge))
@@ -104,7 +105,7 @@ class GateJob(ProbingJob, JudgingJob):
         written += [out / name for name in OUTPUTS]
         return GateDecision(out=out, written=tuple(written), notices=tuple(notices), found=found)
 
-    def _sides(self) -> dict[str, Path | Model]:
+    def _sides(self) -> dict[str, Path | ModelRef]:
         """Saved answers or a model for each side, with every mistake found before anything is asked.
 
         A model is one that is there: `Model.outside` looks at its weights.
@@ -127,8 +128,8 @@ class GateJob(ProbingJob, JudgingJob):
         if not models and asked:
             raise ConfigError("both sides are saved answers, so no probe is asked; leave the probes away")
         return {
-            "base": base or Model.outside(spec_of(self.base)),
-            "tuned": tuned or Model.outside(self._tuned(base is not None)),
+            "base": base or ModelRef.outside(spec_of(self.base)),
+            "tuned": tuned or ModelRef.outside(self._tuned(base is not None)),
         }
 
     def _tuned(self, base_is_saved: bool) -> ModelSpec:
@@ -144,13 +145,13 @@ class GateJob(ProbingJob, JudgingJob):
             )
         return spec_of(name or self.base, adapter)
 
-    def _answered(self, model: Model, out: Path, store: Store, tell: Tell) -> tuple[str, Path, Path | None]:
+    def _answered(self, model: ModelRef, out: Path, store: Store, progress: ProgressCallback) -> tuple[str, Path, Path | None]:
         """The side's name, its answers and its verdicts, asked and judged now."""
         assert model.spec is not None
         title = model.spec.name + (f" + {model.spec.adapter}" if model.spec.adapter else "")
         most = self.max_new_tokens
-        measured = spell.measured(model, self.probe_steps(), judge=self.judge_spec, max_new_tokens=most, title=title)
-        run_steps([measured.verdicts], store, tell=tell)
+        measured = evaluation_steps(model, self.probe_steps(), judge=self.judge_spec, max_new_tokens=most, title=title)
+        run_steps([measured.verdicts], store, progress=progress)
         deliver(store.folder(measured.answers), {ANSWERS: ANSWERS}, out)
         deliver(store.folder(measured.verdicts), {VERDICTS: VERDICTS}, out)
         return title, out / ANSWERS, out / VERDICTS

@@ -22,7 +22,9 @@ from buckler.judges.labels import file_names, read_labels
 from buckler.judges.named import JudgeSpec, Loader, judge_from, judge_spec
 from buckler.models.protocol import ModelSpec
 from buckler.models.registry import load
-from buckler.plan import spell
+from buckler.progress import ProgressCallback, no_progress
+from buckler.workflow.evaluation import judged_and_summarised
+from buckler.workflow.inputs import own_tasks_at
 from buckler.workflow.jobs.base import (
     EARLIER,
     WORK,
@@ -36,7 +38,7 @@ from buckler.workflow.jobs.base import (
     run_steps,
     store_of,
 )
-from buckler.workflow.store import Store, Tell, silent
+from buckler.workflow.store import Store
 
 METRICS = "metrics.json"
 CARDS = Path("judge-cards")
@@ -82,9 +84,9 @@ class JudgeJob(JudgingJob):
         if len(self.answers) > 1 or not str(self.answers[0]).startswith(EARLIER):
             raise ConfigError(f"{self.answers[0]}: steps judge the answers of one earlier job, named `{EARLIER}NAME`")
         answers = answers_of(str(self.answers[0]), earlier).more["answers"]
-        own = spell.OwnTasks(path=str(self.own_tasks or ""))
-        verdicts, metrics = spell.verdicts_of(answers, self.judge_spec, own=own, title=str(self.answers[0]))
-        return Planned(result=metrics, gives="answers", more={"answers": answers, "verdicts": verdicts})
+        own = own_tasks_at(self.own_tasks)
+        found = judged_and_summarised(answers, self.judge_spec, own=own, title=str(self.answers[0]))
+        return Planned(result=found.metrics, gives="answers", more={"answers": answers, "verdicts": found.verdicts})
 
     def run(
         self,
@@ -92,7 +94,7 @@ class JudgeJob(JudgingJob):
         *,
         store: Store | None = None,
         earlier: Earlier = {},  # noqa: B006 - never changed
-        tell: Tell = silent,
+        progress: ProgressCallback = no_progress,
     ) -> Judgement:
         """Write `verdicts.jsonl` and `metrics.json`; where the judge has a card, also `corrected.json`.
 
@@ -102,7 +104,7 @@ class JudgeJob(JudgingJob):
         judge = self.judge_spec
         if str(self.answers[0]).startswith(EARLIER):
             planned, store = self.plan(earlier), store_of(out, store)
-            run_steps([planned.result], store, tell=tell)
+            run_steps([planned.result], store, progress=progress)
             written = deliver(store.folder(planned.more["verdicts"]), {VERDICTS: VERDICTS}, out)
             written += deliver(store.folder(planned.result), {METRICS: METRICS}, out)
             count = len(read_answers(store.folder(planned.more["answers"]) / ANSWERS))
@@ -122,7 +124,7 @@ class JudgeCardJob(JudgingJob):
     labels: tuple[Path, ...] = Field(min_length=1)
     """Answers that people labelled: XSTest completions, or rows of prompt, text, label."""
 
-    def run(self, out: Path, *, tell: Tell = silent) -> JudgeCardResult:
+    def run(self, out: Path, *, progress: ProgressCallback = no_progress) -> JudgeCardResult:
         """Write the card of this version of the judge into the folder `out`, as JSON and Markdown.
 
         Raises:

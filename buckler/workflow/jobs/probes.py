@@ -18,10 +18,10 @@ from buckler.evaluation.metrics import summarise
 from buckler.evaluation.probes import Described, describe, in_set, pairs_between
 from buckler.evaluation.scores import Scorers, score_answers
 from buckler.evaluation.utility import ask
-from buckler.plan import spell
 from buckler.workflow.jobs.base import DrawingJob, Job, Result
+from buckler.workflow.rows import probe_set, rows_of
 from buckler.workflow.sources import WORLD, Source, read_chats
-from buckler.workflow.store import Step
+from buckler.workflow.step import Step
 
 WANTED: dict[str | None, str] = {
     "harmful": "to be refused",
@@ -54,7 +54,7 @@ class ProbingJob(DrawingJob):
 
     def probe_steps(self) -> list[Step]:
         """The steps of the probes."""
-        return [spell.probe_set(spell.rows(source), source.probe_set) for source in self.probe_sources()]
+        return [probe_set(rows_of(source), source.probe_set) for source in self.probe_sources()]
 
     def _of_set(self, source: Source, name: Literal["harmful", "borderline", "benign"]) -> Source:
         return self.drawn(source, split="test").model_copy(update={"probe_set": name})

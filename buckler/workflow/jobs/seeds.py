@@ -10,8 +10,8 @@ from buckler.curation.seed_words.extract import MineSettings, dump, mine
 from buckler.curation.seed_words.lexicon import LEXICON, CommonEnglish, Texts, read_lexicon
 from buckler.curation.seed_words.papers import read_papers
 from buckler.data import Json, write_text
+from buckler.progress import ProgressCallback, no_progress
 from buckler.workflow.jobs.base import Job, Result
-from buckler.workflow.store import Tell, silent
 
 
 class SeedsJob(Job):
@@ -26,16 +26,16 @@ class SeedsJob(Job):
     like: str = "default"
     """Words whose company counts: `default` (Buckler's own), `none`, or a YAML file."""
 
-    def run(self, out: Path, *, tell: Tell = silent) -> SeedWords:
+    def run(self, out: Path, *, progress: ProgressCallback = no_progress) -> SeedWords:
         """Write the YAML file `out`, which `words` of a curation reads.
 
         Raises:
             ConfigError, DataError: a folder or file cannot be read, or there is no paper in it.
         """
         lexicon = {} if self.like == "none" else read_lexicon(LEXICON if self.like == "default" else Path(self.like))
-        read, skipped = read_papers(self.papers, tell)
+        read, skipped = read_papers(self.papers, progress)
         general = Texts(read_papers(self.background)[0], self.mining.max_words) if self.background else CommonEnglish()
-        terms = mine(read, general, [word for words in lexicon.values() for word in words], self.mining, tell)
+        terms = mine(read, general, [word for words in lexicon.values() for word in words], self.mining, progress)
         write_text(out, dump(terms))
         return SeedWords(
             out=out,

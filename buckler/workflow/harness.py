@@ -7,27 +7,52 @@ import sys
 from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import cast
 
 from buckler.data import Json, read_json, write_json
 from buckler.errors import BackendError, ConfigError
 from buckler.models.identity import location
 from buckler.models.protocol import ModelSpec
-from buckler.steps import common
-from buckler.workflow.store import Context
+from buckler.settings import Settings
+from buckler.workflow.inputs import ModelRef, model_spec
+from buckler.workflow.sources import Source, fingerprint
+from buckler.workflow.step import Outside, Run, Step, step
 
 
-def official(context: Context) -> None:
+class OfficialStep(Settings):
+    """Tasks of the harness, in its version: another one may ask in another way."""
+
+    tasks: tuple[str, ...]
+    limit: int | None
+    harness: str
+
+
+@step("official")
+def official(run: Run[OfficialStep]) -> None:
     """A model and the harness' tasks -> official.json: metrics by task, as the harness gives them."""
-    spec = common.spec(context, "model")
-    limit = cast("int | None", context.params.get("limit"))
-    include = context.paths.get("tasks")
-    command = harness_command(spec, cast("Sequence[str]", context.params["tasks"]), context.out / "harness", include, limit)
+    settings, out = run.settings, run.out / "harness"
+    command = harness_command(model_spec(run, "model"), settings.tasks, out, run.outside.get("tasks"), settings.limit)
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
-        said = [line for line in done.stderr.splitlines() if line.strip()]
-        raise BackendError(f"lm-evaluation-harness failed: {said[-1][:300] if said else 'it says nothing'}")
-    write_json(context.out / "official.json", read_results(context.out / "harness"))
+        lines = [line for line in done.stderr.splitlines() if line.strip()]
+        raise BackendError(f"lm-evaluation-harness failed: {lines[-1][:300] if lines else 'it says nothing'}")
+    write_json(run.out / "official.json", read_results(out))
+
+
+def official_scores(model: ModelRef, tasks: Sequence[str], folder: str | None, limit: int | None) -> Step:
+    """The numbers of lm-evaluation-harness; `folder` holds tasks of the user's own, and its content is hashed.
+
+    Raises:
+        ConfigError: the harness is not installed.
+    """
+    own = {}
+    if folder is not None:
+        own = {"tasks": Outside(digest=str(fingerprint(Source(source=folder))["source"]), place=folder)}
+    return official.plan(
+        OfficialStep(tasks=tuple(tasks), limit=limit, harness=harness_version()),
+        title=f"official {', '.join(tasks)}",
+        inputs=model.inputs(),
+        outside={**model.places(), **own},
+    )
 
 
 def check_tasks(spec: ModelSpec, tasks: Sequence[str], include: str | None) -> None:
@@ -67,10 +92,10 @@ def harness_command(spec: ModelSpec, tasks: Sequence[str], out: Path, include: s
     """
     if spec.endpoint:
         raise ConfigError(f"{spec.name} is served by {spec.endpoint}; official numbers need the weights: a folder or a hub id")
-    told = [f"pretrained={location(spec.name) or spec.name}"]
-    told += [f"peft={spec.adapter}"] if spec.adapter else []
-    told += [f"revision={spec.revision}"] if spec.revision else []
-    command = [sys.executable, "-m", "lm_eval", "--model", "hf", "--model_args", ",".join(told)]
+    args = [f"pretrained={location(spec.name) or spec.name}"]
+    args += [f"peft={spec.adapter}"] if spec.adapter else []
+    args += [f"revision={spec.revision}"] if spec.revision else []
+    command = [sys.executable, "-m", "lm_eval", "--model", "hf", "--model_args", ",".join(args)]
     command += ["--tasks", ",".join(tasks), "--output_path", str(out)]
     command += ["--include_path", include] if include else []
     return command + (["--limit", str(limit)] if limit is not None else [])
@@ -85,5 +110,12 @@ def read_results(folder: Path) -> dict[str, Json]:
     files = sorted(folder.rglob("results_*.json"), key=lambda path: path.name)
     if not files:
         raise BackendError(f"lm-evaluation-harness left no results in {folder}")
-    results = cast("Mapping[str, Mapping[str, Json]]", cast("Mapping[str, Json]", read_json(files[-1]))["results"])
-    return {task: {name: value for name, value in of.items() if isinstance(value, int | float)} for task, of in results.items()}
+    content = read_json(files[-1])
+    results = content.get("results") if isinstance(content, Mapping) else None
+    if not isinstance(results, Mapping):
+        raise BackendError(f"{files[-1]}: holds no results of lm-evaluation-harness")
+    return {
+        task: {name: value for name, value in of.items() if isinstance(value, int | float)}
+        for task, of in results.items()
+        if isinstance(of, Mapping)
+    }
