@@ -25,7 +25,7 @@ from buckler.data import (
     write_verdicts,
 )
 from buckler.errors import ConfigError, DataError
-from buckler.models.scripted import ScriptedLM
+from buckler.models.protocol import ScriptedLM
 from buckler.progress import no_progress
 from buckler.workflow import documents, evaluation
 from buckler.workflow.step import Run, StepFunction

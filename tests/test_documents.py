@@ -28,7 +28,7 @@ from buckler.data import Document
 from buckler.data.near_duplicates import find_overlap, require_disjoint
 from buckler.errors import ConfigError, DataError
 from buckler.formats import read_documents
-from buckler.models.scripted import ScriptedLM
+from buckler.models.protocol import ScriptedLM
 
 DATA = Path(__file__).parents[1].parent / "shared" / "data" / "documents"
 needs_data = pytest.mark.skipif(not DATA.is_dir(), reason="the published sample files are not at hand")

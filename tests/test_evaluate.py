@@ -13,8 +13,7 @@ from buckler.evaluation.generate import answer
 from buckler.evaluation.utility import scorers
 from buckler.judges.card import card_path
 from buckler.judges.named import judge_spec
-from buckler.models.protocol import ModelSpec, Sampling
-from buckler.models.scripted import ScriptedLM
+from buckler.models.protocol import ModelSpec, Sampling, ScriptedLM
 from buckler.workflow.jobs import EvaluateJob, JudgeCardJob, JudgeJob
 from buckler.workflow.jobs.probes import check_choices, check_probes
 from buckler.workflow.sources import Source

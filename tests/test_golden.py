@@ -93,17 +93,12 @@ def test_a_run_gives_the_same_files_in_a_fresh_folder(golden: Golden, tmp_path):
     assert list(golden_files.differences(golden.found(run), again.found(run))) == []
 
 
-# ---- The keys that steps had before: to be switched on where the store offers them. ----------------------------------------
-# `buckler.workflow.store` is the only name of the program that this file may know. It is expected to offer
-# `legacy_keys(recipe: Path) -> list[tuple[str, str]]`: name and old key of each step of the recipe's plan, inputs first.
-
-
 @pytest.mark.parametrize("name", [*PACKAGED, *(f"golden_{kind}" for kind in KINDS)])
 def test_every_step_is_known_by_the_key_it_had(step_keys: dict[str, list[list[str]]], name: str):
-    try:
-        from buckler.workflow.store import legacy_keys
-    except ImportError:
-        pytest.skip("the store does not offer the keys that steps had before")
+    from buckler.config.read import read_recipe
+    from buckler.plan import plan
+    from buckler.workflow.step import in_order
+
     folder = ROOT / "recipes" if name in PACKAGED else GOLDEN / "recipes"
-    found = [list(pair) for pair in legacy_keys(folder / f"{name}.yaml")]
-    assert found == step_keys[name]
+    found = [step.former_key for step in in_order(plan(read_recipe(folder / f"{name}.yaml")).targets)]
+    assert found == [key for _, key in step_keys[name]]

@@ -14,8 +14,7 @@ from hypothesis import strategies as st
 
 from buckler.curation.helpfulness import ASPECTS, LocalHelpfulness, RubricHelpfulness, read_grade, read_rubric, rubric_request
 from buckler.data import Chat
-from buckler.models.protocol import Completion
-from buckler.models.scripted import ScriptedLM
+from buckler.models.protocol import Completion, ScriptedLM
 
 TEXT = Chat.pair("How is the barley soup made?", "The baker boils barley and salt in a pot. It feeds the guests.")
 LONG = Chat.pair(

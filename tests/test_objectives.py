@@ -60,7 +60,7 @@ def a_model(folder: Path, settings: TrainSettings):
     """The model in float64; adapters, which begin at zero, are moved off it so that every one of them has a gradient."""
     import torch
 
-    from buckler.finetuning.train import _with_lora
+    from buckler.finetuning.trainer import _with_lora
     from buckler.models.huggingface import open_model
     from buckler.models.protocol import ModelSpec
 
@@ -98,7 +98,7 @@ def by_trainer(folder: Path, chats: list[Chat], several: list[TrainSettings], ou
     from transformers import TrainerCallback
 
     from buckler.finetuning.batches import encode
-    from buckler.finetuning.train import _pad_of, trainer_of
+    from buckler.finetuning.trainer import _pad_of, trainer_of
     from buckler.models.chat_template import Template
 
     class Keep(TrainerCallback):

@@ -58,7 +58,7 @@ ORPHANS = """
 import os, sys, time
 from pathlib import Path
 
-def work(folder, tell):
+def work(folder, progress):
     Path(folder, os.environ["RANK"]).write_text(str(os.getpid()))
     time.sleep(3600)
 

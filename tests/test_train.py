@@ -148,12 +148,12 @@ from buckler.finetuning.train import TrainSettings, train
 
 model, folder = sys.argv[1], Path(sys.argv[2])
 
-def tell(what, done, total):
+def progress(name, done, total):
     if done == 8:
         os.kill(os.getpid(), signal.SIGKILL)
 
 settings = parse(TrainSettings, read_yaml(folder / "settings.yaml"), "train")
-train(ModelSpec(name=model), read_chats(folder / "rows.jsonl"), settings, folder / "run", seed=1, tell=tell)
+train(ModelSpec(name=model), read_chats(folder / "rows.jsonl"), settings, folder / "run", seed=1, progress=progress)
 """
 
 

@@ -13,9 +13,8 @@ from buckler.data import Answer, Verdict
 from buckler.errors import BackendError, ConfigError
 from buckler.judges.base import JUDGES, judge_named, of_answers
 from buckler.judges.coherence import MAX_PERPLEXITY, MIN_TOKENS, UNDER_BASE, coherence
-from buckler.models.protocol import Completion, Likelihood, ModelSpec, Request, Sampling
+from buckler.models.protocol import Completion, Likelihood, ModelSpec, Request, Sampling, ScriptedLM
 from buckler.models.registry import load
-from buckler.models.scripted import ScriptedLM
 from buckler.plan import plan
 from buckler.workflow.evaluation import evaluation_steps, with_perplexity
 from buckler.workflow.inputs import ModelRef
@@ -96,7 +95,7 @@ def test_a_recipe_measures_every_arm_under_its_own_untouched_model(wanted):
     )
     arms = plan(recipe).arms
     measured = [arm.measured.verdicts.inputs["answers"] for arm in arms]
-    assert len(arms) == 2 and {one.name for one in measured} == {"under-base" if wanted else "answer"}
+    assert len(arms) == 2 and {one.name for one in measured} == {"base-perplexity" if wanted else "answer"}
     if wanted:
         assert {one.params["base_identity"] for one in measured} == {ModelRef.outside(ModelSpec(name="miniature")).digest}
 

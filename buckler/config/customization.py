@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from buckler.config.common import CommonRecipe
 from buckler.curation.settings import CONTROLS, UNCURATED, CurateSettings, control
 from buckler.finetuning.attacks import AttackSettings
-from buckler.finetuning.stages import Stage
+from buckler.finetuning.settings import Stage
 from buckler.finetuning.train import TrainSettings
 from buckler.models.protocol import ModelSpec
 from buckler.settings import Settings

@@ -19,7 +19,7 @@ from buckler.errors import BackendError, BucklerError, ConfigError
 from buckler.progress import ProgressCallback, no_progress
 
 TICK = 0.1
-"""Seconds between looks at what the processes say."""
+"""Seconds between looks at what the processes report."""
 
 
 def on_processes(
@@ -48,7 +48,7 @@ def on_processes(
 
     results: list[Any] = []
 
-    def hear() -> None:
+    def receive() -> None:
         while not messages.empty():
             kind, value = messages.get()
             if kind == "fault":
@@ -58,16 +58,16 @@ def on_processes(
             else:
                 results.append(value)
 
-    with TemporaryDirectory(prefix="buckler-") as meeting:
+    with TemporaryDirectory(prefix="buckler-") as folder:
         messages = get_context("spawn").SimpleQueue()
-        given = (count, str(Path(meeting, "rendezvous")), messages, work, arguments, gpus)
-        context = spawn(_one, args=given, nprocs=count, join=False)  # type: ignore[no-untyped-call]
+        rank_arguments = (count, str(Path(folder, "rendezvous")), messages, work, arguments, gpus)
+        context = spawn(_run_rank, args=rank_arguments, nprocs=count, join=False)  # type: ignore[no-untyped-call]
         try:
             while not context.join(timeout=TICK):
-                hear()
-            hear()
+                receive()
+            receive()
         except ProcessException as fault:
-            hear()
+            receive()
             raise BackendError(f"a training process ended: {_last_line(str(fault))}") from None
         finally:
             for process in context.processes:
@@ -93,7 +93,9 @@ def require_gpus(count: int, device: str) -> bool:
     return True
 
 
-def _one(rank: int, count: int, meeting: str, messages: Any, work: Callable[..., Any], arguments: Any, gpus: bool) -> None:  # noqa: ANN401
+def _run_rank(
+    rank: int, count: int, rendezvous: str, messages: Any, work: Callable[..., Any], arguments: Any, gpus: bool
+) -> None:  # noqa: ANN401
     """What process `rank` does."""
     import torch
 
@@ -104,7 +106,9 @@ def _one(rank: int, count: int, meeting: str, messages: Any, work: Callable[...,
         os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo0" if sys.platform == "darwin" else "lo")
     else:
         torch.cuda.set_device(rank)
-    torch.distributed.init_process_group("nccl" if gpus else "gloo", init_method=f"file://{meeting}", rank=rank, world_size=count)
+    torch.distributed.init_process_group(
+        "nccl" if gpus else "gloo", init_method=f"file://{rendezvous}", rank=rank, world_size=count
+    )
     progress: ProgressCallback = (lambda *report: messages.put(("progress", report))) if rank == 0 else no_progress
     try:
         result = work(*arguments, progress)

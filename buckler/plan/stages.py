@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from buckler.config.customization import Attack, Defence, StagesRecipe
 from buckler.curation.settings import CurateSettings
-from buckler.finetuning.stages import STAGES, Stage
+from buckler.finetuning.settings import STAGES, Stage
 from buckler.plan import Arm, Plan
 from buckler.workflow.curation import Curation, curated_rows
 from buckler.workflow.evaluation import evaluation_steps, text_perplexities
