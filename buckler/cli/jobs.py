@@ -10,6 +10,7 @@ from buckler.cli.options import Layout
 from buckler.progress import LOG, Display
 from buckler.workflow import jobs
 
+
 def _seeds(job: jobs.SeedsJob, out: Path, progress: Display) -> jobs.SeedWords:
     found = job.run(out, progress=progress)
     for name, reason in found.skipped.items():
