@@ -193,7 +193,7 @@ def test_rows_that_repeat_are_asked_once_and_counted(tmp_path):
 def test_a_wrong_option_is_told(tmp_path, options, says):
     from typer.testing import CliRunner
 
-    from buckler.cli.options import app
+    from buckler.cli import app
 
     done = CliRunner().invoke(app, ["evaluate", "miniature-small", "--out", str(tmp_path / "out"), *options])
     assert done.exit_code and says in done.output + str(done.exception), done.output

@@ -45,7 +45,7 @@ def executed(targets: Sequence[Step], store: Store, *, workers: int, cluster: st
         def on_event(event: Event) -> None:
             nonlocal seen
             seen += 1
-            progress("steps", seen, total)
+            progress("steps", seen, total, event.step.title or event.step.name)
 
         return execute(targets, store, workers=workers, cluster=cluster, on_event=on_event, progress=progress)
 

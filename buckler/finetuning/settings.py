@@ -44,8 +44,11 @@ class TrainSettings(Settings):
     """
 
     method: Literal["full", "lora"] = "full"
+    """All weights, or low-rank adapters."""
     lora: LoRA = LoRA()
+    """The adapters of `method: lora`."""
     epochs: float = Field(default=3, gt=0)
+    """Passes over the rows."""
     learning_rate: float = Field(default=None, gt=0, validate_default=True)
     """Peak learning rate; 2e-4 for `lora` and 2e-5 for `full` where none is given."""
     batch_size: int = Field(default=16, ge=1)
@@ -57,7 +60,9 @@ class TrainSettings(Settings):
     packing: bool = False
     """Lay several rows into one sequence of up to `max_length` tokens instead of padding each: faster where lengths differ."""
     warmup_steps: int = Field(default=0, ge=0)
+    """Optimizer steps in which the learning rate rises to its peak."""
     schedule: Literal["linear", "cosine", "constant"] = "linear"
+    """Course of the learning rate after its peak."""
     max_length: int = Field(default=1024, ge=8)
     """Tokens a row, or what the model can read if that is less; a longer row has its document cut, or is dropped if it has
     none."""

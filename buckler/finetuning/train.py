@@ -15,7 +15,7 @@ from buckler.errors import ConfigError
 from buckler.finetuning.distributed import on_processes, require_gpus
 from buckler.finetuning.settings import LoRA, TrainSettings
 from buckler.models.protocol import ModelSpec
-from buckler.progress import ProgressCallback, no_progress
+from buckler.progress import ProgressCallback, no_progress, note_loading
 
 __all__ = ["LoRA", "TrainSettings", "train"]
 
@@ -50,6 +50,7 @@ def train(
         )
     from buckler.finetuning.trainer import run_phase
 
+    note_loading(spec.name)
     job = (spec, list(rows), settings, out, seed)
     if settings.processes == 1:
         record = run_phase(*job, progress)

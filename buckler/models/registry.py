@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from buckler.models.protocol import LM, ModelSpec
+from buckler.progress import note_loading
 
 
 def load(spec: ModelSpec, *, cache: Path | None = None) -> LM:
@@ -14,6 +15,7 @@ def load(spec: ModelSpec, *, cache: Path | None = None) -> LM:
         BackendError: it cannot be found, reached or loaded, or has no chat template.
     """
     model: LM
+    note_loading(spec.name)
     if spec.endpoint is not None:
         from buckler.models.openai_client import ServedLM
 

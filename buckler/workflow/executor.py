@@ -21,7 +21,7 @@ from types import ModuleType
 from typing import Literal, Protocol, TypeAlias
 
 from buckler.errors import BucklerError, StoreError
-from buckler.progress import ProgressCallback, no_progress
+from buckler.progress import LOG, ProgressCallback, no_progress
 from buckler.workflow.step import Run, Step, in_order
 from buckler.workflow.store import Store
 
@@ -102,6 +102,7 @@ def execute(
                 outcome.failed.append(event)
             else:
                 outcome.skipped += 1
+            LOG.debug("%s: %s (%.1f s)", event.kind, event.step.title or event.step.key, event.seconds)
             on_event(event)
     return outcome
 

@@ -44,6 +44,7 @@ class MineSettings(Settings):
     min_papers: int = Field(default=2, ge=1)
     """Papers that a term must stand in."""
     max_words: int = Field(default=4, ge=1, le=8)
+    """Words of the longest term."""
     sentences: int = Field(default=3, ge=0)
     """Sentences shown for a term, of different papers first."""
 
