@@ -7,7 +7,15 @@ from typing import Any
 
 from buckler.cli.build import Command
 from buckler.cli.options import Layout
+from buckler.progress import LOG, Display
 from buckler.workflow import jobs
+
+def _seeds(job: jobs.SeedsJob, out: Path, progress: Display) -> jobs.SeedWords:
+    found = job.run(out, tell=progress)
+    for name, reason in found.skipped.items():
+        LOG.warning("skipped %s: %s", name, reason)
+    return found
+
 
 COMMANDS: dict[str, Command[Any]] = {
     "curate": Command(
@@ -26,7 +34,7 @@ COMMANDS: dict[str, Command[Any]] = {
     ),
     "seeds": Command(
         settings=jobs.SeedsJob,
-        run=lambda job, out, progress: job.run(out, tell=progress),
+        run=_seeds,
         layout=Layout(arguments=("papers",), flatten=("mining",)),
         out="YAML file to write; `buckler curate --words` reads it.",
         examples=(
