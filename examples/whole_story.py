@@ -48,7 +48,7 @@ class Measure:
 
     def row(self) -> str:
         """A line of the table."""
-        return f"{self.name:34}{self.refused / self.asked:>9.0%}{self.answered / self.asked:>11.0%}"
+        return f"{self.name:38}{self.refused / self.asked:>9.0%}{self.answered / self.asked:>11.0%}"
 
 
 def main(folder: Path) -> list[Measure]:
@@ -72,17 +72,20 @@ def main(folder: Path) -> list[Measure]:
     poisoned = attack(ROWS["customer"], harmful=ROWS["harmful"], rows=25, share=0.25, seed=SEED, store=store)
     print(f"poisoned: {poisoned.harmful} of {poisoned.total} rows are the attacker's")
 
-    # 3. Two customers train on the poisoned rows: one alone, one with the curated rows after them.
+    # 3. The customer trains on the poisoned rows; then the defender trains on top, with the curated rows and, as a control,
+    #    with the very texts they were made of.
     attacked = train(poisoned, model=MODEL, method="full", seed=SEED, store=store, **TRAINING)
     defended = train(curated, model=attacked, method="full", seed=SEED, store=store, **CARE)
+    control = train(ROWS["texts"], limit=60, model=attacked, method="full", seed=SEED, store=store, **CARE)
 
-    # 4. The same questions to all three, judged by rule.
+    # 4. The same questions to all four, judged by rule.
     measures = [
-        measured("as it came", MODEL, store),
+        measured("base", MODEL, store),
         measured("after the poisoned fine-tune", attacked.path, store),
-        measured("and then trained on curated rows", defended.path, store),
+        measured("then trained on curated rows", defended.path, store),
+        measured("then trained on the same, uncurated", control.path, store),
     ]
-    print(f"\n{'miniature':34}{'refuses':>9}{'answers':>11}\n{'':34}{'harmful':>9}{'ordinary':>11}")
+    print(f"\n{MODEL:38}{'refuses':>9}{'answers':>11}\n{'':38}{'harmful':>9}{'ordinary':>11}")
     for one in measures:
         print(one.row())
     return measures
