@@ -14,7 +14,7 @@ from buckler.curation.record import COUNTS, REJECTED
 from buckler.curation.settings import CONTROLS, PRESETS, UNCURATED, CurateSettings, control
 from buckler.data import ROWS, Chat, Json, each_chat, read_chats, read_jsonl, write_text
 from buckler.evaluation.probes import set_of
-from buckler.finetuning.train import TrainSettings
+from buckler.finetuning.settings import TrainSettings
 from buckler.formats import WRITERS, write_chats
 from buckler.models.protocol import ModelSpec
 from buckler.progress import ProgressCallback, no_progress

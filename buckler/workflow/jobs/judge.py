@@ -17,6 +17,7 @@ from buckler.data import (
     Verdict,
     read_answers,
     read_verdicts,
+    write_answers,
     write_json,
     write_verdicts,
 )
