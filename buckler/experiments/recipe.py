@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from buckler.errors import ConfigError
 from buckler.experiments.base import CommonRecipe
 from buckler.experiments.registry import EXPERIMENTS, experiment_of
-from buckler.settings import parse, read_yaml
+from buckler.settings import parse, read_yaml, with_changes
 
 
 def read_recipe(
-    path: Path, *, model: str | None = None, judge: str | None = None, judge_cards: Path | None = None
+    path: Path,
+    *,
+    model: str | None = None,
+    judge: str | None = None,
+    judge_cards: Path | None = None,
+    changes: Sequence[str] = (),
 ) -> CommonRecipe:
     """A recipe file, checked; `model` replaces its models by one, `judge` its judge, `judge_cards` the folder of cards.
+
+    Each of `changes` is a text such as `curation.rounds=3`, the value in YAML: it replaces what the file says.
 
     Paths in it are relative to the recipe's own folder; `judge_cards` as an argument is not.
 
@@ -32,5 +40,6 @@ def read_recipe(
         values = {**values, "judge_cards": str(judge_cards.absolute())}
     if model is not None:
         values = {**values, "models": {Path(model).name: {"name": model}}}
-    recipe: CommonRecipe = parse(experiment_of(kind).recipe, values, str(path))
+    schema = experiment_of(kind).recipe
+    recipe: CommonRecipe = parse(schema, with_changes(schema, values, changes, "--set"), str(path))
     return recipe.anchored(path)
