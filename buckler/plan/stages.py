@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from buckler.config.customization import Attack, Defence, StagesRecipe
 from buckler.curation.settings import CurateSettings
+from buckler.finetuning.attacks import attack_named
 from buckler.finetuning.stages import STAGES, Stage
 from buckler.plan import Arm, Plan, spell
 from buckler.plan.spell.common import Model
@@ -44,7 +45,7 @@ class _Stages:
         attacked = self._phases(labels, base, attack, "none", "none", customer, None)
         for name, defence in self.recipe.all_defences.items():
             if defence.is_filter:
-                kept = spell.screen(defence.kind, defence.share, customer, base, seed)
+                kept = spell.screen(defence, customer, base, seed)
                 self._phases(labels, base, attack, name, "none", kept, None)
                 continue
             rows = self._defence_rows({**labels, "defence": name}, base, attacked, attack, defence)
@@ -94,7 +95,7 @@ class _Stages:
     def _customer(self, attack: Attack, seed: int) -> Step:
         """The customer's rows under the attack. The adversary's training settings do not change them."""
         data = self.recipe.data
-        harmful = data.harmful if attack.kind == "explicit" else None
+        harmful = data.harmful if attack_named(attack.kind).harmful_pairs else None
         own = data.identity if attack.kind == "identity" and data.identity is not None else data.customer
         benign = self._drawn(own, seed)
         return spell.attack(attack.rows_only, benign, self._drawn(harmful, seed) if harmful else None, seed)
@@ -111,7 +112,10 @@ class _Stages:
             assert self.recipe.data.refusals is not None
             count = max(1, round(defence.share * (attack.rows + attack.benign_rows)))
             return spell.as_defence(self._drawn(self.recipe.data.refusals, seed), "safety", count)
-        return spell.as_defence(texts, "defence", None)
+        if defence.kind == "uncurated":
+            return spell.as_defence(texts, "defence", None)
+        refusals = None if self.recipe.data.refusals is None else self._drawn(self.recipe.data.refusals, seed)
+        return spell.defence_rows(defence, texts, refusals, seed)
 
     def _curated(self, settings: CurateSettings, texts: Step, base: Model, attacked: Model, seed: int) -> Step:
         roles = {role: Model.outside(spec) for role, spec in self.recipe.curators.items()}

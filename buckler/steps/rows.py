@@ -8,8 +8,8 @@ from buckler.data import ROWS, read_chats, write_json, write_rows
 from buckler.data.near_duplicates import require_disjoint
 from buckler.evaluation.probes import in_set
 from buckler.finetuning.attacks import AttackSettings, customization
-from buckler.finetuning.defenses import Screened, perplexity_drop, random_drop
-from buckler.models.protocol import Pair
+from buckler.finetuning.defenses import DefenseSettings, defense_named, filtered
+from buckler.finetuning.defenses import defense_rows as own_rows
 from buckler.steps import common
 from buckler.workflow.sources import read_chats as chats_of
 from buckler.workflow.sources import read_documents as documents_of
@@ -55,17 +55,19 @@ def as_defence(context: Context) -> None:
 def screen(context: Context) -> None:
     """The customer's rows through a filter -> kept rows, dropped rows with reasons."""
     rows = read_chats(context.inputs["rows"] / ROWS)
-    share = float(cast(float, context.params["share"]))
-    found: Screened
-    if context.params["filter"] == "perplexity_drop":
-        model = common.model(context, "model")
-        likelihoods = model.score([Pair(messages=row.prompt, answer=row.answer or "") for row in rows])
-        common.require_measured(likelihoods)
-        found = perplexity_drop(rows, [one.perplexity for one in likelihoods], share)
-    else:
-        found = random_drop(rows, share, seed=common.seed(context))
+    kind, share, options = (context.params.get(name) for name in ("filter", "share", "options"))
+    settings = DefenseSettings.model_validate({"kind": kind, "share": share, "options": options or {}})
+    model = common.model(context, "model") if defense_named(settings.kind).uses_model else None
+    found = filtered(settings, rows, seed=common.seed(context), model=model)
     write_rows(context.out / "dropped.jsonl", found.dropped)
     write_rows(context.out / ROWS, found.kept)
+
+
+def defence_rows(context: Context) -> None:
+    """Harmless texts and plain safety rows -> the rows of a defence of the user's own."""
+    sources = {name: read_chats(context.inputs[name] / ROWS) if name in context.inputs else [] for name in ("texts", "refusals")}
+    settings = DefenseSettings.model_validate(context.params["defence"])
+    write_rows(context.out / ROWS, own_rows(settings, **sources, seed=common.seed(context)))
 
 
 def check_apart(context: Context) -> None:

@@ -13,7 +13,7 @@ from buckler.plan.spell.documents import (
     weakest,
 )
 from buckler.plan.spell.models import Measured, Turns, judged, measured, official, perplexities, train, under_base, utility
-from buckler.plan.spell.rows import apart, as_defence, attack, probe_set, rows, screen
+from buckler.plan.spell.rows import apart, as_defence, attack, defence_rows, probe_set, rows, screen
 
 __all__ = [
     "Asking",
@@ -30,6 +30,7 @@ __all__ = [
     "crosstask",
     "curate",
     "curation_sample",
+    "defence_rows",
     "document_probes",
     "documents_apart",
     "judged",

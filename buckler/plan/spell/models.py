@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from buckler.data import Json
 from buckler.errors import ConfigError
-from buckler.finetuning.attacks import AttackSettings
+from buckler.finetuning.attacks import ATTACKS, AttackSettings, attack_named
 from buckler.finetuning.train import TrainSettings
 from buckler.judges import coherence
 from buckler.judges.named import JudgeSpec, judge_spec
@@ -72,9 +72,11 @@ def measured(
     """
     params, inputs, paths = model.use()
     more, own_paths = own.use()
-    # Only the identity shift changes what is asked, so only it may change the step's name.
-    wrapping = spelled(attack) if attack is not None and attack.kind == "identity" else None
-    asked: dict[str, Json] = {"sampling": {"max_new_tokens": max_new_tokens}, "attack": wrapping}
+    # Only an attack that changes what is asked may change the step's name.
+    wraps = attack is not None and attack_named(attack.kind).wrap is not None
+    asked: dict[str, Json] = {"sampling": {"max_new_tokens": max_new_tokens}, "attack": None}
+    if attack is not None and wraps:
+        asked |= {"attack": spelled(attack), **ATTACKS.code(attack.kind)}
     if turns is not None:
         asked |= {"two_turns": {"first": turns.first, "then": turns.then, "wording": turns.wording}, "language": turns.language}
         inputs = {**inputs, "documents": turns.documents}

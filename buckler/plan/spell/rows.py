@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from buckler.data import Json
-from buckler.finetuning.attacks import AttackSettings
+from buckler.finetuning.attacks import ATTACKS, AttackSettings
+from buckler.finetuning.defenses import DEFENSES, DefenseSettings, defense_named
 from buckler.plan.spell.common import Model, numbered, spelled, step_of
 from buckler.workflow.sources import Source, fingerprint
 from buckler.workflow.store import Step
@@ -30,17 +31,26 @@ def apart(training: Sequence[Step], probes: Sequence[Step]) -> Step:
 def attack(settings: AttackSettings, benign: Step, harmful: Step | None, seed: int) -> Step:
     """The customer's rows under an attack."""
     inputs = {"benign": benign, **({"harmful": harmful} if harmful is not None else {})}
-    params: dict[str, Json] = {"attack": spelled(settings), "seed": seed}
+    params: dict[str, Json] = {"attack": spelled(settings), "seed": seed, **ATTACKS.code(settings.kind)}
     return step_of("rows.attack", f"{settings.kind} attack rows, seed {seed}", params=params, inputs=inputs)
 
 
-def screen(kind: str, share: float, customer: Step, model: Model, seed: int) -> Step:
-    """The customer's rows through a filter; only the perplexity drop asks the model."""
-    params, inputs, paths = model.use() if kind == "perplexity_drop" else ({}, {}, {})
-    params = {"filter": kind, "share": share, "seed": seed, **params}
-    return step_of(
-        "rows.screen", f"{kind} {share:.0%}, seed {seed}", params=params, inputs={"rows": customer, **inputs}, paths=paths
-    )
+def screen(defence: DefenseSettings, customer: Step, model: Model, seed: int) -> Step:
+    """The customer's rows through a filter; only one that uses the model depends on it."""
+    asked, inputs, paths = model.use() if defense_named(defence.kind).uses_model else ({}, {}, {})
+    params: dict[str, Json] = {"filter": defence.kind, "share": defence.share, "seed": seed, **asked}
+    params |= {"options": defence.options} if defence.options else {}
+    title = f"{defence.kind} {defence.share:.0%}, seed {seed}"
+    params |= DEFENSES.code(defence.kind)
+    return step_of("rows.screen", title, params=params, inputs={"rows": customer, **inputs}, paths=paths)
+
+
+def defence_rows(defence: DefenseSettings, texts: Step, refusals: Step | None, seed: int) -> Step:
+    """The rows of a defence of the user's own."""
+    settings: dict[str, Json] = {"kind": defence.kind, "share": defence.share, "options": defence.options}
+    params: dict[str, Json] = {"defence": settings, "seed": seed, **DEFENSES.code(defence.kind)}
+    inputs = {"texts": texts, **({"refusals": refusals} if refusals is not None else {})}
+    return step_of("rows.defence_rows", f"{defence.kind} rows, seed {seed}", params=params, inputs=inputs)
 
 
 def as_defence(given: Step, part: str, count: int | None) -> Step:
