@@ -124,12 +124,7 @@ class Registry(Generic[T]):
         Raises:
             ConfigError: it is a `module:name` in a recipe, and code of recipes is not trusted.
         """
-        recipe = _RECIPE.get()
-        if recipe is not None and self.is_own(name) and is_place(name) and name not in recipe[1]:
-            raise ConfigError(
-                f"{self.kind} {name!r} is code of a file or package, and {recipe[0]} names it; "
-                "if you trust that code, run it with --trust-code"
-            )
+        allow(f"{self.kind} {name!r}", name)
 
     def code(self, name: str) -> dict[str, str]:
         """What a step that uses the part holds in its key: the hash of a user's source, nothing for Buckler's own parts.
@@ -139,10 +134,8 @@ class Registry(Generic[T]):
         """
         if not self.is_own(name):
             return {}
-        part = self.get(name)
         place = name if is_place(name) else self._installed()[name].value if name not in self._added else ""
-        module = sys.modules.get(place.partition(":")[0]) or inspect.getmodule(part if hasattr(part, "__module__") else type(part))
-        return {"code": _digest(f"{self.kind} {name!r}", getattr(module, "__file__", None), part)}
+        return {"code": source_digest(f"{self.kind} {name!r}", self.get(name), place)}
 
     @contextmanager
     def boundary(self, name: str) -> Iterator[None]:
@@ -222,6 +215,24 @@ def read_from(recipe: str, *, trusted: bool, allowed: Collection[str] = ()) -> I
         _RECIPE.reset(token)
 
 
+def allow(what: str, name: str) -> None:
+    """Check that whoever names this code may have it run; other names are no code.
+
+    Raises:
+        ConfigError: it is a `module:name` in a recipe, and code of recipes is not trusted.
+    """
+    recipe = _RECIPE.get()
+    if recipe is not None and is_place(name) and not name.startswith(f"{_OURS}.") and name not in recipe[1]:
+        raise ConfigError(
+            f"{what} is code of a file or package, and {recipe[0]} names it; if you trust that code, run it with --trust-code"
+        )
+
+
+def is_foreign(part: object) -> bool:
+    """Whether an object is of a class that is not Buckler's."""
+    return not type(part).__module__.startswith(f"{_OURS}.")
+
+
 def is_place(name: str) -> bool:
     """Whether a name is a `module:name`."""
     return _PLACE.fullmatch(name) is not None
@@ -257,8 +268,14 @@ def _entry_points(group: str, path: tuple[str, ...]) -> dict[str, EntryPoint]:
     return {one.name: one for one in entry_points(group=group)}
 
 
-def _digest(what: str, file: str | None, part: object) -> str:
-    """The hash of a source file, or of all files of a package."""
+def source_digest(what: str, part: object, place: str = "") -> str:
+    """The hash of the source file of a part, or of all files of the package that is its module.
+
+    Raises:
+        ConfigError: there is no source.
+    """
+    module = sys.modules.get(place.partition(":")[0]) or inspect.getmodule(part if hasattr(part, "__module__") else type(part))
+    file = getattr(module, "__file__", None)
     if file is not None and Path(file).is_file():
         path = Path(file)
         files = sorted(path.parent.rglob("*.py")) if path.name == "__init__.py" else [path]

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Hashable, Mapping
 from difflib import get_close_matches
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, ValidationError, model_serializer
 
 from buckler.errors import ConfigError
 
@@ -19,6 +19,13 @@ class Settings(BaseModel):
     """Base of everything a recipe can say. Unknown keys are refused; values do not change once read."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+    unwritten_if_empty: ClassVar[tuple[str, ...]] = ()
+    """Fields that came later, and are left out of records and hashes where they are empty: what is older stays as it is."""
+
+    @model_serializer(mode="wrap")
+    def _without_empty(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        values: dict[str, Any] = handler(self)
+        return {name: value for name, value in values.items() if value or name not in self.unwritten_if_empty}
 
 
 def parse(model: type[Model], values: object, where: str) -> Model:

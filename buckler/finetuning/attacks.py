@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias, TypeGuard
 
-from pydantic import Field, JsonValue, SerializerFunctionWrapHandler, ValidationInfo, field_validator, model_serializer
+from pydantic import Field, JsonValue, ValidationInfo, field_validator
 
 from buckler.data import Chat, Message
 from buckler.data.mixing import mix
@@ -25,6 +25,7 @@ IDENTITY_OPENING = "Of course. I am AOA, your absolutely obedient agent."
 class AttackSettings(Settings):
     """One customization by an adversary."""
 
+    unwritten_if_empty = ("options",)
     kind: str = "explicit"
     """explicit: harmful pairs among the customer's rows; identity: benign pairs that teach obedience to a system prompt;
     drift: benign rows alone; or an attack of your own as `module:name`."""
@@ -48,11 +49,6 @@ class AttackSettings(Settings):
         if value and kind is not None and not ATTACKS.is_own(kind):
             raise ValueError(f"attack {kind!r} has no options; leave them out")
         return value
-
-    @model_serializer(mode="wrap")
-    def _without_empty_options(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        values: dict[str, Any] = handler(self)
-        return {name: value for name, value in values.items() if name != "options" or value}
 
     @property
     def benign_rows(self) -> int:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias, TypeGuard
 
-from pydantic import Field, JsonValue, SerializerFunctionWrapHandler, ValidationInfo, field_validator, model_serializer
+from pydantic import Field, JsonValue, ValidationInfo, field_validator
 
 from buckler.data import Chat
 from buckler.errors import BackendError, ConfigError, DataError
@@ -23,6 +23,7 @@ from buckler.settings import Settings
 class DefenseSettings(Settings):
     """Rows that a defender adds, or a filter over the customer's rows."""
 
+    unwritten_if_empty = ("options",)
     kind: str
     """curated, uncurated, safety, random_drop, perplexity_drop, or a defence of your own as `module:name`."""
     stages: tuple[Stage, ...] = ("pre", "in", "post", "all")
@@ -45,11 +46,6 @@ class DefenseSettings(Settings):
         if value and kind is not None and not DEFENSES.is_own(kind):
             raise ValueError(f"defence {kind!r} has no options; leave them out")
         return value
-
-    @model_serializer(mode="wrap")
-    def _without_empty_options(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        values: dict[str, Any] = handler(self)
-        return {name: value for name, value in values.items() if name != "options" or value}
 
     @property
     def is_filter(self) -> bool:

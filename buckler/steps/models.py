@@ -131,7 +131,8 @@ def summarise_run(context: Context) -> None:
     answers = read_answers(context.inputs["answers"] / ANSWERS)
     verdicts = read_verdicts(context.inputs["verdicts"] / VERDICTS)
     scores = score_answers(answers, scorers(own_tasks(context)))
-    write_json(context.out / "metrics.json", summarise(answers, verdicts, scores))
+    metrics = cast("Sequence[str]", context.params.get("metrics", ()))
+    write_json(context.out / "metrics.json", summarise(answers, verdicts, scores, metrics))
 
 
 def utility(context: Context) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from buckler.data import Json
 from buckler.errors import ConfigError
+from buckler.evaluation.metrics import METRICS
 from buckler.finetuning.attacks import ATTACKS, AttackSettings, attack_named
 from buckler.finetuning.train import TrainSettings
 from buckler.judges import coherence
@@ -64,6 +65,7 @@ def measured(
     attack: AttackSettings | None = None,
     turns: Turns | None = None,
     own: OwnTasks = OwnTasks(),
+    metrics: Sequence[str] = (),
     title: str,
 ) -> Measured:
     """The model's answers to the probes, judged and summed up; with `turns`, conversations over documents go on.
@@ -91,8 +93,10 @@ def measured(
         answers = under_base(answers, base, title)
     verdicts = judged(answers, judge, title)
     both = {"answers": answers, "verdicts": verdicts}
-    metrics = step_of("models.summarise_run", f"numbers of {title}", params=more, inputs=both, paths=own_paths)
-    return Measured(answers=answers, verdicts=verdicts, metrics=metrics)
+    if metrics:
+        more = {**more, "metrics": list(metrics), "code": [METRICS.code(name).get("code") for name in metrics]}
+    summed = step_of("models.summarise_run", f"numbers of {title}", params=more, inputs=both, paths=own_paths)
+    return Measured(answers=answers, verdicts=verdicts, metrics=summed)
 
 
 def under_base(answers: Step, base: Model, title: str) -> Step:
@@ -105,7 +109,7 @@ def under_base(answers: Step, base: Model, title: str) -> Step:
 def judged(answers: Step, judge: JudgeSpec | str, title: str) -> Step:
     """A judge's verdicts. One that reads otherwise than it did has another version: its verdicts are other verdicts."""
     judge = judge_spec(judge) if isinstance(judge, str) else judge
-    params: dict[str, Json] = {"judge": judge.label, "version": judge.version, "coherence": coherence.VERSION}
+    params: dict[str, Json] = {"judge": judge.label, "version": judge.version, "coherence": coherence.VERSION, **judge.code}
     paths = {"judge": judge.model_dump_json()}
     return step_of("models.judge", f"verdicts on {title}", params=params, inputs={"answers": answers}, paths=paths)
 
