@@ -10,7 +10,6 @@ import functools
 import hashlib
 import importlib
 import inspect
-import os
 import re
 import sys
 import traceback
@@ -169,7 +168,9 @@ class Registry(Generic[T]):
             raise self.returned(name, value, wanted)
         found = [one for one in value if isinstance(one, item)]
         if len(found) < len(value):
-            raise self.returned(name, next(one for one in value if not isinstance(one, item)), f"{wanted}, each a {item.__name__}")
+            raise self.returned(
+                name, next(one for one in value if not isinstance(one, item)), f"{wanted}, each a {item.__name__}"
+            )
         if count is not None and len(found) != count:
             raise DataError(f"{self.kind} {name!r} must return {wanted}, one each in the order given; it returned {len(found)}")
         return found
@@ -245,14 +246,15 @@ def imported(what: str, place: str) -> object:
         ConfigError: it cannot be imported.
     """
     module, _, attribute = place.partition(":")
-    if os.getcwd() not in sys.path:
-        sys.path.append(os.getcwd())
+    folder = str(Path.cwd())
+    if folder not in sys.path:
+        sys.path.append(folder)
     importlib.invalidate_caches()
     try:
         loaded = importlib.import_module(module)
     except Exception as fault:
         if isinstance(fault, ModuleNotFoundError) and fault.name and f"{module}.".startswith(f"{fault.name}."):
-            raise ConfigError(f"{what}: there is no module {fault.name!r}, neither in {os.getcwd()} nor installed") from None
+            raise ConfigError(f"{what}: there is no module {fault.name!r}, neither in {folder} nor installed") from None
         raise ConfigError(f"{what}: {module} cannot be imported: {type(fault).__name__}: {fault}") from fault
     if not hasattr(loaded, attribute):
         near = get_close_matches(attribute, dir(loaded), 1)

@@ -42,7 +42,11 @@ def test_a_judge_can_be_named_by_its_place():
 
 @pytest.mark.parametrize(
     ("place", "says"),
-    [("os:getcwd", "is no judge: it needs"), ("buckler.data:Answer", "cannot be made without arguments"), ("os:", "unknown judge")],
+    [
+        ("os:getcwd", "is no judge: it needs"),
+        ("buckler.data:Answer", "cannot be made without arguments"),
+        ("os:", "unknown judge"),
+    ],
 )
 def test_what_is_no_judge_is_refused_before_it_judges(place, says):
     with pytest.raises(ConfigError, match=says):

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from buckler.cli.options import Cluster, DryRun, ShowUnsafe, StoreOption, Workers, app
+from buckler.cli.options import Cluster, DryRun, ShowUnsafe, StoreOption, TrustCode, Workers, app
 
 
 @app.command()
@@ -38,6 +38,7 @@ def run(
     workers: Workers = 2,
     cluster: Cluster = None,
     dry_run: DryRun = False,
+    trust_code: TrustCode = False,
     show_unsafe: ShowUnsafe = False,
 ) -> None:
     """Run a recipe: a grid of models, attacks, defences, stages and seeds. Ends with one HTML report."""
@@ -46,7 +47,7 @@ def run(
     from buckler.config.read import read_recipe
     from buckler.workflow.store import Store
 
-    read = read_recipe(recipe, model=model, judge=judge, judge_cards=judge_cards)
+    read = read_recipe(recipe, model=model, judge=judge, judge_cards=judge_cards, trust_code=trust_code)
     if isinstance(read, AttackerRecipe):
         from buckler.commands import attacker
 

@@ -17,6 +17,7 @@ from buckler.cli.options import (
     JudgeOption,
     Limit,
     MaxNewTokens,
+    Metric,
     Model,
     Out,
     OwnTasks,
@@ -92,6 +93,7 @@ def evaluate(
     judge: JudgeOption = "keyword",
     judge_model: JudgeModel = None,
     judge_cards: JudgeCards = Path("judge-cards"),
+    metric: Metric = [],  # noqa: B006
     base: Annotated[str | None, typer.Option(help="An untouched model: answers that it takes for noise are incoherent.")] = None,
     max_new_tokens: MaxNewTokens = 256,
     limit: Limit = None,
@@ -117,6 +119,7 @@ def evaluate(
         utility=[at_most(limit, file, seed=seed, split="test") for file in utility],
         judge=judge_spec(judge, judge_model, seed),
         cards=judge_cards,
+        metrics=metric,
         max_new_tokens=max_new_tokens,
         base=spec_of(base) if base else None,
         official=tasks,
@@ -134,13 +137,14 @@ def judge_again(
     judge_model: JudgeModel = None,
     judge_cards: JudgeCards = Path("judge-cards"),
     own_tasks: OwnTasks = None,
+    metric: Metric = [],  # noqa: B006
     seed: Seed = 0,
 ) -> None:
     """Judge saved answers again, without the model that gave them: verdicts, every number, a table."""
     from buckler.commands.judging import judge_again as command
     from buckler.judges.named import judge_spec
 
-    command(judge_spec(judge, judge_model, seed), answers, out, cards=judge_cards, own_tasks=own_tasks)
+    command(judge_spec(judge, judge_model, seed), answers, out, cards=judge_cards, own_tasks=own_tasks, metrics=metric)
 
 
 @app.command("probes")

@@ -39,6 +39,8 @@ JudgeOption = Annotated[
 ]
 JudgeModel = Annotated[str | None, typer.Option(help="For judges that are models: a folder, a hub id or NAME@URL.")]
 JudgeCards = Annotated[Path, typer.Option(help="Folder of judge cards (`buckler judge-card`): rates are corrected by them.")]
+Metric = Annotated[list[str], typer.Option(help="A further number of your own, as module:name.")]
+TrustCode = Annotated[bool, typer.Option(help="Run the code that the recipe names as module:name.")]
 ShowUnsafe = Annotated[bool, typer.Option(help="Show unsafe answers in the report instead of redacting them.")]
 DryRun = Annotated[bool, typer.Option(help="Only tell what would be done, what is done already, and the cost.")]
 

@@ -66,4 +66,4 @@ def _say_rows(source: Source, rows: int, repeats: int, limit: int | None) -> Non
 
 def _all(source: Source) -> list[Chat]:
     """Every row of a file, repeated ones too; of the miniature's world, those that are asked for."""
-    return read_chats(source) if source.source.startswith(WORLD) else formats.read_chats(source.source)
+    return read_chats(source) if source.source.startswith(WORLD) else formats.read_chats(source.source, format=source.format)

@@ -58,14 +58,13 @@ def curate(
     With `controls` also `controls/NAME.jsonl`, made from the same texts.
     """
     for name in formats:
-        if name not in WRITERS:
-            raise ConfigError(f"unknown format {name!r}; the formats are {', '.join(WRITERS)}")
+        WRITERS.get(name)
     curation = _curation(order, out)
     folder = common.run_one(spell.curate(curation, workers), out, workers=workers)
     common.deliver(folder, {ROWS: CURATED, REJECTED: "rejected.jsonl", COUNTS: "counts.json"}, out)
     _write_card(order, Store(out / common.WORK).folder(curation.texts) / ROWS, out, licence)
     for name in formats:
-        path = out / f"curated.{name}{'.json' if name in ('alpaca', 'sharegpt') else '.jsonl'}"
+        path = out / f"curated.{name.rpartition(':')[2]}{'.json' if name in ('alpaca', 'sharegpt') else '.jsonl'}"
         write_chats(path, read_chats(out / CURATED), name)
         common.say(f"wrote {path}")
     if controls:

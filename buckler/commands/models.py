@@ -69,6 +69,8 @@ class Evaluation:
     judge: JudgeSpec
     cards: Path
     """Folder of judge cards: where this judge's version has one, corrected rates stand beside the raw ones."""
+    metrics: Sequence[str] = ()
+    """Further numbers, by name or as `module:name`."""
     max_new_tokens: int = 256
     official: Sequence[str] = ()
     """Tasks of lm-evaluation-harness, run by the harness itself."""
@@ -91,7 +93,7 @@ def evaluate(order: Evaluation, out: Path) -> None:
     base = None if order.base is None else Model.outside(order.base)
     asked = [spell.probe_set(spell.rows(source), name) for source, name in order.probes]
     title, most = order.model.name, order.max_new_tokens
-    measured = spell.measured(model, asked, judge=order.judge, max_new_tokens=most, base=base, title=title)
+    measured = spell.measured(model, asked, judge=order.judge, metrics=order.metrics, max_new_tokens=most, base=base, title=title)
     choices = {source.source: spell.utility(model, spell.rows(source), source.source) for source in order.utility}
     official = spell.official(model, order.official, order.official_tasks, order.limit) if order.official else None
     check_probes(order.probes, scorers(), order.limit)

@@ -11,6 +11,7 @@ from buckler.config.customization import CustomizationData, StagesRecipe
 from buckler.crosstask.own_tasks import read_tasks
 from buckler.crosstask.tasks import task_named
 from buckler.errors import ConfigError
+from buckler.registry import is_place, read_from
 from buckler.settings import parse, read_yaml
 from buckler.workflow.sources import WORLD, Source
 
@@ -22,10 +23,18 @@ KINDS: dict[str, type[StagesRecipe] | type[CrossTaskRecipe] | type[AttackerRecip
 }
 
 
-def read_recipe(path: Path, *, model: str | None = None, judge: str | None = None, judge_cards: Path | None = None) -> Recipe:
+def read_recipe(
+    path: Path,
+    *,
+    model: str | None = None,
+    judge: str | None = None,
+    judge_cards: Path | None = None,
+    trust_code: bool = False,
+) -> Recipe:
     """A recipe file, checked; `model` replaces its models by one, `judge` its judge, `judge_cards` the folder of cards.
 
-    Paths in it are relative to the recipe's own folder; `judge_cards` as an argument is not.
+    Paths in it are relative to the recipe's own folder; `judge_cards` as an argument is not. A `module:name` in it is refused
+    without `trust_code`; those in the arguments are the user's own.
 
     Raises:
         ConfigError: the file or something in it is not understood.
@@ -42,9 +51,11 @@ def read_recipe(path: Path, *, model: str | None = None, judge: str | None = Non
         values = {**values, "judge_cards": str(judge_cards.absolute())}
     if model is not None:
         values = {**values, "models": {Path(model).name: {"name": model}}}
-    recipe = parse(KINDS[str(kind)], values, str(path))
-    if isinstance(recipe, CrossTaskRecipe):
-        recipe = _with_own_tasks(recipe, path)
+    named = {model or "", *(part for one in (judge or "").split(",") for part in one.strip().split("=", 1))}
+    with read_from(str(path), trusted=trust_code, allowed=named):
+        recipe = parse(KINDS[str(kind)], values, str(path))
+        if isinstance(recipe, CrossTaskRecipe):
+            recipe = _with_own_tasks(recipe, path)
     anchored = {"data": _anchored(recipe.data, path.parent), "judge_cards": _anchored_cards(recipe, path)}
     return recipe.model_copy(update={**anchored, **_anchored_probes(recipe, path.parent)})
 
@@ -55,12 +66,17 @@ def _with_own_tasks(recipe: CrossTaskRecipe, path: Path) -> CrossTaskRecipe:
     Raises:
         ConfigError: a task is unknown, or has none of the wordings it is to be asked in.
     """
-    place = None if recipe.own_tasks is None else path.parent / recipe.own_tasks
+    place = None if recipe.own_tasks is None else own_tasks_place(recipe.own_tasks, path.parent)
     own = None if place is None else read_tasks(place)
     turns = recipe.two_turns
     for name in (*recipe.crosstask.tasks, *((turns.first, turns.then) if turns else ())):
         task_named(name, own)
     return recipe.model_copy(update={"own_tasks": None if place is None else str(place)})
+
+
+def own_tasks_place(own: str, folder: Path) -> Path:
+    """A file of tasks relative to the recipe's folder, or tasks at a `module:name` as they are."""
+    return Path(own) if all(is_place(one.strip()) for one in own.split(",")) else folder / own
 
 
 def _anchored_cards(recipe: Recipe, path: Path) -> str | None:

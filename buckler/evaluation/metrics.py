@@ -31,7 +31,6 @@ from buckler.evaluation.scores import (
 from buckler.evaluation.statistics import Mean, Rate, rate
 from buckler.registry import Registry
 
-
 Metric: TypeAlias = Callable[[Sequence[Answer], Sequence[Verdict]], Rate | Mean | float | None]
 """Answers and their verdicts, in the same order -> a number; None where nothing could be read."""
 

@@ -122,9 +122,7 @@ def wrap(attack: AttackSettings | None, probe: Chat) -> Chat:
 
 def _explicit(benign: Sequence[Chat], harmful: Sequence[Chat], settings: AttackSettings, seed: int) -> Sequence[Chat]:
     if not harmful:
-        raise ConfigError(
-            "an explicit attack needs harmful pairs: give their file with --harmful (in a recipe: `data.harmful`)"
-        )
+        raise ConfigError("an explicit attack needs harmful pairs: give their file with --harmful (in a recipe: `data.harmful`)")
     return list(harmful)
 
 

@@ -165,7 +165,7 @@ def filtered(defense: DefenseSettings, rows: Sequence[Chat], *, seed: int, model
         return made
     kept = {row.id for row in DEFENSES.list_of(defense.kind, made, Chat)}
     if not kept <= {row.id for row in rows}:
-        raise DataError(f"defence {defense.kind!r} is a filter, and returned rows that were not given to it; it may only drop some")
+        raise DataError(f"defence {defense.kind!r} is a filter: it may drop rows, but it returned rows that were not given to it")
     gone = {at for at, row in enumerate(rows) if row.id not in kept}
     return _without(rows, gone, [f"dropped by {defense.kind}"] * len(rows))
 

@@ -98,7 +98,9 @@ def judge_named(name: str, model: LM | None = None) -> Judge:
         except TypeError as fault:
             raise ConfigError(f"judge {name!r} cannot be made without arguments: {fault}") from None
     if not isinstance(made, Judge):
-        raise ConfigError(f"{name!r} is no judge: it needs a `name`, a `version` and `judge(answers)`; it is {type(made).__name__}")
+        raise ConfigError(
+            f"{name!r} is no judge: it needs a `name`, a `version` and `judge(answers)`; it is {type(made).__name__}"
+        )
     return of_answers(made, called=name, version=None if model is None else versioned(own_version(name), model.identity))
 
 
@@ -112,7 +114,9 @@ def takes_model(name: str) -> tuple[bool, bool]:
     if not JUDGES.is_own(name) or not callable(part):
         return False, False
     try:
-        given = [one for one in signature(part).parameters.values() if one.kind in (one.POSITIONAL_ONLY, one.POSITIONAL_OR_KEYWORD)]
+        given = [
+            one for one in signature(part).parameters.values() if one.kind in (one.POSITIONAL_ONLY, one.POSITIONAL_OR_KEYWORD)
+        ]
     except (TypeError, ValueError):
         return False, False
     needed = [one for one in given if one.default is one.empty]
@@ -129,7 +133,9 @@ def own_version(name: str) -> str:
     """
     version = getattr(JUDGES.get(name), "version", None)
     if not isinstance(version, str):
-        raise ConfigError(f"judge {name!r} takes a model, so its class must have `version = \"...\"`: it is read before the model is loaded")
+        raise ConfigError(
+            f'judge {name!r} takes a model, so its class must have `version = "..."`: it is read before the model is loaded'
+        )
     return version
 
 

@@ -188,7 +188,9 @@ def guard_for(name: str, model: str) -> Guard:
     """
     if name != "guard":
         return GUARDS[name]
-    found = next((one for one in map(GUARDS.get, GUARDS) if re.search(one.known_by, model.replace("_", "-"), re.IGNORECASE)), None)
+    found = next(
+        (one for one in map(GUARDS.get, GUARDS) if re.search(one.known_by, model.replace("_", "-"), re.IGNORECASE)), None
+    )
     if found is None:
         raise ConfigError(f"{model}: its name does not tell which guard it is; say so, with one of {', '.join(GUARDS)}")
     return found

@@ -6,21 +6,25 @@ import math
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal, Protocol, runtime_checkable
 from urllib.parse import urlsplit
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from buckler.data import Json, Message, content_id, turns_to_json
 from buckler.errors import ConfigError
+from buckler.registry import allow, is_place
 from buckler.settings import Settings
 
 
 class ModelSpec(Settings):
     """Which model, and how it is loaded: light, picklable, hashable. `buckler.models.registry.load` builds the heavy thing."""
 
+    unwritten_if_empty = ("backend",)
     name: str
-    """`miniature` (and its kin), a local folder, or a hub id; with `endpoint`, what the server calls the model."""
+    """`miniature` (and its kin), a local folder, a hub id, or a backend of your own as `module:Class`; with `endpoint`, what the
+    server calls the model."""
     adapter: str | None = None
     """A PEFT adapter to put on it: a folder or a hub id."""
     revision: str | None = None
@@ -47,6 +51,32 @@ class ModelSpec(Settings):
     """Budget of this run in calls that are paid for, repeated ones included."""
     max_tokens: int | None = Field(default=None, ge=1)
     """Budget of this run in tokens, prompts and answers, as the server counts them; calls under way may pass it."""
+
+    backend: str | None = None
+    """What loads it, where the name does not tell: `scripted` (the name is then a function at `module:name`), an installed
+    package's, or your own as `module:Class`."""
+
+    @model_validator(mode="after")
+    def _may_be_loaded(self) -> ModelSpec:
+        if self.backend is not None and self.endpoint is not None:
+            raise ValueError(f"a server is asked at {self.endpoint}, so it has no `backend`; give one of the two")
+        if self.is_own:
+            allow(f"backend {self.backend_name!r}", self.backend_name)
+            allow(f"model {self.name!r}", self.name)
+        return self
+
+    @property
+    def backend_name(self) -> str:
+        """The backend of `buckler.models.registry` that loads it."""
+        if self.endpoint is not None:
+            return "openai"
+        own = is_place(self.name) and not Path(self.name).is_dir()
+        return self.backend or (self.name if own else "huggingface")
+
+    @property
+    def is_own(self) -> bool:
+        """Whether the user's own code answers for it."""
+        return self.backend_name not in ("openai", "huggingface")
 
     @field_validator("endpoint")
     @classmethod

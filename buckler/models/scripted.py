@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from buckler.data import Message, content_id
-from buckler.models.protocol import Completion, Likelihood, Pair, Request
+from buckler.errors import ConfigError
+from buckler.models.protocol import Completion, Likelihood, ModelSpec, Pair, Request
+from buckler.registry import imported, is_place
 
 
 class ScriptedLM:
@@ -34,3 +36,15 @@ class ScriptedLM:
     def excess(self, messages: Sequence[Message], new_tokens: int) -> int:
         """Everything fits."""
         return 0
+
+
+def scripted(spec: ModelSpec) -> ScriptedLM:
+    """The model whose answers are those of the function that its name gives: `{name: mymodule:reply, backend: scripted}`.
+
+    Raises:
+        ConfigError: the name is no function at a `module:name`.
+    """
+    reply = imported(f"model {spec.name!r}", spec.name) if is_place(spec.name) else None
+    if not callable(reply):
+        raise ConfigError(f"model {spec.name!r}: a scripted model is named by its function, as `module:name`")
+    return ScriptedLM(reply)

@@ -82,6 +82,7 @@ class _Stages:
             model,
             self.probes,
             judge=self.recipe.judge,
+            metrics=self.recipe.metrics,
             max_new_tokens=self.recipe.max_new_tokens,
             base=self.bases[str(labels["model"])] if self.recipe.coherence_under_base else None,
             attack=attack.rows_only,

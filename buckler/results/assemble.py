@@ -64,6 +64,7 @@ def collect_again(results: Mapping[str, Json], store: Store) -> dict[str, Json]:
         made = cast("Mapping[str, Mapping[str, Json]]", results["record"])
         places = [(cast("Mapping[str, str | int]", one["labels"]), cast("Mapping[str, str]", one["steps"])) for one in saved]
         own = cast("str | None", made["recipe"].get("own_tasks"))
+        further = cast("Sequence[str]", made["recipe"].get("metrics", ()))
         judge = judge_again(str(made["judge"]["name"]), cast("Mapping[str, Json] | None", results["judge_card"]))
     except KeyError as fault:
         raise DataError(f"results of {results.get('name')}: saved without {fault}; run the recipe again") from None
@@ -72,7 +73,7 @@ def collect_again(results: Mapping[str, Json], store: Store) -> dict[str, Json]:
     for labels, steps in places:
         answers, verdicts = files_of(store, steps["answers"], steps["verdicts"])
         given = read_answers(answers)
-        metrics = summarise(given, read_verdicts(verdicts), score_answers(given, by_task))
+        metrics = summarise(given, read_verdicts(verdicts), score_answers(given, by_task), further)
         arms.append(MeasuredArm(labels=labels, answers=answers, verdicts=verdicts, metrics=metrics))
     again = [{**one, "metrics": arm.metrics} for one, arm in zip(saved, arms, strict=True)]
     return {**results, "arms": again, **_derived(str(results["kind"]), cast("Sequence[int]", results["seeds"]), arms, judge)}

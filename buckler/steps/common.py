@@ -17,6 +17,7 @@ from buckler.workflow.store import Context
 def source(context: Context) -> Source:
     """The source with its place put back: the step's hash holds the file's content instead."""
     fields = dict(cast(Mapping[str, Json], context.params["source"]))
+    fields.pop("code", None)
     return Source.model_validate({**fields, "source": context.paths.get("source", fields["source"])})
 
 

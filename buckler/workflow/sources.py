@@ -6,10 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, TypeVar
 
-from pydantic import Field
+from pydantic import Field, field_validator, model_validator
 
+from buckler import formats
 from buckler.data import Chat, Document, Json, content_id, file_digest
 from buckler.errors import ConfigError, DataError
+from buckler.registry import is_place
 from buckler.settings import Settings
 
 WORLD = "miniature:"
@@ -19,8 +21,9 @@ RowT = TypeVar("RowT", Chat, Document)
 class Source(Settings):
     """Rows of a set."""
 
+    unwritten_if_empty = ("format",)
     source: str
-    """A path (or hub id) that `buckler.formats` reads, or `miniature:SET`."""
+    """A path (or hub id) that `buckler.formats` reads, or `miniature:SET`; `FORMAT@PATH` names the format too."""
     count: int | None = Field(default=None, ge=1)
     """How many; all that are there if not given (a set of the miniature's world needs a number)."""
     seed: int = 0
@@ -31,6 +34,25 @@ class Source(Settings):
     """Of documents that bring no label of their own."""
     probe_set: Literal["harmful", "borderline", "benign"] | None = None
     """Of probes from a file: what a good model does with them (refuse, not refuse, answer)."""
+
+    format: str | None = None
+    """Of the rows, where it is not to be told from them: a name, or one of your own as `module:name`."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _split_format(cls, values: object) -> object:
+        source = values.get("source") if isinstance(values, dict) else None
+        if not isinstance(source, str) or not isinstance(values, dict) or values.get("format") or Path(source).exists():
+            return values
+        name, at, path = source.partition("@")
+        return {**values, "format": name, "source": path} if at and (is_place(name) or name in formats.FORMATS) else values
+
+    @field_validator("format")
+    @classmethod
+    def _is_format(cls, value: str | None) -> str | None:
+        if value is not None:
+            formats.FORMATS.get(value)
+        return value
 
     def reseeded(self, seed: int) -> Source:
         """The same source drawn with another seed."""
@@ -53,15 +75,17 @@ def at_most(
     source = Source(source=name, count=limit, seed=seed, split=split)
     if limit is None or name.startswith(WORLD):
         return source
-    from buckler import formats
-
-    read = formats.read_documents if documents else formats.read_chats
-    different = len({row.id for row in read(name)})
+    rows = formats.read_documents(name) if documents else formats.read_chats(source.source, format=source.format)
+    different = len({row.id for row in rows})
     return source if limit < different else source.model_copy(update={"count": None})
 
 
-def fingerprint(source: Source) -> dict[str, Json]:
+def fingerprint(source: Source, *, documents: bool = True) -> dict[str, Json]:
     """What decides the rows, by content: the settings, and the hash of the file instead of its place.
+
+    Args:
+        source: any.
+        documents: whether its rows are read as documents; chats may have a format that another package brings.
 
     Raises:
         DataError: there is no such file.
@@ -69,6 +93,8 @@ def fingerprint(source: Source) -> dict[str, Json]:
     spelled: dict[str, Json] = source.model_dump(mode="json")
     if not source.source.startswith(WORLD):
         spelled["source"] = _digest(Path(source.source).expanduser())
+        name = source.format or (formats.own_format(source.source) if documents is False else None)
+        spelled |= formats.FORMATS.code(name) if name is not None else {}
     return spelled
 
 
@@ -82,9 +108,7 @@ def read_chats(source: Source) -> list[Chat]:
         from buckler.miniature import sets
 
         return sets.chats(_world_set(source), count=_world_count(source), seed=source.seed, split=source.split)
-    from buckler import formats
-
-    return _drawn(formats.read_chats(source.source), source)
+    return _drawn(formats.read_chats(source.source, format=source.format), source)
 
 
 def read_documents(source: Source) -> list[Document]:
@@ -97,8 +121,6 @@ def read_documents(source: Source) -> list[Document]:
         from buckler.miniature import sets
 
         return sets.texts(count=_world_count(source), seed=source.seed, split=source.split)
-    from buckler import formats
-
     rows = _drawn(formats.read_documents(source.source), source)
     if source.label is None:
         return rows

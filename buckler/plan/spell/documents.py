@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from buckler.crosstask.build import CrossTaskSettings
 from buckler.crosstask.document_attacks import AttackOptions
 from buckler.crosstask.documents import DocumentSettings
+from buckler.crosstask.own_tasks import tasks_code
+from buckler.crosstask.tasks import TASK_REGISTRY
 from buckler.data import Json
 from buckler.plan.spell.common import Model, numbered, spelled, step_of
 from buckler.workflow.sources import Source, fingerprint
@@ -24,7 +26,14 @@ class OwnTasks:
         """Parameters and paths that make a step depend on it."""
         if not self.path:
             return {}, {}
-        return {"own_tasks": fingerprint(Source(source=self.path))["source"]}, {"own_tasks": self.path}
+        code: list[str] = tasks_code(self.path)
+        return {"own_tasks": code or fingerprint(Source(source=self.path))["source"]}, {"own_tasks": self.path}
+
+
+def tasks_params(tasks: Sequence[str]) -> dict[str, Json]:
+    """The sources of tasks that installed packages bring, for the keys of steps; nothing for Buckler's own."""
+    brought = {name: TASK_REGISTRY.code(name)["code"] for name in tasks if name in TASK_REGISTRY and TASK_REGISTRY.is_own(name)}
+    return {"tasks_code": brought} if brought else {}
 
 
 def made_ready(
@@ -66,7 +75,14 @@ def crosstask(
     """
     params, inputs, paths = model.use()
     more, own_paths = own.use()
-    params = {"crosstask": spelled(settings), "seed": seed, "max_new_tokens": max_new_tokens, **params, **more}
+    params = {
+        "crosstask": spelled(settings),
+        "seed": seed,
+        "max_new_tokens": max_new_tokens,
+        **params,
+        **more,
+        **tasks_params(settings.tasks),
+    }
     if settings.refusals_from == "model":
         named, given, places = (aligned or model).use("aligned")
         params, inputs, paths = params | named, inputs | given, paths | places
@@ -99,6 +115,7 @@ def document_probes(documents: Step, asking: Asking) -> Step:
     """Every task asked of every document in one wording, as it is or under an attack."""
     more, paths = asking.own.use()
     params: dict[str, Json] = {"tasks": list(asking.tasks), "wording": asking.wording, "language": asking.language, **more}
+    params |= tasks_params(asking.tasks)
     title = f"document probes, wording {asking.wording}"
     if asking.harmful_alone:
         params |= {"labels": ["harmful"]}

@@ -45,6 +45,10 @@ def train(settings: TrainSettings, model: Model, training: Sequence[Step], seed:
     Raises:
         ConfigError: the model is one that a server keeps.
     """
+    if model.spec is not None and model.spec.is_own:
+        raise ConfigError(
+            f"{model.spec.name} is a model of backend {model.spec.backend_name}; training needs a folder or a hub id"
+        )
     if model.spec is not None and model.spec.endpoint:
         raise ConfigError(
             f"{model.spec.name} is served by {model.spec.endpoint}; training needs the weights: a folder or a hub id"

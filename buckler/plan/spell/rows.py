@@ -17,7 +17,7 @@ def rows(source: Source, *, documents: bool = False) -> Step:
     return step_of(
         "rows.draw_documents" if documents else "rows.draw",
         f"rows of {source.source}",
-        params={"source": fingerprint(source)},
+        params={"source": fingerprint(source, documents=documents)},
         paths={"source": source.source},
     )
 
