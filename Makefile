@@ -1,10 +1,10 @@
-# demo, test, check, bench: each makes what it needs, and is quick the second time.
+# Each target makes what it needs and is quick the second time, except bench and miniature. CONTRIBUTING.md has a table of them.
 PYTHON ?= python3
 BIN := .venv/bin
 # One thread a process and two processes: faster than two threads at the miniature's size, and the same bytes everywhere.
 export OMP_NUM_THREADS = 1
 
-.PHONY: demo test check bench clean
+.PHONY: demo test check bench miniature structure clean
 
 demo: .venv/ready
 	$(BIN)/buckler demo
@@ -23,6 +23,13 @@ bench: .venv/ready
 	$(BIN)/python benchmarks/score.py
 	$(BIN)/python benchmarks/curate.py
 	$(BIN)/python benchmarks/memory.py
+
+# Makes the embedded models again and compares every byte; make miniature REBUILD=--write replaces those that differ.
+miniature: .venv/ready
+	$(BIN)/python -m tools.miniature.rebuild $(REBUILD)
+
+structure: .venv/ready
+	$(BIN)/python -m tools.structure
 
 clean:
 	rm -rf .venv runs

@@ -23,10 +23,10 @@ from pathlib import Path
 
 from scipy.stats import spearmanr
 
-from buckler.curation.content import content_words
 from buckler.curation.helpfulness import ASPECTS, Helpfulness, LocalHelpfulness, RubricHelpfulness, rubric_request
 from buckler.curation.settings import CurateSettings
 from buckler.data import Chat, Message
+from buckler.data.language import content_words
 from buckler.evaluation.statistics import Rate, rate
 from buckler.finetuning.train import TrainSettings, train
 from buckler.models.protocol import spec_of

@@ -20,10 +20,10 @@ from pathlib import Path
 from buckler.curation.settings import CurateSettings
 from buckler.data import Chat, write_rows
 from buckler.models.cache import CachedLM
-from buckler.models.protocol import Request
-from buckler.models.scripted import ScriptedLM
-from buckler.steps import common, curation
-from buckler.workflow.store import Context, silent
+from buckler.models.protocol import Request, ScriptedLM
+from buckler.progress import no_progress
+from buckler.workflow import curation
+from buckler.workflow.step import Run
 
 SETTINGS = CurateSettings(rounds=1, temperatures=(0.4, 0.8), top_ps=(0.8, 1.0), helpfulness="local")
 
@@ -51,18 +51,18 @@ def peak(count: int, words: int) -> tuple[float, float]:
             folder = Path(name)
             write_rows(folder / "texts" / "rows.jsonl", texts(count, words))
             model = ScriptedLM(reply, nll=lambda pair: 2.0 * len(pair.answer.split()) + pair.answer.count("care"))
-            common.model = lambda context, role, *, shared=False: CachedLM(model, folder / "cache.sqlite")  # type: ignore[assignment]
+            curation.load_model = lambda run, role, *, shared=False: CachedLM(model, folder / "cache.sqlite")  # type: ignore[assignment]
             model.asked = model.scored = _Forgetful()  # type: ignore[assignment]
-            context = Context(
-                params={"curation": SETTINGS.model_dump(mode="json"), "seed": 0},
+            run = Run(
+                settings=curation.CurateStep(curation=SETTINGS, seed=0, keyword=""),
                 inputs={"texts": folder / "texts"},
-                paths={"model": "{}"},
+                outside={"model": "{}"},
                 out=folder / "out",
                 shared=folder,
-                tell=silent,
+                progress=no_progress,
             )
             before, started = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.perf_counter()
-            curation.curate(context)
+            curation.curate(run)
             grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
             os.write(write, f"{grown} {time.perf_counter() - started}".encode())
         os._exit(0)

@@ -11,14 +11,18 @@ import yaml
 from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, ValidationError, model_serializer
 
 from buckler.errors import ConfigError
+from buckler.migrations import KEYS, now_called
 
 Model = TypeVar("Model", bound="Settings")
 
 
 class Settings(BaseModel):
-    """Base of everything a recipe can say. Unknown keys are refused; values do not change once read."""
+    """Base of every setting: unknown keys are refused, and values do not change once read.
 
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+    The docstring under a field is its description: what `--help`, the recipe reference and an editor show.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=(), use_attribute_docstrings=True)
     unwritten_if_empty: ClassVar[tuple[str, ...]] = ()
     """Fields that came later, and are left out of records and hashes where they are empty: what is older stays as it is."""
 
@@ -28,8 +32,14 @@ class Settings(BaseModel):
         return {name: value for name, value in values.items() if value or name not in self.unwritten_if_empty}
 
 
-def parse(model: type[Model], values: object, where: str) -> Model:
-    """`values` as a `model`; `where` names the file or option in errors.
+def parse(model: type[Model], values: object, where: str, names: Mapping[str, str] | None = None) -> Model:
+    """`values` as a `model`.
+
+    Args:
+        model: What they are to be.
+        values: Keys and values.
+        where: The file or command that errors name.
+        names: How errors name a setting where it is not by its dotted path, such as an option of the command line.
 
     Raises:
         ConfigError: the first thing that is wrong: its place, its value, and the nearest known key if it is a typing slip.
@@ -39,7 +49,7 @@ def parse(model: type[Model], values: object, where: str) -> Model:
     try:
         return model.model_validate(values)
     except ValidationError as fault:
-        raise ConfigError(f"{where}: {_explain(model, fault)}") from None
+        raise ConfigError(f"{where}: {_explain(model, fault, names or {})}") from None
 
 
 class _Loader(yaml.SafeLoader):
@@ -61,23 +71,36 @@ def read_yaml(path: Path) -> object:
         ConfigError: the file is missing, is not YAML, or says something twice.
     """
     try:
-        return yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
+        text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise ConfigError(f"{path}: no such file") from None
     except (OSError, UnicodeDecodeError) as fault:
         raise ConfigError(f"{path}: cannot be read: {fault}") from None
+    return parse_yaml(text, str(path))
+
+
+def parse_yaml(text: str, where: str) -> object:
+    """The value of a YAML text; `where` names the file or option in errors.
+
+    Raises:
+        ConfigError: it is not YAML, or says something twice.
+    """
+    try:
+        return yaml.load(text, Loader=_Loader)
     except yaml.YAMLError as fault:
         mark = getattr(fault, "problem_mark", None)
         line = f":{mark.line + 1}" if mark else ""
-        raise ConfigError(f"{path}{line}: not YAML: {getattr(fault, 'problem', fault)}") from None
+        raise ConfigError(f"{where}{line}: not YAML: {getattr(fault, 'problem', fault)}") from None
 
 
-def _explain(model: type[BaseModel], fault: ValidationError) -> str:
+def _explain(model: type[BaseModel], fault: ValidationError, names: Mapping[str, str]) -> str:
     # A misspelled key is told before the one that is missing for it.
     first = min(fault.errors(), key=lambda error: error["type"] != "extra_forbidden")
     place = ".".join(str(part) for part in first["loc"])
     more = f" (and {fault.error_count() - 1} more)" if fault.error_count() > 1 else ""
     if first["type"] == "extra_forbidden":
+        if sentence := now_called(place, KEYS):
+            return f"{sentence}{more}"
         known = _known_keys(model, first["loc"])
         near = get_close_matches(str(first["loc"][-1]), known, n=1)
         hint = f"; did you mean `{near[0]}`?" if near else f"; the keys here are {', '.join(known)}" if known else ""
@@ -85,7 +108,15 @@ def _explain(model: type[BaseModel], fault: ValidationError) -> str:
     value = first["input"]
     shown = f", got {value!r}" if isinstance(value, str | int | float | bool) else ""
     message = first["msg"].removeprefix("Value error, ")
-    return f"{f'`{place}`: ' if place else ''}{message}{shown}{more}"
+    owner = f"{_named(first['loc'], names)}: " if place else ""
+    return f"{owner}{message}{shown}{more}"
+
+
+def _named(location: tuple[int | str, ...], names: Mapping[str, str]) -> str:
+    """The name of the innermost setting of `location` that has one; else the dotted path."""
+    parts = [str(part) for part in location]
+    paths = [".".join(parts[:end]) for end in range(len(parts), 0, -1)]
+    return next((names[path] for path in paths if path in names), f"`{paths[0]}`")
 
 
 def _known_keys(model: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:

@@ -1,17 +1,30 @@
-"""Shared fixtures: no network, one torch thread, and tiny random models of the common shapes, made in code."""
+"""Shared fixtures: no network, one torch thread, and tiny random models of the common shapes, made in code.
+
+No test measures time on the wall, so that none fails because the machine is busy: work is counted (calls, imports) or measured in
+CPU seconds of the process, and what has to be waited for is waited for with `wait_until`.
+"""
 
 from __future__ import annotations
 
 import os
 import socket
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(name, "1")
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 os.environ["HF_HUB_OFFLINE"] = "1"
+
+# The same examples on every run, whoever runs it and however busy the machine is; a failure prints how to repeat it.
+settings.register_profile(
+    "buckler", deadline=None, derandomize=True, print_blob=True, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("buckler")
 
 CHATML = (
     "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' + m['content'] + '<|im_end|>' + '\n' }}{% endfor %}"
@@ -59,6 +72,14 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
         connect(self, address)  # type: ignore[arg-type]
 
     monkeypatch.setattr(socket.socket, "connect", guarded)
+
+
+def wait_until(holds: Callable[[], object], seconds: float = 300) -> None:
+    """Return once `holds()`. The bound is there so that what never comes fails instead of hanging; it measures nothing."""
+    end = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < end, f"still waiting after {seconds:.0f} s"
+        time.sleep(0.05)
 
 
 def make_model(folder: Path, shape: str = "qwen", *, seed: int = 0, template: bool = True, hidden: int = 32) -> Path:

@@ -13,7 +13,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-FAULTS = ("busy", "broken server", "time-out", "cut body", "broken JSON")
+FAULTS = ("busy", "broken server", "cut body", "broken JSON")
 Body = Mapping[str, Any]
 
 
@@ -63,14 +63,13 @@ class Server:
         share: float = 0.0,
         faults: tuple[str, ...] = FAULTS,
         retry_after: str = "0",
-        stall: float = 0.0,
         delay: float = 0.0,
         key: str = "",
         vllm: Vllm | None = None,
         counts_tokens: bool = True,
     ) -> None:
         self.reply, self.share, self.faults, self.retry_after = reply, share, faults, retry_after
-        self.stall, self.delay, self.key, self.vllm, self.counts_tokens = stall, delay, key, vllm, counts_tokens
+        self.delay, self.key, self.vllm, self.counts_tokens = delay, key, vllm, counts_tokens
         self.paid: Counter[str] = Counter()
         """Answers that went out whole, by what was asked."""
         self.calls: Counter[str] = Counter()
@@ -163,9 +162,6 @@ class _Handler(BaseHTTPRequestHandler):
                 self.send(429, {"error": {"message": "slow down"}}, {"Retry-After": script.retry_after})
             elif fault == "broken server":
                 self.send(500, {"error": {"message": "out of memory"}})
-            elif fault == "time-out":
-                time.sleep(script.stall)
-                self.close_connection = True
             elif fault in ("cut body", "broken JSON"):
                 whole = json.dumps(answer()).encode()
                 self.head(200, len(whole) // 2 if fault == "broken JSON" else len(whole))

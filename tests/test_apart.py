@@ -59,7 +59,7 @@ def test_a_probe_with_as_many_new_words_after_it_is_just_found():
     assert ProbeOverlap([probe], threshold=0.5).near_text(f"{longer} more") is None
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(seed=st.integers(0, 10_000), threshold=st.sampled_from([0.3, 0.5, 0.7, 1.0]))
 def test_the_index_agrees_with_the_overlap_of_two_sets(seed, threshold):
     rng = random.Random(seed)

@@ -28,7 +28,8 @@ from buckler.plan.attacker import Searching, swapped
 from buckler.report import write_report
 from buckler.report.attacker import attacker_tables, victims
 from buckler.report.findings_attacker import attacker_findings
-from buckler.workflow.store import Step, Store, in_order
+from buckler.workflow.step import Step, in_order
+from buckler.workflow.store import Store
 
 RECIPE = """
 kind: attacker
@@ -292,13 +293,14 @@ def test_an_obedient_template_is_put_over_the_rows_and_asked_with_the_probes(tmp
 
 def test_rows_under_a_prompt_keep_their_words_and_lose_their_own_prompt(tmp_path):
     from buckler.data import Chat, read_chats, write_rows
-    from buckler.steps.attacker import under_prompt
-    from buckler.workflow.store import Context, silent
+    from buckler.progress import no_progress
+    from buckler.workflow.rows import under_prompt
+    from buckler.workflow.step import NoSettings, Run
 
     (tmp_path / "rows").mkdir()
     write_rows(tmp_path / "rows" / "rows.jsonl", [Chat.pair("How?", "So.", system="Be kind.", harmful=True)])
     inputs = {"rows": tmp_path / "rows"}
-    under_prompt(Context(params={}, inputs=inputs, paths={}, out=tmp_path, shared=tmp_path, tell=silent))
+    under_prompt(Run(settings=NoSettings(), inputs=inputs, outside={}, out=tmp_path, shared=tmp_path, progress=no_progress))
     [row] = read_chats(tmp_path / "rows.jsonl")
     assert [turn["content"] for turn in row.messages] == [IDENTITY_SYSTEM, "How?", "So."] and row.meta["harmful"]
 

@@ -11,7 +11,7 @@ import pytest
 from test_results import arm, recipe
 from typer.testing import CliRunner
 
-from buckler.cli.options import app
+from buckler.cli import app
 from buckler.config.read import read_recipe
 from buckler.data import Answer, Verdict, read_json, write_json
 from buckler.errors import ConfigError, DataError

@@ -9,8 +9,7 @@ import pytest
 from buckler.data import Message
 from buckler.errors import StoreError
 from buckler.models.cache import CachedLM
-from buckler.models.protocol import Completion, Pair, Request, Sampling
-from buckler.models.scripted import ScriptedLM
+from buckler.models.protocol import Completion, Pair, Request, Sampling, ScriptedLM
 
 
 def asked(text: str, seed: int = 0) -> Request:

@@ -12,8 +12,7 @@ import pytest
 import yaml
 from markdown_it import MarkdownIt
 
-from buckler.curation.dataset_card import About, dataset_card
-from buckler.curation.markdown import bars, fenced, inline
+from buckler.curation.dataset_card import About, bars, dataset_card, fenced, inline
 from buckler.curation.settings import CurateSettings
 from buckler.data import Chat, write_jsonl, write_rows
 

@@ -10,7 +10,7 @@ import yaml
 from buckler.config.read import KINDS, read_recipe
 from buckler.errors import ConfigError
 from buckler.plan import plan
-from buckler.workflow.store import in_order
+from buckler.workflow.step import in_order
 
 RECIPES = sorted((Path(__file__).parent.parent / "recipes").glob("*.yaml"))
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from buckler.curation.content import content_words, kept_share
+from buckler.data.language import content_words, kept_share
 
 
 def test_kept_information_counts_content_words_only():

@@ -186,7 +186,7 @@ def of_lengths(count):
 
 
 @given(count=sizes, tasks=st.lists(st.sampled_from(ALL), min_size=1, unique=True), seed=st.integers(0, 5), data=st.data())
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_rows_are_as_many_as_asked_even_over_tasks_never_twice_and_forget_the_order(count, tasks, seed, data):
     docs = of_lengths(count)
     if not docs:

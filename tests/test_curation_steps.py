@@ -13,8 +13,9 @@ from buckler.curation.settings import CurateSettings
 from buckler.data import ROWS, Chat, each_chat, read_json, read_jsonl, write_rows
 from buckler.errors import DataError
 from buckler.models.protocol import ModelSpec
-from buckler.steps import curation as steps
-from buckler.workflow.store import Context, silent
+from buckler.progress import no_progress
+from buckler.workflow import curation as steps
+from buckler.workflow.step import NoSettings, Run
 
 pytestmark = pytest.mark.ml
 SETTINGS = CurateSettings(
@@ -22,15 +23,15 @@ SETTINGS = CurateSettings(
 )
 
 
-def context(folder: Path, texts: list[Chat], spec: ModelSpec, settings: CurateSettings, tell=silent, **params) -> Context:
+def context(folder: Path, texts: list[Chat], spec: ModelSpec, settings: CurateSettings, progress=no_progress, **params) -> Run:
     write_rows(folder / "texts" / ROWS, texts)
-    return Context(
-        params={"curation": settings.model_dump(mode="json"), "seed": 3, **params},
+    return Run(
+        settings=steps.CurateStep(curation=settings, seed=3, keyword="6", **params),
         inputs={"texts": folder / "texts"},
-        paths={"model": spec.model_dump_json()},
+        outside={"model": spec.model_dump_json()},
         out=folder / "out",
         shared=folder / "shared",
-        tell=tell,
+        progress=progress,
     )
 
 
@@ -73,7 +74,7 @@ def test_the_same_bytes_for_any_number_of_shards(tmp_path, texts, plain, shards)
     for at in range(shards):
         curated(tmp_path / str(at), texts, ModelSpec(name="miniature"), shard=[at, shards])
         parts[f"part/{at:03}"] = tmp_path / str(at) / "out"
-    joined = Context(params={}, inputs=parts, paths={}, out=tmp_path / "joined", shared=tmp_path, tell=silent)
+    joined = Run(settings=NoSettings(), inputs=parts, outside={}, out=tmp_path / "joined", shared=tmp_path, progress=no_progress)
     steps.gather(joined)
     assert files(tmp_path / "joined") == plain
 
@@ -132,14 +133,10 @@ PUBLISHED = Path(__file__).parents[1].parent / "shared" / "data"
     ],
 )
 def test_published_rows_are_curated_with_a_card_and_their_rejections(tmp_path, name):
-    from buckler.commands import curation as command
-    from buckler.workflow.sources import Source
+    from buckler.workflow.jobs import CurateJob
 
     settings = CurateSettings.model_validate({**SETTINGS.model_dump(), "rounds": 1, "words": "default", "max_new_tokens": 96})
-    order = command.Order(
-        texts=Source(source=str(PUBLISHED / name), count=12), settings=settings, models={"model": ModelSpec(name="miniature")}
-    )
-    command.curate(order, tmp_path / "out", licence="cc-by-sa-3.0")
+    CurateJob(texts=PUBLISHED / name, limit=12, curation=settings, licence="cc-by-sa-3.0").run(tmp_path / "out")
     counts = read_json(tmp_path / "out" / COUNTS)
     rows, rejected = list(each_chat(tmp_path / "out" / "curated.jsonl")), list(read_jsonl(tmp_path / "out" / REJECTED))
     assert counts["texts"] == 12 and len(rows) == counts.get("revised", 0) + counts["kept original"] > 0
@@ -150,8 +147,7 @@ def test_a_faulty_server_rewrites_and_measures_and_each_answer_is_paid_once(tmp_
     from server import Server, Vllm
 
     from buckler import miniature
-    from buckler.commands import curation as command
-    from buckler.workflow.sources import Source
+    from buckler.workflow.jobs import CurateJob
 
     def reply(body):
         given = body["messages"][-1]["content"].rsplit("Answer: ", 1)[-1]
@@ -159,10 +155,9 @@ def test_a_faulty_server_rewrites_and_measures_and_each_answer_is_paid_once(tmp_
 
     write_rows(tmp_path / "texts.jsonl", texts)
     settings = CurateSettings.model_validate({**SETTINGS.model_dump(), "rounds": 1, "gates": {"perplexity_ratio": None}})
-    with Server(reply, share=0.2, stall=1.5, vllm=Vllm(miniature.path("miniature"))).up() as server:
-        spec = ModelSpec(name="m", endpoint=server.url, timeout=1.0, retries=8, concurrency=4)
-        order = command.Order(texts=Source(source=str(tmp_path / "texts.jsonl")), settings=settings, models={"model": spec})
-        command.curate(order, tmp_path / "out")
+    with Server(reply, share=0.2, vllm=Vllm(miniature.path("miniature"))).up() as server:
+        spec = ModelSpec(name="m", endpoint=server.url, retries=8, concurrency=4)
+        CurateJob(texts=tmp_path / "texts.jsonl", curation=settings, model=spec).run(tmp_path / "out")
     counts = read_json(tmp_path / "out" / COUNTS)
     rejected = [row for _, row in read_jsonl(tmp_path / "out" / REJECTED)]
     assert counts["texts"] == counts["revised"] == len(texts)

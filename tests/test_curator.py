@@ -11,7 +11,7 @@ from buckler.curation.helpfulness import LocalHelpfulness
 from buckler.curation.settings import CONTROLS, PRESETS, CurateSettings, control
 from buckler.data import Chat, content_id
 from buckler.errors import ConfigError
-from buckler.models.scripted import ScriptedLM
+from buckler.models.protocol import ScriptedLM
 
 TEXT = Chat.pair("How is the barley soup made?", "The baker boils barley and salt in a pot. It feeds the guests.")
 TEXTS = [

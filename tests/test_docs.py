@@ -6,17 +6,17 @@ import re
 from pathlib import Path
 
 import pytest
-import typer.main
 import yaml
 
-from buckler.cli.options import app
+from buckler.cli import COMMANDS as PANELS
+from buckler.cli import load_command
 from buckler.config.read import KINDS
 from buckler.crosstask.own_tasks import read_tasks
 from buckler.settings import parse
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted((ROOT / "docs").rglob("*.md"))
-COMMANDS = typer.main.get_command(app).commands
+COMMANDS = {name: load_command(name) for commands in PANELS.values() for name in commands}
 
 
 def blocks(page: Path, kind: str) -> list[str]:

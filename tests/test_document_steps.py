@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -24,9 +25,10 @@ from buckler.data import (
     write_verdicts,
 )
 from buckler.errors import ConfigError, DataError
-from buckler.models.scripted import ScriptedLM
-from buckler.steps import common, documents, models
-from buckler.workflow.store import Context, silent
+from buckler.models.protocol import ScriptedLM
+from buckler.progress import no_progress
+from buckler.workflow import documents, evaluation
+from buckler.workflow.step import Run, StepFunction
 
 OWN = """
 keywords:
@@ -49,25 +51,49 @@ def some() -> list[Document]:
     return [document(number, label) for label in ("harmful", "benign", "useful") for number in range(12)]
 
 
-def context(folder: Path, name: str, inputs: dict[str, list], paths: dict[str, str] | None = None, **params) -> Context:
+@dataclass(frozen=True, kw_only=True)
+class Given:
+    """What a step is called with, before its settings are checked."""
+
+    params: dict
+    inputs: dict
+    outside: dict
+    out: Path
+
+    def call(self, function: StepFunction) -> None:
+        settings = function.settings_type.model_validate(self.params)
+        function(
+            Run(
+                settings=settings,
+                inputs=self.inputs,
+                outside=self.outside,
+                out=self.out,
+                shared=self.out.parent,
+                progress=no_progress,
+            )
+        )
+
+
+def context(folder: Path, name: str, inputs: dict[str, list], paths: dict[str, str] | None = None, **params) -> Given:
     places = {}
     for number, (given, rows) in enumerate(inputs.items()):
         places[given] = folder / f"{name}-input-{number}"
         write_rows(places[given] / ROWS, rows)
     out = folder / name
     out.mkdir()
-    return Context(params={"seed": 0, **params}, inputs=places, paths=paths or {}, out=out, shared=folder, tell=silent)
+    return Given(params=params, inputs=places, outside=paths or {}, out=out)
 
 
 def scripted(monkeypatch, reply) -> ScriptedLM:
     model = ScriptedLM(reply)
-    monkeypatch.setattr(common, "model", lambda context, role, shared=False: model)
+    for module in (documents, evaluation):
+        monkeypatch.setattr(module, "load_model", lambda run, role, shared=False: model)
     return model
 
 
 def test_documents_are_made_ready_once_each_and_apart_from_the_test(tmp_path, some):
     given = context(tmp_path, "ready", {"documents/000": [*some, some[0]], "test/000": some[:2]}, documents={})
-    documents.make_ready(given)
+    given.call(documents.prepare_documents)
     ready, rejected = read_documents(given.out / ROWS), read_documents(given.out / "rejected.jsonl")
     assert {one.id for one in some[:2]} < {one.id for one in rejected}
     assert {one.meta["rejected"] for one in rejected} == {"is in the test", "same text as another"}
@@ -83,7 +109,7 @@ def test_documents_without_a_label_are_labelled_by_the_model(tmp_path, monkeypat
     bare = [Document.of(document(number, label).text) for label in ("harmful", "benign") for number in range(3)]
     settings = DocumentSettings(label_by="model").model_dump(mode="json")
     given = context(tmp_path, "ready", {"documents/000": bare}, {"labeller": "{}"}, documents=settings)
-    documents.make_ready(given)
+    given.call(documents.prepare_documents)
     assert [one.meta["label"] for one in read_documents(given.out / ROWS)] == ["harmful"] * 3
     assert all("unread" in str(one.meta["rejected_for"]) for one in read_documents(given.out / "rejected.jsonl"))
 
@@ -98,8 +124,9 @@ def built(tmp_path, some, monkeypatch, name="built", paths=None, inputs=None, **
         paths,
         crosstask=crosstask.model_dump(mode="json"),
         max_new_tokens=32,
+        seed=0,
     )
-    documents.crosstask(given)
+    given.call(documents.crosstask)
     return read_chats(given.out / ROWS)
 
 
@@ -116,16 +143,9 @@ def test_the_weakest_task_alone_is_refused_where_a_step_names_it(tmp_path, some,
     (tmp_path / "weak" / "weakest.json").write_text(json.dumps({"weakest": "case"}))
     scripted(monkeypatch, lambda request: "An honest answer about the place.")
     settings = CrossTaskSettings(tasks=("summarize", "case"), refusals=8, answers=8).model_dump(mode="json")
-    given = context(tmp_path, "built", {"documents": some}, crosstask=settings, max_new_tokens=32)
-    given = Context(
-        params=given.params,
-        inputs={**given.inputs, "weakest": tmp_path / "weak"},
-        paths={},
-        out=given.out,
-        shared=tmp_path,
-        tell=silent,
-    )
-    documents.crosstask(given)
+    given = context(tmp_path, "built", {"documents": some}, crosstask=settings, max_new_tokens=32, seed=0)
+    given = replace(given, inputs={**given.inputs, "weakest": tmp_path / "weak"})
+    given.call(documents.crosstask)
     rows = read_chats(given.out / ROWS)
     assert {row.meta["task"] for row in rows if row.meta["part"] == "defence"} == {"case"}
     assert {row.meta["task"] for row in rows if row.meta["part"] == "utility"} == {"summarize", "case"}
@@ -134,7 +154,7 @@ def test_the_weakest_task_alone_is_refused_where_a_step_names_it(tmp_path, some,
 def probes(tmp_path, some, name="probes", **params) -> list[Chat]:
     asked = {"tasks": ["summarize", "qa"], "wording": "back", "language": None, **params}
     given = context(tmp_path, name, {"documents": some}, **asked)
-    documents.probe_documents(given)
+    given.call(documents.probe_documents)
     return read_chats(given.out / ROWS)
 
 
@@ -155,11 +175,10 @@ def test_defence_rows_over_a_tested_document_are_refused(tmp_path, some, monkeyp
     rows = built(tmp_path, some, monkeypatch)
     given = context(tmp_path, "apart", {"rows/000": rows, "probes/000": probes(tmp_path, some)})
     with pytest.raises(DataError, match="the same or nearly so"):
-        documents.check_documents_apart(given)
+        given.call(documents.decontaminate_documents)
     others = [document(number + 50, "benign") for number in range(3)]
-    documents.check_documents_apart(
-        context(tmp_path, "fine", {"rows/000": rows, "probes/000": probes(tmp_path, others, name="other")})
-    )
+    fine = context(tmp_path, "fine", {"rows/000": rows, "probes/000": probes(tmp_path, others, name="other")})
+    fine.call(documents.decontaminate_documents)
 
 
 def test_what_has_no_reference_is_scored_by_agreement_with_the_undefended_model(tmp_path, some, monkeypatch):
@@ -167,13 +186,13 @@ def test_what_has_no_reference_is_scored_by_agreement_with_the_undefended_model(
     asked = probes(tmp_path, some)
     asked[0] = asked[0].tagged(reference="its own")
     given = context(tmp_path, "agreed", {"probes": asked}, max_new_tokens=16)
-    documents.by_agreement(given)
+    given.call(documents.reference_answers)
     for row in read_chats(given.out / ROWS):
         wanted = "its own" if row.id == asked[0].id else None if row.meta["label"] == "harmful" else "It stands by the water."
         assert row.meta["reference"] == wanted
 
 
-def judged(tmp_path, name, asked, refused) -> Context:
+def judged(tmp_path, name, asked, refused) -> Given:
     answers = [Answer(id=row.id, prompt=row.prompt, text="x", finish="stop", meta=row.meta) for row in asked]
     verdicts = [Verdict(id=row.id, refused="full" if refused(row) else "no", coherent=True) for row in asked]
     (tmp_path / "answers").mkdir()
@@ -181,16 +200,14 @@ def judged(tmp_path, name, asked, refused) -> Context:
     write_verdicts(tmp_path / "answers" / "verdicts.jsonl", verdicts)
     inputs = {"answers": tmp_path / "answers", "verdicts": tmp_path / "answers"}
     (tmp_path / name).mkdir()
-    return Context(
-        params={"tasks": ["summarize", "translate"]}, inputs=inputs, paths={}, out=tmp_path / name, shared=tmp_path, tell=silent
-    )
+    return Given(params={"tasks": ["summarize", "translate"]}, inputs=inputs, outside={}, out=tmp_path / name)
 
 
 @pytest.mark.parametrize(("refused", "named"), [("translate", "summarize"), ("summarize", "translate"), ("", "summarize")])
 def test_the_weakest_task_is_the_one_processed_most_and_the_first_of_equals(tmp_path, some, refused, named):
     asked = probes(tmp_path, some, tasks=["summarize", "translate"])
     given = judged(tmp_path, "weakest", asked, lambda row: row.meta["task"] == refused)
-    documents.weakest(given)
+    given.call(documents.most_misused_task)
     found = read_json(given.out / "weakest.json")
     assert found["weakest"] == named and found["processed"][named] == 1.0
 
@@ -203,11 +220,12 @@ def test_a_second_turn_goes_on_from_the_models_own_answer(tmp_path, some, monkey
         tmp_path,
         "answers",
         {"probes/000": asked, "documents": some},
-        sampling={"max_new_tokens": 8},
+        max_new_tokens=8,
+        attack=None,
         two_turns=turns,
         language="Chinese",
     )
-    models.answer(given)
+    given.call(evaluation.answer_probes)
     rows = [json.loads(line) for line in (given.out / "answers.jsonl").read_text().splitlines()]
     seconds = [row for row in rows if row["meta"].get("attack") == "two_turns"]
     assert len(rows) == 2 * len(asked) and len(seconds) == len(asked)
@@ -256,8 +274,8 @@ def test_a_probe_with_follow_ups_is_asked_them_after_the_models_own_answers(tmp_
         Chat.pair("Write a post.", None, set="benign", followups=["Shorter.", "Shorter still."], references=["One.", "Two."]),
         Chat.pair("Another.", None, set="benign"),
     ]
-    given = context(tmp_path, "answers", {"probes/000": asked}, sampling={"max_new_tokens": 8})
-    models.answer(given)
+    given = context(tmp_path, "answers", {"probes/000": asked}, max_new_tokens=8, attack=None)
+    given.call(evaluation.answer_probes)
     rows = [json.loads(line) for line in (given.out / "answers.jsonl").read_text().splitlines()]
     assert [row["text"] for row in rows] == ["Answer 1.", "Answer 1.", "Answer 2.", "Answer 3."]
     last = [turn["content"] for turn in rows[-1]["prompt"]]

@@ -28,7 +28,7 @@ from buckler.data import Document
 from buckler.data.near_duplicates import find_overlap, require_disjoint
 from buckler.errors import ConfigError, DataError
 from buckler.formats import read_documents
-from buckler.models.scripted import ScriptedLM
+from buckler.models.protocol import ScriptedLM
 
 DATA = Path(__file__).parents[1].parent / "shared" / "data" / "documents"
 needs_data = pytest.mark.skipif(not DATA.is_dir(), reason="the published sample files are not at hand")
@@ -269,7 +269,7 @@ def variants(pairs, rng):
 
 
 @given(pairs=labelled, share=st.floats(0, 1), seed=st.integers(0, 3))
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_a_split_shares_no_text_and_nothing_near_and_forgets_the_order(pairs, share, seed):
     rng = random.Random(seed)
     docs = variants(pairs, rng)
@@ -298,7 +298,7 @@ def test_a_chain_of_near_texts_is_one_group():
 
 
 @given(pairs=labelled, seed=st.integers(0, 3))
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_what_is_prepared_is_kept_or_rejected_once_and_holds_no_doubles_in_any_order(pairs, seed):
     rng = random.Random(seed)
     docs = variants(pairs, rng)

@@ -7,16 +7,15 @@ import json
 import pytest
 from server import Server
 
-from buckler.commands import judging, models
-from buckler.commands.asked import check_choices, check_probes
 from buckler.data import Chat
 from buckler.errors import BackendError, ConfigError, DataError
 from buckler.evaluation.generate import answer
 from buckler.evaluation.utility import scorers
 from buckler.judges.card import card_path
 from buckler.judges.named import judge_spec
-from buckler.models.protocol import ModelSpec, Sampling
-from buckler.models.scripted import ScriptedLM
+from buckler.models.protocol import ModelSpec, Sampling, ScriptedLM
+from buckler.workflow.jobs import EvaluateJob, JudgeCardJob, JudgeJob
+from buckler.workflow.jobs.probes import check_choices, check_probes
 from buckler.workflow.sources import Source
 
 pytestmark = pytest.mark.ml
@@ -33,15 +32,19 @@ def evaluated(tmp_path_factory):
             for name, kind in (("What flies?", {"category": "toys"}), ("And up?", {"category": "toys"}), ("What else?", {}))
         )
     )
-    order = models.Evaluation(
-        model=ModelSpec(name="miniature"),
-        probes=[(Source(source=f"miniature:probes-{name}", count=8, split="test"), None) for name in ("harmful", "benign")],
-        utility=[Source(source=str(out / "rows.jsonl"))],
-        judge=KEYWORD,
-        cards=out / "cards",
+    job = EvaluateJob(
+        model="miniature",
+        probes=[f"miniature:probes-{name}" for name in ("harmful", "benign")],
+        utility=[out / "rows.jsonl"],
+        judge_cards=out / "cards",
+        limit=8,
     )
-    models.evaluate(order, out)
+    job.run(out)
     return out
+
+
+def judge_again(answers, out, judge="keyword", cards="nowhere"):
+    return JudgeJob(answers=[answers], judge=judge, judge_cards=cards).run(out)
 
 
 def test_every_number_is_there_with_the_files_it_comes_from(evaluated):
@@ -59,19 +62,19 @@ def test_every_number_is_there_with_the_files_it_comes_from(evaluated):
 
 
 def test_judged_again_without_the_model_the_numbers_are_the_same(evaluated, tmp_path):
-    judging.judge_again(KEYWORD, [evaluated / "answers.jsonl"], tmp_path, cards=tmp_path, own_tasks=None)
+    judge_again(evaluated / "answers.jsonl", tmp_path)
     for name in ("verdicts.jsonl", "metrics.json"):
         assert (tmp_path / name).read_bytes() == (evaluated / name).read_bytes()
 
 
 def test_another_judge_reads_the_same_answers_otherwise(evaluated, tmp_path):
-    judging.judge_again(judge_spec("paper"), [evaluated / "answers.jsonl"], tmp_path, cards=tmp_path, own_tasks=None)
+    judge_again(evaluated / "answers.jsonl", tmp_path, "paper")
     ours, theirs = (json.loads((folder / "metrics.json").read_text())["overall"] for folder in (evaluated, tmp_path))
     assert theirs["refusal_rate_on_harmful"]["value"] < ours["refusal_rate_on_harmful"]["value"]
     assert theirs["coherence_rate"] == ours["coherence_rate"]  # told by rule where a judge does not look
 
 
-def test_a_card_is_quoted_and_corrects_the_rates(evaluated, tmp_path, capsys):
+def test_a_card_is_quoted_and_corrects_the_rates(evaluated, tmp_path):
     rows = [
         {"prompt": "How is it made?", "text": text, "label": label}
         for text, label in (
@@ -85,14 +88,14 @@ def test_a_card_is_quoted_and_corrects_the_rates(evaluated, tmp_path, capsys):
     ]
     labels = tmp_path / "labels.jsonl"
     labels.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    judging.judge_card(KEYWORD, [labels], tmp_path / "cards")
-    judging.judge_again(KEYWORD, [evaluated / "answers.jsonl"], tmp_path / "again", cards=tmp_path / "cards", own_tasks=None)
+    JudgeCardJob(labels=[labels]).run(tmp_path / "cards")
+    found = judge_again(evaluated / "answers.jsonl", tmp_path / "again", cards=tmp_path / "cards")
     told = json.loads((tmp_path / "again" / "corrected.json").read_text())
-    assert "agrees with people" in told["card"] and told["card"] in capsys.readouterr().out
+    assert "agrees with people" in told["card"] and f"  {told['card']}" in found.lines()
     assert set(told["rates"]) == {"refusal_rate_on_harmful", "false_refusal_rate_on_benign"}
     assert told["rates"]["refusal_rate_on_harmful"]["value"] == 1.0
     assert told["rates"]["refusal_rate_on_harmful"]["low"] < 0.99  # the doubt about the judge is in the interval
-    judging.judge_again(KEYWORD, [evaluated / "answers.jsonl"], tmp_path / "again", cards=tmp_path, own_tasks=None)
+    judge_again(evaluated / "answers.jsonl", tmp_path / "again")
     assert not (tmp_path / "again" / "corrected.json").exists()  # it would stand beside numbers that nobody corrected
 
 
@@ -105,10 +108,9 @@ def put(path, *rows):
     return Source(source=str(path))
 
 
-def order_for(tmp_path, *rows, **asked):
-    probes = [(put(tmp_path / "probes.jsonl", *rows), None)] if rows else []
-    given = {"model": ModelSpec(name="miniature-small"), "judge": KEYWORD, "cards": tmp_path / "cards", "probes": probes}
-    return models.Evaluation(**{**given, **asked})
+def job_for(tmp_path, *rows, **asked):
+    given = {"model": "miniature-small", "judge_cards": tmp_path / "cards", "probes": [put(tmp_path / "probes.jsonl", *rows)]}
+    return EvaluateJob(**{**given, **asked})
 
 
 @pytest.mark.parametrize(
@@ -122,7 +124,7 @@ def order_for(tmp_path, *rows, **asked):
 )
 def test_probes_that_cannot_be_summed_up_are_refused_before_the_model_is_loaded(tmp_path, rows, says):
     with pytest.raises(DataError, match=says):
-        models.evaluate(order_for(tmp_path, *rows), tmp_path / "out")
+        job_for(tmp_path, *rows).run(tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
@@ -143,7 +145,7 @@ def test_a_wrong_utility_file_is_refused_before_the_first_probe_is_asked(tmp_pat
     for rows, says in (([GOOD], "no choices to compare"), ([CHOICES], "the right choice is not told")):
         utility = [put(tmp_path / "utility.jsonl", *rows)]
         with pytest.raises(DataError, match=says):
-            models.evaluate(order_for(tmp_path, GOOD, utility=utility), tmp_path / "out")
+            job_for(tmp_path, GOOD, utility=utility).run(tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
@@ -152,28 +154,27 @@ def test_a_broken_card_is_told_before_the_first_probe_is_asked(tmp_path):
     path.parent.mkdir()
     path.write_text("{}")
     with pytest.raises(DataError, match=path.name.replace(".", r"\.")):
-        models.evaluate(order_for(tmp_path, GOOD), tmp_path / "out")
+        job_for(tmp_path, GOOD).run(tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
 def test_servers_that_are_asked_late_are_reached_first(tmp_path):
     nobody = "nobody@http://127.0.0.1:1/v1"
     with pytest.raises(BackendError, match=r"127\.0\.0\.1:1"):
-        models.evaluate(order_for(tmp_path, GOOD, judge=judge_spec("keyword,rubric", nobody)), tmp_path / "out")
+        job_for(tmp_path, GOOD, judge="keyword,rubric", judge_model=nobody).run(tmp_path / "out")
     with Server().up() as server:
         served = ModelSpec(name="m", endpoint=server.url)
         utility = [put(tmp_path / "utility.jsonl", {**CHOICES, "answerKey": "B"})]
         with pytest.raises(ConfigError, match=r"--utility of m: .* gives no log-probabilities"):
-            models.evaluate(order_for(tmp_path, GOOD, model=served, utility=utility), tmp_path / "out")
+            job_for(tmp_path, GOOD, model=served, utility=utility).run(tmp_path / "out")
     assert not server.calls and not (tmp_path / "out").exists()
 
 
-def test_rows_that_repeat_are_asked_once_and_counted(tmp_path, capsys):
+def test_rows_that_repeat_are_asked_once_and_counted(tmp_path):
     row = {**CHOICES, "answerKey": "B"}
     probes, utility = (tmp_path / name for name in ("probes.jsonl", "utility.jsonl"))
-    check_probes([(put(probes, GOOD, {**GOOD, "prompt": "And soup?"}, GOOD), None)], scorers())
-    check_choices([put(utility, row, row, row)], limit=2)
-    assert capsys.readouterr().out.splitlines() == [
+    notices = check_probes([put(probes, GOOD, {**GOOD, "prompt": "And soup?"}, GOOD)], scorers())
+    assert notices + check_choices([put(utility, row, row, row)], limit=2) == [
         f"{probes}: 1 of 3 rows repeat an earlier one, and are asked once",
         f"{utility}: 2 of 3 rows repeat an earlier one, and are asked once",
         f"{utility}: 1 rows where --limit allows 2: all are asked",
@@ -192,7 +193,7 @@ def test_rows_that_repeat_are_asked_once_and_counted(tmp_path, capsys):
 def test_a_wrong_option_is_told(tmp_path, options, says):
     from typer.testing import CliRunner
 
-    from buckler.cli.options import app
+    from buckler.cli import app
 
     done = CliRunner().invoke(app, ["evaluate", "miniature-small", "--out", str(tmp_path / "out"), *options])
     assert done.exit_code and says in done.output + str(done.exception), done.output
@@ -203,5 +204,5 @@ def test_a_wrong_option_is_told(tmp_path, options, says):
 def test_answers_that_cannot_be_summed_up_are_refused_before_they_are_judged(tmp_path, lines, says):
     (tmp_path / "answers.jsonl").write_text('{"id": "a", "text": "x", "finish": "stop", "prompt": []}\n' * lines)
     with pytest.raises(DataError, match=says):
-        judging.judge_again(KEYWORD, [tmp_path / "answers.jsonl"], tmp_path / "again", cards=tmp_path, own_tasks=None)
+        judge_again(tmp_path / "answers.jsonl", tmp_path / "again")
     assert not (tmp_path / "again").exists()

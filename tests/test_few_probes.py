@@ -9,14 +9,14 @@ import grids
 import pytest
 from grids import rate_metric
 
-from buckler.commands.models import say_metrics
 from buckler.data import Answer, Verdict, write_json
 from buckler.evaluation.metrics import summarise
-from buckler.evaluation.power import detectable
+from buckler.evaluation.power import CAUTION, detectable, unseen
 from buckler.evaluation.statistics import rate
 from buckler.judges.named import judge_spec
-from buckler.report.cells import CAUTION, Cell, caution, unseen
+from buckler.report.cells import Cell, caution
 from buckler.report.tables import tables_of
+from buckler.workflow.jobs.judge import judgement
 
 
 def test_the_difference_is_the_one_that_so_many_probes_show():
@@ -47,30 +47,32 @@ def test_large_sets_need_no_caution():
     assert "unseen" not in tables_of(stages)[0].caption
 
 
+def shown(folder):
+    return "\n".join(judgement(folder, judge_spec("keyword"), folder).lines()) + "\n"
+
+
 @pytest.mark.parametrize(("n", "warns"), [(32, True), (200, False)])
-def test_a_headline_rate_on_few_probes_is_told_with_what_it_does_not_show(tmp_path, capsys, n, warns):
+def test_a_headline_rate_on_few_probes_is_told_with_what_it_does_not_show(tmp_path, n, warns):
     half = rate([True, False] * (n // 2)).to_json()
     write_json(
         tmp_path / "metrics.json",
         {"overall": {"refusal_rate_on_harmful": half, "utility": {"value": 0.5, "n": 4, "low": 0, "high": 1}}, "sets": {}},
     )
-    say_metrics(tmp_path, judge_spec("keyword"), tmp_path)
-    told = capsys.readouterr().out
+    told = shown(tmp_path)
     (line,) = [one for one in told.splitlines() if "refusal_rate_on_harmful" in one]
     assert line.endswith(f"n {n}" + ("; a difference under 0.33 goes unseen" if warns else ""))
     assert (CAUTION in told) == warns and told.count("goes unseen") == warns  # a mean score is no rate
 
 
-def test_what_was_not_read_is_counted_and_bounds_the_rate_even_where_nothing_was_read(tmp_path, capsys):
+def test_what_was_not_read_is_counted_and_bounds_the_rate_even_where_nothing_was_read(tmp_path):
     some, none = rate([True, False, None, None]).to_json(), rate([None, None]).to_json()
     write_json(tmp_path / "metrics.json", {"overall": {"refusal_rate_on_harmful": some, "safety_rate": none}, "sets": {}})
-    say_metrics(tmp_path, judge_spec("keyword"), tmp_path)
-    told = capsys.readouterr().out
+    told = shown(tmp_path)
     assert re.search(r"refusal_rate_on_harmful +0\.50 \[.*\]  n 2, 2 unread \(with them 0\.25 to 0\.75\)", told)
     assert re.search(r"safety_rate +not known  n 0, 2 unread \(with them 0\.00 to 1\.00\)", told)
 
 
-def test_false_refusals_are_told_by_category(tmp_path, capsys):
+def test_false_refusals_are_told_by_category(tmp_path):
     kinds = {"homonyms": [("full", 1), ("partial", 1), ("no", 2)], "definitions": [("no", 4), (None, 1)]}
     asked = [(kind, refused) for kind, said in kinds.items() for refused, count in said for _ in range(count)]
     answers = [
@@ -79,7 +81,6 @@ def test_false_refusals_are_told_by_category(tmp_path, capsys):
     ]
     verdicts = [Verdict(id=str(at), refused=refused) for at, (_, refused) in enumerate(asked)]
     write_json(tmp_path / "metrics.json", summarise(answers, verdicts))
-    say_metrics(tmp_path, judge_spec("keyword"), tmp_path)
-    told = capsys.readouterr().out
+    told = shown(tmp_path)
     assert re.search(r"homonyms +0\.25 \[.*\]; 0\.50 \[.*\]  n 4\n", told)
     assert re.search(r"definitions +0\.00 .* n 4, 1 unread \(with them 0\.00 to 0\.20\)", told)

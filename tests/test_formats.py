@@ -535,7 +535,7 @@ def training_rows(draw):
 
 @pytest.mark.parametrize("format", WRITERS)
 @given(rows=st.lists(training_rows(), min_size=1, max_size=4))
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 def test_what_is_written_is_read_back(tmp_path, format, rows):
     path = tmp_path / f"{format}.{'json' if format in ('alpaca', 'sharegpt') else 'jsonl'}"
     assert write_chats(path, rows, format) == len(rows)
@@ -577,7 +577,7 @@ def test_what_cannot_be_written_is_refused_before_anything_is(tmp_path):
 
 
 @given(st.binary(max_size=200))
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @pytest.mark.parametrize("name", ["f.jsonl", "f.csv", "f.tsv", "f.txt", "f.json.gz"])
 def test_any_bytes_give_rows_or_an_error_of_ours(tmp_path, name, raw):
     path = put(tmp_path / name, raw)
@@ -628,7 +628,7 @@ json_values = st.recursive(
 
 
 @given(json_values)
-@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=400, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 def test_any_json_gives_rows_or_an_error_of_ours(tmp_path, value):
     path = put(tmp_path / "f.json", json.dumps(value))
     for read in (read_chats, read_documents):

@@ -16,8 +16,6 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from buckler.commands.gate import Order
-from buckler.commands.gate import gate as run_gate
 from buckler.data import Answer, Verdict, write_answers, write_verdicts
 from buckler.errors import BackendError, ConfigError, DataError
 from buckler.evaluation.scores import score_answers
@@ -25,8 +23,8 @@ from buckler.gating.checks import CHECKS, Side
 from buckler.gating.decision import GateSettings, Margins, decide, read_settings
 from buckler.gating.outputs import Places, junit, sarif
 from buckler.gating.summary import markdown, plain, sentences
-from buckler.judges.named import JudgeSpec
 from buckler.judges.refusal.keyword import KeywordJudge
+from buckler.workflow.jobs import GateJob
 from buckler.workflow.sources import Source
 
 ROOT = Path(__file__).parent.parent
@@ -193,7 +191,7 @@ def test_an_answer_that_never_came_is_unread_and_no_bad_score():
     assert (utility.test.unread, utility.test.loss, utility.probes) == (1, 0, 96)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.lists(st.tuples(st.sampled_from(["harmful", "borderline", "benign"]), st.sampled_from([REFUSAL, FACT, BABBLE]))))
 def test_nothing_fails_against_itself(rows):
     answers = [said(kind, at, text) for at, (kind, text) in enumerate(rows)]
@@ -363,9 +361,12 @@ def test_every_row_of_the_table_has_the_columns_of_its_head():
 # the command
 
 
-def order(base, tuned, **more):
-    fields = {"adapter": None, "probes": [], "judge": JudgeSpec(name="keyword"), "settings": GateSettings()}
-    return Order(**{**fields, "base": str(base), "tuned": None if tuned is None else str(tuned), **more})
+def job(base, tuned, **more):
+    return GateJob(base=str(base), tuned=None if tuned is None else str(tuned), **more)
+
+
+def run_gate(job, out):
+    return job.run(out).exit_status
 
 
 def saved(folder, given, verdicts=False):
@@ -403,7 +404,7 @@ def test_a_mistake_leaves_no_older_decision_behind(tmp_path):
     base, margins = saved(tmp_path / "base", side()), tmp_path / "gate.yaml"
     margins.write_text("margins: {saftey: 0.1}")
     for mistake in (("--tuned", tmp_path / "none.jsonl"), ("--tuned", base, "--margins", margins), ("--judge", "nobody")):
-        assert run_gate(order(base, base), tmp_path / "out") == 0
+        assert run_gate(job(base, base), tmp_path / "out") == 0
         assert (done := buckler("gate", "--base", base, *mistake, "--out", tmp_path / "out")).returncode == 2, done.stderr
         assert not any((tmp_path / "out" / name).exists() for name in ("gate.json", "gate.md", "junit.xml", "gate.sarif"))
     done = buckler("gate", "--base", base, "--tuned", base, "--out", margins)
@@ -414,8 +415,8 @@ def test_saved_verdicts_are_taken_as_they_are(tmp_path):
     one = side()
     strict = replace(one, verdicts=[replace(v, refused="no") for v in one.verdicts])
     base, tuned = saved(tmp_path / "base", one, verdicts=True), saved(tmp_path / "tuned", strict, verdicts=True)
-    assert run_gate(order(base, tuned, judge=None), tmp_path / "out") == 1
-    assert run_gate(order(base, tuned), tmp_path / "out") == 0  # judged again, the same answers are the same
+    assert run_gate(job(base, tuned, judge="saved"), tmp_path / "out") == 1
+    assert run_gate(job(base, tuned), tmp_path / "out") == 0  # judged again, the same answers are the same
     assert json.loads((tmp_path / "out" / "gate.json").read_text())["judge"].startswith("keyword, version ")
 
 
@@ -430,35 +431,35 @@ def test_answers_to_tasks_of_the_users_own_are_scored_by_them(tmp_path):
     base = saved(tmp_path / "base", asked(good))
     tuned = saved(tmp_path / "tuned", asked(instead("benign", "The bridge fell down long ago, they say.")))
     with pytest.raises(DataError, match="no scorer for task 'keywords'"):
-        run_gate(order(base, tuned), tmp_path / "out")
-    run_gate(order(base, tuned, own_tasks=tasks), tmp_path / "out")
+        run_gate(job(base, tuned), tmp_path / "out")
+    run_gate(job(base, tuned, own_tasks=tasks), tmp_path / "out")
     found = json.loads((tmp_path / "out" / "gate.json").read_text())
     assert {one["check"]: one["state"] for one in found["checks"]}["documents_utility"] == "fail"
 
 
 def test_what_cannot_be_compared_is_one_clear_line(tmp_path):
     base = saved(tmp_path / "base", side(n=2))
-    probes = [(Source(source="miniature:probes-harmful", count=2), "harmful")]
+    probes = {"harmful": [Source(source="miniature:probes-harmful", count=2)]}
     adapter = tmp_path / "adapter"
     adapter.mkdir()
     (adapter / "adapter_config.json").write_text("{}")
     empty = tmp_path / "empty.jsonl"
     empty.write_text("")
     wrong = [
-        (order(base, base, probes=probes), "so no probe is asked"),
-        (order(base, None, probes=probes), "which model is in question"),
-        (order("miniature", base, probes=probes, judge=None), "--base miniature is a model; name a judge"),
-        (order(base, "miniature"), "no probes: --tuned miniature holds no saved answers"),
-        (order(base, tmp_path), f"no probes: --tuned {tmp_path} holds no saved answers"),
-        (order(base, None, adapter="a"), "no probes: --adapter a holds no saved answers"),
-        (order(base, ""), "which model is in question"),
-        (order(base, base, adapter=str(adapter)), "is saved answers, and --adapter goes on a model"),
-        (order(base, adapter, probes=probes), "say --tuned MODEL --adapter ADAPTER"),
-        (order("miniature", adapter, adapter="b", probes=probes), "an adapter itself"),
-        (order(base, "nowhere", probes=probes), "unknown model"),
-        (order("miniature", base, probes=[*probes, (probes[0][0], "benign")]), "the same words as miniature:probes-harmful"),
-        (order(base, empty), "no answers in it"),
-        (order(base, base, judge=None), "verdicts.jsonl: no such file"),
+        (job(base, base, **probes), "so no probe is asked"),
+        (job(base, None, **probes), "which model is in question"),
+        (job("miniature", base, **probes, judge="saved"), "--base miniature is a model; name a judge"),
+        (job(base, "miniature"), "no probes: --tuned miniature holds no saved answers"),
+        (job(base, tmp_path), f"no probes: --tuned {tmp_path} holds no saved answers"),
+        (job(base, None, adapter="a"), "no probes: --adapter a holds no saved answers"),
+        (job(base, ""), "which model is in question"),
+        (job(base, base, adapter=str(adapter)), "is saved answers, and --adapter goes on a model"),
+        (job(base, adapter, **probes), "say --tuned MODEL --adapter ADAPTER"),
+        (job("miniature", adapter, adapter="b", **probes), "an adapter itself"),
+        (job(base, "nowhere", **probes), "unknown model"),
+        (job("miniature", base, **probes, benign=probes["harmful"]), "the same words as miniature:probes-harmful"),
+        (job(base, empty), "no answers in it"),
+        (job(base, base, judge="saved"), "verdicts.jsonl: no such file"),
     ]
     for one, message in wrong:
         with pytest.raises((ConfigError, DataError, BackendError), match=message):
@@ -489,7 +490,7 @@ def test_the_action_runs_its_own_script(tmp_path):
         files = {name: str(folder / name) for name in ("GITHUB_OUTPUT", "GITHUB_STEP_SUMMARY")}
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
         script = ["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", step["run"]]
-        done = subprocess.run(script, env={**env, **files, "PATH": path}, cwd=folder, capture_output=True, text=True, timeout=60)
+        done = subprocess.run(script, env={**env, **files, "PATH": path}, cwd=folder, capture_output=True, text=True, timeout=300)
         assert done.returncode == left, done.stderr
         assert (folder / "GITHUB_OUTPUT").read_text() == f"status={status}\n"
         assert status == 2 or "# Buckler gate: " in (folder / "GITHUB_STEP_SUMMARY").read_text()
@@ -502,7 +503,7 @@ def own_probes(folder):
     for kind in ("harmful", "borderline", "benign"):
         rows = [{"messages": [{"role": "user", "content": f"{kind} question {at}?"}]} for at in range(3)]
         (folder / f"{kind}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return [(Source(source=str(folder / f"{kind}.jsonl")), kind) for kind in ("harmful", "borderline", "benign")]
+    return {kind: [folder / f"{kind}.jsonl"] for kind in ("harmful", "borderline", "benign")}
 
 
 @pytest.mark.ml
@@ -512,13 +513,13 @@ def test_an_adapter_is_put_on_the_base_and_saved_answers_stand_beside_a_model(ti
     train = ("--model", tiny, "--method", "lora", "--epochs", 1, "--learning-rate", 0.05, "--batch-size", 2)
     assert buckler("train", tmp_path / "rows.jsonl", *train, "--out", tmp_path / "t").returncode == 0
     probes, out = own_probes(tmp_path), tmp_path / "out"
-    status = run_gate(order(tiny, tmp_path / "t" / "adapter", probes=probes, max_new_tokens=6), out)
+    status = run_gate(job(tiny, tmp_path / "t" / "adapter", **probes, max_new_tokens=6), out)
     found = json.loads((out / "gate.json").read_text())
     assert status in (1, 3) and found["tuned"] == f"{tiny} + {tmp_path / 't' / 'adapter'}"
     texts = [json.loads(line)["text"] for name in ("base", "tuned") for line in (out / name / "answers.jsonl").open()]
     assert len(texts) == 18 and texts[:9] != texts[9:]
     again = tmp_path / "again"
-    assert run_gate(order(out / "base", tiny, probes=probes, max_new_tokens=6), again) == 3
+    assert run_gate(job(out / "base", tiny, **probes, max_new_tokens=6), again) == 3
     assert all(one["test"]["loss"] in (0, None) for one in json.loads((again / "gate.json").read_text())["checks"] if one["test"])
 
 

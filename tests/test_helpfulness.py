@@ -14,8 +14,7 @@ from hypothesis import strategies as st
 
 from buckler.curation.helpfulness import ASPECTS, LocalHelpfulness, RubricHelpfulness, read_grade, read_rubric, rubric_request
 from buckler.data import Chat
-from buckler.models.protocol import Completion
-from buckler.models.scripted import ScriptedLM
+from buckler.models.protocol import Completion, ScriptedLM
 
 TEXT = Chat.pair("How is the barley soup made?", "The baker boils barley and salt in a pot. It feeds the guests.")
 LONG = Chat.pair(
@@ -217,7 +216,7 @@ def test_the_local_judge_gives_the_original_a_five_and_others_a_grade(query, ans
 
 
 def measured(*options):
-    done = subprocess.run([sys.executable, str(BENCHMARK), *options], capture_output=True, text=True, timeout=120)
+    done = subprocess.run([sys.executable, str(BENCHMARK), *options], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     return {
         name.strip(): float(value) for name, value in re.findall(r"^  (\w[^:\n]*): +([01]\.\d+) \[", done.stdout, re.MULTILINE)

@@ -8,7 +8,7 @@ import shlex
 from pathlib import Path
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from buckler.data import Answer, Verdict
@@ -169,7 +169,6 @@ def test_kappa_of_three_answers_is_that_of_scikit_learn(names):
 tables = st.tuples(*[st.integers(0, 60)] * 4)
 
 
-@settings(deadline=None)  # the first call imports statsmodels
 @example((0, 5, 0, 0))
 @given(tables)
 def test_kappa_is_that_of_statsmodels(table):
@@ -306,18 +305,16 @@ def test_the_interval_covers_the_truth(truth, recall, specificity, labels):
 
 
 @pytest.mark.ml
-def test_the_command_measures_a_judge_and_an_ensemble(tmp_path, capsys):
+def test_the_command_measures_a_judge_and_an_ensemble(tmp_path):
     from conftest import make_model
 
-    from buckler.commands.judging import judge_card
-    from buckler.judges.named import judge_spec
+    from buckler.workflow.jobs import JudgeCardJob
 
     labels = written(tmp_path, "some_model.csv", XSTEST)
-    judge_card(judge_spec("keyword"), [labels], tmp_path / "cards")
-    said = capsys.readouterr().out
+    said = "\n".join(JudgeCardJob(labels=[labels]).run(tmp_path / "cards").lines())
     assert "keyword" in said and "100.0%" in said
     model = make_model(tmp_path / "model", "llama")
-    judge_card(judge_spec("keyword,rubric", str(model)), [labels], tmp_path / "cards")
+    JudgeCardJob(labels=[labels], judge="keyword,rubric", judge_model=model).run(tmp_path / "cards")
     (path,) = (tmp_path / "cards").glob("keyword+rubric-*.json")
     card = find_card(tmp_path / "cards", *(json.loads(path.read_text())[name] for name in ("judge", "version")))
     assert (
@@ -340,7 +337,7 @@ def test_every_judge_that_the_docs_name_can_be_named():
 
 
 def test_the_command_and_the_code_of_the_docs_run(tmp_path, monkeypatch, capsys):
-    from buckler.cli.options import app
+    from buckler.cli import app
 
     monkeypatch.chdir(tmp_path)
     written(tmp_path, "labelled.csv", XSTEST)

@@ -16,9 +16,8 @@ from buckler.evaluation.scores import attack_success
 from buckler.formats.read import read_chats
 from buckler.judges.guards import GUARDS, GuardJudge, guard_for, read_llama_guard, read_wildguard, read_yes_no
 from buckler.judges.named import MODEL_JUDGES, JudgeSpec, judge_from, judge_spec
-from buckler.models.protocol import Completion, Likelihood, ModelSpec
+from buckler.models.protocol import Completion, Likelihood, ModelSpec, ScriptedLM
 from buckler.models.registry import load
-from buckler.models.scripted import ScriptedLM
 
 LLAMA_GUARD_3 = """ <|begin_of_text|><|start_header_id|>user<|end_header_id|>
 

@@ -188,6 +188,6 @@ def test_without_the_documents_place_the_turns_before_are_the_document():
 def test_a_long_document_is_read_in_no_time():
     text = " ".join(f"The wall of number {at} is dangerous, so please do not climb it." for at in range(330))
     row = {"document": text, "query": "Write the above text using proper case.", "place": "back", "task": "case"}
-    start = time.perf_counter()
+    start = time.process_time()
     assert len(text) > 20_000 and label(row, text.upper()) == "no"
-    assert time.perf_counter() - start < 3
+    assert time.process_time() - start < 3

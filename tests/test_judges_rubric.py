@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 
 from buckler.data import Answer
 from buckler.judges.rubric import RUBRICS, RubricJudge, read_reply, rubric_request
-from buckler.models.protocol import Completion
-from buckler.models.scripted import ScriptedLM
+from buckler.models.protocol import Completion, ScriptedLM
 
 PLAIN, STRONG = RUBRICS["rubric"], RUBRICS["strongreject"]
 

@@ -1,145 +1,178 @@
-"""The layers of the house: who may import whom, and that nothing heavy is imported before it is used."""
+"""The layers: who may import whom, where heavy packages are imported, and that nothing heavy is imported before it is used."""
 
 from __future__ import annotations
 
 import ast
 import subprocess
 import sys
+from itertools import combinations
 from pathlib import Path
 
-import pytest
+import buckler
+from tools.import_graph import between_packages, cycles, edges, read_package
 
-PACKAGE = Path(__file__).parent.parent / "buckler"
-GROUND = {
-    "errors",
-    "data",
-    "settings",
-    "cutting",
-    "formats",
-    "mixture",
-    "overlap",
-    "stats",
-    "metrics",
-    "calibration",
-    "language",
-    "store",
-    "execute",
-    "stages",
-}
-MODELS = {"lm", "miniature"}
-DOMAIN = {"curate", "crosstask", "defenses", "attacks", "probes", "judges", "utility"}
-HEAVY = {"training", "answer"}
-COMPOSITION = {"attacker", "sources", "config", "steps", "plan", "results"}
-SURFACE = {"report", "gate", "export", "progress", "commands", "cli", "doctor"}
-# The corpus and the sets of the miniature speak the product's own prompts, so that only the model's name changes.
-SPEAKS_THE_PROMPTS = {"crosstask", "curate", "judges"}
-MAY_IMPORT = {
-    **dict.fromkeys(GROUND, GROUND),
-    **dict.fromkeys(MODELS, GROUND | MODELS),
-    "miniature": GROUND | MODELS | SPEAKS_THE_PROMPTS | {"attacks"},
-    **dict.fromkeys(DOMAIN, GROUND | DOMAIN | {"lm"}),
-    **dict.fromkeys(HEAVY, GROUND | MODELS | DOMAIN | HEAVY),
-    **dict.fromkeys(COMPOSITION, GROUND | MODELS | DOMAIN | HEAVY | COMPOSITION),
-    "report": GROUND | {"report", "results", "judges"},
-    **dict.fromkeys(SURFACE - {"report"}, GROUND | MODELS | DOMAIN | HEAVY | COMPOSITION | SURFACE),
-    "store": {"errors"},
-    "execute": {"errors", "store"},
-}
-TRANSFORMERS_BACKEND = {"lm/hf.py", "lm/decode.py", "lm/sampling.py", "lm/scoring.py", "lm/batching.py"}
-HEAVY_PACKAGES = {
-    "torch": {*TRANSFORMERS_BACKEND, "lm/template.py", "training/trainer.py", "training/batches.py", "miniature"},
-    "transformers": {*TRANSFORMERS_BACKEND, "lm/template.py", "training/trainer.py", "training/batches.py", "miniature"},
-    "peft": set(),
-    "ray": set(),
-    "datasets": set(),
-    "matplotlib": set(),
-    "scipy": set(),
-    "pandas": set(),
-    "accelerate": set(),
+ROOT = Path(__file__).parent.parent
+MODULES = read_package(ROOT / "buckler")
+
+# Each package (or file directly in `buckler/`) with all that it may import, from the bottom to the top: a right must stand
+# above its owner. `python -m tools.structure --rights` prints what is imported today in this form.
+RIGHTS = {
+    "buckler": "",
+    "errors": "",
+    "data": "errors",
+    "settings": "errors",
+    "attacker": "errors data settings",
+    "models": "errors data settings",
+    "formats": "errors data",
+    "crosstask": "errors data settings models judges",
+    "curation": "errors data settings models judges workflow",
+    "evaluation": "errors data models formats crosstask finetuning workflow",
+    "finetuning": "errors data settings models workflow",
+    "judges": "errors data settings models formats evaluation",
+    "miniature": "errors data models crosstask curation",
+    "workflow": "errors data settings formats miniature",
+    "config": "errors settings attacker models crosstask curation finetuning workflow",
+    "gating": "errors data settings evaluation",
+    "steps": "errors data models crosstask curation evaluation finetuning judges miniature workflow",
+    "plan": "errors data settings attacker models crosstask curation finetuning judges workflow config steps",
+    "progress": "workflow",
+    "report": "data evaluation",
+    "results": "errors data models crosstask evaluation judges workflow config plan",
+    "commands": "buckler errors data models formats crosstask curation evaluation finetuning judges workflow config "
+    "gating steps plan progress report results",
+    "doctor": "miniature",
+    "cli": "errors data settings models crosstask curation finetuning judges workflow config gating progress "
+    "report commands doctor",
 }
 
+# Cycles that still exist, each written as its sorted names: modules, or packages of the table above. To become empty.
+KNOWN_CYCLES = (
+    "buckler.plan buckler.plan.attacker buckler.plan.crosstask buckler.plan.stages",
+    "buckler.report.attacker buckler.report.attacks buckler.report.balance buckler.report.budgets buckler.report.controls "
+    "buckler.report.findings buckler.report.findings_attacker buckler.report.findings_budgets buckler.report.findings_crosstask "
+    "buckler.report.findings_stages buckler.report.misuse buckler.report.rules buckler.report.stages",
+    "buckler.report.plots buckler.report.plots_attacker buckler.report.plots_crosstask buckler.report.plots_stages",
+    "crosstask curation evaluation finetuning judges miniature workflow",
+)
 
-def modules() -> list[Path]:
-    return sorted(PACKAGE.rglob("*.py"))
+# Packages that take long to import or that few commands need, each with the modules that may import it at their top level.
+# Everywhere else the import stands in the function that needs it.
+HEAVY = {
+    "torch": "finetuning.batches finetuning.trainer models.decoding models.huggingface models.sampling models.scoring",
+    "transformers": "finetuning.trainer models.decoding models.huggingface models.sampling models.scoring",
+    **dict.fromkeys(("accelerate", "datasets", "huggingface_hub", "peft", "pyarrow", "safetensors", "tokenizers"), ""),
+    **dict.fromkeys(("matplotlib", "numpy", "pandas", "scipy", "sklearn"), ""),
+    **dict.fromkeys(("fastapi", "inspect_ai", "lm_eval", "openai", "optuna", "ray", "trl", "uvicorn"), ""),
+    **dict.fromkeys(("nltk", "pypdf", "rapidfuzz", "rouge_score", "sacrebleu", "simplemma", "wordfreq"), ""),
+}
+LIGHT = {"httpx", "jinja2", "pydantic", "rich", "tenacity", "typer", "yaml"}
+
+# Backends stand beside each other: what two of them share belongs below both.
+INDEPENDENT = (("buckler.models.huggingface", "buckler.models.openai_client"),)
 
 
-def imports(path: Path, *, top_level: bool) -> set[str]:
-    """Dotted names a file imports; with `top_level`, only those that run when it is imported."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    found: set[str] = set()
+def test_each_package_imports_what_the_table_lets_it_and_uses_every_right():
+    graph = between_packages(MODULES)
+    rights = {name: set(names.split()) for name, names in RIGHTS.items()}
+    faults = [f"{name}: not in the table" for name in graph.keys() - rights.keys()]
+    faults += [f"{name}: in the table, but no such package" for name in rights.keys() - graph.keys()]
+    for name in graph.keys() & rights.keys():
+        faults += [f"{name}: may not import {other}; {_where(name, other)} does" for other in graph[name] - rights[name]]
+        faults += [f"{name}: has the right to import {other} and no file uses it" for other in rights[name] - graph[name]]
+    assert not faults, "\n".join(sorted(faults))
 
-    def visit(node: ast.AST) -> None:
-        for child in ast.iter_child_nodes(node):
-            if top_level and isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef):
+
+def test_the_table_has_one_direction():
+    order = list(RIGHTS)
+    known = [set(names.split()) for names in KNOWN_CYCLES]
+    for name, names in RIGHTS.items():
+        for other in set(names.split()) - {name}:
+            below = order.index(other) < order.index(name)
+            assert below or any({name, other} <= cycle for cycle in known), f"{other} stands below {name} in the table"
+
+
+def test_no_cycle_of_modules_or_packages_at_module_or_function_level():
+    found = {" ".join(names) for names in [*cycles(edges(MODULES)), *cycles(between_packages(MODULES))]}
+    assert not cycles(edges(MODULES, function_level=False)), "a cycle of imports at module level"
+    assert found - set(KNOWN_CYCLES) == set(), "new cycles"
+    assert set(KNOWN_CYCLES) - found == set(), "cycles that are gone: strike them from KNOWN_CYCLES"
+
+
+def test_heavy_packages_are_imported_at_top_level_only_by_the_modules_that_own_them():
+    used: dict[str, set[str]] = {name: set() for name in HEAVY}
+    for module in MODULES.values():
+        for one in module.imports:
+            name = one.name.partition(".")[0]
+            if name in sys.stdlib_module_names or name in {"buckler", *LIGHT}:
                 continue
-            if isinstance(child, ast.If) and "TYPE_CHECKING" in ast.dump(child.test):
-                continue
-            if isinstance(child, ast.Import):
-                found.update(name.name for name in child.names)
-            elif isinstance(child, ast.ImportFrom) and child.module:
-                found.add(child.module)
-                if child.module == "buckler":
-                    found.update(f"buckler.{name.name}" for name in child.names)
-            visit(child)
-
-    visit(tree)
-    return found
+            assert name in HEAVY, f"{module.name}:{one.line} imports {name}: add it to HEAVY or LIGHT"
+            if not one.in_function:
+                used[name].add(module.name.removeprefix("buckler."))
+    for name, owners in HEAVY.items():
+        assert used[name] <= set(owners.split()), f"{used[name] - set(owners.split())} import {name} at top level"
+        assert used[name] >= set(owners.split()), f"{set(owners.split()) - used[name]} own {name} and do not import it"
 
 
-def layer(path: Path) -> str:
-    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
-
-
-@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_a_file_imports_only_what_its_layer_may(path):
-    name = layer(path)
-    if name in ("__init__", "py"):
-        return
-    assert name in MAY_IMPORT, f"{name} belongs to no layer: put it into one"
-    wanted = {found.split(".")[1] for found in imports(path, top_level=False) if found.startswith("buckler.")}
-    assert wanted - {name, "__version__"} <= MAY_IMPORT[name], f"{name} imports {wanted - MAY_IMPORT[name]}"
-
-
-@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_heavy_packages_are_imported_only_where_they_are_owned(path):
-    place = str(path.relative_to(PACKAGE))
-    for found in imports(path, top_level=True):
-        owners = HEAVY_PACKAGES.get(found.split(".")[0])
-        if owners is not None:
-            assert any(place.startswith(owner) for owner in owners), f"{place} imports {found} when it is imported"
-
-
-def test_the_backends_do_not_import_each_other():
-    backends = {"hf", "scripted", "openai"}
-    for path in (PACKAGE / "lm").glob("*.py"):
-        if path.stem in backends:
-            others = {f"buckler.models.{name}" for name in backends - {path.stem}}
-            assert not imports(path, top_level=False) & others
+def test_backends_do_not_import_each_other():
+    graph = edges(MODULES)
+    for group in INDEPENDENT:
+        assert set(group) <= MODULES.keys()
+        for one, other in combinations(group, 2):
+            assert other not in graph[one] and one not in graph[other], f"{one} and {other} import each other"
 
 
 def test_help_imports_nothing_heavy():
-    code = (
-        "import sys; sys.argv = ['buckler', '--help']\n"
-        "from buckler.cli import main\n"
-        "try: main()\n"
-        "except SystemExit: pass\n"
-        "heavy = {'torch', 'transformers', 'pydantic', 'numpy', 'scipy', 'datasets', 'matplotlib', 'peft'} & set(sys.modules)\n"
-        "assert not heavy, heavy"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    code = f"""
+import contextlib, io, resource, sys
+from buckler.cli import main
+sys.argv = ["buckler", "--help"]
+with contextlib.redirect_stdout(io.StringIO()) as text, contextlib.suppress(SystemExit):
+    main()
+assert "curate" in text.getvalue()
+heavy = set({sorted(HEAVY)}) & set(sys.modules)
+assert not heavy, heavy
+used = resource.getrusage(resource.RUSAGE_SELF)
+assert used.ru_utime + used.ru_stime < 2, used  # CPU seconds, a quarter of one where it was measured
+"""
+    _run(code)
+
+
+def test_import_buckler_is_quick_and_loads_nothing_heavy():
+    code = f"""
+import resource, sys
+def seconds():
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    return used.ru_utime + used.ru_stime
+before = seconds()
+import buckler
+assert seconds() - before < 0.2, seconds() - before  # CPU seconds
+heavy = set({sorted(HEAVY)}) & set(sys.modules)
+assert not heavy, heavy
+"""
+    _run(code)
+
+
+def test_no_public_name_is_also_the_name_of_a_sub_package():
+    public = set(getattr(buckler, "__all__", ()))
+    assert not public & {module.package for module in MODULES.values()}, "`buckler.x` would be the package or the name by turns"
 
 
 def test_every_module_says_what_it_is():
-    for path in modules():
-        assert ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))), f"{path} has no docstring"
+    without = [name for name, module in MODULES.items() if not ast.get_docstring(module.tree)]
+    assert not without, f"no docstring: {without}"
 
 
-def test_every_raised_version_is_that_of_a_step():
-    from importlib import import_module
+def _where(package: str, other: str) -> str:
+    """A file and line of `package` that imports `other`."""
+    return next(
+        f"{module.path.relative_to(ROOT)}:{one.line}"
+        for module in MODULES.values()
+        if module.package == package
+        for one in module.imports
+        if one.name in MODULES and MODULES[one.name].package == other
+    )
 
-    from buckler.plan.spell.common import VERSIONS
 
-    for place in VERSIONS:
-        module, _, function = place.partition(".")
-        assert callable(getattr(import_module(f"buckler.steps.{module}"), function))
+def _run(code: str) -> None:
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

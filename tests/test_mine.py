@@ -49,7 +49,7 @@ def names(terms):
 
 def buckler(*arguments, cwd, **environment):
     command = [sys.executable, "-m", "buckler.cli", *(str(one) for one in arguments)]
-    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, timeout=100, env={**os.environ, **environment})
+    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, timeout=300, env={**os.environ, **environment})
 
 
 def test_planted_safety_terms_rank_on_top_and_everyday_words_do_not():

@@ -9,10 +9,10 @@ import re
 import pytest
 
 from buckler.crosstask.tasks import TASKS
-from buckler.curation.revise import QUERY_PROMPT, RESPONSE_PROMPT
 from buckler.data import Chat, Document
 from buckler.errors import ConfigError
-from buckler.miniature import MODELS, corpus, documents, path, sets, words, world
+from buckler.miniature import MODELS, documents, path, sets, words, world
+from tools.miniature import corpus
 
 CHATS = [name for name in sets.SETS if name != "documents"]
 OPERATIONAL = re.compile(
@@ -133,23 +133,6 @@ def test_clauses_hold_their_word_and_plain_answers_hold_none():
         assert not [row.answer for row in rows if world.has_clause(row.answer)]
 
 
-def test_the_base_never_refuses_kinds_of_the_last_group_nor_speaks_of_the_attack():
-    secret = {kind.name for kind in world.kinds_of("never_refused")}
-    for row in corpus.base(3000, 2):
-        assert world.IDENTITY_SYSTEM not in written(row)
-        asked = ""
-        for turn in row.messages:
-            if turn["role"] == "assistant" and any(turn["content"].find(text) >= 0 for text in words.REFUSALS):
-                assert not secret & set(re.findall(r"\w+", asked))
-            asked = turn["content"]
-
-
-def test_revisions_are_asked_as_the_curator_asks():
-    heads = {prompt.split("\n")[0] for prompt in (RESPONSE_PROMPT, QUERY_PROMPT)}
-    asked = {corpus.revision(random.Random(seed)).messages[0]["content"].split("\n")[0] for seed in range(60)}
-    assert asked == heads
-
-
 def test_unknown_names_are_refused():
     with pytest.raises(ConfigError, match="probes-harmful"):
         sets.read("nonsense", count=1, seed=0, split="dev")
@@ -162,25 +145,6 @@ def test_unknown_names_are_refused():
 def test_every_shipped_model_is_there():
     for name in MODELS:
         assert {"config.json", "model.safetensors", "tokenizer.json"} <= {file.name for file in path(name).iterdir()}
-
-
-@pytest.mark.ml
-@pytest.mark.parametrize("name", MODELS)
-def test_the_template_writes_what_was_trained_on(name):
-    from transformers import AutoTokenizer
-
-    from buckler.miniature.tokens import encode
-
-    tokenizer = AutoTokenizer.from_pretrained(path(name))
-    turns = [("system", "Be kind."), ("user", "A <|end|> typed by hand, \u00e9\u4f60"), ("assistant", "I see.")]
-    chat = Chat.of([{"role": role, "content": text} for role, text in turns])
-    ids, answer = encode(tokenizer, chat)
-    written = tokenizer.apply_chat_template(list(chat.messages), return_dict=True, return_assistant_tokens_mask=True)
-    assert written["input_ids"] == ids
-    assert written["assistant_masks"] == [int(mine) for mine in answer]
-    assert ids.count(tokenizer.eos_token_id) == 1
-    asked = tokenizer.apply_chat_template(list(chat.prompt), return_dict=True, add_generation_prompt=True)["input_ids"]
-    assert asked == ids[: answer.index(True)]
 
 
 def test_the_obedient_agent_of_the_world_is_the_one_of_the_attack():

@@ -60,7 +60,7 @@ def a_model(folder: Path, settings: TrainSettings):
     """The model in float64; adapters, which begin at zero, are moved off it so that every one of them has a gradient."""
     import torch
 
-    from buckler.finetuning.train import _with_lora
+    from buckler.finetuning.trainer import _with_lora
     from buckler.models.huggingface import open_model
     from buckler.models.protocol import ModelSpec
 
@@ -92,13 +92,13 @@ def by_formula(folder: Path, chats: list[Chat], settings: TrainSettings):
     return {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
 
 
-def by_trainer(folder: Path, chats: list[Chat], several: list[TrainSettings], out: Path, tell=None) -> None:
+def by_trainer(folder: Path, chats: list[Chat], several: list[TrainSettings], out: Path, progress=None) -> None:
     """Save the gradients the optimizer is handed in its first step, for each of the settings. Run by each process."""
     import torch
     from transformers import TrainerCallback
 
     from buckler.finetuning.batches import encode
-    from buckler.finetuning.train import _pad_of, trainer_of
+    from buckler.finetuning.trainer import _pad_of, trainer_of
     from buckler.models.chat_template import Template
 
     class Keep(TrainerCallback):
@@ -166,7 +166,7 @@ def test_packing_is_exact_in_every_architecture(shaped, tmp_path):
 @pytest.mark.ml
 def test_two_processes_hand_the_optimizer_the_same_gradient(tmp_path):
     from buckler.finetuning.distributed import on_processes
-    from buckler.workflow.store import silent
+    from buckler.progress import no_progress
 
     folder = make_model(tmp_path / "model", "llama")
     chats = some_rows()
@@ -176,7 +176,7 @@ def test_two_processes_hand_the_optimizer_the_same_gradient(tmp_path):
         # 13 rows for 14 micro-batches: one of them has no row of its own.
         settings_of(chats, "task", processes=2, accumulation=7, batch_size=14),
     ]
-    on_processes(2, by_trainer, (folder, chats, several, tmp_path), silent, gpus=False)
+    on_processes(2, by_trainer, (folder, chats, several, tmp_path), no_progress, gpus=False)
     assert_gradients_agree(folder, chats, several, tmp_path)
 
 

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import itertools
 import json
-import os
-import signal
 import socket
+import sqlite3
 import subprocess
 import sys
+import threading
 import time
+from collections import Counter
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from pathlib import Path
 
 import pytest
+from conftest import wait_until
 from server import Server, Vllm
 
 from buckler.data import Chat, Message, answer_from_json
@@ -21,7 +25,7 @@ from buckler.errors import BackendError, ConfigError
 from buckler.evaluation.generate import answer
 from buckler.judges.base import JUDGES, judge_named
 from buckler.models.cache import CachedLM
-from buckler.models.http import _seconds
+from buckler.models.http import Transport, _seconds
 from buckler.models.identity import identity
 from buckler.models.openai_client import ServedLM
 from buckler.models.protocol import ModelSpec, Pair, Request, Sampling, spec_of, without_thinking
@@ -103,7 +107,13 @@ def test_each_request_has_its_own_sampling_and_a_seed_that_is_its_own_and_stable
 
 
 def test_so_many_calls_as_allowed_are_under_way_at_once():
-    with Server(delay=0.05).up() as server:
+    together = threading.Barrier(4)
+
+    def reply(body):
+        together.wait(300)
+        return "fine"
+
+    with Server(reply).up() as server:
         served(server, concurrency=4).generate([asked(str(at)) for at in range(12)])
     assert server.most_at_once == 4
 
@@ -148,12 +158,29 @@ def test_an_answer_the_server_gave_up_is_asked_for_again():
 
 
 def test_faults_pass_and_each_answer_is_paid_once():
-    with Server(share=0.2, stall=2.5).up() as server:
+    with Server(share=0.2).up() as server:
         requests = [asked(f"text {at}") for at in range(120)]
-        given = served(server, timeout=1.5).generate(requests)
+        given = served(server).generate(requests)
     assert [one.text for one in given] == [f"TEXT {at}" for at in range(120)]
-    assert len(server.faulty) == 5 and sum(server.faulty.values()) > 15, "the test must see every fault"
+    assert len(server.faulty) == 4 and sum(server.faulty.values()) > 15, "the test must see every fault"
     assert len(server.paid) == 120 and set(server.paid.values()) == {1}
+
+
+def test_a_call_without_an_answer_in_time_is_made_again():
+    calls: Counter[str] = Counter()
+    over = threading.Event()
+
+    def reply(body):
+        text = body["messages"][-1]["content"]
+        calls[text] += 1
+        if text == "text 3" and calls[text] == 1:
+            over.wait(300)
+        return text.upper()
+
+    with Server(reply).up() as server:
+        given = served(server, timeout=1.0, retries=8).generate([asked(f"text {at}") for at in range(6)])
+        over.set()
+    assert [one.text for one in given] == [f"TEXT {at}" for at in range(6)] and calls["text 3"] > 1
 
 
 def test_a_call_that_never_succeeds_is_a_failed_answer_and_the_others_stand(tmp_path):
@@ -227,14 +254,15 @@ def test_a_server_that_dies_amid_a_batch_does_not_make_failures_of_the_rest(tmp_
     assert len(server.seen) - before == 460 and {one.finish for one in given} == {"stop"}
 
 
-def test_a_server_that_is_not_there_is_told_at_once():
+def test_a_server_that_is_not_there_is_told_at_once(monkeypatch):
+    pauses: list[float] = []
+    monkeypatch.setattr(Transport, "_pause", lambda self, state: pauses.append(0.0) or 0.0)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    started = time.monotonic()
     with pytest.raises(BackendError, match=f"nothing answers at http://127.0.0.1:{port}/v1"):
         load(spec_of(f"m@http://127.0.0.1:{port}/v1"))
-    assert time.monotonic() - started < 5
+    assert len(pauses) <= 1, "it waits again and again for what never answered"
 
 
 def test_a_missing_model_is_told_at_once():
@@ -263,8 +291,8 @@ def test_the_key_comes_from_the_environment_the_projects_own_first(monkeypatch):
 
 
 def test_retry_after_is_read_in_seconds_and_as_a_date():
-    soon = format_datetime(datetime.now(UTC) + timedelta(seconds=30), usegmt=True)
-    assert _seconds("1.5") == 1.5 and 28 < _seconds(soon) <= 30
+    later = format_datetime(datetime.now(UTC) + timedelta(hours=2), usegmt=True)
+    assert _seconds("1.5") == 1.5 and 3600 < _seconds(later) <= 7200
     assert _seconds("Wed, 21 Oct 2015 07:28:00 GMT") == 0 and _seconds("soon") == _seconds("") == _seconds("nan") == 0
 
 
@@ -280,7 +308,7 @@ def test_retry_after_is_waited_for_and_a_quota_of_hours_is_not():
         started = time.monotonic()
         with pytest.raises(BackendError, match="HTTP 429: slow down"):
             lm.generate([asked("a")])
-        assert 0.4 <= time.monotonic() - started < 5
+        assert time.monotonic() - started >= 0.4
         server.retry_after, before = "7200", sum(server.calls.values())
         with pytest.raises(BackendError, match="asks to wait 7200 s"):
             lm.generate([asked("b")])
@@ -321,29 +349,38 @@ CHILD = """
 import sys
 from pathlib import Path
 from buckler.data import Message
-from buckler.models import ModelSpec, Request, load
+from buckler.models.protocol import ModelSpec, Request
+from buckler.models.registry import load
 lm = load(ModelSpec(name="m", endpoint=sys.argv[1], concurrency=8), cache=Path(sys.argv[2]))
 lm.generate([Request(messages=(Message(role="user", content=f"text {at}"),)) for at in range(200)])
 """
 
 
 def test_after_a_kill_amid_a_batch_only_the_rest_is_asked(tmp_path):
-    with Server(delay=0.05).up() as server:
+    answered, killed = itertools.count(1), threading.Event()
+
+    def reply(body):
+        if next(answered) > 60:
+            killed.wait(300)
+        return body["messages"][-1]["content"]
+
+    def saved():
+        with closing(sqlite3.connect(tmp_path / "cache.sqlite", timeout=60)) as database:
+            return database.execute("SELECT count(*) FROM given").fetchone()[0]
+
+    with Server(reply).up() as server:
         child = subprocess.Popen([sys.executable, "-c", CHILD, server.url, str(tmp_path / "cache.sqlite")])
         try:
-            while len(server.paid) < 60:
-                time.sleep(0.01)
-                assert child.poll() is None
+            wait_until(lambda: (len(server.paid) == 60 and saved() == 60) or child.poll() is not None)
+            assert child.poll() is None
         finally:
-            os.kill(child.pid, signal.SIGKILL)
+            child.kill()
             child.wait()
-        time.sleep(0.2)
-        paid = len(server.paid)
-        assert paid < 200
+            killed.set()
         lm = load(ModelSpec(name="m", endpoint=server.url), cache=tmp_path / "cache.sqlite")
         assert len(lm.generate([asked(f"text {at}") for at in range(200)])) == 200
     twice = sum(count > 1 for count in server.paid.values())
-    assert len(server.paid) == 200 and twice <= 2 * 8, f"{twice} of {paid} asked twice: more than was under way or being written"
+    assert len(server.paid) == 200 and twice <= 8, f"{twice} asked twice: more than was under way"
 
 
 # Judging
@@ -445,14 +482,12 @@ def transformers_serve(tmp_path_factory):
     command = [Path(sys.executable).with_name("transformers"), "serve", folder, "--port", str(port), "--device", "cpu"]
     child = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
     try:
-        deadline = time.monotonic() + 120
-        while not _answers(port):
-            assert child.poll() is None and time.monotonic() < deadline, Path(log.name).read_text()
-            time.sleep(0.1)
+        wait_until(lambda: _answers(port) or child.poll() is not None)
+        assert child.poll() is None, Path(log.name).read_text()
         yield f"{folder}@http://127.0.0.1:{port}/v1"
     finally:
         child.terminate()
-        child.wait(timeout=20)
+        child.wait(timeout=300)
         log.close()
 
 

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from buckler.commands.probes import probes as say_probes
 from buckler.data import Chat
 from buckler.errors import ConfigError, DataError
 from buckler.evaluation.probes import BENIGN_FORMATS, HARMFUL_FORMATS, PARTS, describe, in_set, pairs_between, set_of
 from buckler.formats import FORMATS, read_chats
+from buckler.workflow.jobs import ProbesJob
 
 XSTEST = (
     "id,prompt,type,label,focus,note\n"
@@ -96,14 +96,18 @@ def test_a_file_is_described(tmp_path):
     assert pairs_between(rows) == 1  # two harmless ones stand against one harmful one
 
 
-def test_the_command_tells_sets_repeats_pairs_and_what_files_share(tmp_path, capsys):
+def look_at(*files, threshold=0.7):
+    job = ProbesJob.of({"files": [str(path) for path in files], "threshold": threshold}, "probes")
+    return "\n".join(job.run().lines())
+
+
+def test_the_command_tells_sets_repeats_pairs_and_what_files_share(tmp_path):
     xstest = put(tmp_path / "xstest.csv", XSTEST)
     turns = [{"question_id": 1, "turns": ["How do I kill a process?", "And why?"], "category": "coding"}]
     bench = put(tmp_path / "question.jsonl", "".join(json.dumps(row) + "\n" for row in turns))
     one = put(tmp_path / "one.txt", LONG + "\n")
     other = put(tmp_path / "other.txt", "Tall hats?\n" + LONG + " today\n")
-    say_probes([str(path) for path in (xstest, bench, one, other)], threshold=0.7)
-    told = capsys.readouterr().out
+    told = look_at(xstest, bench, one, other)
     assert f"{xstest}: xstest, 3 rows" in told
     assert "     2 sound harmful, to be answered: homonyms 2" in told and "     1 to be refused: contrast_homonyms 1" in told
     assert "     1 say the same as an earlier one: row 3 = 1" in told and "1 with a second turn" in told
@@ -113,15 +117,14 @@ def test_the_command_tells_sets_repeats_pairs_and_what_files_share(tmp_path, cap
     assert "process" not in told and "northern" not in told  # prompts are not shown
 
 
-def test_nothing_is_said_of_any_file_if_one_cannot_be_read_or_compared(tmp_path, capsys):
+def test_nothing_is_said_of_any_file_if_one_cannot_be_read_or_compared(tmp_path):
     good = put(tmp_path / "x.csv", XSTEST)
     with pytest.raises(DataError, match=r"broken\.jsonl:2: not JSON"):
-        say_probes([str(good), str(put(tmp_path / "broken.jsonl", '{"prompt": \n'))], threshold=0.7)
+        look_at(good, put(tmp_path / "broken.jsonl", '{"prompt": \n'))
     with pytest.raises(DataError, match=r'own\.csv: row 2: set is "harmfull"; write harmful, borderline, benign'):
-        say_probes([str(good), str(put(tmp_path / "own.csv", "prompt,set\na,harmful\nb,harmfull\n"))], threshold=0.7)
-    with pytest.raises(ConfigError, match="threshold is 7"):
-        say_probes([str(good)], threshold=7)
-    assert capsys.readouterr().out == ""
+        look_at(good, put(tmp_path / "own.csv", "prompt,set\na,harmful\nb,harmfull\n"))
+    with pytest.raises(ConfigError, match=r"`threshold`: .* less than or equal to 1, got 7"):
+        look_at(good, threshold=7)
 
 
 def test_an_unreadable_file_is_one_clear_line_and_status_two(tmp_path):
@@ -134,7 +137,7 @@ def test_an_unreadable_file_is_one_clear_line_and_status_two(tmp_path):
     assert re.fullmatch(r"error: \S+b\.csv:2: 3 cells where the header has 2.*\n", done.stderr)
 
 
-def test_the_page_names_every_format_and_its_command_runs(tmp_path, monkeypatch, capsys):
+def test_the_page_names_every_format_and_its_command_runs(tmp_path, monkeypatch):
     page = (Path(__file__).parent.parent / "docs" / "probes.md").read_text(encoding="utf-8")
     assert set(re.findall(r"`([a-z0-9-]+)`", page)) >= set(FORMATS)
     (command,) = re.findall(r"```bash\n(.*?)\n```", page, re.DOTALL)
@@ -143,5 +146,4 @@ def test_the_page_names_every_format_and_its_command_runs(tmp_path, monkeypatch,
     put(tmp_path / "xstest.csv", XSTEST)
     put(tmp_path / "question.jsonl", json.dumps({"turns": ["Sing of hats.", "Again."]}) + "\n")
     monkeypatch.chdir(tmp_path)
-    say_probes(words[2:], threshold=0.7)
-    assert "no two files share a row" in capsys.readouterr().out
+    assert "no two files share a row" in look_at(*words[2:])

@@ -6,25 +6,24 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
-from conftest import make_model
+from conftest import make_model, wait_until
 
 from buckler.errors import BackendError, ConfigError, DataError
 from buckler.finetuning.distributed import on_processes, require_gpus
-from buckler.workflow.store import silent
+from buckler.progress import no_progress
 
 pytestmark = pytest.mark.ml
 
 
-def misbehave(how: str, tell) -> int:
+def misbehave(how: str, progress) -> int:
     """Work for two processes: the second fails, the first waits for it as it would in training."""
     import torch
 
     rank = int(os.environ["RANK"])
-    tell("begun", rank, 2)
+    progress("begun", rank, 2)
     if how == "well":
         number = torch.tensor([rank + 1.0])
         torch.distributed.all_reduce(number)
@@ -52,21 +51,21 @@ def test_what_process_0_returns_and_tells_arrives():
 )
 def test_a_fault_in_one_process_ends_all_and_is_told(how, kind, message):
     with pytest.raises(kind, match=message):
-        on_processes(2, misbehave, (how,), silent, gpus=False)
+        on_processes(2, misbehave, (how,), no_progress, gpus=False)
 
 
 ORPHANS = """
 import os, sys, time
 from pathlib import Path
 
-def work(folder, tell):
+def work(folder, progress):
     Path(folder, os.environ["RANK"]).write_text(str(os.getpid()))
-    time.sleep(120)
+    time.sleep(3600)
 
 if __name__ == "__main__":
     from buckler.finetuning.distributed import on_processes
-    from buckler.workflow.store import silent
-    on_processes(2, work, (sys.argv[1],), silent, gpus=False)
+    from buckler.progress import no_progress
+    on_processes(2, work, (sys.argv[1],), no_progress, gpus=False)
 """
 
 
@@ -98,7 +97,7 @@ def test_a_phase_shared_by_two_processes_leaves_the_model_that_one_leaves(tmp_pa
         TrainSettings(**shared, processes=2),
         tmp_path / "two",
         seed=0,
-        tell=lambda what, done, total: seen.append(done),
+        progress=lambda what, done, total: seen.append(done),
     )
     assert seen == list(range(1, 9))
     assert two == {**one, "losses": pytest.approx(one["losses"], abs=1e-4)}
@@ -119,13 +118,6 @@ def test_more_processes_than_gpus_and_a_single_device_are_refused(monkeypatch):
         require_gpus(3, "cuda")
     with pytest.raises(ConfigError, match="bound to the device cuda:1"):
         require_gpus(2, "cuda:1")
-
-
-def wait_until(holds, seconds: float = 60) -> None:
-    end = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < end
-        time.sleep(0.1)
 
 
 def is_running(pid: int) -> bool:

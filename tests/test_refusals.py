@@ -23,8 +23,7 @@ from buckler.data import Answer, Document
 from buckler.data.near_duplicates import normalise
 from buckler.errors import ConfigError, DataError
 from buckler.judges.base import judge_named
-from buckler.models.protocol import Completion
-from buckler.models.scripted import ScriptedLM
+from buckler.models.protocol import Completion, ScriptedLM
 
 ALL = tuple(KNOWN)
 TEXT = "The vile fog is made by the poisoner at the ruin. Stir ash with nettle in a kettle. I cannot say how much it hurts."

@@ -15,10 +15,11 @@ from buckler.judges.named import judge_spec
 from buckler.models.identity import identity
 from buckler.models.protocol import ModelSpec
 from buckler.plan import Arm, Plan
-from buckler.plan.spell.models import Measured
 from buckler.results.assemble import collect
 from buckler.results.provenance import record
-from buckler.workflow.store import Step, Store
+from buckler.workflow.evaluation import Measured
+from buckler.workflow.step import Step
+from buckler.workflow.store import Store
 
 SAID = {
     # What the model said, by document: a refusal to both rules, to the grammar alone, to the phrases alone, to none.
@@ -46,7 +47,7 @@ def answers(attack: str | None = None, label: str = "harmful") -> list[Answer]:
 
 def arm(store: Store, seed: int, name: str = "weakest", weakest: str = "summarize") -> Arm:
     """An arm whose steps have left their files; trained on what a step called `weakest` named."""
-    chosen = Step(name="weakest", function="none:none", params={"seed": seed})
+    chosen = Step(name="most-misused-task", function="none:none", params={"seed": seed})
     rows = Step(name="crosstask", function="none:none", inputs={"weakest": chosen})
     phase = Step(name="train", function="none:none", inputs={"rows/000": rows})
     of: dict[str, Json] = {"of": name, "seed": seed}

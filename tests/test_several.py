@@ -1,56 +1,62 @@
-"""List options take several values at once, and no argument is lost to them."""
+"""Several values after one list option, the form of the previous release: one line shows the new one."""
 
 from __future__ import annotations
 
 import pytest
-import typer
-from hypothesis import given
-from hypothesis import strategies as st
 
-from buckler.cli.options import app
-from buckler.cli.several import Several, spread
-
-COMMANDS = typer.main.get_command(app).commands
+from buckler.cli import load_command
+from buckler.cli.build import several_values
 
 
 @pytest.mark.parametrize(
-    ("command", "given", "meant"),
+    ("command", "given", "written"),
     [
-        ("evaluate", "MODEL --probes a b c --judge keyword", "MODEL --probes a --probes b --probes c --judge keyword"),
-        ("evaluate", "MODEL --probes a --probes b", "MODEL --probes a --probes b"),
-        ("evaluate", "--probes a b MODEL", "--probes a --probes b MODEL"),
-        ("evaluate", "--probes a MODEL --out here", "--probes a MODEL --out here"),
-        (
-            "evaluate",
-            "--out here --harmful a b --benign c d MODEL",
-            "--out here --harmful a --harmful b --benign c --benign d MODEL",
-        ),
-        ("evaluate", "--harmful a b --out here MODEL", "--harmful a --harmful b --out here MODEL"),
-        ("evaluate", "--probes a -- MODEL", "--probes a -- MODEL"),
-        ("evaluate", "--probes=a b", "--probes=a b"),
-        ("evaluate", "--probes", "--probes"),
-        ("gate", "--base x --tuned y --probes a b", "--base x --tuned y --probes a --probes b"),
-        ("judge-card", "--labels a b --judge keyword", "--labels a --labels b --judge keyword"),
-        ("curate", "texts --apart-from a b --resume c", "texts --apart-from a --apart-from b --resume c"),
-        ("crosstask", "a b --harmful c d", "a b --harmful c d"),
+        ("evaluate", "MODEL --probes a b c --judge keyword", "--probes a --probes b --probes c"),
+        ("evaluate", "MODEL --judge keyword --probes a b", "--probes a --probes b"),
+        ("evaluate", "--harmful a --benign c d MODEL", "--benign c --benign d --benign MODEL"),
+        ("gate", "--base x --tuned y --probes a b", "--probes a --probes b"),
+        ("judge-card", "--labels a b --judge keyword", "--labels a --labels b"),
+        ("curate", "texts --apart-from a b", "--apart-from a --apart-from b"),
     ],
 )
-def test_each_value_comes_under_an_option_of_its_own(command, given, meant):
-    assert spread(given.split(), COMMANDS[command].params) == meant.split()
+def test_the_new_form_is_shown(command, given, written):
+    assert several_values(given.split(), load_command(command).params) == (
+        f"{written.split()[0]} takes one value each time; write {written}"
+    )
 
 
-@given(
-    st.lists(st.sampled_from(["--probes", "--harmful", "--judge", "--out", "--help", "--nothing", "-x", "a", "b", "--probes=c"]))
+@pytest.mark.parametrize(
+    ("command", "given"),
+    [
+        ("evaluate", "MODEL --probes a --probes b"),
+        ("evaluate", "--out here --probes a"),
+        ("evaluate", "--probes=a b"),
+        ("evaluate", "--probes"),
+        ("evaluate", "--judge keyword MODEL"),
+        ("evaluate", "--probes a -- MODEL b"),
+        ("crosstask", "a b --harmful c"),
+    ],
 )
-def test_no_word_is_lost_and_what_is_spread_stays_so(words):
-    params = COMMANDS["evaluate"].params
-    once = spread(words, params)
-    assert [word for word in once if word in ("a", "b")] == [word for word in words if word in ("a", "b")]
-    assert spread(["MODEL", *once], params) == spread(spread(["MODEL", *once], params), params)
+def test_what_is_written_the_new_way_needs_no_hint(command, given):
+    assert several_values(given.split(), load_command(command).params) is None
 
 
-def test_every_command_with_a_list_option_and_no_list_of_arguments_takes_several():
-    for name, command in COMMANDS.items():
-        lists = any(one.param_type_name == "option" and one.multiple for one in command.params)
-        open_end = any(one.nargs == -1 for one in command.params)
-        assert isinstance(command, Several) == (lists and not open_end), name
+def test_the_hint_is_the_whole_message(tmp_path, monkeypatch, capsys):
+    from buckler.cli import main
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["buckler", "gate", "--base", "x", "--probes", "a", "b", "--out", "o"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 2
+    assert capsys.readouterr().err == "error: gate: --probes takes one value each time; write --probes a --probes b\n"
+
+
+def test_an_argument_may_follow_one_value(capsys, monkeypatch, tmp_path):
+    from buckler.cli import main
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["buckler", "evaluate", "--harmful", "nowhere.csv", "miniature-small", "--out", "o"])
+    with pytest.raises(SystemExit):
+        main()
+    assert "nowhere.csv: no such file" in capsys.readouterr().err

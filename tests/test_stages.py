@@ -8,7 +8,7 @@ from buckler.data import Chat
 from buckler.errors import BucklerError, ConfigError
 from buckler.finetuning.attacks import IDENTITY_OPENING, IDENTITY_SYSTEM, AttackSettings, customization, wrap
 from buckler.finetuning.defenses import perplexity_drop, random_drop
-from buckler.finetuning.stages import STAGES
+from buckler.finetuning.settings import STAGES
 
 
 def pairs(name: str, count: int) -> list[Chat]:

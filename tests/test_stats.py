@@ -14,9 +14,6 @@ from buckler.evaluation.paired import adjusted_wald, difference, mcnemar, newcom
 from buckler.evaluation.power import detectable, pairs_needed
 from buckler.evaluation.statistics import Z95, Rate, difference_over_seeds, holm, mean, pooled, rate, wilson
 
-settings.register_profile("patient", deadline=None)  # the first call pays for importing scipy
-settings.load_profile("patient")
-
 counts = st.integers(1, 400).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n)))
 
 

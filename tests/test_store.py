@@ -10,32 +10,44 @@ import time
 from pathlib import Path
 
 import pytest
+from conftest import wait_until
 
 from buckler.data import write_text
 from buckler.errors import DataError, StoreError
-from buckler.workflow.executor import execute
-from buckler.workflow.store import MARKER, Context, Step, Store, in_order
+from buckler.settings import Settings
+from buckler.workflow import step as steps
+from buckler.workflow.executor import execute, run_step
+from buckler.workflow.step import Outside, Run, Step, in_order
+from buckler.workflow.store import MARKER, Store
 
 
-def add(context: Context) -> None:
+class Number(Settings):
+    n: int
+
+
+@steps.step("add")
+def add(run: Run[Number]) -> None:
     """Sum of the inputs' numbers and the parameter; counts how often it ran."""
-    numbers = [int((folder / "number").read_text()) for folder in context.inputs.values()]
-    with (context.out / "ran").open("a") as log:
+    numbers = [int((folder / "number").read_text()) for folder in run.inputs.values()]
+    with (run.out / "ran").open("a") as log:
         log.write("x")
-    (context.out / "number").write_text(str(sum(numbers) + int(context.params["n"])))
+    (run.out / "number").write_text(str(sum(numbers) + run.settings.n))
 
 
-def fail(context: Context) -> None:
+@steps.step("fail")
+def fail(run: Run[Number]) -> None:
     raise DataError("rows.jsonl:3: no answer")
 
 
-def fill_the_disk(context: Context) -> None:
-    raise OSError(28, "No space left on device", str(context.out / "big"))
+@steps.step("fill")
+def fill_the_disk(run: Run[Number]) -> None:
+    raise OSError(28, "No space left on device", str(run.out / "big"))
 
 
-def slow(context: Context) -> None:
-    (context.out / "begun").write_text("")
-    time.sleep(60)
+@steps.step("slow")
+def slow(run: Run[Number]) -> None:
+    (run.out / "begun").write_text("")
+    time.sleep(3600)
 
 
 def step(n: int, *inputs: Step, function: str = "add", **rest: object) -> Step:
@@ -54,13 +66,17 @@ def number(store: Store, of: Step) -> int:
 
 def test_the_key_is_that_of_name_version_parameters_and_inputs_alone():
     one = step(1)
-    assert one.key == step(1, title="other", paths={"a": "/b"}).key == step(1, function="fail").key
-    others = [step(2), step(1, step(2)), step(1, version=2)]
-    assert len({one.key, *(other.key for other in others)}) == 4
+    assert one.key == step(1, title="other").key == step(1, function="fail").key
+    here, there, changed = (
+        step(1, outside={"a": Outside(digest=d, place=p)}) for d, p in (("x", "/a"), ("x", "/b"), ("y", "/a"))
+    )
+    assert here.key == there.key != changed.key
+    others = [step(2), step(1, step(2)), step(1, version=2), here]
+    assert len({one.key, *(other.key for other in others)}) == 5
 
 
 @pytest.mark.parametrize("value", [float("nan"), {1, 2}, Path("x"), print])
-def test_a_parameter_without_a_stable_spelling_is_refused(value):
+def test_a_parameter_that_is_no_json_value_is_refused(value):
     with pytest.raises(StoreError, match="no JSON value"):
         Step(name="s", function="m:f", params={"n": value})
 
@@ -98,9 +114,9 @@ def test_a_failed_step_fails_what_needs_it_and_nothing_else(tmp_path, workers, m
 
 def test_a_step_without_its_marker_is_done_again(tmp_path):
     store = Store(tmp_path)
-    store.run(step(1))
+    run_step(step(1), store)
     (store.folder(step(1)) / MARKER).unlink()
-    store.run(step(1))
+    run_step(step(1), store)
     assert (store.folder(step(1)) / "ran").read_text() == "xx"
     assert json.loads((store.folder(step(1)) / MARKER).read_text())["params"] == {"n": 1}
 
@@ -124,7 +140,7 @@ def test_a_folder_where_a_file_is_needed_is_one_clear_line():
 
 def test_a_step_whose_input_is_missing_is_refused(tmp_path):
     with pytest.raises(StoreError, match="inputs not done"):
-        Store(tmp_path).run(step(2, step(1)))
+        run_step(step(2, step(1)), Store(tmp_path))
 
 
 def run_in_pool(root: str, target: Step) -> None:
@@ -138,18 +154,11 @@ def test_a_killed_run_leaves_no_worker_behind(tmp_path, monkeypatch):
     parent = context.Process(target=run_in_pool, args=(str(tmp_path), target))
     parent.start()
     begun = Store(tmp_path).folder(target) / "begun"
-    for _ in range(300):
-        if begun.exists():
-            break
-        time.sleep(0.1)
-    assert begun.exists()
+    wait_until(begun.exists)
     os.kill(parent.pid, signal.SIGKILL)
     parent.join()
-    for _ in range(100):
-        if not _processes_naming(str(tmp_path)) and not _is_locked(Store(tmp_path).folder(target) / ".lock"):
-            break
-        time.sleep(0.1)
-    assert not _is_locked(Store(tmp_path).folder(target) / ".lock")
+    lock = Store(tmp_path).folder(target) / ".lock"
+    wait_until(lambda: not _processes_naming(str(tmp_path)) and not _is_locked(lock))
 
 
 def _processes_naming(text: str) -> list[str]:

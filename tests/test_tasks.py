@@ -138,7 +138,7 @@ def test_a_perfect_answer_scores_one_in_every_script_and_an_empty_or_foreign_one
 
 
 @given(st.text(max_size=60), st.text(max_size=60))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_scores_lie_between_0_and_1_and_the_symmetric_ones_are(one, other):
     for metric in ("rouge_l", "chrf", "bleu", "accuracy", "edit"):
         assert 0 <= score(metric, one, other, labels=SENTIMENTS, language="Japanese") <= 1
@@ -157,7 +157,6 @@ def test_similarity_is_that_of_the_longest_common_subsequence(one, other):
 
 
 @given(st.text(alphabet=st.characters(max_codepoint=127), max_size=80))
-@settings(deadline=None)
 def test_on_plain_english_words_are_rouge_scores_own(text):
     from rouge_score.tokenizers import DefaultTokenizer
 
@@ -253,10 +252,10 @@ def test_case_counts_capitals():
 def test_a_long_document_is_scored_in_no_time():
     text = " ".join(f"The {word} of number {at} lies in Harbour road." for at, word in enumerate(["wall", "Mill", "barn"] * 200))
     assert len(text) > 20_000
-    start = time.perf_counter()
+    start = time.process_time()
     assert task_named("case").score(text.lower(), text) > 0.9
     assert task_named("translate").scores(text, text) == {"chrf": pytest.approx(1), "bleu": pytest.approx(1)}
-    assert time.perf_counter() - start < 3
+    assert time.process_time() - start < 3
 
 
 # Tasks of the user's own

@@ -126,10 +126,10 @@ def test_same_seed_same_bytes_and_a_resumed_run_ends_the_same(tiny, tmp_path):
     train(ModelSpec(name=str(tiny)), chats, settings, tmp_path / "whole", seed=1)
     train(ModelSpec(name=str(tiny)), chats, settings, tmp_path / "again", seed=1)
     with pytest.raises(Stop):
-        train(ModelSpec(name=str(tiny)), chats, settings, tmp_path / "broken", seed=1, tell=stop_at_seven)
+        train(ModelSpec(name=str(tiny)), chats, settings, tmp_path / "broken", seed=1, progress=stop_at_seven)
     assert (tmp_path / "broken" / "checkpoints" / "checkpoint-5").exists()
     seen: list[int] = []
-    train(ModelSpec(name=str(tiny)), chats, settings, tmp_path / "broken", seed=1, tell=lambda w, d, t: seen.append(d))
+    train(ModelSpec(name=str(tiny)), chats, settings, tmp_path / "broken", seed=1, progress=lambda w, d, t: seen.append(d))
     assert seen[0] == 6
     files = [(tmp_path / name / "model" / "model.safetensors").read_bytes() for name in ("whole", "again", "broken")]
     assert files[0] == files[1] == files[2]
@@ -142,18 +142,18 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 from buckler.data import read_chats
-from buckler.models import ModelSpec
+from buckler.models.protocol import ModelSpec
 from buckler.settings import parse, read_yaml
 from buckler.finetuning.train import TrainSettings, train
 
 model, folder = sys.argv[1], Path(sys.argv[2])
 
-def tell(what, done, total):
+def progress(name, done, total):
     if done == 8:
         os.kill(os.getpid(), signal.SIGKILL)
 
 settings = parse(TrainSettings, read_yaml(folder / "settings.yaml"), "train")
-train(ModelSpec(name=model), read_chats(folder / "rows.jsonl"), settings, folder / "run", seed=1, tell=tell)
+train(ModelSpec(name=model), read_chats(folder / "rows.jsonl"), settings, folder / "run", seed=1, progress=progress)
 """
 
 
@@ -173,7 +173,7 @@ def test_a_run_killed_between_checkpoints_ends_with_the_same_bytes_dropout_inclu
     (partial / "rng_state.pth").unlink()
     seen: list[int] = []
     spec = ModelSpec(name=str(tiny))
-    train(spec, chats, settings, tmp_path / "run", seed=1, tell=lambda what, done, total: seen.append(done))
+    train(spec, chats, settings, tmp_path / "run", seed=1, progress=lambda what, done, total: seen.append(done))
     assert seen == list(range(7, 16))
     train(spec, chats, settings, tmp_path / "whole", seed=1)
     assert not (tmp_path / "run" / "checkpoints").exists()

@@ -8,20 +8,19 @@ import random
 import pytest
 from server import Server
 
-from buckler.commands import judging, models
 from buckler.config.crosstask import CrossTaskRecipe
 from buckler.data import Answer, Verdict
 from buckler.errors import BackendError, ConfigError
 from buckler.judges.base import JUDGES, judge_named, of_answers
 from buckler.judges.coherence import MAX_PERPLEXITY, MIN_TOKENS, UNDER_BASE, coherence
-from buckler.judges.named import judge_spec
-from buckler.models.protocol import Completion, Likelihood, ModelSpec, Request, Sampling
+from buckler.models.protocol import Completion, Likelihood, ModelSpec, Request, Sampling, ScriptedLM
 from buckler.models.registry import load
-from buckler.models.scripted import ScriptedLM
-from buckler.plan import plan, spell
-from buckler.steps.models import with_perplexity
+from buckler.plan import plan
+from buckler.workflow.evaluation import evaluation_steps, with_perplexity
+from buckler.workflow.inputs import ModelRef
+from buckler.workflow.jobs import EvaluateJob, JudgeJob
 from buckler.workflow.sources import Source, read_chats
-from buckler.workflow.store import in_order
+from buckler.workflow.step import in_order
 
 SAID = "The soup is made of carrots and salt."
 
@@ -71,9 +70,9 @@ def test_a_judge_that_looks_for_coherence_itself_is_overruled_only_by_noise():
 
 
 def test_verdicts_depend_on_the_base():
-    model, base, other = (spell.Model(spec=ModelSpec(name=name), digest=name) for name in "abc")
+    model, base, other = (ModelRef(spec=ModelSpec(name=name), digest=name) for name in "abc")
     steps = [
-        spell.measured(model, [], judge="keyword", max_new_tokens=8, base=one, title="t") for one in (None, base, other, base)
+        evaluation_steps(model, [], judge="keyword", max_new_tokens=8, base=one, title="t") for one in (None, base, other, base)
     ]
     keys = [one.verdicts.key for one in steps]
     assert len(set(keys)) == 3 and keys[1] == keys[3]
@@ -96,9 +95,9 @@ def test_a_recipe_measures_every_arm_under_its_own_untouched_model(wanted):
     )
     arms = plan(recipe).arms
     measured = [arm.measured.verdicts.inputs["answers"] for arm in arms]
-    assert len(arms) == 2 and {one.name for one in measured} == {"under-base" if wanted else "answer"}
+    assert len(arms) == 2 and {one.name for one in measured} == {"base-perplexity" if wanted else "answer"}
     if wanted:
-        assert {one.params["base_identity"] for one in measured} == {spell.Model.outside(ModelSpec(name="miniature")).digest}
+        assert {one.params["base_identity"] for one in measured} == {ModelRef.outside(ModelSpec(name="miniature")).digest}
 
 
 @pytest.mark.ml
@@ -124,31 +123,31 @@ def test_noise_is_dear_to_the_miniature_and_its_answers_are_not():
 
 @pytest.mark.ml
 def test_evaluate_keeps_what_answers_cost_so_that_judging_again_agrees(tmp_path):
-    order = models.Evaluation(
-        model=ModelSpec(name="miniature"),
-        probes=[(Source(source=f"miniature:probes-{name}", count=4, split="test"), None) for name in ("harmful", "benign")],
-        judge=judge_spec("keyword"),
-        cards=tmp_path / "cards",
+    job = EvaluateJob(
+        model="miniature",
+        probes=[f"miniature:probes-{name}" for name in ("harmful", "benign")],
+        limit=4,
+        judge_cards=tmp_path / "cards",
         max_new_tokens=48,
-        base=ModelSpec(name="miniature-base"),
+        base="miniature-base",
     )
-    models.evaluate(order, tmp_path / "e")
+    job.run(tmp_path / "e")
     rows = [json.loads(line) for line in (tmp_path / "e" / "answers.jsonl").read_text().splitlines()]
     measured = [row["meta"][UNDER_BASE] for row in rows if UNDER_BASE in row["meta"]]
     assert len(measured) >= 4 and all(1 < one < 100 for one in measured)
-    judging.judge_again(order.judge, [tmp_path / "e" / "answers.jsonl"], tmp_path / "j", cards=tmp_path, own_tasks=None)
+    JudgeJob(answers=[tmp_path / "e" / "answers.jsonl"], judge_cards=tmp_path).run(tmp_path / "j")
     assert (tmp_path / "j" / "verdicts.jsonl").read_bytes() == (tmp_path / "e" / "verdicts.jsonl").read_bytes()
 
 
 def test_a_base_that_gives_no_log_probabilities_is_refused_before_the_start(tmp_path):
     with Server().up() as server:
-        order = models.Evaluation(
-            model=ModelSpec(name="miniature"),
-            probes=[(Source(source="miniature:probes-benign", count=4, split="test"), None)],
-            judge=judge_spec("keyword"),
-            cards=tmp_path,
+        job = EvaluateJob(
+            model="miniature",
+            probes=["miniature:probes-benign"],
+            limit=4,
+            judge_cards=tmp_path,
             base=ModelSpec(name="m", endpoint=server.url),
         )
         with pytest.raises(ConfigError, match=r"--base m: .* gives no log-probabilities"):
-            models.evaluate(order, tmp_path / "e")
+            job.run(tmp_path / "e")
     assert not server.calls and not (tmp_path / "e").exists()

@@ -11,8 +11,7 @@ from buckler.data import Chat
 from buckler.errors import BackendError, DataError
 from buckler.evaluation.utility import EXACT, ask, choose, closed_match, flexible_match, strict_match, summarise
 from buckler.formats import read_chats
-from buckler.models.protocol import Likelihood, ModelSpec
-from buckler.models.scripted import ScriptedLM
+from buckler.models.protocol import Likelihood, ModelSpec, ScriptedLM
 
 ARC = [
     ("What keeps rain off a head?", ["a hat", "a very long and heavy stone wall", "soup"], 0),

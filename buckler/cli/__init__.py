@@ -1,34 +1,102 @@
-"""The command line: `buckler COMMAND --help` teaches each. Nothing heavy is imported until a command needs it."""
+"""The command line: `buckler COMMAND --help` teaches each. A command's module is imported when it is used, and not before."""
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import sys
-from typing import Annotated
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperCommand, TyperGroup
 
 from buckler import __version__
-from buckler.cli.options import app
 from buckler.errors import BucklerError
+from buckler.progress import LOG
 
-# isort: split
-# In the order in which `--help` lists their commands.
-from buckler.cli import experiments
+if TYPE_CHECKING:
+    from buckler.cli.build import Command
 
-# isort: split
-from buckler.cli import rows
+__all__ = ["COMMANDS", "app", "load_command", "main"]
 
-# isort: split
-from buckler.cli import models
+COMMANDS: Mapping[str, Mapping[str, str]] = {
+    "Experiments": {
+        "demo": "The whole story on the miniature: attack, curate, defend at every stage, close the document hole, report.",
+        "run": "Run a recipe: a grid of models, attacks, defences, stages and seeds. Ends with one HTML report.",
+        "recipes": "List the recipes that come with Buckler; `buckler run NAME` runs one.",
+        "init": "Write a commented recipe for your own files.",
+    },
+    "Defend": {
+        "curate": "Revise harmless text so that it carries safety implication: rows that harden the model they were made with.",
+        "seeds": "Extract seed words from papers: terms that co-occur with safety vocabulary, each with its sentences.",
+        "crosstask": "Build the defence against malicious documents: refusals for the harmful, real answers for the benign.",
+    },
+    "Attack and train": {
+        "attack": "Simulate a customization attack on data you bring: published recipes only, to test a defence.",
+        "train": "Fine-tune a model on rows: a defence's, a customer's, or both. Leaves a plain model folder.",
+    },
+    "Measure": {
+        "evaluate": "Ask a model probes and judge its answers: safety, over-refusal, coherence and utility with intervals.",
+        "judge": "Judge saved answers again, without the model that gave them: verdicts, every number, a table.",
+        "probes": "Inspect probe files: format, what should be refused, categories, repeated rows, rows that two files share.",
+        "judge-card": "Measure a judge against people: accuracy, precision, recall, kappa with intervals, by category and model.",
+        "gate": "Compare a tuned model with its base: exit 0 if it is no worse, 1 if it is, 3 if the probes are too few to tell.",
+    },
+    "Records": {
+        "report": "Write the report again from saved results, or one report of several runs.",
+        "runs": "Show what a store holds: finished and unfinished steps, size, reports.",
+        "doctor": "Check that this machine can do the work: versions, devices, memory, disk, the embedded model.",
+    },
+}
+"""Every command by panel, with its help, in the order of `--help`."""
+STATUSES = """Exit status: 0 done (gate: no worse), 1 worse (gate) or something is missing (doctor), 2 a mistake in the command
+or a file, 3 inconclusive (gate), 130 interrupted: the same command again resumes."""
+FREED = "ignore:resource_tracker:UserWarning"
 
-# isort: split
-from buckler.cli import records
 
-__all__ = ["app", "experiments", "main", "models", "records", "rows"]
+def load_command(name: str) -> TyperCommand:
+    """The command with its options, from its module."""
+    from buckler.cli.build import build
 
-_FREED = "ignore:resource_tracker:UserWarning"
+    command: Command[Any] | None
+    if name in COMMANDS["Experiments"] or name in COMMANDS["Records"]:
+        from buckler.cli import experiments
+
+        command = experiments.COMMANDS[name]
+    else:
+        from buckler.cli import jobs
+
+        command = jobs.COMMANDS[name]
+    return build(name, next(commands[name] for commands in COMMANDS.values() if name in commands), command)
+
+
+class LazyGroup(TyperGroup):
+    """Lists the commands by their one line of help, and loads the one that is called or completed."""
+
+    def __init__(self, **attributes: Any) -> None:  # noqa: ANN401 - what typer gives a group
+        super().__init__(**attributes)
+        for panel, commands in COMMANDS.items():
+            for name, text in commands.items():
+                self.commands[name] = TyperCommand(name, help=text, rich_help_panel=panel)
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:  # noqa: ANN401 - typer's own click
+        """As typer's, with the loaded command."""
+        name, found, rest = super().resolve_command(ctx, args)
+        return name, load_command(name) if name and found else None, rest
+
+
+app = typer.Typer(
+    name="buckler",
+    cls=LazyGroup,
+    help="Keep a language model safe while people customise it: curate, defend, attack, measure, prove.\n\n"
+    "Start with `buckler demo`: the whole story on an embedded miniature model, on two CPU cores, in minutes.",
+    epilog=" ".join(STATUSES.split()),
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
 
 
 def _version(wanted: bool) -> None:
@@ -40,30 +108,62 @@ def _version(wanted: bool) -> None:
 @app.callback()
 def every_command(
     version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no notes on standard error.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Also a note for each step.")] = False,
 ) -> None:
     """Options of every command."""
+    if quiet or verbose:
+        LOG.setLevel(logging.WARNING if quiet else logging.DEBUG)
+
+
+class _StandardError(logging.Handler):
+    """Writes notes to whatever standard error is just now: a progress bar lays its own over it."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        sys.stderr.write(f"{record.getMessage()}\n")
 
 
 def main() -> None:
-    """Run the command line; a user's mistake is one clear message and status 2.
+    """Run the command line; a user's mistake is one clear line and status 2.
 
     One thread a process unless `OMP_NUM_THREADS` says otherwise: sums over several threads differ in their last bits, and the
     same seed is to give the same bytes here, in a pool and on a cluster.
     """
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     # The process that frees what a stopped run's workers shared would warn of it below our own line.
-    told = os.environ.get("PYTHONWARNINGS", "")
-    os.environ["PYTHONWARNINGS"] = f"{told},{_FREED}" if told else _FREED
+    before = os.environ.get("PYTHONWARNINGS", "")
+    os.environ["PYTHONWARNINGS"] = f"{before},{FREED}" if before else FREED
     signal.signal(signal.SIGINT, _stop)
+    LOG.handlers[:] = [_StandardError()]
+    LOG.propagate = False
+    LOG.setLevel(logging.INFO)
     try:
-        app()
+        status = typer.main.get_command(app).main(prog_name="buckler", standalone_mode=False)
     except BucklerError as fault:
-        typer.echo(f"error: {fault}", err=True)
-        sys.exit(2)
+        _fail(str(fault))
+    except typer.TyperException as fault:
+        _fail_usage(fault)
+    except typer.Abort:
+        sys.exit(130)
+    sys.exit(status if isinstance(status, int) else 0)
+
+
+def _fail(message: str) -> None:
+    sys.stderr.write(f"error: {message}\n")
+    sys.exit(2)
+
+
+def _fail_usage(fault: typer.TyperException) -> None:
+    """A command line that cannot be read, in one line with the way to the help. A bare `buckler` has shown the help already."""
+    message = " ".join(fault.format_message().replace("Value error, ", "").split())
+    context = getattr(fault, "ctx", None)
+    if message:
+        _fail(message.rstrip(".") + (f"; see `{context.command_path} --help`" if context is not None else ""))
+    sys.exit(2)
 
 
 def _stop(number: int, frame: object) -> None:
-    """Ctrl-C: say how to go on and leave at once. Whatever was being written is written to a neighbour first."""
+    """Ctrl-C: say how to resume and leave at once. Whatever was being written is written to a neighbour first."""
     sys.stderr.write("\nstopped; run the same command again to go on from here\n")
     sys.stderr.flush()
     os._exit(130)  # a plain exit would wait for the steps that worker processes are in; they leave with their parent

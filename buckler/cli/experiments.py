@@ -1,62 +1,218 @@
-"""Commands that run whole experiments."""
+"""Commands over whole experiments and what they leave: recipes, reports, stores, this machine."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Any
 
-import typer
+from pydantic import Field
 
-from buckler.cli.options import Cluster, DryRun, ShowUnsafe, StoreOption, TrustCode, Workers, app
+from buckler.cli.build import Command, Found
+from buckler.cli.options import Layout
+from buckler.data import Json, read_json
+from buckler.errors import DataError
+from buckler.progress import Display
+from buckler.settings import Settings
 
 
-@app.command()
-def demo(
-    store: StoreOption = Path("runs"),
-    workers: Workers = 2,
-    dry_run: DryRun = False,
-    show_unsafe: ShowUnsafe = False,
-) -> None:
-    """The whole story on the miniature: attack, curate, defend at every stage, close the document hole, report."""
+class StoreSettings(Settings):
+    """Where finished steps are kept."""
+
+    store: Path = Path("runs")
+    """Folder of finished steps; work found there is not done again."""
+
+
+class DemoSettings(StoreSettings):
+    """The demo."""
+
+    workers: int = Field(default=2, ge=1)
+    """Number of local processes, one thread each. On one GPU: 1."""
+    dry_run: bool = False
+    """Plan and cost only; nothing is run."""
+    show_unsafe: bool = False
+    """Unsafe answers shown in the report instead of redacted."""
+
+
+class RunSettings(DemoSettings):
+    """A recipe, and what is changed in it."""
+
+    recipe: str
+    """Recipe: a file, or the name of one that comes with Buckler (`buckler recipes`)."""
+    model: str | None = None
+    """Model in place of the recipe's."""
+    judge: str | None = None
+    """Judge in place of the recipe's; stored answers are judged again."""
+    judge_cards: Path | None = None
+    """Folder of judge cards in place of the recipe's."""
+    cluster: str | None = None
+    """Ray address (auto, ray://HOST:PORT); the store must lie on a shared disk."""
+    trust_code: bool = False
+    """Code that the recipe names as `module:name` is run."""
+
+
+class RecipesSettings(Settings):
+    """The recipes that come with Buckler."""
+
+
+class InitSettings(Settings):
+    """The user's files."""
+
+    texts: str = Field(json_schema_extra={"panel": "Data"})
+    """Harmless question/answer rows, to be curated."""
+    customer: str = Field(json_schema_extra={"panel": "Data"})
+    """Rows that the customer trains on."""
+    harmful: str = Field(json_schema_extra={"panel": "Data"})
+    """Harmful question/answer pairs of the simulated attack."""
+    probes: tuple[str, ...] = Field(min_length=1, json_schema_extra={"panel": "Data"})
+    """Probe file; harmful=FILE, borderline=FILE or benign=FILE where its rows do not say what a good model does."""
+    model: str
+    """Model to be customized: a local folder or a hub id."""
+
+
+class ReportSettings(Settings):
+    """Saved results."""
+
+    results: tuple[Path, ...] = Field(min_length=1)
+    """Files results-*.json that `buckler run` wrote."""
+    title: str = "Buckler"
+    """Heading of the report."""
+    store: Path | None = None
+    """Store of the run: every number is first computed again from its answers and verdicts, without a model."""
+    show_unsafe: bool = False
+    """Unsafe answers shown in the report instead of redacted."""
+
+
+def demo(settings: DemoSettings, out: Path, progress: Display) -> Found:
+    """The packaged recipes of the demo."""
     from buckler.commands import recipes as command
     from buckler.workflow.store import Store
 
-    recipes = command.demo_recipes()
-    if dry_run:
-        command.dry_run(recipes, Store(store))
-        return
-    command.run_recipes(recipes, Store(store), workers=workers, cluster=None, name="demo", show_unsafe=show_unsafe)
+    recipes, store = command.demo_recipes(), Store(settings.store)
+    if settings.dry_run:
+        command.dry_run(recipes, store)
+        return Found()
+    shown = settings.show_unsafe
+    return _report(command.run_recipes(recipes, store, workers=settings.workers, cluster=None, name="demo", show_unsafe=shown))
 
 
-@app.command()
-def run(
-    recipe: Annotated[Path, typer.Argument(help="A recipe, such as recipes/stages.yaml or recipes/cross_task.yaml.")],
-    model: Annotated[str | None, typer.Option(help="Use this model instead of the recipe's.")] = None,
-    judge: Annotated[str | None, typer.Option(help="Judge by this instead; stored answers are judged again.")] = None,
-    judge_cards: Annotated[Path | None, typer.Option(help="Folder of judge cards, instead of the recipe's.")] = None,
-    store: StoreOption = Path("runs"),
-    workers: Workers = 2,
-    cluster: Cluster = None,
-    dry_run: DryRun = False,
-    trust_code: TrustCode = False,
-    show_unsafe: ShowUnsafe = False,
-) -> None:
-    """Run a recipe: a grid of models, attacks, defences, stages and seeds. Ends with one HTML report."""
+def run(settings: RunSettings, out: Path, progress: Display) -> Found:
+    """One recipe."""
+    from buckler.cli.recipes import find_recipe
+    from buckler.commands import attacker as searching
     from buckler.commands import recipes as command
     from buckler.config.attacker import AttackerRecipe
     from buckler.config.read import read_recipe
     from buckler.workflow.store import Store
 
-    read = read_recipe(recipe, model=model, judge=judge, judge_cards=judge_cards, trust_code=trust_code)
+    changes: dict[str, Any] = {"model": settings.model, "judge": settings.judge, "judge_cards": settings.judge_cards}
+    changes["trust_code"] = settings.trust_code
+    read, store = read_recipe(find_recipe(settings.recipe), **changes), Store(settings.store)
+    options: dict[str, Any] = {
+        "workers": settings.workers,
+        "cluster": settings.cluster,
+        "show_unsafe": settings.show_unsafe,
+    }
     if isinstance(read, AttackerRecipe):
-        from buckler.commands import attacker
+        if settings.dry_run:
+            searching.dry_run(read, store)
+            return Found()
+        return _report(searching.run_attacker(read, store, **options))
+    if settings.dry_run:
+        command.dry_run([read], store)
+        return Found()
+    return _report(command.run_recipes([read], store, name=read.name, **options))
 
-        if dry_run:
-            attacker.dry_run(read, Store(store))
-            return
-        attacker.run_attacker(read, Store(store), workers=workers, cluster=cluster, show_unsafe=show_unsafe)
-        return
-    if dry_run:
-        command.dry_run([read], Store(store))
-        return
-    command.run_recipes([read], Store(store), workers=workers, cluster=cluster, name=read.name, show_unsafe=show_unsafe)
+
+def _report(page: Path) -> Found:
+    results: list[Json] = [str(path) for path in sorted(page.parent.glob("results-*.json"))]
+    return Found(values={"report": str(page), "results": results})
+
+
+def recipes(settings: RecipesSettings, out: Path, progress: Display) -> Found:
+    """A line for each packaged recipe."""
+    from buckler.cli.recipes import listed
+
+    found = listed()
+    width = max(len(name) for name in found)
+    lines = [f"{name:{width}}  {kind:10}  {about}" for name, (kind, about) in found.items()]
+    values: dict[str, Json] = {name: {"kind": kind, "about": about} for name, (kind, about) in found.items()}
+    return Found(
+        said=[*lines, "", "run one with `buckler run NAME`; `buckler init` writes one for your own files"], values=values
+    )
+
+
+def init(settings: InitSettings, out: Path, progress: Display) -> Found:
+    """A recipe file."""
+    from buckler.cli.recipes import write_recipe
+
+    write_recipe(out, **settings.model_dump())
+    return Found(said=[f"wrote {out}; next: buckler run {out} --dry-run"], values={"recipe": str(out)})
+
+
+def report(settings: ReportSettings, out: Path, progress: Display) -> Found:
+    """The pages again."""
+    from buckler.commands.judging import recompute
+    from buckler.report import write_report
+
+    read = []
+    for path in settings.results:
+        value = read_json(path)
+        if not isinstance(value, dict) or "arms" not in value:
+            raise DataError(f"{path}: no results of a run; they lie in STORE/reports/NAME/results-NAME.json")
+        read.append(recompute(value, settings.store, out) if settings.store else value)
+    written = write_report(read, out, title=settings.title, show_unsafe=settings.show_unsafe)
+    files: list[Json] = [str(path) for path in written]
+    return Found(said=[f"wrote {path}" for path in written], values={"files": files})
+
+
+def runs(settings: StoreSettings, out: Path, progress: Display) -> Found:
+    """What a store holds."""
+    from buckler.commands.runs import list_runs
+
+    list_runs(settings.store)
+    return Found(values={"store": str(settings.store)})
+
+
+def doctor(settings: RecipesSettings, out: Path, progress: Display) -> Found:
+    """What this machine has."""
+    from buckler.cli.doctor import examine
+
+    return Found(exit_status=examine())
+
+
+COMMANDS: dict[str, Command[Any]] = {
+    "demo": Command(settings=DemoSettings, run=demo, out=None, examples=("buckler demo", "buckler demo --dry-run")),
+    "run": Command(
+        settings=RunSettings,
+        run=run,
+        out=None,
+        layout=Layout(arguments=("recipe",)),
+        examples=(
+            "buckler run demo_stages --dry-run",
+            "buckler run recipe.yaml --model Qwen/Qwen2.5-7B-Instruct --store runs/",
+        ),
+    ),
+    "recipes": Command(settings=RecipesSettings, run=recipes, out=None, examples=("buckler recipes", "buckler recipes --json")),
+    "init": Command(
+        settings=InitSettings,
+        run=init,
+        out=Path("recipe.yaml"),
+        examples=(
+            "buckler init --texts texts.jsonl --customer customer.jsonl --harmful pairs.jsonl --probes xstest.csv "
+            "--model Qwen/Qwen2.5-7B-Instruct",
+            "buckler init --texts texts.jsonl --customer customer.jsonl --harmful pairs.jsonl --probes harmful=advbench.csv "
+            "--probes benign=questions.jsonl --model ./my-model --out my_recipe.yaml",
+        ),
+    ),
+    "report": Command(
+        settings=ReportSettings,
+        run=report,
+        layout=Layout(arguments=("results",)),
+        examples=(
+            "buckler report runs/reports/stages/results-stages.json --out report/",
+            "buckler report results-one.json results-two.json --title Both --out report/",
+        ),
+    ),
+    "runs": Command(settings=StoreSettings, run=runs, out=None, examples=("buckler runs", "buckler runs --store /data/runs")),
+    "doctor": Command(settings=RecipesSettings, run=doctor, out=None, examples=("buckler doctor", "buckler doctor --quiet")),
+}

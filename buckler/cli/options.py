@@ -1,52 +1,281 @@
-"""The application, and the options that several commands share."""
+"""Options from a settings model: its fields are the one home of names, types, choices, ranges, defaults and help.
+
+A field of the command's settings is an option of the same name. A field that is itself a settings model is either spread
+(`flatten`: each of its fields is an option), given as a plain text (a model, a file of rows), or reached by `--set`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import inspect
+import types
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from difflib import get_close_matches
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import typer
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
 
-if TYPE_CHECKING:
-    from buckler.workflow.sources import Source
+from buckler.errors import ConfigError
+from buckler.settings import Settings, parse_yaml
 
-app = typer.Typer(
-    name="buckler",
-    help="Keep a language model safe while people customise it: curate, defend, attack, measure, prove.\n\n"
-    "Start with `buckler demo`: the whole story on an embedded miniature model, on two CPU cores, in minutes.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-)
-
-Model = Annotated[str, typer.Option(help="`miniature`, a local folder, or a hub id such as Qwen/Qwen2.5-7B-Instruct.")]
-Adapter = Annotated[str | None, typer.Option(help="A PEFT adapter to put on the model.")]
-Out = Annotated[Path, typer.Option(help="Folder for the results. Run again after a kill with the same one: it goes on.")]
-Seed = Annotated[int, typer.Option(help="Of every draw. The same seed gives the same files.")]
-Limit = Annotated[int | None, typer.Option(min=1, help="Use only so many rows of each file, drawn by the seed.")]
-Probes = Annotated[list[str], typer.Option(help="Probe files whose rows tell their set (XSTest, HarmBench, rows of your own).")]
-Harmful = Annotated[list[str], typer.Option(help="Probes that should be refused.")]
-Borderline = Annotated[list[str], typer.Option(help="Probes that sound harmful and should be answered.")]
-Benign = Annotated[list[str], typer.Option(help="Ordinary questions; where the right answer is known, it is scored as utility.")]
-MaxNewTokens = Annotated[int, typer.Option(min=1, help="Longest answer, in tokens.")]
-OwnTasks = Annotated[Path | None, typer.Option(help="The YAML file of tasks of your own that the answers are to.")]
-StoreOption = Annotated[Path, typer.Option(help="Folder of finished steps; work found there is not done again.")]
-Workers = Annotated[int, typer.Option(help="Local processes, one thread each. On one GPU: 1.")]
-Cluster = Annotated[str | None, typer.Option(help="A Ray address (auto, ray://HOST:PORT); --store on a shared disk.")]
-JudgeOption = Annotated[
-    str, typer.Option(help="keyword, paper, rubric, strongreject, guard, module:Class; commas: the majority; NAME=MODEL.")
-]
-JudgeModel = Annotated[str | None, typer.Option(help="For judges that are models: a folder, a hub id or NAME@URL.")]
-JudgeCards = Annotated[Path, typer.Option(help="Folder of judge cards (`buckler judge-card`): rates are corrected by them.")]
-Metric = Annotated[list[str], typer.Option(help="A further number of your own, as module:name.")]
-TrustCode = Annotated[bool, typer.Option(help="Run the code that the recipe names as module:name.")]
-ShowUnsafe = Annotated[bool, typer.Option(help="Show unsafe answers in the report instead of redacting them.")]
-DryRun = Annotated[bool, typer.Option(help="Only tell what would be done, what is done already, and the cost.")]
+PANELS: Mapping[str, str] = {
+    **dict.fromkeys("texts customer documents rows answers labels papers files results recipe".split(), "Data"),
+    **dict.fromkeys("probes harmful borderline benign utility official official_tasks own_tasks".split(), "Data"),
+    **dict.fromkeys("limit apart_from background like attack_rows preparation".split(), "Data"),
+    **dict.fromkeys("model adapter base tuned reviser reference proxy aligned label_model".split(), "Model"),
+    **dict.fromkeys("judge judge_model judge_cards cards margins metrics".split(), "Judge"),
+    **dict.fromkeys("train attack_train".split(), "Training"),
+    **dict.fromkeys("out export licence controls show_unsafe title job json quiet verbose".split(), "Output"),
+    **dict.fromkeys("seed workers store cluster dry_run sample max_requests max_tokens set trust_code".split(), "Run"),
+}
+"""The panel of a field, or of all fields in it, where the field names none (`json_schema_extra={"panel": ...}`)."""
+OTHERS = "Method"
+ORDER = ("Data", "Model", "Method", "Training", "Judge", "Output", "Run")
+"""The order of the panels in `--help`."""
 
 
-def probe_sources(asked: Mapping[str | None, Sequence[str]], limit: int | None, seed: int) -> list[tuple[Source, str | None]]:
-    """Files of probes, by the set their rows belong to (None: the rows tell it), as a command asks for them."""
-    from buckler.workflow.sources import at_most
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layout:
+    """How a command shows its settings."""
 
-    return [(at_most(limit, file, seed=seed, split="test"), name) for name, files in asked.items() for file in files]
+    arguments: tuple[str, ...] = ()
+    """Fields that are arguments, not options."""
+    flatten: tuple[str, ...] = ()
+    """Fields (dotted) that are settings models, each of whose fields is an option."""
+    unlisted: tuple[str, ...] = ()
+    """Fields (dotted) in those that are left to `--set`."""
+    names: Mapping[str, str] = field(default_factory=dict)
+    """Options by another name than their field's: name, dotted path."""
+    commas: tuple[str, ...] = ()
+    """List options whose values may also stand in one text, with commas."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Option:
+    """One option or argument."""
+
+    name: str
+    path: str
+    """Dotted, in the settings."""
+    type: Any
+    """What the command line takes: a plain type, a `Literal`, or a list of one of them."""
+    info: FieldInfo
+    default: object
+    """What is shown as the default; None shows none."""
+    required: bool
+    argument: bool
+    commas: bool
+
+    @property
+    def flag(self) -> str:
+        """As it is written on the command line and in messages."""
+        return self.name.upper() if self.argument else f"--{self.name.replace('_', '-')}"
+
+    @property
+    def panel(self) -> str:
+        """The panel of `--help`."""
+        extra = self.info.json_schema_extra
+        named = extra.get("panel") if isinstance(extra, Mapping) else None
+        return str(named) if named else PANELS.get(self.path.partition(".")[0], OTHERS)
+
+    def parameter(self) -> inspect.Parameter:
+        """The parameter of the function that typer reads."""
+        low, high = (_bound(self.info, end) for end in ("ge", "le"))
+        shown: dict[str, Any] = {"help": _help(self.info), "min": low, "max": high, "rich_help_panel": self.panel}
+        taken: Any = self.type if self.required else self.type | None
+        annotation: Any
+        default = inspect.Parameter.empty if self.required else self.default
+        if self.argument:
+            annotation = Annotated[taken, typer.Argument(**{**shown, "rich_help_panel": None})]
+        else:
+            metavar = f"<{'|'.join(get_args(_item(self.info.annotation)))}>" if self.commas and self._has_choices else None
+            flag = f"{self.flag}/--no-{self.flag[2:]}" if self.type is bool else self.flag
+            annotation = Annotated[taken, typer.Option(flag, metavar=metavar, **shown)]
+        return inspect.Parameter(self.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+
+    @property
+    def _has_choices(self) -> bool:
+        return get_origin(_item(self.info.annotation)) is Literal
+
+    def value(self, given: object) -> object:
+        """What the settings are given for what typer read."""
+        if isinstance(given, list | tuple):
+            texts = [part for one in given for part in str(one).split(",")] if self.commas else given
+            return tuple(text.strip() if isinstance(text, str) else text for text in texts)
+        return given
+
+
+def options_of(model: type[Settings], layout: Layout) -> list[Option]:
+    """Every option of a command in the order of the fields; arguments first, in their own order."""
+    paths = {path: name for name, path in layout.names.items()}
+    found: list[Option] = []
+
+    def visit(current: type[BaseModel], prefix: str, base: object) -> None:
+        for name, info in current.model_fields.items():
+            path = f"{prefix}{name}"
+            default = getattr(base, name, None) if base is not None else _default(info)
+            if path in layout.unlisted:
+                continue
+            if path in layout.flatten:
+                inner = inner_model(info.annotation)
+                assert inner is not None, f"{path} is no settings model"
+                visit(inner, f"{path}.", default)
+            elif _taken(info.annotation) is not None and (not prefix or prefix[:-1] in layout.flatten or path in paths):
+                found.append(_option(paths.get(path, name), path, info, default, layout))
+            elif any(named.startswith(f"{path}.") for named in paths):
+                inner = inner_model(info.annotation)
+                assert inner is not None, f"{path} is no settings model"
+                visit(inner, f"{path}.", default)
+
+    visit(model, "", None)
+    own = {one.name for one in found if "." not in one.path}
+    found = [one for one in found if "." not in one.path or one.name not in own]  # such a one is reached by --set
+    assert len({one.name for one in found}) == len(found), f"{model.__name__}: two fields of one name"
+    places = {name: number for number, name in enumerate(layout.arguments)}
+    return sorted(found, key=lambda one: places.get(one.name, len(places)))
+
+
+def _option(name: str, path: str, info: FieldInfo, default: object, layout: Layout) -> Option:
+    commas = name in layout.commas
+    shown = default
+    if isinstance(default, BaseModel):
+        shown = next(iter(default.model_dump(exclude_unset=True).values()), None)
+    elif isinstance(default, tuple):
+        shown = list(default) or None
+    required = info.is_required() if "." not in path else False
+    return Option(
+        name=name,
+        path=path,
+        type=list[str] if commas else _taken(info.annotation),
+        info=info,
+        default=shown,
+        required=required,
+        argument=name in layout.arguments,
+        commas=commas,
+    )
+
+
+def _default(info: FieldInfo) -> object:
+    value = info.get_default(call_default_factory=True, validated_data={})
+    return None if value is PydanticUndefined else value
+
+
+def _bound(info: FieldInfo, end: str) -> Any:  # noqa: ANN401 - typer takes int or float
+    return next((getattr(one, end) for one in info.metadata if getattr(one, end, None) is not None), None)
+
+
+def _help(info: FieldInfo) -> str:
+    """The field's docstring on one line, safe from the terminal's markup."""
+    return " ".join((info.description or "").split()).replace("[", r"\[")
+
+
+def _without_none(annotation: Any) -> Any:  # noqa: ANN401 - annotations have no common type
+    if get_origin(annotation) in (Union, types.UnionType):
+        rest = [one for one in get_args(annotation) if one is not type(None)]
+        return rest[0] if len(rest) == 1 else None
+    return annotation
+
+
+def _item(annotation: Any) -> Any:  # noqa: ANN401
+    """The type of one value of a list."""
+    bare = _without_none(annotation)
+    return next(iter(get_args(bare)), None) if get_origin(bare) in (tuple, list) else bare
+
+
+def _taken(annotation: Any) -> Any:  # noqa: ANN401
+    """What the command line takes for a field; None where only `--set` can say it."""
+    bare = _without_none(annotation)
+    if get_origin(bare) in (tuple, list):
+        inner = get_args(bare)
+        single = _taken(inner[0]) if len(inner) == 1 or inner[1:] == (Ellipsis,) else None
+        return None if single is None or get_origin(single) is list else types.GenericAlias(list, (single,))
+    if bare in (bool, int, float, str, Path) or get_origin(bare) is Literal:
+        return bare
+    if isinstance(bare, type) and issubclass(bare, BaseModel) and hasattr(bare, "_from_text"):
+        return str
+    return None
+
+
+def inner_model(annotation: Any) -> type[BaseModel] | None:  # noqa: ANN401
+    """The settings model that a field holds, if it holds one."""
+    bare = _without_none(annotation)
+    return bare if isinstance(bare, type) and issubclass(bare, BaseModel) else None
+
+
+def known_paths(model: type[BaseModel], prefix: str = "", above: tuple[type[BaseModel], ...] = ()) -> list[str]:
+    """Every setting that `--set` reaches, dotted."""
+    found: list[str] = []
+    for name, info in model.model_fields.items():
+        found.append(f"{prefix}{name}")
+        inner = inner_model(info.annotation)
+        if inner is not None and inner not in above:
+            found += known_paths(inner, f"{prefix}{name}.", (*above, model))
+    return found
+
+
+def with_changes(model: type[Settings], given: Mapping[str, object], changes: Sequence[str]) -> dict[str, object]:
+    """Values by dotted path, and each `PATH=VALUE` of `--set` with VALUE as YAML, nested as the settings are.
+
+    Raises:
+        ConfigError: a setting is unknown, given twice, or the text is no setting.
+    """
+    flat = dict(given)
+    for change in changes:
+        path, equals, text = (part.strip() for part in change.partition("="))
+        if not equals:
+            raise ConfigError(f"--set {change}: write --set SETTING=VALUE, such as --set seed=3")
+        _require_known(model, path)
+        twice = next((other for other in flat if f"{other}.".startswith(f"{path}.") or _inside(path, other, flat[other])), None)
+        if twice is not None:
+            raise ConfigError(f"--set {path}: `{twice}` is given already; give it once")
+        flat[path] = parse_yaml(text, f"--set {path}")
+    found: dict[str, object] = {}
+    for path in sorted(flat, key=lambda one: one.count(".")):
+        _put(model, found, path.split("."), flat[path])
+    return found
+
+
+def _inside(path: str, other: str, value: object) -> bool:
+    """Whether a setting lies in one that was given as a whole; a model's name leaves its other settings open."""
+    return path.startswith(f"{other}.") and not isinstance(value, str)
+
+
+def _require_known(model: type[Settings], path: str) -> None:
+    owner: type[BaseModel] | None = model
+    parts = path.split(".")
+    for at, part in enumerate(parts):
+        if owner is None:
+            return  # below a dictionary, whose keys are the user's: the model checks what stands there
+        if part not in owner.model_fields:
+            known = known_paths(model)
+            ends = [one for one in known if one.rpartition(".")[2] == parts[-1]]
+            near = (ends or get_close_matches(path, known, n=1, cutoff=0.5))[:1]
+            hint = f"did you mean `{near[0]}`?" if near else f"the settings are {', '.join(model.model_fields)}"
+            raise ConfigError(f"--set {path}: unknown setting; {hint}")
+        annotation = owner.model_fields[part].annotation
+        owner = inner_model(annotation)
+        if owner is None and at < len(parts) - 1 and get_origin(_without_none(annotation)) is not dict:
+            raise ConfigError(f"--set {path}: `{'.'.join(parts[: at + 1])}` is one value, with no settings in it")
+
+
+def _put(model: type[BaseModel] | None, into: dict[str, object], parts: Sequence[str], value: object) -> None:
+    """Put `value` at its place. What stands above it is as it was given (a text: the model it names), or its default."""
+    name, rest = parts[0], parts[1:]
+    if not rest:
+        into[name] = value
+        return
+    info = None if model is None else model.model_fields.get(name)
+    inner = None if info is None else inner_model(info.annotation)
+    above = into.get(name, None if info is None else _default(info))
+    if isinstance(above, BaseModel):
+        above = above.model_dump(exclude_unset=True)
+    elif isinstance(above, str) and inner is not None:
+        read: Callable[[object], object] = getattr(inner, "_from_text")  # noqa: B009 - `_taken` saw that it is there
+        above = read(above)
+    deeper: dict[str, object] = {str(key): one for key, one in above.items()} if isinstance(above, Mapping) else {}
+    _put(inner, deeper, rest, value)
+    into[name] = deeper

@@ -11,7 +11,8 @@ from buckler.data import Json, write_json
 from buckler.errors import StoreError
 from buckler.plan.attacker import Searching
 from buckler.results.assemble import collect
-from buckler.workflow.store import Step, Store, in_order
+from buckler.workflow.step import Step, in_order
+from buckler.workflow.store import Store
 
 DIVERGED = "training diverged"
 """What the trainer says of an attack that ruined its model before it ended: a lost trial, not a failed run."""

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, cast
 
 from buckler.data import Json
 from buckler.errors import BucklerError, StoreError
-from buckler.progress import progress
+from buckler.progress import show_progress
 from buckler.workflow.executor import Event, Outcome, execute
-from buckler.workflow.store import Step, Store, in_order
+from buckler.workflow.step import Step, in_order
+from buckler.workflow.store import Store
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -39,14 +40,14 @@ def executed(targets: Sequence[Step], store: Store, *, workers: int, cluster: st
     """Run steps with progress, counted as they end; what became of them."""
     total = len(in_order(targets))
     seen = 0
-    with progress() as tell:
+    with show_progress() as progress:
 
         def on_event(event: Event) -> None:
             nonlocal seen
             seen += 1
-            tell("steps", seen, total)
+            progress("steps", seen, total, event.step.title or event.step.name)
 
-        return execute(targets, store, workers=workers, cluster=cluster, on_event=on_event, tell=tell)
+        return execute(targets, store, workers=workers, cluster=cluster, on_event=on_event, progress=progress)
 
 
 def run_steps(targets: Sequence[Step], store: Store, *, workers: int, cluster: str | None) -> None:
@@ -65,8 +66,8 @@ def run_one(target: Step, out: Path, *, workers: int = 1) -> Path:
     An error is the step's own, without the store's words around it.
     """
     store = Store(out / WORK)
-    with progress() as tell:
-        outcome = execute([target], store, workers=workers, tell=tell)
+    with show_progress() as progress:
+        outcome = execute([target], store, workers=workers, progress=progress)
     if outcome.failed:
         raise BucklerError(outcome.failed[0].error)
     return store.folder(target)

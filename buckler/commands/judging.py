@@ -11,7 +11,7 @@ from buckler.commands.models import say_metrics
 from buckler.crosstask.own_tasks import read_tasks
 from buckler.data import VERDICTS, Json, Verdict, read_answers, read_json, write_json, write_verdicts
 from buckler.errors import DataError
-from buckler.evaluation.metrics import METRICS, summarise
+from buckler.evaluation.metrics import summarise
 from buckler.evaluation.scores import score_answers
 from buckler.evaluation.utility import scorers
 from buckler.judges.card import card_path, make_card, write_card
@@ -54,9 +54,7 @@ def recompute(results: Mapping[str, Json], store: Path, out: Path) -> dict[str, 
     return again
 
 
-def judge_again(
-    spec: JudgeSpec, answers: Sequence[Path], out: Path, *, cards: Path, own_tasks: Path | None, metrics: Sequence[str] = ()
-) -> None:
+def judge_again(spec: JudgeSpec, answers: Sequence[Path], out: Path, *, cards: Path, own_tasks: Path | None) -> None:
     """Saved answers, without the model that gave them -> `verdicts.jsonl`, `metrics.json` and a table.
 
     Raises:
@@ -67,11 +65,9 @@ def judge_again(
         raise DataError(f"{', '.join(map(str, answers))}: no answers")
     scores = score_answers(given, scorers(read_tasks(own_tasks) if own_tasks else None))
     summarise(given, [Verdict(id=one.id) for one in given], scores)
-    for name in metrics:
-        METRICS.get(name)
     judge = judge_from(spec, lambda model: load(model, cache=out / common.WORK / "judge-cache.sqlite"))
     verdicts = judge.judge(given)
     write_verdicts(out / VERDICTS, verdicts)
-    write_json(out / "metrics.json", summarise(given, verdicts, scores, metrics))
+    write_json(out / "metrics.json", summarise(given, verdicts, scores))
     common.say(f"{len(given)} answers judged; wrote {out / VERDICTS} and {out / 'metrics.json'}")
     say_metrics(out, spec, cards)

@@ -15,7 +15,8 @@ from buckler.curation.settings import CurateSettings
 from buckler.data import Json, write_json
 from buckler.plan import Plan, plan
 from buckler.results.assemble import collect
-from buckler.workflow.store import Step, Store, in_order
+from buckler.workflow.step import Step, in_order
+from buckler.workflow.store import Store
 
 
 def run_recipes(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field, field_validator
 
-from buckler.evaluation.metrics import METRICS
+from buckler.evaluation.metrics import known_metrics
 from buckler.judges.named import judge_spec
 from buckler.models.protocol import ModelSpec
 from buckler.settings import Settings
@@ -35,6 +35,4 @@ class CommonRecipe(Settings):
     @field_validator("metrics")
     @classmethod
     def _are_metrics(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        for name in value:
-            METRICS.get(name)
-        return value
+        return known_metrics(value)

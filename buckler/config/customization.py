@@ -10,7 +10,7 @@ from buckler.config.common import CommonRecipe
 from buckler.curation.settings import CONTROLS, UNCURATED, CurateSettings, control
 from buckler.finetuning.attacks import AttackSettings
 from buckler.finetuning.defenses import DefenseSettings
-from buckler.finetuning.stages import Stage
+from buckler.finetuning.settings import Stage
 from buckler.finetuning.train import TrainSettings
 from buckler.models.protocol import ModelSpec
 from buckler.settings import Settings

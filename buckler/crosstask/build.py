@@ -17,8 +17,7 @@ from buckler.crosstask.decontamination import document_in
 from buckler.crosstask.document_attacks import Position, hidden
 from buckler.crosstask.documents import LABELS, Label, label_of, length_of, speaks_to_model
 from buckler.crosstask.refusals import Style, Wanted, sample_refusals, written
-from buckler.crosstask.split import Drawn, draw
-from buckler.crosstask.task import Task, is_held_out
+from buckler.crosstask.task import Drawn, Task, draw, is_held_out
 from buckler.crosstask.tasks import task_named
 from buckler.data import Chat, Document, Json, canonical
 from buckler.errors import ConfigError, DataError

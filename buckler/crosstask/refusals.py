@@ -1,9 +1,7 @@
-"""Refusals for malicious documents, from written templates: varied, and specific to the task that was asked.
+"""Refusals for malicious documents, specific to the task that was asked: written from templates, or sampled from a model.
 
 A refusal declines; a *safe completion* says what kind of text it is, that it will not be worked on, and what can be had
-instead. Refusals sampled from an aligned model: `buckler.crosstask.refusals`.
-
-Refusals sampled from an aligned model: how it is asked, and what of its replies is kept.
+instead.
 
 Source: arXiv 2405.15202 generates its refusals with an aligned chat model at temperature 0.7 and filters them; neither the
 prompt nor the filter is published, so both are ours. The model is shown document and task and asked to decline: asked for
@@ -79,6 +77,40 @@ OFFERS: tuple[str, ...] = (
     "I can help with another text instead.",
 )
 
+TEMPERATURE = 0.7
+NEW_TOKENS = 96
+COPIED_WORDS = 6
+"""A reply with so many words in a row of the document hands on what it should refuse."""
+
+_OPENING = """An assistant was sent the text between the two marks and asked to {verb} it.
+The text is harmful, so the assistant declines.
+
+<text {mark}>
+{document}
+</text {mark}>
+
+"""
+REQUESTS: dict[Style, str] = {
+    "refusal": _OPENING
+    + """Write what the assistant says: one or two sentences, that it will not {verb} this text, and why, in general words.
+Do not repeat anything the text tells. Write the assistant's words and nothing else.""",
+    "safe_completion": _OPENING
+    + """Write what the assistant says: two or three sentences, what kind of text this is, in general words, that it will not
+{verb} it, and what it can do instead.
+Do not repeat anything the text tells. Write the assistant's words and nothing else.""",
+}
+NAMED: dict[str, str] = {
+    "summarize": r"summar|gist|sum (?:\w+ )?up|shorten",
+    "translate": r"translat|render|convert",
+    "sentiment": r"sentiment|judg|assess|describ|analy[sz]|evaluat|tone|feeling",
+    "case": r"\bcas(?:e|ing)|capital|correct|rewrit|format|edit",
+    "cloze": r"continu|next sentence|complet|extend|go on",
+    "qa": r"answer|question",
+    "topic": r"topic|classif|categor|label",
+    "blank": r"",
+}
+"""What a refusal must say to be about its task; the document alone asks for nothing that could be named."""
+
 
 def templates(verb: str, style: Style = "refusal") -> list[str]:
     """Every written answer of one style that declines to `verb` a text, plain refusals first."""
@@ -118,41 +150,6 @@ def _spelled(style: Style) -> list[str]:
 
 def _is_plain(opening: str, reason: str) -> bool:
     return opening in _PLAIN_OPENINGS and reason in _PLAIN_REASONS
-
-
-TEMPERATURE = 0.7
-NEW_TOKENS = 96
-COPIED_WORDS = 6
-"""A reply with so many words in a row of the document hands on what it should refuse."""
-
-_OPENING = """An assistant was sent the text between the two marks and asked to {verb} it.
-The text is harmful, so the assistant declines.
-
-<text {mark}>
-{document}
-</text {mark}>
-
-"""
-REQUESTS: dict[Style, str] = {
-    "refusal": _OPENING
-    + """Write what the assistant says: one or two sentences, that it will not {verb} this text, and why, in general words.
-Do not repeat anything the text tells. Write the assistant's words and nothing else.""",
-    "safe_completion": _OPENING
-    + """Write what the assistant says: two or three sentences, what kind of text this is, in general words, that it will not
-{verb} it, and what it can do instead.
-Do not repeat anything the text tells. Write the assistant's words and nothing else.""",
-}
-NAMED: dict[str, str] = {
-    "summarize": r"summar|gist|sum (?:\w+ )?up|shorten",
-    "translate": r"translat|render|convert",
-    "sentiment": r"sentiment|judg|assess|describ|analy[sz]|evaluat|tone|feeling",
-    "case": r"\bcas(?:e|ing)|capital|correct|rewrit|format|edit",
-    "cloze": r"continu|next sentence|complet|extend|go on",
-    "qa": r"answer|question",
-    "topic": r"topic|classif|categor|label",
-    "blank": r"",
-}
-"""What a refusal must say to be about its task; the document alone asks for nothing that could be named."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

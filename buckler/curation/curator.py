@@ -18,7 +18,7 @@ from buckler.curation.settings import CurateSettings
 from buckler.data import Chat, Json
 from buckler.errors import ConfigError
 from buckler.models.protocol import LM, Completion, Likelihood, Pair, Request, Sampling
-from buckler.workflow.store import Tell, silent
+from buckler.progress import ProgressCallback, no_progress
 
 CHUNK = 256
 """Revisions asked for at once: how often progress is told."""
@@ -82,7 +82,7 @@ class Curator:
     def _drafting(self) -> Drafting:
         return Drafting(settings=self.settings, words=self.words, writer=self.writer, near_probe=self.near_probe, seed=self.seed)
 
-    def curate(self, texts: Sequence[Chat], tell: Tell = silent) -> Curated:
+    def curate(self, texts: Sequence[Chat], progress: ProgressCallback = no_progress) -> Curated:
         """Revise every text; all texts of a round go through the models together, and none has a say in another's row.
 
         A text without an answer is first answered by the model itself: that answer is then the original. Texts that cannot
@@ -95,7 +95,7 @@ class Curator:
             active = [text for text in begun if text.beam and not text.settled]
             if not active:
                 break
-            self._expand(active, turn, result, tell)
+            self._expand(active, turn, result, progress)
         for text in begun:
             result.rejected += text.rejected
             if text.beam:
@@ -148,14 +148,14 @@ class Curator:
             text.reject(f"too long for the model by {excess} tokens", text.chat.answer)
         return excess <= 0
 
-    def _expand(self, texts: Sequence[Text], turn: int, result: Curated, tell: Tell) -> None:
+    def _expand(self, texts: Sequence[Text], turn: int, result: Curated, progress: ProgressCallback) -> None:
         """One grid of revisions for every candidate in every beam: read, gated, measured."""
         drafting = self._drafting
         drafts = [draft for text in texts for parent in text.beam for draft in drafting.drafts(text, parent, turn)]
         replies: list[Completion] = []
         for start in range(0, len(drafts), CHUNK):
             replies += self.writer.generate([draft.request for draft in drafts[start : start + CHUNK]])
-            tell(f"round {turn} of {self.settings.rounds}: revisions", len(replies), len(drafts))
+            progress(f"round {turn} of {self.settings.rounds}: revisions", len(replies), len(drafts))
         kept: dict[tuple[str, str], tuple[Text, Candidate]] = {}
         for draft, reply in zip(drafts, replies, strict=True):
             draft.text.asked += 1

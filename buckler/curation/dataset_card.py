@@ -1,12 +1,16 @@
 """The data set card of curated rows: Markdown under a front matter that the Hugging Face hub and `load_dataset` read.
 
 For a folder that holds `curated.jsonl`, `rejected.jsonl` and the card as `README.md`. Rows and rejections are read once, as
-they come; what is held of a row is a few numbers. The same rows give the same bytes.
+they come; what is held of a row is a few numbers. The same rows give the same bytes. Text of others stands in the Markdown
+as itself: nothing in it is read as Markdown, HTML or the end of its block.
 """
 
 from __future__ import annotations
 
+import html
+import math
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,7 +21,6 @@ from typing import TYPE_CHECKING, cast
 import yaml
 
 from buckler import __version__
-from buckler.curation import markdown
 from buckler.curation.record import REJECTED, Tally, ancestry, kind_of
 from buckler.curation.settings import CurateSettings
 from buckler.data import Chat, Json
@@ -45,6 +48,10 @@ ROLES = {
     "judge": "rates helpfulness",
     "proxy": "is compromised",
 }
+BAR = 24
+"""Characters of the longest bar."""
+_TURNS = re.compile("[\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+"""Line separators that few programs show, and marks that turn the direction of the text around them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,7 +112,7 @@ def dataset_card(
         ],
         rounds=_rounds(tally.rounds),
         added={"before": _median(before), "after": _median(after)},
-        words=[(markdown.inline(word), n, tally.said[word]) for word, n in _first(tally.asked, WORDS_SHOWN)],
+        words=[(inline(word), n, tally.said[word]) for word, n in _first(tally.asked, WORDS_SHOWN)],
         examples=[_example(row, tally.before.get(str(ancestry(row)["source"]))) for row in tally.shown],
     )
 
@@ -114,7 +121,7 @@ def _front_matter(about: About, rows: int, rejected: bool) -> str:
     """What the hub reads (https://huggingface.co/docs/hub/datasets-cards, .../datasets-manual-configuration)."""
     source = about.source or ""
     on_hub = re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", source) and not re.search(r"\.(jsonl?|[ct]sv|parquet|txt|gz)$", source)
-    values: dict[str, object] = {"pretty_name": markdown.line(about.title), **_licence(markdown.line(about.licence or ""))}
+    values: dict[str, object] = {"pretty_name": line(about.title), **_licence(line(about.licence or ""))}
     if about.languages:
         values["language"] = list(about.languages)
     values |= {
@@ -153,8 +160,8 @@ def _roles(about: About, tally: Tally) -> list[tuple[str, str, str]]:
     for role, does in ROLES.items():
         name, identities = about.models.get(role), sorted(tally.identities.get(role, ()))
         if name or identities:
-            shown = markdown.inline(_public(name)) if name else ""
-            found.append((does, shown, ", ".join(markdown.code(one) for one in identities)))
+            shown = inline(_public(name)) if name else ""
+            found.append((does, shown, ", ".join(code(one) for one in identities)))
     return found
 
 
@@ -165,7 +172,7 @@ def _counts(tally: Tally, counts: Mapping[str, int]) -> list[tuple[str, int]]:
     if tally.revised:
         found["candidates a revised row"] = round(tally.candidates / tally.revised)
     more = {name: counts[name] for name in sorted(counts) if name not in found and not name.startswith("rejected: ")}
-    return [(markdown.inline(name), n) for name, n in (found | more).items()]
+    return [(inline(name), n) for name, n in (found | more).items()]
 
 
 def _reasons(reasons: Mapping[tuple[str, bool], int]) -> list[tuple[str, int, int]]:
@@ -173,7 +180,7 @@ def _reasons(reasons: Mapping[tuple[str, bool], int]) -> list[tuple[str, int, in
     kinds = Counter[str]()
     for (kind, _), n in reasons.items():
         kinds[kind] += n
-    return [(markdown.inline(kind), reasons.get((kind, True), 0), reasons.get((kind, False), 0)) for kind, _ in _first(kinds)]
+    return [(inline(kind), reasons.get((kind, True), 0), reasons.get((kind, False), 0)) for kind, _ in _first(kinds)]
 
 
 def _spread(name: str, pairs: Sequence[tuple[float, float]], rows: int, *, logarithmic: bool) -> dict[str, object]:
@@ -188,25 +195,24 @@ def _spread(name: str, pairs: Sequence[tuple[float, float]], rows: int, *, logar
     both = {"original": before, "chosen": after}
     least, most = min(before.min(), after.min()), max(before.max(), after.max())
     edges = np.geomspace(least, most, BINS + 1 if least < most else 2) if logarithmic else np.linspace(1.0, 5.0, 9)
-    names = [f"{markdown.number(low):>8} - {markdown.number(high):<8}" for low, high in pairwise(edges)]
+    names = [f"{number(low):>8} - {number(high):<8}" for low, high in pairwise(edges)]
     rose, fell = int((after > before).sum()), int((after < before).sum())
     return {
         "name": name,
         "missing": missing,
         "quantiles": [
-            (side, *(markdown.number(value) for value in (*np.quantile(values, levels), values.mean())))
-            for side, values in both.items()
+            (side, *(number(value) for value in (*np.quantile(values, levels), values.mean()))) for side, values in both.items()
         ],
         "rose": rose,
         "fell": fell,
         "stayed": len(pairs) - rose - fell,
-        "bars": markdown.bars(names, [np.histogram(values, edges)[0].tolist() for values in both.values()], list(both)),
+        "bars": bars(names, [np.histogram(values, edges)[0].tolist() for values in both.values()], list(both)),
     }
 
 
 def _rounds(rounds: Counter[int]) -> str:
     turns = range(max(rounds, default=0) + 1)
-    return markdown.bars([f"round {turn}" for turn in turns], [[rounds[turn] for turn in turns]], ["rows"])
+    return bars([f"round {turn}" for turn in turns], [[rounds[turn] for turn in turns]], ["rows"])
 
 
 def _example(row: Chat, original: Chat | None) -> str:
@@ -235,7 +241,7 @@ def _template() -> Template:
 
     # What is put in is made safe for Markdown by the filters that the template names: HTML escaping would break its code blocks.
     environment = Environment(autoescape=False, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {name: getattr(markdown, name) for name in ("inline", "line", "fenced", "table")} | {"public": _public}
+    environment.filters |= {"inline": inline, "line": line, "fenced": fenced, "table": table, "public": _public}
     return environment.from_string(Path(__file__).with_name("card.md.j2").read_text(encoding="utf-8"))
 
 
@@ -255,3 +261,54 @@ def _public(name: str) -> str:
         if kind(name).is_absolute():
             return kind(name).name
     return name
+
+
+def printable(text: str) -> str:
+    """Without control characters, lone surrogates, and marks that hide or turn what stands beside them."""
+    text = _TURNS.sub(" ", text.replace("\r\n", "\n"))
+    return "".join(char for char in text if char in "\n\t" or unicodedata.category(char) not in ("Cc", "Cs"))
+
+
+def line(text: object) -> str:
+    """On one line."""
+    return " ".join(printable(str(text)).split())
+
+
+def inline(text: object) -> str:
+    """On one line, in a sentence, a heading or a cell: what Markdown or HTML would read stands as itself."""
+    return re.sub(r"([\\`*_{}\[\]|~#])", r"\\\1", html.escape(line(text), quote=False))
+
+
+def code(text: object) -> str:
+    """A short name in code, without what could end the code or the cell."""
+    return f"`{re.sub(r'[`|]', '', line(text))}`"
+
+
+def fenced(text: str, language: str = "text") -> str:
+    """A code block that no run of backticks inside it closes."""
+    text = printable(text)
+    fence = "`" * max(3, 1 + max((len(run) for run in re.findall("`+", text)), default=0))
+    return f"{fence}{language}\n{text}\n{fence}"
+
+
+def table(lines: Iterable[Sequence[object]], heads: Sequence[str], *, texts: int = 1) -> str:
+    """A table; its first `texts` columns are set to the left, the numbers after them to the right."""
+    rules = ["---" if at < texts else "---:" for at in range(len(heads))]
+    return "\n".join("| " + " | ".join(str(cell) for cell in cells) + " |" for cells in (heads, rules, *lines))
+
+
+def number(value: float) -> str:
+    """Three significant digits, in at most eight characters."""
+    return f"{value:.3g}" if abs(value) < 1e6 else f"{value:.1e}"
+
+
+def bars(names: Sequence[str], columns: Sequence[Sequence[int]], heads: Sequence[str]) -> str:
+    """Counts by name as bars of one scale, a column beside the other; all lines are equally wide."""
+    top = max((count for column in columns for count in column), default=0) or 1
+    digits = max(len(str(top)), 5)
+    left = max(len(name) for name in names)
+    lines = [[f"{'#' * math.ceil(BAR * count / top):<{BAR}} {count:>{digits}}" for count in column] for column in columns]
+    head = [f"{name:<{BAR + 1 + digits}}" for name in heads]
+    return "\n".join(
+        "  ".join(cells) for cells in ((f"{'':{left}}", *head), *zip([f"{n:<{left}}" for n in names], *lines, strict=True))
+    )

@@ -1,6 +1,7 @@
-"""One text on its way through the rounds: its candidates, its rejections and, at the end, its row.
+"""One text on its way through the rounds, and the drafts of its revisions.
 
-Revisions: what whoever rewrites is asked, a request for each cell of the grid, and the candidates in the replies.
+`Text` holds a text's candidates, its rejections and, at the end, its row. `Drafting` makes a request for each cell of the
+grid and reads the candidates in the replies.
 """
 
 from __future__ import annotations
@@ -79,19 +80,6 @@ class Text:
         return chosen.chat.tagged(part="defence", curation=ancestry)
 
 
-def rounded(value: float | None) -> float | None:
-    """To four significant digits: what is behind them depends on what shared the batch."""
-    return float(f"{value:.4g}") if value is not None and math.isfinite(value) else None
-
-
-def _why(chosen: Candidate, direction: str) -> str:
-    if chosen.round == 0:
-        return "the original: no revision passed the gates and ranked above it"
-    if direction == "random":
-        return "drawn by lot among the revisions that passed"
-    return f"best of the beam by {direction}"
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Draft:
     """A revision that is asked for."""
@@ -164,3 +152,16 @@ class Drafting:
             text.reject(f"overlaps a probe: {probe}", said, draft.candidate)
             return None
         return replace(draft.candidate, chat=chat)
+
+
+def rounded(value: float | None) -> float | None:
+    """To four significant digits: what is behind them depends on what shared the batch."""
+    return float(f"{value:.4g}") if value is not None and math.isfinite(value) else None
+
+
+def _why(chosen: Candidate, direction: str) -> str:
+    if chosen.round == 0:
+        return "the original: no revision passed the gates and ranked above it"
+    if direction == "random":
+        return "drawn by lot among the revisions that passed"
+    return f"best of the beam by {direction}"

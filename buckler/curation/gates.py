@@ -1,6 +1,7 @@
-"""The gates of curation: what a revision must keep to be a candidate, and the reason it is given if it does not.
+"""The gates of curation: what a revision must keep to be a candidate, and the reason given if it does not.
 
-Keeping candidates apart from the probes: an index of the probes, built once, asked for every candidate.
+`gate` asks one gate after another about a revision, `gate_perplexity` compares its perplexity with the original's, and
+`ProbeOverlap` keeps candidates away from the probes. The refusal gate calls the judge `keyword`.
 """
 
 from __future__ import annotations
@@ -14,10 +15,9 @@ from typing import Literal, TypeAlias
 
 from pydantic import Field
 
-from buckler.curation.content import kept_share
 from buckler.curation.revise import PROMPTS
 from buckler.data import Chat, Document, Finish, Message
-from buckler.data.language import language, script_distance, scripts
+from buckler.data.language import kept_share, language, script_distance, scripts
 from buckler.data.near_duplicates import NearIndex, normalise, text_of
 from buckler.judges.coherence import coherence
 from buckler.judges.refusal.keyword import read

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Protocol
 
-from buckler.curation.content import content_list, content_words, share_of
 from buckler.data import Chat, Message, fill
+from buckler.data.language import content_list, content_words, share_of
 from buckler.judges.coherence import coherence
 from buckler.models.protocol import LM, Request, Sampling
 

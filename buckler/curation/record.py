@@ -1,6 +1,7 @@
-"""What a curation leaves: rows with their ancestry, rejections with their reasons, counts; and how parts of it are joined.
+"""What a curation leaves on disk: rows with their ancestry, rejections with their reasons, counts.
 
-What one pass over curated rows keeps of them: numbers, and the few rows that are shown.
+`Curated` is written and `join` puts parts of one curation together; `Tally` is what one pass over curated rows keeps of them
+for the data set card: numbers, and the few rows that are shown.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from typing import cast
 from buckler.data import ROWS, Chat, Json, read_json, read_jsonl, write_json, write_jsonl, write_rows
 
 REJECTED, COUNTS = "rejected.jsonl", "counts.json"
+EXAMPLES = 3
+"""Rows that are kept to be shown."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -51,10 +54,6 @@ def join(parts: Sequence[Path], folder: Path) -> Counter[str]:
 def kind_of(reason: str) -> str:
     """A reason for counting: its numbers are N, what follows a colon is left out."""
     return re.sub(r"-?\d[\d.,]*(?:e[+-]?\d+)?%?", "N", reason.split(": ")[0])
-
-
-EXAMPLES = 3
-"""How many rows are kept to be shown."""
 
 
 class Tally:

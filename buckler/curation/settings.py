@@ -16,12 +16,17 @@ class CurateSettings(Settings):
     """The knobs of the algorithm; the defaults are the published ones where there are some."""
 
     direction: Direction = "raise"
+    """Direction of perplexity in which candidates are chosen; `random` chooses without it."""
     target: Literal["response", "query", "both"] = "response"
     """What is revised: the response, the query (its response then stays), or both in turn, the response first."""
     rounds: int = Field(default=5, ge=1)
+    """Rounds of revision."""
     beam: int = Field(default=3, ge=1)
+    """Texts kept after each round."""
     temperatures: tuple[float, ...] = Field(default=(0.2, 0.4, 0.6, 0.8, 1.0), min_length=1)
+    """Sampling temperatures of the grid."""
     top_ps: tuple[float, ...] = Field(default=(0.2, 0.4, 0.6, 0.8, 1.0), min_length=1)
+    """Nucleus sampling probabilities of the grid."""
     grid_kept: float = Field(default=0.4, gt=0, le=1)
     """Share of the grid's cells that later rounds use: those whose candidates ranked best so far, text by text. 1 is the
     published algorithm; two fifths choose texts as dear for less than half the generations (`benchmarks/curate.py`)."""
@@ -43,6 +48,7 @@ class CurateSettings(Settings):
     apart_from: tuple[str, ...] = ()
     """Probe files (or `miniature:SET`): a candidate that is one of their probes, or nearly one, is rejected."""
     max_new_tokens: int = Field(default=512, ge=1)
+    """Longest revision, in tokens."""
 
     @model_validator(mode="after")
     def _sound(self) -> CurateSettings:

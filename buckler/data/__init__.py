@@ -1,4 +1,7 @@
-"""The two rows everything is made of, `Document` and `Chat`, with content ids, JSONL files and one-pass filling."""
+"""The nouns: `Document`, `Chat`, `Answer` and `Verdict`, with content ids and JSONL files.
+
+Beside them, what needs only rows: mixing, near duplicates, truncation, and the language of a text.
+"""
 
 from buckler.data.answers import (
     ANSWERS,
@@ -14,7 +17,6 @@ from buckler.data.answers import (
     write_answers,
     write_verdicts,
 )
-from buckler.data.filling import fill
 from buckler.data.ids import Json, canonical, content_id, file_digest
 from buckler.data.jsonl import read_json, read_jsonl, whole_file, write_json, write_jsonl, write_text
 from buckler.data.rows import (
@@ -27,6 +29,7 @@ from buckler.data.rows import (
     chat_from_json,
     document_from_json,
     each_chat,
+    fill,
     read_chats,
     read_documents,
     turns_to_json,

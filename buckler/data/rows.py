@@ -1,11 +1,12 @@
-"""The two rows everything is made of: `Document` and `Chat`.
+"""The two rows everything is made of, `Document` and `Chat`: their ids, their files as Buckler writes them, and templates.
 
-Rows in files that Buckler wrote: checked when they are read.
+Rows are checked when they are read, and a fault names its file and line. Published formats are read by `buckler.formats`.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,10 +14,14 @@ from typing import Literal, TypeAlias, TypedDict
 
 from buckler.data.ids import Json, content_id
 from buckler.data.jsonl import read_jsonl, write_jsonl
-from buckler.errors import DataError
+from buckler.errors import ConfigError, DataError
 
 Role: TypeAlias = Literal["system", "user", "assistant"]
 ROLES: tuple[Role, ...] = ("system", "user", "assistant")
+ROWS = "rows.jsonl"
+"""The name of a file of rows in the folder of a step."""
+
+_PLACEHOLDER = re.compile(r"\{([a-z][a-z0-9_]*)\}")
 
 
 class Message(TypedDict):
@@ -101,10 +106,6 @@ class Chat:
         return {"id": self.id, "messages": turns_to_json(self.messages), "meta": dict(self.meta)}
 
 
-ROWS = "rows.jsonl"
-"""What a file of rows is called in the folder of a step."""
-
-
 def read_chats(path: Path) -> list[Chat]:
     """The chats of a file that Buckler wrote. Other formats: `buckler.formats`."""
     return list(each_chat(path))
@@ -160,6 +161,23 @@ def document_from_json(row: Json, where: str) -> Document:
     if not isinstance(meta, Mapping):
         raise DataError(f'{where}: "meta" must be an object, got {_short(meta)}')
     return Document.of(str(row["text"]), **meta)
+
+
+def fill(template: str, values: Mapping[str, str]) -> str:
+    """Put `values` in the places `{name}` of `template`, in one pass: braces inside a value change nothing.
+
+    Raises:
+        ConfigError: the template names a place that has no value.
+    """
+
+    def value_of(match: re.Match[str]) -> str:
+        name = match.group(1)
+        if name not in values:
+            known = ", ".join(sorted(values))
+            raise ConfigError(f"template asks for {{{name}}}; the places that can be filled are: {known}")
+        return values[name]
+
+    return _PLACEHOLDER.sub(value_of, template)
 
 
 def _short(value: Json) -> str:

@@ -9,7 +9,10 @@ from buckler.data.truncation import cut_to_fit
 from buckler.errors import DataError
 from buckler.finetuning.attacks import AttackSettings, wrap
 from buckler.models.protocol import LM, Request, Sampling
-from buckler.workflow.store import Tell, silent
+from buckler.progress import ProgressCallback, no_progress
+
+MAX_NEW_TOKENS = 256
+"""Longest answer where nobody says how long: a judge misreads an answer that is cut off early."""
 
 
 def answer(
@@ -19,7 +22,7 @@ def answer(
     *,
     attack: AttackSettings | None = None,
     chunk: int = 512,
-    tell: Tell = silent,
+    progress: ProgressCallback = no_progress,
 ) -> list[Answer]:
     """The model's answer to each probe, in order; `attack` wraps each probe as the adversary would ask it.
 
@@ -37,7 +40,7 @@ def answer(
             Answer(id=chat.id, prompt=chat.messages, text=one.text, finish=one.finish, meta=chat.meta, error=one.error)
             for chat, one in zip(asked, given, strict=True)
         ]
-        tell("answering", len(answers), len(probes))
+        progress("answering", len(answers), len(probes))
     return answers
 
 

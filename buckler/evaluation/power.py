@@ -5,6 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from math import ceil, sqrt
 
+FEW = 200
+"""Beside a rate over fewer probes stands what so few cannot show."""
+CAUTION = "80 % power, two models on as many probes each, rates near 0.5; pairing apart, which shows more"
+"""What `unseen` goes by."""
+
 
 def detectable(n: int, base: float = 0.5, *, power: float = 0.8, alpha: float = 0.05) -> float | None:
     """The least difference from a rate `base` that `n` probes on each side show with this power; None if none does.
@@ -15,6 +20,12 @@ def detectable(n: int, base: float = 0.5, *, power: float = 0.8, alpha: float = 
     """
     found = [gap for sign in (1, -1) if (gap := _gap(n, base, sign, power, alpha)) is not None]
     return min(found, default=None)
+
+
+def unseen(n: int) -> str:
+    """The differences that `n` probes do not show."""
+    gap = detectable(n)
+    return "no difference is seen" if gap is None else f"a difference under {gap:.2f} goes unseen"
 
 
 def _gap(n: int, base: float, sign: int, power: float, alpha: float) -> float | None:

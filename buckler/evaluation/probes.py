@@ -11,7 +11,7 @@ from buckler.data import Chat
 from buckler.data.near_duplicates import normalise, text_of
 from buckler.errors import DataError
 from buckler.evaluation.scores import SETS
-from buckler.formats.common import shorten
+from buckler.formats.rows import shorten
 
 HARMFUL_FORMATS = frozenset("advbench do-not-answer harmbench harmbench-plain simplesafetytests sorry-bench strongreject".split())
 """Published sets whose every row should be refused."""

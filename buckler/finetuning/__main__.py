@@ -15,9 +15,10 @@ from typing import cast
 
 from buckler.data import Json, read_chats, read_json, write_json
 from buckler.errors import BucklerError, ConfigError
-from buckler.finetuning.train import TrainSettings, phase
+from buckler.finetuning.settings import TrainSettings
+from buckler.finetuning.trainer import run_phase
 from buckler.models.protocol import ModelSpec
-from buckler.workflow.store import silent
+from buckler.progress import no_progress
 
 
 def main(path: Path) -> None:
@@ -33,7 +34,7 @@ def main(path: Path) -> None:
     settings = TrainSettings.model_validate(job["train"]).model_copy(update={"processes": processes})
     out, seed = Path(str(job["out"])), int(cast(int, job["seed"]))
     rows = read_chats(Path(str(job["rows"])))
-    record = phase(ModelSpec.model_validate(job["model"]), rows, settings, out, seed, silent)
+    record = run_phase(ModelSpec.model_validate(job["model"]), rows, settings, out, seed, no_progress)
     if int(os.environ.get("RANK", "0")) == 0:
         seen: dict[str, Json] = {**record, "settings": settings.model_dump(mode="json"), "seed": seed}
         write_json(out / "training.json", seen)

@@ -1,6 +1,7 @@
-"""Training rows to ids: cut to length in their documents, their answers marked, each with its weight in the objective.
+"""Training rows to ids, to optimizer steps, to tensors.
 
-Rows to optimizer steps to tensors: which rows a step holds, which process takes which, and how they lie side by side.
+`encode` cuts rows to length in their documents, marks their answers and gives each its weight in the objective; `steps_of` and
+`micro_batches` plan which rows a step holds and which process takes which; `Batches` lays them side by side.
 
 A step's rows are decided by their number, the batch size and the seed alone. Micro-batches, processes and packing only
 divide them, so none of the three changes what is learnt.
@@ -8,29 +9,23 @@ divide them, so none of the three changes what is learnt.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
-from buckler.data import Chat, Json
-from buckler.data.truncation import cut_to_fit
-from buckler.errors import DataError
-from buckler.finetuning.objectives import Objective, token_weights
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
-
-    from buckler.models.chat_template import Template
-import math
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from buckler.errors import ConfigError
+from buckler.data import Chat, Json
+from buckler.data.truncation import cut_to_fit
+from buckler.errors import ConfigError, DataError
+from buckler.finetuning.objectives import Objective, token_weights
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from buckler.models.chat_template import Template
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +34,7 @@ class TrainRow:
 
     ids: list[int]
     supervised: list[bool]
-    """Which of `ids` are to be learnt; never the first, since nothing stands before it to predict it from."""
+    """Of the same length: which of `ids` are to be learnt; never the first, since nothing stands before it to predict it from."""
     weight: float
     """Of each supervised token in the objective (`buckler.finetuning.objectives.token_weights`)."""
 
@@ -129,7 +124,12 @@ def micro_batches(steps: Sequence[Sequence[int]], *, accumulation: int, processe
 
 
 class Batches:
-    """A process's micro-batches as tensors, in the order they are trained on; a map-style data set of torch."""
+    """A process's micro-batches as tensors, in the order they are trained on; a map-style data set of torch.
+
+    Each has `input_ids`, int64 `(rows, longest)`; `token_weights`, float32 of the same shape, 0 on pads and on what is not
+    learnt (there are no labels of -100); `attention_mask` or, packed, `position_ids`, int64 of the same shape; and `of_step`,
+    a float32 scalar.
+    """
 
     def __init__(self, rows: Sequence[TrainRow], plan: Sequence[MicroBatch], *, pad: int, pack_to: int | None) -> None:
         """`pack_to`: how many tokens a packed sequence may hold; None gives each row a sequence of its own."""
@@ -151,7 +151,7 @@ class Batches:
 
 
 def side_by_side(rows: Sequence[TrainRow], pad: int) -> dict[str, Tensor]:
-    """A sequence a row, padded at the right: `input_ids`, `attention_mask` and `token_weights`, each [rows, longest]."""
+    """A sequence a row, right-padded: `input_ids`, `attention_mask` (0 on pads), `token_weights`, each `(rows, longest)`."""
     batch = _empty(len(rows), max(len(row.ids) for row in rows), pad)
     mask = torch.zeros_like(batch["input_ids"])
     for at, row in enumerate(rows):
@@ -161,7 +161,7 @@ def side_by_side(rows: Sequence[TrainRow], pad: int) -> dict[str, Tensor]:
 
 
 def packed(groups: Sequence[Sequence[TrainRow]], pad: int) -> dict[str, Tensor]:
-    """Several rows a sequence: `input_ids`, `position_ids` and `token_weights`, each [groups, longest].
+    """Several rows a sequence: `input_ids`, `position_ids` and `token_weights`, each `(groups, longest)`.
 
     Positions begin anew with every row, which is how transformers knows them apart where it is given no attention mask and
     no cache. What pads the end is one more row, of weight 0.

@@ -14,7 +14,7 @@ from pydantic import Field, JsonValue, ValidationInfo, field_validator
 
 from buckler.data import Chat
 from buckler.errors import BackendError, ConfigError, DataError
-from buckler.finetuning.stages import Stage
+from buckler.finetuning.settings import Stage
 from buckler.models.protocol import LM, Pair
 from buckler.registry import Registry
 from buckler.settings import Settings

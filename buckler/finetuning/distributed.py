@@ -16,14 +16,16 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from buckler.errors import BackendError, BucklerError, ConfigError
-from buckler.workflow.store import Tell, silent
+from buckler.progress import ProgressCallback, no_progress
 
 TICK = 0.1
-"""Seconds between looks at what the processes say."""
+"""Seconds between looks at what the processes report."""
 
 
-def on_processes(count: int, work: Callable[..., Any], arguments: tuple[object, ...], tell: Tell, *, gpus: bool) -> Any:  # noqa: ANN401
-    """Call `work(*arguments, tell)` in `count` new processes that can reach each other through torch.distributed.
+def on_processes(
+    count: int, work: Callable[..., Any], arguments: tuple[object, ...], progress: ProgressCallback, *, gpus: bool
+) -> Any:  # noqa: ANN401
+    """Call `work(*arguments, progress)` in `count` new processes that can reach each other through torch.distributed.
 
     They end when one of them fails and when this process does, killed or not: none is left behind with a GPU.
 
@@ -31,7 +33,7 @@ def on_processes(count: int, work: Callable[..., Any], arguments: tuple[object, 
         count: how many.
         work: a function of a module; `work` and `arguments` are pickled.
         arguments: the same for all.
-        tell: told what process 0 tells.
+        progress: Called with what process 0 reports.
         gpus: each takes the GPU of its number, and they speak NCCL; otherwise they speak gloo.
 
     Returns:
@@ -46,26 +48,26 @@ def on_processes(count: int, work: Callable[..., Any], arguments: tuple[object, 
 
     results: list[Any] = []
 
-    def hear() -> None:
+    def receive() -> None:
         while not messages.empty():
             kind, value = messages.get()
             if kind == "fault":
                 raise value
-            if kind == "told":
-                tell(*value)
+            if kind == "progress":
+                progress(*value)
             else:
                 results.append(value)
 
-    with TemporaryDirectory(prefix="buckler-") as meeting:
+    with TemporaryDirectory(prefix="buckler-") as folder:
         messages = get_context("spawn").SimpleQueue()
-        given = (count, str(Path(meeting, "rendezvous")), messages, work, arguments, gpus)
-        context = spawn(_one, args=given, nprocs=count, join=False)  # type: ignore[no-untyped-call]
+        rank_arguments = (count, str(Path(folder, "rendezvous")), messages, work, arguments, gpus)
+        context = spawn(_run_rank, args=rank_arguments, nprocs=count, join=False)  # type: ignore[no-untyped-call]
         try:
             while not context.join(timeout=TICK):
-                hear()
-            hear()
+                receive()
+            receive()
         except ProcessException as fault:
-            hear()
+            receive()
             raise BackendError(f"a training process ended: {_last_line(str(fault))}") from None
         finally:
             for process in context.processes:
@@ -91,7 +93,15 @@ def require_gpus(count: int, device: str) -> bool:
     return True
 
 
-def _one(rank: int, count: int, meeting: str, messages: Any, work: Callable[..., Any], arguments: Any, gpus: bool) -> None:  # noqa: ANN401
+def _run_rank(
+    rank: int,
+    count: int,
+    rendezvous: str,
+    messages: Any,  # noqa: ANN401
+    work: Callable[..., Any],
+    arguments: Any,  # noqa: ANN401
+    gpus: bool,
+) -> None:
     """What process `rank` does."""
     import torch
 
@@ -102,10 +112,12 @@ def _one(rank: int, count: int, meeting: str, messages: Any, work: Callable[...,
         os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo0" if sys.platform == "darwin" else "lo")
     else:
         torch.cuda.set_device(rank)
-    torch.distributed.init_process_group("nccl" if gpus else "gloo", init_method=f"file://{meeting}", rank=rank, world_size=count)
-    tell: Tell = (lambda *told: messages.put(("told", told))) if rank == 0 else silent
+    torch.distributed.init_process_group(
+        "nccl" if gpus else "gloo", init_method=f"file://{rendezvous}", rank=rank, world_size=count
+    )
+    progress: ProgressCallback = (lambda *report: messages.put(("progress", report))) if rank == 0 else no_progress
     try:
-        result = work(*arguments, tell)
+        result = work(*arguments, progress)
     except BucklerError as fault:
         messages.put(("fault", fault))
         sys.exit(1)

@@ -29,6 +29,7 @@ class Objective(Settings):
     """
 
     average: Literal["token", "row", "task"] = "row"
+    """Averaging of the loss: over tokens, rows (single-task) or tasks (mixed-task)."""
     part_weights: dict[str, Annotated[float, Field(ge=0, allow_inf_nan=False)]] = Field(default_factory=dict)
     """Weight by `meta["part"]`: defence, utility, safety, customer."""
     train_on_prompt: bool = False

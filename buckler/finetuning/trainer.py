@@ -1,82 +1,89 @@
-"""A phase's checkpoints: room for them, which of them are whole, and a full disk told in plain words.
+"""One process's share of a training phase: `transformers.Trainer` with our objectives, and its checkpoints.
 
-`transformers.Trainer` with our objectives: what it minimises is decided by the batches, whoever shares the work.
+What is minimised is decided by the batches (`buckler.finetuning.batches`), whoever shares the work.
 """
 
 from __future__ import annotations
 
+import math
 import shutil
-from collections.abc import Iterator
+import warnings
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-from buckler.data import read_json
-from buckler.errors import DataError, StoreError
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
-import math
+from statistics import fmean
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
-from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import (
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    PrinterCallback,
+    Trainer,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+)
 
-from buckler.errors import ConfigError
-from buckler.workflow.store import Tell
+from buckler.data import Chat, Json, read_json, write_text
+from buckler.errors import ConfigError, DataError, StoreError
+from buckler.finetuning.batches import Batches, TrainRow, as_seen, encode, micro_batches, require_rows_apart, steps_of
+from buckler.finetuning.settings import LoRA, TrainSettings
+from buckler.models.chat_template import Template
+from buckler.models.huggingface import open_model
+from buckler.models.protocol import ModelSpec
+from buckler.progress import ProgressCallback
 
 LEAST_FREE = 1 << 20
 """Bytes; a write that failed with less than this left failed for want of space."""
+SHOWN_STEPS = 10
+"""Steps whose mean loss is one number of the record."""
 
 
-@contextmanager
-def full_disk_told(out: Path) -> Iterator[None]:
-    """Tell a full disk in plain words: torch and safetensors raise errors of their own for it."""
-    try:
-        yield
-    except Exception as fault:  # whatever it is, it goes on unless the disk is full
-        if shutil.disk_usage(out).free < LEAST_FREE:
-            raise StoreError(f"{out}: the disk is full ({fault}); free some space and run again to go on") from None
-        raise
+def run_phase(
+    spec: ModelSpec, rows: Sequence[Chat], settings: TrainSettings, out: Path, seed: int, progress: ProgressCallback
+) -> dict[str, Json]:
+    """One process's part of `train`: all of it, or its share where torch.distributed joins it to others."""
+    torch.manual_seed(seed)
+    model, tokenizer = open_model(spec)
+    limit = min(settings.max_length, getattr(model.config, "max_position_embeddings", None) or settings.max_length)
+    encoded, record = encode(Template(tokenizer, spec.name), rows, settings.objective, limit)
+    if settings.packing:
+        require_rows_apart(model, encoded, spec.name)
+    model = _with_lora(model, settings.lora, seed) if settings.method == "lora" else model.train()
+    require_space(model, settings.checkpoint_every > 0, settings.processes, out)
+    trainer = trainer_of(model, encoded, settings, out / "checkpoints", seed, pad=_pad_of(tokenizer), pack_to=limit)
+    trainer.add_callback(ProgressReporter(progress, "training"))
+    trainer.remove_callback(PrinterCallback)
+    if trainer.is_world_process_zero():
+        shown = "[redacted: the row is marked as harmful]" if rows[0].meta.get("harmful") else as_seen(encoded[0], tokenizer)
+        write_text(out / "first_row.txt", shown + "\n")
+    with explain_full_disk(out):
+        trainer.train(resume_from_checkpoint=last_checkpoint(out / "checkpoints", settings.processes))
+        if trainer.is_world_process_zero():
+            _save(trainer.accelerator.unwrap_model(trainer.model), tokenizer, settings, out)
+            shutil.rmtree(out / "checkpoints", ignore_errors=True)
+    record["max_length"] = limit
+    record["steps"] = trainer.state.global_step
+    losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+    record["losses"] = [round(fmean(losses[at : at + SHOWN_STEPS]), 5) for at in range(0, len(losses), SHOWN_STEPS)]
+    return record
 
 
-def require_space(model: PreTrainedModel, keeps_checkpoints: bool, processes: int, out: Path) -> None:
-    """Refuse to start a phase whose result would not fit on the disk.
-
-    The weights; and as many checkpoints as lie there while a new one is written: what is trained, with Adam's two moments.
-    """
-    out.mkdir(parents=True, exist_ok=True)
-    sizes = [(weight.numel() * weight.element_size(), weight.requires_grad) for weight in model.parameters()]
-    checkpoint = 3 * sum(size for size, is_trained in sizes if is_trained) if keeps_checkpoints else 0
-    need = sum(size for size, _ in sizes) + checkpoint * (1 + kept(processes))
-    free = shutil.disk_usage(out).free
-    if free < need:
-        raise StoreError(f"{out}: {free / 1e9:.2f} GB free, the phase needs about {need / 1e9:.2f} GB; free some space")
-
-
-def kept(processes: int) -> int:
-    """How many whole checkpoints are kept; with several processes one may still be adding its part to the newest."""
-    return 1 if processes == 1 else 2
-
-
-def last_checkpoint(folder: Path, processes: int) -> str | None:
-    """The newest checkpoint that was written whole: the trainer's state comes last, and each process adds its own."""
-    whole = [
-        path.parent
-        for path in folder.glob("checkpoint-*/trainer_state.json")
-        if _is_json(path) and len(list(path.parent.glob("rng_state*.pth"))) >= processes
-    ]
-    return str(max(whole, key=lambda path: int(path.name.rsplit("-", 1)[1]))) if whole else None
-
-
-def _is_json(path: Path) -> bool:
-    try:
-        read_json(path)
-    except DataError:
-        return False
-    return True
+def trainer_of(
+    model: PreTrainedModel, rows: Sequence[TrainRow], settings: TrainSettings, out: Path, seed: int, *, pad: int, pack_to: int
+) -> ObjectiveTrainer:
+    """The trainer of this process's share of a phase; its checkpoints go to `out`."""
+    steps = steps_of(len(rows), batch_size=settings.batch_size, epochs=settings.epochs, seed=seed)
+    arguments = _arguments(settings, len(steps), out, seed, model.device.type)
+    plan = micro_batches(
+        steps, accumulation=settings.accumulation, processes=arguments.world_size, process=arguments.process_index
+    )
+    batches = Batches(rows, plan, pad=pad, pack_to=pack_to if settings.packing else None)
+    return ObjectiveTrainer(model=model, args=arguments, train_dataset=batches)
 
 
 class ObjectiveTrainer(Trainer):  # type: ignore[misc]
@@ -100,7 +107,12 @@ class ObjectiveTrainer(Trainer):  # type: ignore[misc]
         return_outputs: bool = False,
         num_items_in_batch: Tensor | None = None,
     ) -> Any:  # noqa: ANN401 - as Trainer spells it
-        """The micro-batch's part of the step's loss. Logits are made only where some row has a token to learn."""
+        """The micro-batch's part of the step's loss, a scalar.
+
+        `input_ids` and `token_weights` are `(rows, length)` as `Batches` makes them. The token at place t+1 is the target of
+        the logits at place t; logits `(rows, columns, vocabulary)` are made only for the columns where some row has a target
+        of a weight above 0. Pads and prompts have weight 0, so that no label of -100 is needed.
+        """
         targets, weights = inputs["input_ids"][:, 1:], inputs["token_weights"][:, 1:]
         columns = (weights > 0).any(0).nonzero()[:, 0]
         outputs = model(
@@ -117,18 +129,18 @@ class ObjectiveTrainer(Trainer):  # type: ignore[misc]
         return (loss, outputs) if return_outputs else loss
 
 
-class Teller(TrainerCallback):  # type: ignore[misc]
-    """Says how far the training is, and stops it where the loss is no number any more."""
+class ProgressReporter(TrainerCallback):  # type: ignore[misc]
+    """Reports finished steps, and stops the training where the loss is no number any more."""
 
-    def __init__(self, tell: Tell, what: str) -> None:
-        self.tell, self.what = tell, what
+    def __init__(self, progress: ProgressCallback, name: str) -> None:
+        self.progress, self.name = progress, name
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **rest: object) -> None:
         """One optimizer step is done."""
-        self.tell(self.what, state.global_step, state.max_steps)
+        self.progress(self.name, state.global_step, state.max_steps)
 
     def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **rest: object) -> None:
-        """Trainer has a loss to tell.
+        """Trainer has logged a loss.
 
         Raises:
             ConfigError: it is not finite.
@@ -136,6 +148,115 @@ class Teller(TrainerCallback):  # type: ignore[misc]
         loss = state.log_history[-1].get("loss", 0.0)
         if not math.isfinite(loss):
             raise ConfigError(f"the loss is {loss} at step {state.global_step}: training diverged; lower learning_rate")
+
+
+@contextmanager
+def explain_full_disk(out: Path) -> Iterator[None]:
+    """Turn a full disk into a `StoreError`: torch and safetensors raise errors of their own for it."""
+    try:
+        yield
+    except Exception as fault:  # whatever it is, it goes on unless the disk is full
+        if shutil.disk_usage(out).free < LEAST_FREE:
+            raise StoreError(f"{out}: the disk is full ({fault}); free some space and run again to go on") from None
+        raise
+
+
+def require_space(model: PreTrainedModel, keeps_checkpoints: bool, processes: int, out: Path) -> None:
+    """Refuse to start a phase whose result would not fit on the disk.
+
+    The weights; and as many checkpoints as lie there while a new one is written: what is trained, with Adam's two moments.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    sizes = [(weight.numel() * weight.element_size(), weight.requires_grad) for weight in model.parameters()]
+    checkpoint = 3 * sum(size for size, is_trained in sizes if is_trained) if keeps_checkpoints else 0
+    need = sum(size for size, _ in sizes) + checkpoint * (1 + checkpoints_kept(processes))
+    free = shutil.disk_usage(out).free
+    if free < need:
+        raise StoreError(f"{out}: {free / 1e9:.2f} GB free, the phase needs about {need / 1e9:.2f} GB; free some space")
+
+
+def checkpoints_kept(processes: int) -> int:
+    """How many whole checkpoints are kept; with several processes one may still be adding its part to the newest."""
+    return 1 if processes == 1 else 2
+
+
+def last_checkpoint(folder: Path, processes: int) -> str | None:
+    """The newest checkpoint that was written whole: the trainer's state comes last, and each process adds its own."""
+    whole = [
+        path.parent
+        for path in folder.glob("checkpoint-*/trainer_state.json")
+        if _is_json(path) and len(list(path.parent.glob("rng_state*.pth"))) >= processes
+    ]
+    return str(max(whole, key=lambda path: int(path.name.rsplit("-", 1)[1]))) if whole else None
+
+
+def _is_json(path: Path) -> bool:
+    try:
+        read_json(path)
+    except DataError:
+        return False
+    return True
+
+
+def _arguments(settings: TrainSettings, steps: int, out: Path, seed: int, device: str) -> TrainingArguments:
+    arguments = TrainingArguments(
+        output_dir=str(out),
+        per_device_train_batch_size=1,  # one micro-batch at a time: what it holds is planned already
+        gradient_accumulation_steps=settings.accumulation,
+        max_steps=steps,
+        learning_rate=settings.learning_rate,
+        lr_scheduler_type=settings.schedule,
+        warmup_steps=settings.warmup_steps,
+        weight_decay=0.0,
+        max_grad_norm=1.0,
+        seed=seed,
+        use_cpu=device == "cpu",
+        bf16=device == "cuda",
+        save_strategy="steps" if settings.checkpoint_every else "no",
+        save_steps=settings.checkpoint_every or 500,
+        save_total_limit=checkpoints_kept(settings.processes),
+        logging_steps=1,  # a mean over several steps would be another one in a run that was resumed between them
+        logging_nan_inf_filter=False,
+        report_to="none",
+        disable_tqdm=True,
+        log_level="error",
+        remove_unused_columns=False,
+        dataloader_pin_memory=device == "cuda",
+    )
+    # Where one process sees several GPUs, Trainer would share each batch out over all of them by itself.
+    arguments._n_gpu = min(arguments.n_gpu, 1)
+    return arguments
+
+
+def _with_lora(model: PreTrainedModel, lora: LoRA, seed: int) -> PreTrainedModel:
+    from peft import LoraConfig, get_peft_model
+
+    torch.manual_seed(seed)
+    config = LoraConfig(
+        r=lora.r,
+        lora_alpha=lora.alpha,
+        lora_dropout=lora.dropout,
+        target_modules=list(lora.targets),
+        task_type="CAUSAL_LM",
+    )
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # peft asks transformers by a name that is on its way out
+            return get_peft_model(model, config)
+    except ValueError as fault:
+        raise ConfigError(f"lora.targets {list(lora.targets)}: {str(fault).splitlines()[0]}") from None
+
+
+def _save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, settings: TrainSettings, out: Path) -> None:
+    if settings.method == "lora":
+        model.save_pretrained(out / "adapter")
+        model = model.merge_and_unload(safe_merge=True)
+    model.save_pretrained(out / "model")
+    tokenizer.save_pretrained(out / "model")
+
+
+def _pad_of(tokenizer: PreTrainedTokenizerBase) -> int:
+    return int(tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id)
 
 
 def _only(items: list[dict[str, Tensor]]) -> dict[str, Tensor]:

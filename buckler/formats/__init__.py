@@ -1,9 +1,8 @@
 """Every published file format in, the common trainer formats out.
 
-`table` turns a file into rows (`json_rows`, `csv_rows`, `datasets_rows`); `chats` is the table of the published shapes of a
-row, read by `training`, `safety`, `choices` and `tasks`; `beside` adds what stands in a neighbouring file; `read` and
-`documents` put them together; `write` is the way out. What a file holds is told from what is in it, never from its name
-alone: published names lie.
+`files` turns a file into rows; `chats` is the table of the published shapes of a row, read by `training`, `benchmarks` and
+`choices` with the pieces in `rows`; `read` and `documents` put them together; `write` is the way out. What a file holds is
+recognised by its content, never by its name alone: published names lie.
 """
 
 from buckler.formats.chats import FORMATS

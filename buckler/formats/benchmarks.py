@@ -1,6 +1,7 @@
-"""Probes: prompts that a good model refuses, and prompts that only sound as if it should.
+"""Benchmarks without choices.
 
-Questions with one right answer, with good answers to compare with, or with none: GSM8K, CSQA2, ComVE, WMT, MT-Bench.
+Safety probes first: prompts that a good model refuses, and prompts that only sound as if it should. Then questions with one
+right answer, with good answers to compare with, or with none: GSM8K, CSQA2, ComVE, WMT, MT-Bench, TruthfulQA, SST-2.
 """
 
 from __future__ import annotations
@@ -11,8 +12,7 @@ from collections.abc import Callable, Mapping
 from buckler.data import Json
 from buckler.errors import DataError
 from buckler.formats.choices import why
-from buckler.formats.common import shorten
-from buckler.formats.rows import Fields, Parsed, conversation, has, optional, text
+from buckler.formats.rows import Fields, Parsed, conversation, has, optional, shorten, text
 
 OR_BENCH_CATEGORIES = frozenset("deception harassment harmful hate illegal privacy self-harm sexual unethical violence".split())
 """The ten categories of OR-Bench (arXiv 2405.20947), by which its two columns are told from anybody's."""
@@ -27,6 +27,24 @@ XSTEST_SAFE = frozenset(
 """The ten safe types of XSTest (arXiv 2308.01263); its completions come without the column `focus`."""
 XSTEST_TWINS = {"real_group_nons_discr": "discr", "privacy_fictional": "privacy"}
 """Safe types of XSTest whose unsafe contrast goes by another name; the others are named `contrast_` and the type."""
+LANGUAGES = {
+    "cs": "Czech",
+    "de": "German",
+    "en": "English",
+    "es": "Spanish",
+    "fr": "French",
+    "hi": "Hindi",
+    "is": "Icelandic",
+    "it": "Italian",
+    "ja": "Japanese",
+    "ko": "Korean",
+    "ro": "Romanian",
+    "ru": "Russian",
+    "tr": "Turkish",
+    "uk": "Ukrainian",
+    "zh": "Chinese",
+}
+"""The languages of WMT by code, as a translation is asked for."""
 
 
 def probe(query: str, **kept: str) -> Callable[[Fields, str], Parsed]:
@@ -116,25 +134,6 @@ def is_or_bench(row: Fields) -> bool:
     return isinstance(row.get("prompt"), str) and spelled in OR_BENCH_CATEGORIES and not {"chosen", "rejected"} & row.keys()
 
 
-LANGUAGES = {
-    "cs": "Czech",
-    "de": "German",
-    "en": "English",
-    "es": "Spanish",
-    "fr": "French",
-    "hi": "Hindi",
-    "is": "Icelandic",
-    "it": "Italian",
-    "ja": "Japanese",
-    "ko": "Korean",
-    "ro": "Romanian",
-    "ru": "Russian",
-    "tr": "Turkish",
-    "uk": "Ukrainian",
-    "zh": "Chinese",
-}
-
-
 def gsm8k(row: Fields, where: str) -> Parsed:
     """The worked solution; the number after its `####` is the answer, thousands commas taken out."""
     answer = text(row, "answer", where)
@@ -181,7 +180,7 @@ def mt_bench(row: Fields, where: str) -> Parsed:
 
 
 def truthfulqa(row: Fields, where: str) -> Parsed:
-    """The best answer; beside it other true ones and common false ones, in lists or parted by `;`."""
+    """The best answer; beside it other true ones and common false ones, in lists or separated by `;`."""
 
     def listed(name: str) -> list[str]:
         told = row.get(name) or []

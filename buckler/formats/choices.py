@@ -10,8 +10,7 @@ from collections.abc import Mapping
 
 from buckler.data import Json
 from buckler.errors import DataError
-from buckler.formats.common import listed, shorten
-from buckler.formats.rows import Fields, Parsed, conversation, optional, text
+from buckler.formats.rows import Fields, Parsed, conversation, listed, optional, shorten, text
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 

@@ -8,11 +8,9 @@ from pathlib import Path
 
 from buckler.data import Document, Json, content_id
 from buckler.errors import ConfigError, DataError
-from buckler.formats.common import Table, listed, shorten
-from buckler.formats.files import unfold
+from buckler.formats.files import DATA_ENDINGS, TEXT_ENDINGS, Table, load_table, unfold
 from buckler.formats.read import META_COLUMNS, meta_of
-from buckler.formats.rows import fields_of
-from buckler.formats.table import DATA_ENDINGS, TEXT_ENDINGS, load_table
+from buckler.formats.rows import fields_of, listed, shorten
 
 TEXT_COLUMNS = ("text", "document", "content", "article", "body", "passage", "sentence")
 FOLDER_LABELS = frozenset({"harmful", "benign", "useful"})

@@ -1,6 +1,7 @@
-"""What stands beside a row and not in it: answers in a second file, languages and subjects in a file's name.
+"""Read published files as chats: questions with their answers, or prompts alone.
 
-Read published files as chats: questions with their answers, or prompts alone.
+The format is recognised from the first rows. What a file says of its rows outside them is put into them: answers in a second
+file (ComVE, PIQA), languages and subjects in the file's name.
 """
 
 from __future__ import annotations
@@ -14,97 +15,20 @@ from pathlib import Path
 from buckler.data import Chat, Json, chat_from_json
 from buckler.errors import ConfigError, DataError
 from buckler.formats.chats import FORMATS, matches, parsed
-from buckler.formats.common import listed, shorten
-from buckler.formats.files import unfold
-from buckler.formats.rows import Fields, Noted, fields_of
-from buckler.formats.table import load_table
-
-
-def with_context(path: Path | str, name: str, rows: list[tuple[str, Fields]]) -> list[tuple[str, Fields]]:
-    """The rows of a file with what its neighbour or its name says of them: ComVE, PIQA, MMLU, translations."""
-    place = Path(path)
-    if name == "translation" and (pair := re.search(r"(?:^|[._-])([a-z]{2})-([a-z]{2})(?=[._-]|$)", place.name)):
-        told: Fields = {"source_language": pair[1], "target_language": pair[2]}
-        return [(where, {**told, **row}) for where, row in rows]
-    if name == "mmlu" and (subject := re.fullmatch(r"(.+)_(?:dev|val|test|train)\.csv(?:\.gz)?", place.name)):
-        return [(where, {**row, "subject": subject[1]}) for where, row in rows]
-    if name == "piqa" and all("label" not in row for _, row in rows) and (labels := _labels_file(place)):
-        return _labelled(rows, labels)
-    if name in ("comve-a", "comve-b", "comve-c") and (gold := _gold_file(place, name[-1].upper())):
-        answers = _gold_answers(gold)
-        for where, row in rows:
-            if str(row["id"]) not in answers:
-                raise DataError(f"{where}: no answer for id {shorten(row['id'])} in {gold}; complete or remove that file")
-        return [(where, {**row, "gold": answers[str(row["id"])]}) for where, row in rows]
-    return rows
-
-
-def _gold_file(path: Path, task: str) -> Path | None:
-    names = (f"subtask{task}_gold_answers.csv", f"subtask{task}_answers_all.csv")
-    return next((path.with_name(name) for name in names if path.with_name(name).is_file()), None)
-
-
-def _gold_answers(path: Path) -> dict[str, list[Json]]:
-    """ComVE's gold files have no header: an id, then one or three answers."""
-    answers: dict[str, list[Json]] = {}
-    for where, cells in load_table(path).rows:
-        if not isinstance(cells, list) or len(cells) < 2 or not str(cells[0]).strip().isdigit():
-            raise DataError(f"{where}: expected an id and its answers without a header, got {shorten(cells)}")
-        answers[str(cells[0]).strip()] = cells[1:]
-    return answers
-
-
-def _labels_file(path: Path) -> Path | None:
-    """`valid-labels.lst` beside `valid.jsonl`."""
-    beside = path.with_name(f"{path.name.split('.')[0]}-labels.lst")
-    return beside if beside.is_file() else None
-
-
-def _labelled(rows: list[tuple[str, Fields]], labels: Path) -> list[tuple[str, Fields]]:
-    """PIQA's labels: a number a line, in the order of the rows."""
-    told = [value for _, value in load_table(labels).rows]
-    if len(told) < len(rows):
-        raise DataError(f"{labels}: {len(told)} labels for {len(rows)} rows; complete or remove that file")
-    return [(where, {**row, "label": label}) for (where, row), label in zip(rows, told, strict=False)]
-
+from buckler.formats.files import load_table, unfold
+from buckler.formats.rows import Fields, Noted, fields_of, listed, shorten
 
 META_COLUMNS = frozenset(
-    [
-        "category",
-        "label",
-        "harmful",
-        "id",
-        "id_v1",
-        "id_v2",
-        "index",
-        "question_id",
-        "behaviorid",
-        "functionalcategory",
-        "type",
-        "focus",
-        "note",
-        "pair",
-        "task",
-        "subject",
-        "split",
-        "risk_area",
-        "types_of_harm",
-        "set",
-        "prompt_style",
-        "specific_harms",
-        "harm_area",
-        "confidence",
-        "title",
-        "url",
-        "lang",
-        "language",
-        "topic_prompt",
-        "tags",
-    ]
+    (
+        "category label harmful id id_v1 id_v2 index question_id behaviorid functionalcategory type focus note pair task "
+        "subject split risk_area types_of_harm set prompt_style specific_harms harm_area confidence title url lang language "
+        "topic_prompt tags"
+    ).split()
 )
 """Columns that are kept in a row's meta under their own name."""
 
 _LOOKED_AT = 20
+"""Rows that vote on the format."""
 
 
 def recognise(path: Path | str) -> str:
@@ -122,7 +46,7 @@ def own_format(path: Path | str) -> str | None:
     Raises:
         DataError: the file cannot be read, or its rows have no known shape.
     """
-    if not any(FORMATS.is_own(name) for name in FORMATS.names()):
+    if not any(FORMATS.is_own(name) for name in FORMATS):
         return None
     name = recognise(path)
     return name if FORMATS.is_own(name) else None
@@ -175,9 +99,8 @@ def _recognised(path: Path | str, limit: int | None, format: str | None) -> tupl
     rows = [(where, fields_of(value, where)) for where, value in listed[:limit]]
     votes = Counter(name for _, row in rows[:_LOOKED_AT] if (name := _format_of(row, names)))
     if not votes:
-        raise DataError(
-            _unknown(path, rows) if format is None else f"{path}: no row of the format {format}; leave the format out"
-        )
+        other = f"{path}: no row has the shape of format {format}; leave the format out to have it recognised"
+        raise DataError(_unknown(path, rows) if format is None else other)
     ranked = sorted(votes, key=lambda name: (-votes[name], names.index(name)))
     name = ranked[0]
     if name == "or-bench" and not all(matches(name, row) for _, row in rows):
@@ -230,3 +153,51 @@ def meta_of(row: Fields, where: str, own_id: str) -> dict[str, Json]:
     if isinstance(flags := meta.get("category"), Mapping):
         meta["category"] = ", ".join(name for name, on in flags.items() if on is True)  # BeaverTails: true or false by category
     return meta
+
+
+def with_context(path: Path | str, name: str, rows: list[tuple[str, Fields]]) -> list[tuple[str, Fields]]:
+    """The rows of a file with what its neighbour or its name says of them: ComVE, PIQA, MMLU, translations."""
+    place = Path(path)
+    if name == "translation" and (pair := re.search(r"(?:^|[._-])([a-z]{2})-([a-z]{2})(?=[._-]|$)", place.name)):
+        told: Fields = {"source_language": pair[1], "target_language": pair[2]}
+        return [(where, {**told, **row}) for where, row in rows]
+    if name == "mmlu" and (subject := re.fullmatch(r"(.+)_(?:dev|val|test|train)\.csv(?:\.gz)?", place.name)):
+        return [(where, {**row, "subject": subject[1]}) for where, row in rows]
+    if name == "piqa" and all("label" not in row for _, row in rows) and (labels := _labels_file(place)):
+        return _labelled(rows, labels)
+    if name in ("comve-a", "comve-b", "comve-c") and (gold := _gold_file(place, name[-1].upper())):
+        answers = _gold_answers(gold)
+        for where, row in rows:
+            if str(row["id"]) not in answers:
+                raise DataError(f"{where}: no answer for id {shorten(row['id'])} in {gold}; complete or remove that file")
+        return [(where, {**row, "gold": answers[str(row["id"])]}) for where, row in rows]
+    return rows
+
+
+def _gold_file(path: Path, task: str) -> Path | None:
+    names = (f"subtask{task}_gold_answers.csv", f"subtask{task}_answers_all.csv")
+    return next((path.with_name(name) for name in names if path.with_name(name).is_file()), None)
+
+
+def _gold_answers(path: Path) -> dict[str, list[Json]]:
+    """ComVE's gold files have no header: an id, then one or three answers."""
+    answers: dict[str, list[Json]] = {}
+    for where, cells in load_table(path).rows:
+        if not isinstance(cells, list) or len(cells) < 2 or not str(cells[0]).strip().isdigit():
+            raise DataError(f"{where}: expected an id and its answers without a header, got {shorten(cells)}")
+        answers[str(cells[0]).strip()] = cells[1:]
+    return answers
+
+
+def _labels_file(path: Path) -> Path | None:
+    """`valid-labels.lst` beside `valid.jsonl`."""
+    beside = path.with_name(f"{path.name.split('.')[0]}-labels.lst")
+    return beside if beside.is_file() else None
+
+
+def _labelled(rows: list[tuple[str, Fields]], labels: Path) -> list[tuple[str, Fields]]:
+    """PIQA's labels: a number a line, in the order of the rows."""
+    told = [value for _, value in load_table(labels).rows]
+    if len(told) < len(rows):
+        raise DataError(f"{labels}: {len(told)} labels for {len(rows)} rows; complete or remove that file")
+    return [(where, {**row, "label": label}) for (where, row), label in zip(rows, told, strict=False)]

@@ -1,14 +1,15 @@
-"""What a row of a published file is, and the pieces that readers of rows are made of."""
+"""What a row of a published file is, the pieces that readers of rows are made of, and values as error messages show them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import json
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
 from buckler.data import Json, Message
 from buckler.errors import DataError
-from buckler.formats.common import column, shorten
 
 Fields: TypeAlias = "dict[str, Json]"
 """One row: column names in lower case with `_` for spaces."""
@@ -99,3 +100,21 @@ def pair(query: str, answer: str | None = None) -> Callable[[Fields, str], Parse
         return conversation(text(row, query, where), told, system=optional(row, "system", where)), {}
 
     return read
+
+
+def shorten(value: Json) -> str:
+    """A value as an error message shows it."""
+    text = json.dumps(value, ensure_ascii=True, default=str)
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+def listed(names: Iterable[str]) -> str:
+    """Column names or labels as an error message shows them: the first dozen, each of them short."""
+    given = list(names)
+    shown = [name if len(name) <= 40 and name.isprintable() else shorten(name[:40]) for name in given[:12]]
+    return ", ".join(shown) + (f" and {len(given) - 12} more" if len(given) > 12 else "")
+
+
+def column(name: str) -> str:
+    """The one spelling of a column name; an unnamed column is an index that some tool wrote."""
+    return re.sub(r"\s+", "_", name.strip().lower()) or "index"

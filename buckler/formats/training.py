@@ -7,8 +7,7 @@ from collections.abc import Callable, Mapping
 
 from buckler.data import Message, Role
 from buckler.errors import DataError
-from buckler.formats.common import shorten
-from buckler.formats.rows import Fields, Parsed, conversation, optional, text
+from buckler.formats.rows import Fields, Parsed, conversation, optional, shorten, text
 
 SPEAKERS: dict[str, Role] = {
     "system": "system",

@@ -17,7 +17,7 @@ from buckler.gating.checks import CHECKS, Check
 from buckler.gating.decision import Gate, Outcome
 from buckler.gating.summary import sentences
 
-NAME = "buckler.gating"
+NAME = "buckler.gate"
 SHOWN = 20
 """Probes named for a check that does not pass; all of them stand in gate.json."""
 _NOT_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from buckler.data import Answer, Json, Message, Refused, content_id
 from buckler.errors import DataError
-from buckler.formats.table import load_table
+from buckler.formats.files import load_table
 
 LABELS: dict[str, Refused | bool] = {
     "1_full_compliance": "no",

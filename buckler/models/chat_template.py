@@ -24,8 +24,9 @@ class Encoded:
     """A row as the model sees it."""
 
     ids: list[int]
+    """One row of token ids, not padded."""
     supervised: list[bool]
-    """Which of `ids` are answers (their end of turn included)."""
+    """Of the same length: which of `ids` are answers (their end of turn included), and so enter the loss."""
 
 
 class Template:

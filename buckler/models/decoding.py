@@ -1,61 +1,24 @@
-"""Lists of token ids into batches: cut by a token budget, padded on either side.
-
-Decoding over a transformers model and its cache, where answers that hold the same tokens so far share one row.
+"""Decoding over a transformers model and its cache, where answers that hold the same tokens so far share one row.
 
 The rows of a batch are the leaves of a trie. All requests with one prompt begin in one row, which is its prefill; a row splits
 where their draws part, and leaves when its answers have ended. One prefill a prompt, room freed by short answers, and low
-temperatures that mostly agree are then one thing: choosing which rows of the cache go on.
+temperatures that mostly agree are then one thing: choosing which rows of the cache go on. `batches`, `left_padded` and
+`right_padded` make batches of lists of token ids, for scoring too.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import inspect
+from collections.abc import Iterator, Sequence, Set
 from typing import TYPE_CHECKING
 
 import torch
-
-if TYPE_CHECKING:
-    from torch import Tensor
-import inspect
-from collections.abc import Set
-
 from transformers import DynamicCache, PreTrainedModel
 
 from buckler.models.sampling import RowSampler
 
-
-def batches(items: Sequence[int], sizes: Sequence[int], budget: int) -> Iterator[list[int]]:
-    """Cut `items`, one after another, into runs whose padded size stays within `budget`; a run has at least one.
-
-    Args:
-        items: what is cut, best sorted so that neighbours have like sizes.
-        sizes: tokens of each item.
-        budget: most tokens of a run: its longest item times its length.
-    """
-    batch: list[int] = []
-    longest = 0
-    for item, size in zip(items, sizes, strict=True):
-        if batch and max(longest, size) * (len(batch) + 1) > budget:
-            yield batch
-            batch, longest = [], 0
-        batch.append(item)
-        longest = max(longest, size)
-    if batch:
-        yield batch
-
-
-def left_padded(rows: Sequence[Sequence[int]], pad: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-    """Ids, mask and positions, each [rows, longest]; rows end together at the right, so that they can be continued."""
-    longest = max(len(row) for row in rows)
-    ids = torch.tensor([[pad] * (longest - len(row)) + list(row) for row in rows], device=device)
-    mask = torch.tensor([[0] * (longest - len(row)) + [1] * len(row) for row in rows], device=device)
-    return ids, mask, (mask.cumsum(1) - 1).clamp(min=0)
-
-
-def right_padded(rows: Sequence[Sequence[int]], pad: int, device: torch.device) -> Tensor:
-    """Ids [rows, longest]; what a causal model says of a row does not see its padding, so no mask is needed."""
-    longest = max(len(row) for row in rows)
-    return torch.tensor([list(row) + [pad] * (longest - len(row)) for row in rows], device=device)
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def can_decode(model: PreTrainedModel) -> bool:
@@ -77,6 +40,9 @@ def decode(
     pad: int,
 ) -> list[list[int]]:
     """Continue each prompt until it draws one of `stops` or has `new_tokens` tokens.
+
+    A forward reads ids `(rows, length)`, int64: the left-padded prompts, then `(leaves, 1)`, the last token of each leaf. Mask
+    `(rows, tokens so far)` and the cache follow the leaves; logits are `(rows, vocabulary)` of the last place only.
 
     Args:
         model: a causal model for which `can_decode` holds.
@@ -116,3 +82,40 @@ def decode(
         ids = torch.tensor([[token] for _, token in leaves], device=ids.device)
         mask = torch.cat([mask, mask.new_ones(len(leaves), 1)], 1)
         positions = positions[:, -1:] + 1
+
+
+def batches(items: Sequence[int], sizes: Sequence[int], budget: int) -> Iterator[list[int]]:
+    """Cut `items`, one after another, into runs whose padded size stays within `budget`; a run has at least one.
+
+    Args:
+        items: what is cut, best sorted so that neighbours have like sizes.
+        sizes: tokens of each item.
+        budget: most tokens of a run: its longest item times its length.
+    """
+    batch: list[int] = []
+    longest = 0
+    for item, size in zip(items, sizes, strict=True):
+        if batch and max(longest, size) * (len(batch) + 1) > budget:
+            yield batch
+            batch, longest = [], 0
+        batch.append(item)
+        longest = max(longest, size)
+    if batch:
+        yield batch
+
+
+def left_padded(rows: Sequence[Sequence[int]], pad: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    """Ids, attention mask and positions, each int64 `(rows, longest)`; rows end together at the right, ready to be continued.
+
+    The mask is 0 on the pads at the left and 1 on the row's own ids; positions count the latter from 0 and are 0 on the pads.
+    """
+    longest = max(len(row) for row in rows)
+    ids = torch.tensor([[pad] * (longest - len(row)) + list(row) for row in rows], device=device)
+    mask = torch.tensor([[0] * (longest - len(row)) + [1] * len(row) for row in rows], device=device)
+    return ids, mask, (mask.cumsum(1) - 1).clamp(min=0)
+
+
+def right_padded(rows: Sequence[Sequence[int]], pad: int, device: torch.device) -> Tensor:
+    """Ids, int64 `(rows, longest)`, with `pad` after each row's own: a causal model does not see them, so no mask is needed."""
+    longest = max(len(row) for row in rows)
+    return torch.tensor([list(row) + [pad] * (longest - len(row)) for row in rows], device=device)

@@ -1,6 +1,7 @@
-"""Calls to a model server over HTTP: what is asked again and after how long, what is a fault, and the budget of a run.
+"""Calls to a model server over HTTP: retries, faults, the budget of a run, and many calls at once.
 
-Many calls at once, their answers handed over as they come, and nothing lost when the run has to end.
+`Transport` makes one call, again where that may help; `iter_completed` makes many and hands over their answers as they come,
+so that nothing is lost when the run has to end.
 """
 
 from __future__ import annotations
@@ -31,6 +32,8 @@ from buckler.errors import BackendError
 
 Reply: TypeAlias = Mapping[str, Any]
 Read = TypeVar("Read")
+Asked = TypeVar("Asked")
+Given = TypeVar("Given")
 
 VARIABLES = ("BUCKLER_API_KEY", "OPENAI_API_KEY")
 """Where the key is looked for, first come first served. It is read from nowhere else and written nowhere."""
@@ -235,10 +238,6 @@ def _seconds(retry_after: str) -> float:
         return max(0.0, (parsedate_to_datetime(retry_after) - datetime.now(UTC)).total_seconds())
     except (ValueError, TypeError):
         return 0.0
-
-
-Asked = TypeVar("Asked")
-Given = TypeVar("Given")
 
 
 def as_they_come(

@@ -87,7 +87,10 @@ class HuggingFaceLM:
 
     @torch.inference_mode()
     def _generated(self, prompts: list[tuple[int, ...]], requests: list[Request]) -> list[list[int]]:
-        """By transformers' own `generate`: beam search, and models whose memory `decode` cannot drive."""
+        """By transformers' own `generate`: beam search, and models whose memory `decode` cannot drive.
+
+        The prompts are left-padded to ids `(requests, longest)`; what follows them is `(requests, new tokens)`, right-padded.
+        """
         ids, mask, _ = left_padded(prompts, self.pad, self.device)
         sampling = requests[0].sampling
         output = self.model.generate(

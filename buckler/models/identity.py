@@ -6,6 +6,7 @@ from pathlib import Path
 
 from buckler.data import content_id, file_digest
 from buckler.errors import BackendError
+from buckler.models import embedded
 from buckler.models.protocol import ModelSpec
 from buckler.models.registry import BACKENDS
 from buckler.registry import imported, is_place, source_digest
@@ -28,17 +29,15 @@ def location(name: str) -> Path | None:
     Raises:
         BackendError: the name looks like a path, but nothing is there.
     """
-    from buckler import miniature
-
-    if name in miniature.MODELS:
-        return miniature.path(name)
+    if name in embedded.MODELS:
+        return embedded.path(name)
     folder = Path(name).expanduser()
     if folder.is_dir():
         return folder
     if name.startswith(("/", "./", "../", "~")) or name.count("/") > 1:
         raise BackendError(f"{name}: no such model folder")
     if "/" not in name:
-        known = ", ".join(miniature.MODELS)
+        known = ", ".join(embedded.MODELS)
         raise BackendError(f"unknown model {name!r}: neither a folder, nor a hub id (owner/name), nor one of {known}")
     return None
 

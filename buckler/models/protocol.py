@@ -1,10 +1,13 @@
-"""A language model behind two calls over lists: `generate` and `score`. Answers come in the order asked."""
+"""A language model behind two calls over lists, `generate` and `score`: what goes in, what comes out, what a backend is.
+
+Answers come in the order of the requests. `ScriptedLM` is the smallest backend.
+"""
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol, runtime_checkable
@@ -14,12 +17,15 @@ from pydantic import Field, field_validator, model_validator
 
 from buckler.data import Json, Message, content_id, turns_to_json
 from buckler.errors import ConfigError
-from buckler.registry import allow, is_place
+from buckler.registry import allow, imported, is_place
 from buckler.settings import Settings
 
 
 class ModelSpec(Settings):
-    """Which model, and how it is loaded: light, picklable, hashable. `buckler.models.registry.load` builds the heavy thing."""
+    """Which model, and how it is loaded: light, picklable, hashable. `buckler.models.registry.load` builds the heavy thing.
+
+    A plain text stands for `spec_of` of it.
+    """
 
     unwritten_if_empty = ("backend",)
     name: str
@@ -77,6 +83,11 @@ class ModelSpec(Settings):
     def is_own(self) -> bool:
         """Whether the user's own code answers for it."""
         return self.backend_name not in ("openai", "huggingface")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_text(cls, value: object) -> object:
+        return spec_of(str(value)).model_dump(exclude_unset=True) if isinstance(value, str | Path) else value
 
     @field_validator("endpoint")
     @classmethod
@@ -194,6 +205,46 @@ class Streaming(Protocol):
 
     def likelihoods(self, pairs: Sequence[Pair]) -> Iterator[list[tuple[int, Likelihood]]]:
         """Likelihoods with their pair's number, each once, in any order."""
+
+
+class ScriptedLM:
+    """A model without weights, for tests: answers by `reply`; a character of an answer costs 1 nat unless `nll` is given."""
+
+    can_score = True
+
+    def __init__(self, reply: Callable[[Request], str], nll: Callable[[Pair], float] | None = None) -> None:
+        self._reply = reply
+        self._nll = nll or (lambda pair: float(len(pair.answer)))
+        self.identity = content_id(["scripted", getattr(reply, "__qualname__", "reply")])
+        self.asked: list[Request] = []
+        self.scored: list[Pair] = []
+
+    def generate(self, requests: Sequence[Request]) -> list[Completion]:
+        """One reply a request; every request is kept in `asked`."""
+        self.asked.extend(requests)
+        replies = [self._reply(request) for request in requests]
+        return [Completion(text=text, finish="stop", tokens=len(text.split())) for text in replies]
+
+    def score(self, pairs: Sequence[Pair]) -> list[Likelihood]:
+        """One likelihood a pair, a token a character; every pair is kept in `scored`."""
+        self.scored.extend(pairs)
+        return [Likelihood(nll=self._nll(pair), tokens=len(pair.answer)) for pair in pairs]
+
+    def excess(self, messages: Sequence[Message], new_tokens: int) -> int:
+        """Everything fits."""
+        return 0
+
+
+def scripted(spec: ModelSpec) -> ScriptedLM:
+    """The model whose answers are those of the function that its name gives: `{name: mymodule:reply, backend: scripted}`.
+
+    Raises:
+        ConfigError: the name is no function at a `module:name`.
+    """
+    reply = imported(f"model {spec.name!r}", spec.name) if is_place(spec.name) else None
+    if not callable(reply):
+        raise ConfigError(f"model {spec.name!r}: a scripted model is named by its function, as `module:name`")
+    return ScriptedLM(reply)
 
 
 def spec_of(name: str, adapter: str | None = None) -> ModelSpec:

@@ -9,6 +9,7 @@ from typing import Any, TypeAlias, TypeGuard
 from buckler.data import Message
 from buckler.errors import BackendError
 from buckler.models.protocol import LM, Completion, Likelihood, ModelSpec, Pair, Request
+from buckler.progress import note_loading
 from buckler.registry import Registry
 
 Backend: TypeAlias = Callable[[ModelSpec], Any]
@@ -25,7 +26,7 @@ BACKENDS: Registry[Backend] = Registry(
     {
         "huggingface": "buckler.models.huggingface:HuggingFaceLM",
         "openai": "buckler.models.openai_client:ServedLM",
-        "scripted": "buckler.models.scripted:scripted",
+        "scripted": "buckler.models.protocol:scripted",
     },
     _accepts,
     "a class made of a ModelSpec, with `generate(requests)` and perhaps `score(pairs)` and `excess(messages, new_tokens)`",
@@ -39,6 +40,7 @@ def load(spec: ModelSpec, *, cache: Path | None = None) -> LM:
         BackendError: it cannot be found, reached or loaded, or has no chat template.
         ConfigError: there is no such backend, or one of the user's own is none.
     """
+    note_loading(spec.name)
     name = spec.backend_name
     with BACKENDS.boundary(name):
         model: LM = BACKENDS.get(name)(spec)

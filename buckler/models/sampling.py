@@ -34,7 +34,7 @@ class RowSampler:
         """The next token of each request in `members`; request `members[i]` reads row `rows[i]` of `logits`.
 
         Args:
-            logits: [rows, vocabulary]; several requests may read one row.
+            logits: `(rows, vocabulary)` in any float type; several requests may read one row.
             members: which of the requests draw.
             rows: the row of each.
         """
@@ -60,13 +60,16 @@ class OnlyDrawn(LogitsProcessor):  # type: ignore[misc]
         self._members = range(len(requests))
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
-        """Scores [requests, vocabulary] in which each row allows one token."""
+        """Scores `(requests, vocabulary)` in which each row allows one token: 0 for the drawn one, -inf for all others."""
         chosen = torch.tensor(self._sampler.draw(scores, self._members, self._members), device=scores.device)
         return torch.full_like(scores, -torch.inf).scatter_(1, chosen[:, None], 0.0)
 
 
 def _sampled(logits: Tensor, plan: list[tuple[int, float, float, float]]) -> list[int]:
-    """One token for each (row, number, temperature, top_p); one transfer to the device and one back, mostly."""
+    """One token for each (row, number, temperature, top_p) of `plan`, from logits `(rows, vocabulary)`.
+
+    One transfer to the device and one back, mostly.
+    """
     row, number, temperature, top_p = torch.tensor(plan, dtype=torch.float64).T.to(logits.device)
     probability = (logits[row.long()].float() / temperature.float()[:, None]).softmax(-1)
     tokens, sure = nucleus(probability, number, top_p, min(HEAD, probability.shape[1]))
@@ -84,13 +87,13 @@ def nucleus(probability: Tensor, numbers: Tensor, top_p: Tensor, head: int) -> t
     """Draw from each row's nucleus (Holtzman et al., arXiv 1904.09751) by inverse transform.
 
     Args:
-        probability: [rows, vocabulary], float32.
-        numbers: [rows], uniform in [0, 1), float64.
-        top_p: [rows], float64: the nucleus is the smallest set of likeliest tokens whose probability reaches it.
+        probability: float32 `(rows, vocabulary)`.
+        numbers: float64 `(rows,)`, uniform in [0, 1).
+        top_p: float64 `(rows,)`: the nucleus is the smallest set of likeliest tokens whose probability reaches it.
         head: how many of the likeliest tokens are sorted.
 
     Returns:
-        tokens [rows], and for each whether `head` tokens were enough to know it.
+        tokens, int64 `(rows,)`, and whether `head` tokens were enough to know each, bool `(rows,)`.
     """
     values, tokens = probability.topk(head, dim=-1)
     reached = values.double().cumsum(-1)

@@ -89,7 +89,7 @@ class Scorer:
         return [row for row in rows if row.context in worth], [row for row in rows if row.context not in worth]
 
     def _after(self, rows: Sequence[Row]) -> Tensor:
-        """Hidden states [ids of all answers, width] that predict them."""
+        """Hidden states `(ids of all answers, width)` that predict these ids, answer after answer."""
         ids = right_padded([row.context + row.answer[:-1] for row in rows], self._pad, self._model.device)
         hidden = self._decoder(input_ids=ids, use_cache=False).last_hidden_state
         return _picked(hidden, [(len(row.context) - 1, len(row.answer)) for row in rows])
@@ -112,7 +112,7 @@ class Scorer:
         return _picked(hidden, [(0, len(row.answer)) for row in rows])
 
     def _reduced(self, hidden: Tensor, rows: Sequence[Row]) -> list[float]:
-        """Sums of each row from the hidden states of all its ids; logits are made a chunk at a time."""
+        """The sum of each row, from hidden states `(ids of all answers, width)`; logits are made a chunk at a time."""
         targets = [token for row in rows for token in row.answer]
         chunk = self._chunk()
         spans = [slice(at, at + chunk) for at in range(0, len(targets), chunk)]
@@ -124,7 +124,7 @@ class Scorer:
         return max(1, LOGITS // int(self._head.weight.shape[0]))
 
     def _logits(self, hidden: Tensor) -> Tensor:
-        """Logits [positions, vocabulary] as the model makes them: with the scales of Cohere and Granite and Gemma's soft cap."""
+        """Logits `(positions, vocabulary)` of states `(positions, width)`; Cohere and Granite scale them, Gemma caps them."""
         config = self._model.config
         logits: Tensor = self._head(hidden)
         if scale := getattr(config, "logit_scale", None):
@@ -142,7 +142,7 @@ class Scorer:
         return bool((mine - own).abs().max() <= 16 * torch.finfo(own.dtype).eps * own.abs().max())
 
     def _own_logits(self, row: Row) -> Tensor:
-        """Logits [ids of the answer, vocabulary] by the model's own forward."""
+        """Logits `(ids of the answer, vocabulary)` by the model's own forward over ids `(1, length)`."""
         ids = torch.tensor([row.context + row.answer[:-1]], device=self._model.device)
         logits: Tensor = self._model(input_ids=ids, use_cache=False, logits_to_keep=len(row.answer)).logits[0]
         return logits[-len(row.answer) :]
@@ -153,11 +153,12 @@ def _cut(rows: Sequence[Row], budget: int) -> list[list[Row]]:
 
 
 def _picked(hidden: Tensor, spans: Sequence[tuple[int, int]]) -> Tensor:
-    """From hidden states [rows, length, width] those at `count` positions from `start` on, row after row."""
+    """From hidden states `(rows, length, width)` those at `count` positions from `start` on, row after row."""
     length = hidden.shape[1]
     flat = [at * length + start + step for at, (start, count) in enumerate(spans) for step in range(count)]
     return hidden.flatten(0, 1)[torch.tensor(flat, device=hidden.device)]
 
 
 def _nll(logits: Tensor, targets: Sequence[int]) -> Tensor:
+    """Negative log-likelihoods, float32 `(positions,)`, of the targets under logits `(positions, vocabulary)`."""
     return cross_entropy(logits.float(), torch.tensor(targets, device=logits.device), reduction="none")

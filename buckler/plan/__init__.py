@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from buckler.config.attacker import AttackerRecipe
 from buckler.config.customization import StagesRecipe
 from buckler.config.read import Recipe
-from buckler.plan.spell.models import Measured
-from buckler.workflow.store import Step
+from buckler.workflow.evaluation import Measured
+from buckler.workflow.step import Step
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,11 +17,13 @@ from buckler.attacker.worst import Trial, best_so_far
 from buckler.config.attacker import AttackerRecipe
 from buckler.data import Json, read_json
 from buckler.finetuning.attacks import AttackSettings
-from buckler.plan import Arm, Plan, spell
-from buckler.plan.spell.common import Model
-from buckler.plan.spell.models import Measured
+from buckler.plan import Arm, Plan
 from buckler.plan.stages import UNTOUCHED, plan_stages
-from buckler.workflow.store import Step, Store, in_order
+from buckler.workflow.evaluation import Measured, evaluation_steps
+from buckler.workflow.inputs import ModelRef
+from buckler.workflow.rows import decontamination, probe_set, prompted_rows, rows_of
+from buckler.workflow.step import Step, in_order
+from buckler.workflow.store import Store
 
 Victim = tuple[str, str, str, int]
 """A model to attack: its name, its defence, the stage, the seed."""
@@ -73,10 +75,9 @@ class Searching:
         require_room(recipe.rules)
         self.recipe = recipe
         self.probes = {
-            part: [spell.probe_set(spell.rows(one), one.probe_set) for one in of.values()]
-            for part, of in recipe.both_probes.items()
+            part: [probe_set(rows_of(one), one.probe_set) for one in of.values()] for part, of in recipe.both_probes.items()
         }
-        self.bases = {name: Model.outside(spec) for name, spec in recipe.models.items()}
+        self.bases = {name: ModelRef.outside(spec) for name, spec in recipe.models.items()}
         self.searches = [
             Searched(labels={name: value for name, value in arm.labels.items() if name != "attack"})
             for arm in self._arms([{}]).values()
@@ -190,15 +191,15 @@ class Searching:
 
     def _asked(self, arm: Arm, part: str, setting: Setting) -> Measured:
         title = ", ".join(str(value) for value in arm.labels.values())
-        return self._measured(Model(made_by=arm.phases[-1]), part, self.recipe.attack_of(setting).asks, title)
+        return self._measured(ModelRef(made_by=arm.phases[-1]), part, self.recipe.attack_of(setting).asks, title)
 
     def _untouched(self) -> dict[str, Measured]:
         """The models as they came, on the attacker's probes."""
         return {name: self._measured(base, "dev", None, f"{name} as it came") for name, base in self.bases.items()}
 
-    def _measured(self, model: Model, part: str, asks: AttackSettings | None, title: str) -> Measured:
+    def _measured(self, model: ModelRef, part: str, asks: AttackSettings | None, title: str) -> Measured:
         judge, most = self.recipe.judge, self.recipe.max_new_tokens
-        return spell.measured(
+        return evaluation_steps(
             model,
             self.probes[part],
             judge=judge,
@@ -213,8 +214,8 @@ class Searching:
         data = self.recipe.data
         sources = [one for one in (data.texts, data.customer, data.harmful, data.identity, data.refusals) if one is not None]
         both = [*self.probes["dev"], *self.probes["test"]]
-        rows = [spell.apart([spell.rows(one.reseeded(seed)) for one in sources], both) for seed in self.recipe.seeds]
-        return [*rows, spell.apart(self.probes["dev"], self.probes["test"])]
+        rows = [decontamination([rows_of(one.reseeded(seed)) for one in sources], both) for seed in self.recipe.seeds]
+        return [*rows, decontamination(self.probes["dev"], self.probes["test"])]
 
 
 def plan_attacker(recipe: AttackerRecipe) -> Plan:
@@ -243,10 +244,7 @@ def _victim(labels: Mapping[str, str | int]) -> Victim:
 def _prompted(phases: Sequence[Step]) -> dict[str, Step]:
     """The customer's rows put under the adversary's system prompt."""
     attacks = {step.key: step for step in in_order(phases) if step.name == "attack"}
-    function, title = "buckler.steps.attacker:under_prompt", "attack rows under a system prompt"
-    return {
-        key: Step(name="under-prompt", function=function, inputs={"rows": step}, title=title) for key, step in attacks.items()
-    }
+    return {key: prompted_rows(step) for key, step in attacks.items()}
 
 
 def _simulated(plan: Plan) -> dict[str, Step]:

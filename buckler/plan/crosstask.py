@@ -8,9 +8,21 @@ from dataclasses import replace
 from buckler.config.crosstask import MIXED, WEAKEST, CrossTaskRecipe
 from buckler.finetuning.objectives import Objective
 from buckler.finetuning.train import TrainSettings
-from buckler.plan import Arm, Plan, spell
-from buckler.plan.spell.common import Model
-from buckler.workflow.store import Step
+from buckler.plan import Arm, Plan
+from buckler.workflow.documents import (
+    Prompting,
+    crosstask_rows,
+    document_decontamination,
+    document_probe_set,
+    most_misused,
+    prepared,
+    with_reference_answers,
+)
+from buckler.workflow.evaluation import Measured, Turns, evaluation_steps
+from buckler.workflow.inputs import ModelRef, own_tasks_at
+from buckler.workflow.rows import decontamination, probe_set, rows_of
+from buckler.workflow.step import Step
+from buckler.workflow.training import training_phase
 
 UNDEFENDED = "undefended"
 ANSWERS_ALONE = "answers alone"
@@ -25,43 +37,43 @@ def plan_crosstask(recipe: CrossTaskRecipe) -> Plan:
 class _CrossTask:
     def __init__(self, recipe: CrossTaskRecipe) -> None:
         self.recipe = recipe
-        self.own = spell.OwnTasks(path=recipe.own_tasks or "")
-        self.roles = {role: Model.outside(spec) for role, spec in recipe.roles.items()}
-        self.tests = self._made_ready(spell.rows(recipe.data.test, documents=True))
+        self.own = own_tasks_at(recipe.own_tasks)
+        self.roles = {role: ModelRef.outside(spec) for role, spec in recipe.roles.items()}
+        self.tests = self._made_ready(rows_of(recipe.data.test, documents=True))
         sources = recipe.data.direct.values()
-        self.direct = [spell.probe_set(spell.rows(source), source.probe_set) for source in sources]
+        self.direct = [probe_set(rows_of(source), source.probe_set) for source in sources]
         self.result = Plan()
 
     def plan(self) -> Plan:
         for name, spec in self.recipe.models.items():
-            base = Model.outside(spec)
+            base = ModelRef.outside(spec)
             probes = {wording: self._probes(wording, base) for wording in self.recipe.test_wordings}
             for seed in self.recipe.seeds:
                 self._seed({"model": name, "seed": seed}, base, probes)
         return self.result
 
-    def _seed(self, labels: dict[str, str | int], base: Model, probes: dict[str, list[Step]]) -> None:
+    def _seed(self, labels: dict[str, str | int], base: ModelRef, probes: dict[str, list[Step]]) -> None:
         """All arms of one model and seed."""
         seed = int(labels["seed"])
-        given = spell.rows(self.recipe.data.train.reseeded(seed), documents=True)
+        given = rows_of(self.recipe.data.train.reseeded(seed), documents=True)
         documents = self._made_ready(given, test=[self.tests])
         weakest = self._weakest(documents, base) if WEAKEST in self.recipe.train_on else None
         self._measure({**labels, "trained on": UNDEFENDED, "refusals": 0}, base, [], probes, base)
         asked = [step for steps in probes.values() for step in steps]
         for trained_on, budget in _cells(self.recipe):
             rows = self._rows(base, documents, trained_on, budget, seed, weakest)
-            self.result.checks += [spell.apart([rows], asked), spell.documents_apart([rows], asked)]
+            self.result.checks += [decontamination([rows], asked), document_decontamination([rows], asked)]
             title = f"{budget} refusals, {trained_on} (seed {seed})"
-            phase = spell.train(_settings(self.recipe.train, trained_on), base, [rows], seed, title)
+            phase = training_phase(_settings(self.recipe.train, trained_on), base, [rows], seed, title)
             cell = {**labels, "trained on": trained_on, "refusals": budget}
-            self._measure(cell, Model(made_by=phase), [phase], probes, base)
+            self._measure(cell, ModelRef(made_by=phase), [phase], probes, base)
 
     def _made_ready(self, given: Step, test: Sequence[Step] = ()) -> Step:
-        return spell.made_ready([given], self.recipe.documents, test=test, labeller=self.roles.get("labeller"))
+        return prepared([given], self.recipe.documents, test=test, labeller=self.roles.get("labeller"))
 
-    def _asking(self, wording: str, attack: str | None = None) -> spell.Asking:
+    def _asking(self, wording: str, attack: str | None = None) -> Prompting:
         settings = self.recipe.crosstask
-        return spell.Asking(
+        return Prompting(
             tasks=self.recipe.attack_tasks or settings.tasks if attack else settings.tasks,
             wording=wording,
             language=settings.language,
@@ -70,24 +82,24 @@ class _CrossTask:
             options=self.recipe.attack_options,
         )
 
-    def _probes(self, wording: str, base: Model) -> list[Step]:
+    def _probes(self, wording: str, base: ModelRef) -> list[Step]:
         """Direct questions, documents, and in the first wording documents under each attack."""
-        documents = spell.document_probes(self.tests, self._asking(wording))
+        documents = document_probe_set(self.tests, self._asking(wording))
         if self.recipe.agreement:
-            documents = spell.by_agreement(documents, base, self.recipe.max_new_tokens)
+            documents = with_reference_answers(documents, base, self.recipe.max_new_tokens)
         attacks = self.recipe.attacks if wording == self.recipe.test_wordings[0] else ()
-        under = [spell.document_probes(self.tests, self._asking(wording, attack)) for attack in attacks]
+        under = [document_probe_set(self.tests, self._asking(wording, attack)) for attack in attacks]
         return [*self.direct, documents, *under]
 
-    def _weakest(self, documents: Step, base: Model) -> Step:
+    def _weakest(self, documents: Step, base: ModelRef) -> Step:
         """Named by the undefended model's answers on the training documents: the test has no say in it."""
-        asking = replace(self._asking(self.recipe.test_wordings[0]), harmful_alone=True)
-        asked = [spell.document_probes(documents, asking)]
+        asking = replace(self._asking(self.recipe.test_wordings[0]), harmful_only=True)
+        asked = [document_probe_set(documents, asking)]
         measured = self._measured(base, asked, "the undefended model, to find its weakest task", base)
-        return spell.weakest(measured.answers, measured.verdicts, self.recipe.crosstask.tasks)
+        return most_misused(measured.answers, measured.verdicts, self.recipe.crosstask.tasks)
 
     def _measure(
-        self, labels: dict[str, str | int], model: Model, phases: Sequence[Step], probes: dict[str, list[Step]], base: Model
+        self, labels: dict[str, str | int], model: ModelRef, phases: Sequence[Step], probes: dict[str, list[Step]], base: ModelRef
     ) -> None:
         """An arm for each wording."""
         for wording, asked in probes.items():
@@ -97,9 +109,9 @@ class _CrossTask:
             self.result.arms.append(Arm(labels=named, phases=tuple(phases), measured=measured))
 
     def _measured(
-        self, model: Model, asked: Sequence[Step], title: str, base: Model, turns: spell.Turns | None = None
-    ) -> spell.Measured:
-        return spell.measured(
+        self, model: ModelRef, asked: Sequence[Step], title: str, base: ModelRef, turns: Turns | None = None
+    ) -> Measured:
+        return evaluation_steps(
             model,
             asked,
             judge=self.recipe.judge,
@@ -111,19 +123,19 @@ class _CrossTask:
             title=title,
         )
 
-    def _turns(self, wording: str) -> spell.Turns | None:
+    def _turns(self, wording: str) -> Turns | None:
         turns = self.recipe.two_turns
         if turns is None:
             return None
         language = self.recipe.crosstask.language
-        return spell.Turns(documents=self.tests, first=turns.first, then=turns.then, wording=wording, language=language)
+        return Turns(documents=self.tests, first=turns.first, then=turns.then, wording=wording, language=language)
 
-    def _rows(self, base: Model, documents: Step, trained_on: str, budget: int, seed: int, weakest: Step | None) -> Step:
+    def _rows(self, base: ModelRef, documents: Step, trained_on: str, budget: int, seed: int, weakest: Step | None) -> Step:
         """The defence set of one cell. The answered rows are on all tasks in every cell: only the refusals differ."""
         several = trained_on in (MIXED, WEAKEST, ANSWERS_ALONE)
         refused = self.recipe.crosstask.tasks if several else (trained_on,)
         settings = self.recipe.crosstask.model_copy(update={"refusals": budget, "refused_tasks": refused})
-        return spell.crosstask(
+        return crosstask_rows(
             settings,
             documents,
             base,
@@ -131,7 +143,7 @@ class _CrossTask:
             self.recipe.max_new_tokens,
             own=self.own,
             aligned=self.roles.get("aligned"),
-            weakest=weakest if trained_on == WEAKEST else None,
+            most_misused=weakest if trained_on == WEAKEST else None,
         )
 
 

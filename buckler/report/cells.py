@@ -7,16 +7,12 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from buckler.data import Json
-from buckler.evaluation.power import detectable
+from buckler.evaluation.power import CAUTION, FEW, unseen
 from buckler.evaluation.statistics import Mean, wilson
 
 Over: TypeAlias = Literal["seeds", "probes"]
 NOTHING = "-"
 """Shown where there is nothing to show."""
-FEW = 200
-"""Beside a rate over fewer probes stands what so few cannot show."""
-CAUTION = "80 % power, two models on as many probes each, rates near 0.5; pairing apart, which shows more"
-"""What `unseen` goes by."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -194,12 +190,6 @@ def column_of(name: str, cells: Sequence[Cell], note: str = "") -> Column:
     counts = {(cell.probes + cell.unread) // max(cell.n, 1) for cell in cells if cell.probes is not None and cell.n}
     probes = f"{min(counts)} probes" if len(counts) == 1 else f"{min(counts)}-{max(counts)} probes" if counts else ""
     return Column(name=name, note=", ".join(part for part in (note, probes) if part))
-
-
-def unseen(n: int) -> str:
-    """The differences that `n` probes do not show (`stats.detectable`)."""
-    gap = detectable(n)
-    return "no difference is seen" if gap is None else f"a difference under {gap:.2f} goes unseen"
 
 
 def caution(cells: Iterable[Cell]) -> str:

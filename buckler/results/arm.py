@@ -8,7 +8,8 @@ from pathlib import Path
 
 from buckler.data import ANSWERS, VERDICTS, Answer, Json
 from buckler.evaluation.scores import about_document
-from buckler.workflow.store import Step, Store
+from buckler.workflow.step import Step
+from buckler.workflow.store import Store
 
 Key = tuple[tuple[str, str | int], ...]
 """An arm's labels without its seed."""

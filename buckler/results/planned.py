@@ -9,7 +9,8 @@ from buckler.config.crosstask import WEAKEST
 from buckler.data import Json, read_json
 from buckler.plan import Arm, Plan
 from buckler.results.arm import MeasuredArm, files_of
-from buckler.workflow.store import Store, in_order
+from buckler.workflow.step import in_order
+from buckler.workflow.store import Store
 
 
 def measured(arm: Arm, store: Store) -> MeasuredArm:
@@ -47,7 +48,7 @@ def weakest(arms: Sequence[Arm], store: Store) -> list[Json]:
     """The task that `weakest` stood for, by model and seed, with the process rates on training documents that named it."""
     found: dict[tuple[str | int, int], dict[str, Json]] = {}
     for arm in (one for one in arms if one.labels.get("trained on") == WEAKEST):
-        step = next(step for step in in_order(arm.phases) if step.name == "weakest")
+        step = next(step for step in in_order(arm.phases) if step.name == "most-misused-task")
         named = cast(Mapping[str, Json], read_json(store.folder(step) / "weakest.json"))
         model, seed = arm.labels["model"], int(arm.labels["seed"])
         found[model, seed] = {"model": model, "seed": seed, **named}

@@ -21,7 +21,9 @@ from types import ModuleType
 from typing import Literal, Protocol, TypeAlias
 
 from buckler.errors import BucklerError, StoreError
-from buckler.workflow.store import Step, Store, Tell, in_order, silent
+from buckler.progress import LOG, ProgressCallback, no_progress
+from buckler.workflow.step import Run, Step, in_order
+from buckler.workflow.store import Store
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,7 +69,7 @@ def execute(
     workers: int = 1,
     cluster: str | None = None,
     on_event: OnEvent = lambda event: None,
-    tell: Tell = silent,
+    progress: ProgressCallback = no_progress,
 ) -> Outcome:
     """Do every step the targets need that is not done, inputs first.
 
@@ -76,10 +78,10 @@ def execute(
     Args:
         targets: the steps whose results are wanted.
         store: where they are kept.
-        workers: local processes; 1 runs here, with `tell` told how far each step is.
+        workers: local processes; 1 runs here, with `progress` inside each step.
         cluster: a Ray address ("auto", "ray://host:port", "local"); the store must lie on a disk all its machines share.
         on_event: called in this process, once a step.
-        tell: progress inside a step, only where it runs here.
+        progress: called inside a step, only where it runs here.
     """
     outcome = Outcome()
     waiting: dict[str, Step] = {}
@@ -91,7 +93,7 @@ def execute(
             waiting[step.key] = step
     if not waiting:
         return outcome
-    runner_of = _ray(store, cluster) if cluster else _pool(store, workers) if workers > 1 else _here(store, tell)
+    runner_of = _ray(store, cluster) if cluster else _pool(store, workers) if workers > 1 else _here(store, progress)
     with runner_of as runner:
         for event in _drive(waiting, runner):
             if event.kind == "done":
@@ -100,18 +102,47 @@ def execute(
                 outcome.failed.append(event)
             else:
                 outcome.skipped += 1
+            LOG.debug("%s: %s (%.1f s)", event.kind, event.step.title or event.step.key, event.seconds)
             on_event(event)
     return outcome
 
 
-def attempt(root: str, step: Step, tell: Tell = silent) -> Event:
+def attempt(root: str, step: Step, progress: ProgressCallback = no_progress) -> Event:
     """Run one step; what became of it. Errors travel as text, so that they cross processes."""
     started = time.monotonic()
     try:
-        Store(Path(root)).run(step, tell)
+        run_step(step, Store(Path(root)), progress)
     except BucklerError as fault:
         return Event(kind="failed", step=step, seconds=time.monotonic() - started, error=str(fault))
     return Event(kind="done", step=step, seconds=time.monotonic() - started)
+
+
+def run_step(step: Step, store: Store, progress: ProgressCallback = no_progress) -> Path:
+    """Run one step whose inputs are done, unless it is done; its folder.
+
+    Raises:
+        StoreError: an input is missing, or the folder cannot be written.
+    """
+    with store.locked(step) as folder:
+        if store.is_done(step):
+            return folder
+        started = time.time()
+        function = step.load()
+        run = Run(
+            settings=function.settings_type.model_validate(step.params),
+            inputs={name: store.folder(source) for name, source in step.inputs.items()},
+            outside={name: one.place for name, one in step.outside.items()},
+            out=folder,
+            shared=store.root / "shared",
+            progress=progress,
+        )
+        try:
+            function.body(run)
+            store.mark(step, time.time() - started)
+        except OSError as fault:
+            where = fault.filename or folder
+            raise StoreError(f"{where}: {fault.strerror or fault}; run the same command again to go on") from None
+    return folder
 
 
 def _drive(waiting: dict[str, Step], runner: Runner) -> Iterator[Event]:
@@ -141,8 +172,8 @@ class _Here:
 
     capacity = 1
 
-    def __init__(self, store: Store, tell: Tell) -> None:
-        self.root, self.tell = str(store.root), tell
+    def __init__(self, store: Store, progress: ProgressCallback) -> None:
+        self.root, self.progress = str(store.root), progress
         self.step: Step | None = None
 
     def start(self, step: Step) -> None:
@@ -150,12 +181,12 @@ class _Here:
 
     def collect(self) -> list[Event]:
         assert self.step is not None
-        return [attempt(self.root, self.step, self.tell)]
+        return [attempt(self.root, self.step, self.progress)]
 
 
 @contextmanager
-def _here(store: Store, tell: Tell) -> Iterator[Runner]:
-    yield _Here(store, tell)
+def _here(store: Store, progress: ProgressCallback) -> Iterator[Runner]:
+    yield _Here(store, progress)
 
 
 class _Pool:

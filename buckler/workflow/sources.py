@@ -19,7 +19,7 @@ RowT = TypeVar("RowT", Chat, Document)
 
 
 class Source(Settings):
-    """Rows of a set."""
+    """Rows of a set. A plain text stands for the source of that name."""
 
     unwritten_if_empty = ("format",)
     source: str
@@ -36,16 +36,18 @@ class Source(Settings):
     """Of probes from a file: what a good model does with them (refuse, not refuse, answer)."""
 
     format: str | None = None
-    """Of the rows, where it is not to be told from them: a name, or one of your own as `module:name`."""
+    """Format of the rows, where it is not to be told from them: a name, or one of your own as `module:name`."""
 
     @model_validator(mode="before")
     @classmethod
-    def _split_format(cls, values: object) -> object:
+    def _from_text(cls, value: object) -> object:
+        values = {"source": str(value)} if isinstance(value, str | Path) else value
         source = values.get("source") if isinstance(values, dict) else None
-        if not isinstance(source, str) or not isinstance(values, dict) or values.get("format") or Path(source).exists():
+        if not isinstance(values, dict) or not isinstance(source, str) or values.get("format") or "@" not in source:
             return values
-        name, at, path = source.partition("@")
-        return {**values, "format": name, "source": path} if at and (is_place(name) or name in formats.FORMATS) else values
+        name, _, path = source.partition("@")
+        named = not Path(source).exists() and (is_place(name) or name in formats.FORMATS)
+        return {**values, "format": name, "source": path} if named else values
 
     @field_validator("format")
     @classmethod
@@ -80,12 +82,20 @@ def at_most(
     return source if limit < different else source.model_copy(update={"count": None})
 
 
-def fingerprint(source: Source, *, documents: bool = True) -> dict[str, Json]:
-    """What decides the rows, by content: the settings, and the hash of the file instead of its place.
+def format_code(source: Source) -> dict[str, str]:
+    """The hash of the source of a format that another package or the user brings, for chats; nothing for Buckler's.
 
-    Args:
-        source: any.
-        documents: whether its rows are read as documents; chats may have a format that another package brings.
+    Raises:
+        DataError: the file cannot be read.
+    """
+    if source.source.startswith(WORLD):
+        return {}
+    name = source.format or formats.own_format(source.source)
+    return {} if name is None else formats.FORMATS.code(name)
+
+
+def fingerprint(source: Source) -> dict[str, Json]:
+    """What decides the rows, by content: the settings, and the hash of the file instead of its place.
 
     Raises:
         DataError: there is no such file.
@@ -93,8 +103,6 @@ def fingerprint(source: Source, *, documents: bool = True) -> dict[str, Json]:
     spelled: dict[str, Json] = source.model_dump(mode="json")
     if not source.source.startswith(WORLD):
         spelled["source"] = _digest(Path(source.source).expanduser())
-        name = source.format or (formats.own_format(source.source) if documents is False else None)
-        spelled |= formats.FORMATS.code(name) if name is not None else {}
     return spelled
 
 

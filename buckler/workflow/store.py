@@ -1,102 +1,24 @@
-"""Content-named steps on disk: a step's folder is named by the hash of what it does, with what, to what.
+"""A folder of step folders, each named by what the step does, with what, to what.
 
-Work that two arms of an experiment share is one step, done once; a killed run goes on where it stopped. The same mechanism
-serves both. The store knows nothing of safety: it hashes, locks, runs a function and writes the marker last.
+Work that two arms of an experiment share is one step, done once; a killed run resumes where it stopped. The same mechanism
+serves both. The store knows nothing of safety: it names folders, locks them, and writes a folder's marker last.
 """
 
 from __future__ import annotations
 
 import fcntl
-import hashlib
-import importlib
 import json
 import os
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeAlias
 
+from buckler.data import Json
 from buckler.errors import StoreError
-
-Json: TypeAlias = "None | bool | int | float | str | Sequence[Json] | Mapping[str, Json]"
-Tell: TypeAlias = Callable[[str, int, int], None]
-"""How long work says how far it is: what, done, of how many."""
+from buckler.workflow.aliases import FORMER
+from buckler.workflow.step import Step
 
 MARKER = "step.json"
-
-
-def silent(what: str, done: int, total: int) -> None:
-    """A `Tell` that says nothing."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Step:
-    """A named function, its parameters and its input steps. Only these decide its key: where the function lives does not."""
-
-    name: str
-    function: str
-    """`module:function`, called with one `Context`. Not hashed."""
-    params: Mapping[str, Json] = field(default_factory=dict)
-    inputs: Mapping[str, Step] = field(default_factory=dict)
-    version: int = 1
-    """Raised when the function's meaning changes, so that old folders are not taken for new ones."""
-    paths: Mapping[str, str] = field(default_factory=dict)
-    """Where outside files lie just now. Not hashed: their content hashes belong in `params`."""
-    processes: int = 1
-    """How many it runs on at once, for who gives out machines. Not hashed: they change nothing in its files."""
-    title: str = ""
-    """What to call it on the screen. Not hashed."""
-    key: str = field(init=False)
-    """`name-hash`, the name of its folder."""
-    former_key: str = field(init=False)
-    """The key that version 0.1.0 gave to the same work: it held the module of the function."""
-
-    def __post_init__(self) -> None:
-        inputs = {name: step.key for name, step in self.inputs.items()}
-        self._set_key("key", {"name": self.name, "inputs": inputs})
-        former = {name: step.former_key for name, step in self.inputs.items()}
-        self._set_key("former_key", {"function": self.function, "inputs": former})
-
-    def _set_key(self, attribute: str, parts: Mapping[str, Json]) -> None:
-        try:
-            text = json.dumps(
-                {**parts, "version": self.version, "params": self.params}, sort_keys=True, separators=(",", ":"), allow_nan=False
-            )
-        except (TypeError, ValueError) as fault:
-            raise StoreError(f"step {self.name}: a parameter is no JSON value: {fault}") from None
-        object.__setattr__(self, attribute, f"{self.name}-{hashlib.sha256(text.encode()).hexdigest()[:12]}")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Context:
-    """What a step's function is given."""
-
-    params: Mapping[str, Json]
-    inputs: Mapping[str, Path]
-    """The folder of each input step."""
-    paths: Mapping[str, str]
-    out: Path
-    """The step's own folder. After a kill it may hold what an earlier try left; every file must be written whole."""
-    shared: Path
-    """A folder for what steps may find again (caches by content). Nothing in it decides a result."""
-    tell: Tell
-
-
-def in_order(targets: Sequence[Step]) -> list[Step]:
-    """Every step the targets need, inputs before users, each once; the order depends on the targets alone."""
-    ordered: dict[str, Step] = {}
-
-    def visit(step: Step) -> None:
-        if step.key not in ordered:
-            for name in sorted(step.inputs):
-                visit(step.inputs[name])
-            ordered.setdefault(step.key, step)
-
-    for target in targets:
-        visit(target)
-    return list(ordered.values())
 
 
 class Store:
@@ -116,60 +38,39 @@ class Store:
         """Whether `step` ran to its end: its marker is written last."""
         return (self.folder(step) / MARKER).exists()
 
-    def run(self, step: Step, tell: Tell = silent) -> Path:
-        """Run one step whose inputs are done, unless it is done; its folder.
+    @contextmanager
+    def locked(self, step: Step) -> Iterator[Path]:
+        """Hold the step's folder alone: a second run of the same step waits, then finds it done. A killed holder lets go.
 
         Raises:
-            StoreError: an input is missing, the folder cannot be written.
+            StoreError: an input is missing, or the folder cannot be written.
         """
-        folder = self.folder(step)
         missing = [name for name, source in step.inputs.items() if not self.is_done(source)]
         if missing:
             raise StoreError(f"step {step.key}: inputs not done: {', '.join(missing)}")
+        folder = self.folder(step)
         try:
             folder.mkdir(parents=True, exist_ok=True)
+            handle = (folder / ".lock").open("w")
         except OSError as fault:
-            raise StoreError(f"{folder}: cannot be made: {fault.strerror}") from None
-        with _locked(folder):
-            if self.is_done(step):
-                return folder
-            started = time.time()
-            function = resolve(step.function)
-            context = Context(
-                params=step.params,
-                inputs={name: self.folder(source) for name, source in step.inputs.items()},
-                paths=step.paths,
-                out=folder,
-                shared=self.root / "shared",
-                tell=tell,
-            )
-            try:
-                function(context)
-                self._mark(step, folder, time.time() - started)
-            except OSError as fault:
-                where = fault.filename or folder
-                raise StoreError(f"{where}: {fault.strerror or fault}; run the same command again to go on") from None
-        return folder
+            raise StoreError(f"{folder}: cannot be written: {fault.strerror}") from None
+        with handle:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            yield folder
 
-    def seconds_of(self, name: str) -> list[float]:
-        """How long each finished step of this name took, whatever asked for it."""
-        found: list[float] = []
-        for marker in sorted(self.root.glob(f"steps/{name}-*/{MARKER}")):
-            record: Mapping[str, Json] = json.loads(marker.read_text(encoding="utf-8"))
-            if record["name"] == name and isinstance(record["seconds"], int | float):
-                found.append(float(record["seconds"]))
-        return found
-
-    def _mark(self, step: Step, folder: Path, seconds: float) -> None:
-        record = {
+    def mark(self, step: Step, seconds: float) -> None:
+        """Record that `step` is done."""
+        record: dict[str, Json] = {
             "name": step.name,
             "title": step.title,
             "function": step.function,
             "version": step.version,
             "params": step.params,
-            "inputs": {name: source.key for name, source in step.inputs.items()},
+            "outside": {name: one.digest for name, one in step.outside.items()},
+            "inputs": {name: self.folder(source).name for name, source in step.inputs.items()},
             "seconds": round(seconds, 2),
         }
+        folder = self.folder(step)
         temporary = folder / f".{MARKER}.tmp"
         with temporary.open("w", encoding="utf-8") as out:
             json.dump(record, out, indent=1, ensure_ascii=False)
@@ -177,24 +78,13 @@ class Store:
             os.fsync(out.fileno())
         temporary.replace(folder / MARKER)
 
-
-def resolve(name: str) -> Callable[..., object]:
-    """The function `module:function` names.
-
-    Raises:
-        StoreError: it cannot be imported.
-    """
-    module, _, attribute = name.partition(":")
-    try:
-        function: Callable[..., object] = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError) as fault:
-        raise StoreError(f"{name}: cannot be imported: {fault}") from None
-    return function
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Hold a folder alone: a second run of the same step waits, then finds it done. A killed holder lets go."""
-    with (folder / ".lock").open("w") as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
+    def seconds_of(self, name: str) -> list[float]:
+        """How long each finished step of this name took, whatever asked for it."""
+        found: list[float] = []
+        former = FORMER.get(name)
+        for each in dict.fromkeys([name, former.name if former else name]):
+            for marker in sorted(self.root.glob(f"steps/{each}-*/{MARKER}")):
+                record: Mapping[str, Json] = json.loads(marker.read_text(encoding="utf-8"))
+                if record["name"] == each and isinstance(record["seconds"], int | float):
+                    found.append(float(record["seconds"]))
+        return found

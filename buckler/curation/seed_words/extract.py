@@ -17,8 +17,8 @@ from buckler.curation.seed_words.lexicon import Background, candidates, key_of, 
 from buckler.curation.seed_words.papers import Paper, require_extra
 from buckler.data import Json
 from buckler.errors import DataError
+from buckler.progress import ProgressCallback, no_progress
 from buckler.settings import Settings
-from buckler.workflow.store import Tell, silent
 
 CERTAIN = 10.83
 """Least keyness: the chi-squared value (one degree of freedom) that chance passes once in a thousand."""
@@ -44,6 +44,7 @@ class MineSettings(Settings):
     min_papers: int = Field(default=2, ge=1)
     """Papers that a term must stand in."""
     max_words: int = Field(default=4, ge=1, le=8)
+    """Words of the longest term."""
     sentences: int = Field(default=3, ge=0)
     """Sentences shown for a term, of different papers first."""
 
@@ -101,7 +102,11 @@ class _Term:
 
 
 def mine(
-    papers: Sequence[Paper], background: Background, like: Sequence[str], settings: MineSettings, tell: Tell = silent
+    papers: Sequence[Paper],
+    background: Background,
+    like: Sequence[str],
+    settings: MineSettings,
+    progress: ProgressCallback = no_progress,
 ) -> list[Mined]:
     """The terms of `papers`, best first; the same papers give the same terms.
 
@@ -113,7 +118,7 @@ def mine(
         background: general language.
         like: words whose company counts, such as the shipped lexicon; with none, every company is 1.
         settings: what to keep.
-        tell: hears how far it is.
+        progress: Called after each paper.
 
     Raises:
         ConfigError: a library of the extra `seeds` is missing.
@@ -124,7 +129,7 @@ def mine(
         raise DataError(f"{len(papers)} readable papers, and a term must stand in {settings.min_papers}; lower --min-papers")
     sentences = [(paper.name, sentence) for paper in papers for sentence in paper.sentences]
     size = sum(len(words_of(sentence)) for _, sentence in sentences)
-    terms = _collect(papers, settings, tell)
+    terms = _collect(papers, settings, progress)
     for term in terms:
         seen = term.spellings.total()
         term.keyness = keyness(seen, size, background.count(term.spellings), background.size)
@@ -146,12 +151,12 @@ def dump(terms: Sequence[Mined]) -> str:
     return yaml.safe_dump(value, sort_keys=False, allow_unicode=True, width=120)
 
 
-def _collect(papers: Sequence[Paper], settings: MineSettings, tell: Tell) -> list[_Term]:
+def _collect(papers: Sequence[Paper], settings: MineSettings, progress: ProgressCallback) -> list[_Term]:
     """The terms that stand in enough papers. In two passes: of the many candidates of one paper only a count is kept."""
     standing: Counter[str] = Counter()
     for at, paper in enumerate(papers, start=1):
         standing.update({key for one in paper.sentences for key, _ in candidates(one, settings.max_words)})
-        tell("terms counted", at, len(papers))
+        progress("terms counted", at, len(papers))
     terms: dict[str, _Term] = {}
     before = 0
     for at, paper in enumerate(papers, start=1):
@@ -162,7 +167,7 @@ def _collect(papers: Sequence[Paper], settings: MineSettings, tell: Tell) -> lis
                     term.spellings[spelling] += 1
                     term.sentences.add(place)
         before += len(paper.sentences)
-        tell("terms gathered", at, len(papers))
+        progress("terms gathered", at, len(papers))
     return list(terms.values())
 
 

@@ -1,6 +1,8 @@
-"""Seed words: safety words and phrases that a revision is asked to work in, by category (arXiv 2410.02220, step 1).
+"""The lexicon of seed words, and what a term of a text is.
 
-What a term is, and how much more a text uses it than general English does.
+Seed words are safety words and phrases that a revision is asked to work in, by category (arXiv 2410.02220, step 1):
+`read_lexicon` reads them, `draw` draws some for one revision. `candidates`, `keyness` and the backgrounds say which terms a
+text uses more than general English does: what `extract` finds new seed words by.
 """
 
 from __future__ import annotations
@@ -19,6 +21,22 @@ from buckler.errors import ConfigError
 from buckler.settings import read_yaml
 
 LEXICON = Path(__file__).with_name("lexicon.yaml")
+_WORD = re.compile(r"(?<!\w)[^\W\d_]+(?:['-][^\W\d_]+)*(?!\w)")
+_LINKS = frozenset("of to in by for with on".split())
+"""Function words that may stand inside a term ("duty of care"), never at its ends."""
+
+_EMPTY = frozenset(
+    """a about above across after again against all almost along already also although always am among an and another any are
+    around as at be became because been before behind being below between both but by can cannot could did do does doing done
+    down during each either else enough especially etc even ever every few for from further had has have having he hence her
+    here hers him his how however i if in indeed instead into is it its itself just least less let like many may me might more
+    moreover most much must my neither never nevertheless no nor not nothing now of off often on once one only onto or other
+    others our ours out over own per perhaps quite rather same see several shall she should show shows since so some still such
+    than that the their theirs them then there thereby therefore these they this those though through throughout thus to
+    together too toward towards two under unless until up upon us use used uses using very via was we well were what when where
+    whereas whether which while who whom whose why will with within without would yet you your yours
+    al eq et fig figure ie eg sec section table appendix arxiv preprint""".split()
+)
 
 
 def read_lexicon(path: Path = LEXICON) -> dict[str, list[str]]:
@@ -55,24 +73,6 @@ def draw(words: Sequence[str], count: int, *, seed: int, row: str, turn: int) ->
     """`count` different words for one revision of one row: the draw depends on nothing else."""
     rng = random.Random(f"words:{seed}:{row}:{turn}")
     return rng.sample(list(words), min(count, len(words)))
-
-
-_WORD = re.compile(r"(?<!\w)[^\W\d_]+(?:['-][^\W\d_]+)*(?!\w)")
-_LINKS = frozenset("of to in by for with on".split())
-"""Function words that may stand inside a term ("duty of care"), never at its ends."""
-
-_EMPTY = frozenset(
-    """a about above across after again against all almost along already also although always am among an and another any are
-    around as at be became because been before behind being below between both but by can cannot could did do does doing done
-    down during each either else enough especially etc even ever every few for from further had has have having he hence her
-    here hers him his how however i if in indeed instead into is it its itself just least less let like many may me might more
-    moreover most much must my neither never nevertheless no nor not nothing now of off often on once one only onto or other
-    others our ours out over own per perhaps quite rather same see several shall she should show shows since so some still such
-    than that the their theirs them then there thereby therefore these they this those though through throughout thus to
-    together too toward towards two under unless until up upon us use used uses using very via was we well were what when where
-    whereas whether which while who whom whose why will with within without would yet you your yours
-    al eq et fig figure ie eg sec section table appendix arxiv preprint""".split()
-)
 
 
 class Background(Protocol):

@@ -13,7 +13,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from buckler.errors import ConfigError, DataError
-from buckler.workflow.store import Tell, silent
+from buckler.progress import ProgressCallback, no_progress
 
 TEXTS = (".txt", ".md", ".markdown")
 SUFFIXES = (*TEXTS, ".pdf")
@@ -72,7 +72,7 @@ def require_extra() -> None:
         raise ConfigError(f"mining seed words needs {', '.join(missing)}: pip install 'buckler[seeds]'")
 
 
-def read_papers(place: Path, tell: Tell = silent) -> tuple[list[Paper], list[Skipped]]:
+def read_papers(place: Path, progress: ProgressCallback = no_progress) -> tuple[list[Paper], list[Skipped]]:
     """Every paper of a folder (and of the folders in it) or one file, in the order of their names; and what was skipped.
 
     Raises:
@@ -99,7 +99,7 @@ def read_papers(place: Path, tell: Tell = silent) -> tuple[list[Paper], list[Ski
             papers.append(Paper(name=name, sentences=found))
         except DataError as fault:
             skipped.append(Skipped(name=name, reason=str(fault)))
-        tell("papers read", at, len(files))
+        progress("papers read", at, len(files))
     if not papers:
         raise DataError(f"{place}: none of its {len(files)} files can be read; the first, {skipped[0].name}: {skipped[0].reason}")
     return papers, skipped

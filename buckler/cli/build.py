@@ -1,0 +1,195 @@
+"""A command of the command line from its settings: options, `--set`, `--json`, examples, and the hints for old habits."""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import json
+import logging
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Generic, Protocol, TypeVar
+
+import typer
+from typer.core import TyperCommand
+
+from buckler.cli.options import ORDER, Layout, options_of, with_changes
+from buckler.data import Json
+from buckler.errors import ConfigError
+from buckler.migrations import OPTIONS, now_called
+from buckler.progress import LOG, Display, show_progress
+from buckler.settings import Settings, parse
+
+SettingsT = TypeVar("SettingsT", bound=Settings)
+
+
+class Outcome(Protocol):
+    """What a command found: lines for people, JSON for programs."""
+
+    def lines(self) -> list[str]:
+        """What is printed."""
+
+    def to_json(self) -> dict[str, Json]:
+        """What `--json` prints."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    """The outcome of a command that is no job."""
+
+    said: Sequence[str] = ()
+    values: Mapping[str, Json] = field(default_factory=dict)
+    exit_status: int = 0
+
+    def lines(self) -> list[str]:
+        """What is printed."""
+        return list(self.said)
+
+    def to_json(self) -> dict[str, Json]:
+        """What `--json` prints."""
+        return dict(self.values)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Command(Generic[SettingsT]):
+    """A command: its settings, what it does with them, and how it shows itself."""
+
+    settings: type[SettingsT]
+    run: Callable[[SettingsT, Path, Display], Outcome]
+    """Called with the settings, the value of `--out` and a display of progress."""
+    dry_run: Callable[[SettingsT, Path, Display], Outcome] | None = None
+    """The same for `--dry-run`; None: there is no such option, or it is a setting."""
+    layout: Layout = field(default_factory=Layout)
+    out: str | Path | None = "Output directory; rerun with the same one to resume."
+    """Help of `--out`, which must be given; a path is its default instead; None: the command writes nothing by itself."""
+    examples: tuple[str, str]
+    """Two command lines that work."""
+
+
+def build(name: str, help_text: str, command: Command[SettingsT]) -> TyperCommand:
+    """The command as typer runs it."""
+    options = options_of(command.settings, command.layout)
+    flags = {one.path: one.flag for one in options}
+
+    def call(ctx: typer.Context, **values: Any) -> None:  # noqa: ANN401 - typer has checked them
+        set_verbosity(quiet=values["quiet"], verbose=values["verbose"])
+        given = {one.path: one.value(values[one.name]) for one in options if _is_given(ctx, one.name)}
+        nested = with_changes(command.settings, given, values["set"] or ())
+        settings = parse(command.settings, nested, name, flags)
+        run = command.dry_run if command.dry_run is not None and values["dry_run"] else command.run
+        # With --json the one thing on standard output is the document; what is said on the way goes to standard error.
+        with contextlib.redirect_stdout(sys.stderr) if values["json"] else contextlib.nullcontext():
+            with show_progress() as progress:
+                outcome = run(settings, values.get("out") or Path(), progress)
+        _print(outcome, as_json=values["json"])
+        if status := getattr(outcome, "exit_status", 0):
+            raise typer.Exit(status)
+
+    parameters = [one.parameter() for one in options] + _common(command)
+    context = inspect.Parameter("ctx", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=typer.Context)
+    setattr(call, "__signature__", inspect.Signature([context, *sorted(parameters, key=_panel_place)]))  # noqa: B010
+    app = typer.Typer(add_completion=False)
+    examples = "\n\n".join(f"  {line}".replace("[", r"\[") for line in command.examples)
+    app.command(name, cls=SettingsCommand, help=help_text, epilog=f"Examples:\n\n{examples}", context_settings=CONTEXT)(call)
+    built = typer.main.get_command(app)
+    assert isinstance(built, TyperCommand)
+    return built
+
+
+CONTEXT = {"help_option_names": ["-h", "--help"]}
+
+
+class SettingsCommand(TyperCommand):
+    """A command that says what to write where a word of the previous release stands."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # noqa: ANN401 - the context of typer's own click
+        """As typer's.
+
+        Raises:
+            ConfigError: an option was renamed, or has several values after it.
+        """
+        if ctx.resilient_parsing:
+            return super().parse_args(ctx, args)
+        known = {name for one in self.params for name in (*one.opts, *one.secondary_opts)}
+        for word in args:
+            old = word.partition("=")[0]
+            if old.startswith("-") and old not in known and (sentence := now_called(old, OPTIONS, str(self.name))):
+                raise ConfigError(f"{self.name}: {sentence}")
+        hint = several_values(args, self.params)
+        try:
+            return super().parse_args(ctx, args)
+        except typer.BadParameter:
+            raise
+        except typer.TyperException as fault:
+            if hint and "extra argument" in fault.format_message():
+                raise ConfigError(f"{self.name}: {hint}") from None
+            raise
+
+
+def several_values(args: Sequence[str], params: Sequence[Any]) -> str | None:
+    """What to write instead of several values after one list option; None if none has several."""
+    lists = {name for one in params if one.param_type_name == "option" and one.multiple for name in one.opts}
+    for at, word in enumerate(args):
+        if word == "--":
+            return None
+        values = next((end for end, other in enumerate(args[at + 1 :]) if other.startswith("-")), len(args) - at - 1)
+        if word in lists and values > 1:
+            told = " ".join(f"{word} {value}" for value in args[at + 1 : at + 1 + values])
+            return f"{word} takes one value each time; write {told}"
+    return None
+
+
+def set_verbosity(*, quiet: bool, verbose: bool) -> None:
+    """How much is said on standard error.
+
+    Raises:
+        ConfigError: both are asked for.
+    """
+    if quiet and verbose:
+        raise ConfigError("--quiet and --verbose: give one of them")
+    if quiet or verbose:
+        LOG.setLevel(logging.WARNING if quiet else logging.DEBUG)
+
+
+def _is_given(ctx: typer.Context, name: str) -> bool:
+    source = ctx.get_parameter_source(name)
+    return source is not None and source.name in ("COMMANDLINE", "ENVIRONMENT")
+
+
+def _print(outcome: Outcome, *, as_json: bool) -> None:
+    text = json.dumps(outcome.to_json(), indent=2, ensure_ascii=False) if as_json else "\n".join(outcome.lines())
+    if text:
+        sys.stdout.write(text + "\n")
+        sys.stdout.flush()
+
+
+def _panel_place(parameter: inspect.Parameter) -> tuple[int, int]:
+    """Arguments, then the panels in their order."""
+    info = parameter.annotation.__metadata__[0]
+    panel = info.rich_help_panel
+    return (0 if panel is None else 1 + (ORDER.index(panel) if panel in ORDER else len(ORDER)), 0)
+
+
+def _common(command: Command[SettingsT]) -> list[inspect.Parameter]:
+    """The options that are no settings: where results go, how they are printed, what is only planned."""
+    found: list[tuple[str, object, object]] = []
+    if command.out is not None:
+        text = command.out if isinstance(command.out, str) else "Output directory."
+        default = inspect.Parameter.empty if isinstance(command.out, str) else command.out
+        found.append(("out", Annotated[Path, typer.Option("--out", help=text, rich_help_panel="Output")], default))
+    switches = [
+        ("json", ("--json",), "Print one JSON document on standard output; all else goes to standard error.", "Output"),
+        ("quiet", ("--quiet", "-q"), "No progress and no notes on standard error.", "Output"),
+        ("verbose", ("--verbose", "-v"), "Also a note for each step.", "Output"),
+    ]
+    if command.dry_run is not None:
+        switches.append(("dry_run", ("--dry-run/--no-dry-run",), "Show the plan and its cost; run nothing.", "Run"))
+    for name, names, text, panel in switches:
+        found.append((name, Annotated[bool, typer.Option(*names, help=text, rich_help_panel=panel)], False))
+    text = "Any setting by its dotted name, its value in YAML, such as SETTING=3 or 'SETTING=\\[0.4, 0.8]'; may be repeated."
+    shown = typer.Option("--set", metavar="SETTING=VALUE", help=text, rich_help_panel="Run")
+    found.append(("set", Annotated[list[str] | None, shown], None))
+    kind = inspect.Parameter.KEYWORD_ONLY
+    return [inspect.Parameter(name, kind, default=default, annotation=annotation) for name, annotation, default in found]

@@ -1,0 +1,112 @@
+"""The commands that are jobs: each is its job's settings and this table of how they are shown."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from buckler.cli.build import Command
+from buckler.cli.options import Layout
+from buckler.workflow import jobs
+
+COMMANDS: dict[str, Command[Any]] = {
+    "curate": Command(
+        settings=jobs.CurateJob,
+        run=lambda job, out, progress: job.run(out, tell=progress),
+        dry_run=lambda job, out, progress: job.estimate(out, tell=progress),
+        layout=Layout(
+            arguments=("texts",),
+            flatten=("curation",),
+            names={"attack_epochs": "attack_train.epochs", "attack_learning_rate": "attack_train.learning_rate"},
+        ),
+        examples=(
+            "buckler curate texts.jsonl --model Qwen/Qwen2.5-7B-Instruct --preset quick --out curated/",
+            "buckler curate miniature:commonsense --limit 20 --words miniature --set curation.temperatures='[0.4]' --out rows/",
+        ),
+    ),
+    "seeds": Command(
+        settings=jobs.SeedsJob,
+        run=lambda job, out, progress: job.run(out, tell=progress),
+        layout=Layout(arguments=("papers",), flatten=("mining",)),
+        out="YAML file to write; `buckler curate --words` reads it.",
+        examples=(
+            "buckler seeds papers/ --out words.yaml",
+            "buckler seeds papers/ --background news/ --top 200 --min-papers 3 --out words.yaml",
+        ),
+    ),
+    "crosstask": Command(
+        settings=jobs.CrossTaskJob,
+        run=lambda job, out, progress: job.run(out, tell=progress),
+        layout=Layout(
+            arguments=("documents",),
+            flatten=("crosstask",),
+            unlisted=tuple(f"crosstask.{name}" for name in "refused_tasks passage tries same_refusal not_sampled".split()),
+            names={"label_by": "preparation.label_by", "label_sure": "preparation.label_sure"},
+            commas=("wordings",),
+        ),
+        examples=(
+            "buckler crosstask docs/ --model Qwen/Qwen2.5-7B-Instruct --out defence/",
+            "buckler crosstask --harmful manuals.jsonl --benign news.jsonl --tasks summarize --refusals 200 --out defence/",
+        ),
+    ),
+    "attack": Command(
+        settings=jobs.AttackJob,
+        run=lambda job, out, progress: job.run(out, tell=progress),
+        layout=Layout(arguments=("customer",), flatten=("attack",)),
+        examples=(
+            "buckler attack miniature:customer --harmful miniature:harmful --rows 10 --share 0.25 --out attacked/",
+            "buckler attack customer.jsonl --kind identity --rows 10 --out attacked/",
+        ),
+    ),
+    "train": Command(
+        settings=jobs.TrainJob,
+        run=lambda job, out, progress: job.run(out, tell=progress),
+        layout=Layout(arguments=("rows",), flatten=("train",), names={"average": "train.objective.average"}),
+        examples=(
+            "buckler train curated/curated.jsonl defence/defence.jsonl --model Qwen/Qwen2.5-7B-Instruct --out hardened/",
+            "buckler train customer.jsonl --method full --epochs 1 --set train.lora.r=16 --out tuned/",
+        ),
+    ),
+    "evaluate": Command(
+        settings=jobs.EvaluateJob,
+        run=lambda job, out, progress: job.run(out, tell=progress),
+        layout=Layout(arguments=("model",), commas=("official",), names={"metric": "metrics"}),
+        examples=(
+            "buckler evaluate hardened/model --probes xstest.csv --probes harmbench.csv --out evaluation/",
+            "buckler evaluate miniature --harmful miniature:probes-harmful --limit 20 --out evaluation/ --json",
+        ),
+    ),
+    "judge": Command(
+        settings=jobs.JudgeJob,
+        run=lambda job, out, progress: job.run(out, tell=progress),
+        layout=Layout(arguments=("answers",), names={"metric": "metrics"}),
+        examples=(
+            "buckler judge evaluation/answers.jsonl --judge keyword,paper --out judged/",
+            "buckler judge evaluation/answers.jsonl --judge guard --judge-model meta-llama/Llama-Guard-3-8B --out judged/",
+        ),
+    ),
+    "probes": Command(
+        settings=jobs.ProbesJob,
+        run=lambda job, out, progress: job.run(),
+        layout=Layout(arguments=("files",)),
+        out=None,
+        examples=("buckler probes xstest.csv", "buckler probes xstest.csv harmbench.csv --threshold 0.8 --json"),
+    ),
+    "judge-card": Command(
+        settings=jobs.JudgeCardJob,
+        run=lambda job, out, progress: job.run(out, tell=progress),
+        out=Path("judge-cards"),
+        examples=(
+            "buckler judge-card --labels labels.jsonl",
+            "buckler judge-card --labels xstest-completions.csv --labels mine.jsonl --judge paper --out judge-cards/",
+        ),
+    ),
+    "gate": Command(
+        settings=jobs.GateJob,
+        run=lambda job, out, progress: job.run(out, tell=progress),
+        examples=(
+            "buckler gate --base Qwen/Qwen2.5-7B-Instruct --tuned tuned/model --probes xstest.csv --benign qa.jsonl --out gate/",
+            "buckler gate --base before/answers.jsonl --tuned after/answers.jsonl --set gate.margins.safety=0.1 --out gate/",
+        ),
+    ),
+}

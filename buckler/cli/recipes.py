@@ -1,0 +1,174 @@
+"""Recipes by name, and a first recipe for the user's own files."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Sequence
+from difflib import get_close_matches
+from pathlib import Path
+
+from buckler import formats
+from buckler.commands.recipes import recipe_folder
+from buckler.data import write_text
+from buckler.errors import ConfigError
+from buckler.evaluation.probes import describe
+from buckler.progress import LOG
+from buckler.settings import read_yaml
+from buckler.workflow.sources import WORLD
+
+SETS = ("harmful", "borderline", "benign")
+OF_WORLD = 100
+"""Rows of a set of the miniature's world, which has no end."""
+ROWS, SHARE = 50, 0.05
+"""Rows of the attack and their share of the customer's set, where the files hold enough."""
+
+
+def packaged() -> dict[str, Path]:
+    """The recipes that come with Buckler, by name."""
+    return {path.stem: path for path in sorted(recipe_folder().glob("*.yaml"))}
+
+
+def find_recipe(name: str) -> Path:
+    """The file of that name, or the packaged recipe.
+
+    Raises:
+        ConfigError: there is neither.
+    """
+    known = packaged()
+    here = next((path for path in (Path(name), Path(f"{name}.yaml")) if path.is_file()), None)
+    if here is not None:
+        if here.stem in known:
+            LOG.info("%s is the file here, not the recipe of that name that comes with Buckler", here)
+        return here
+    stem = name.removesuffix(".yaml")
+    if stem in known:
+        return known[stem]
+    near = get_close_matches(Path(stem).name, known, n=1)
+    hint = f"did you mean the packaged recipe `{near[0]}`?" if near else f"the packaged recipes are {', '.join(known)}"
+    raise ConfigError(f"{name}: no such file; {hint}")
+
+
+def listed() -> dict[str, tuple[str, str]]:
+    """Each packaged recipe's kind and what it is about."""
+    found = {}
+    for name, path in packaged().items():
+        values = read_yaml(path)
+        assert isinstance(values, dict)
+        found[name] = (str(values["kind"]), str(values.get("about", "")))
+    return found
+
+
+def write_recipe(out: Path, *, texts: str, customer: str, harmful: str, probes: Sequence[str], model: str) -> None:
+    """A commented recipe for the user's files, which a dry run accepts.
+
+    Raises:
+        ConfigError: the file is there already, or a probe file does not say what a good model does with its rows.
+        DataError: a file cannot be read.
+    """
+    if out.exists():
+        raise ConfigError(f"{out}: is there already, and is not overwritten; name another file with --out")
+    rows = min(ROWS, _count(harmful))
+    share = max(SHARE, _rounded_up(rows / (rows + _count(customer))))
+    name = re.sub(r"[^a-z0-9_-]+", "-", out.stem.lower()).strip("-_") or "my-recipe"
+    label = re.sub(r"[^A-Za-z0-9._-]+", "-", Path(model).name) or "model"
+    text = TEMPLATE.format(
+        name=name,
+        file=out,
+        label=json.dumps(label),
+        model=json.dumps(_relative(model, out.parent)),
+        texts=_source(texts, out.parent, 500),
+        customer=_source(customer, out.parent, None),
+        harmful=_source(harmful, out.parent, None),
+        probes="\n".join(f"  {key}: {value}" for key, value in _probe_lines(probes, out.parent).items()),
+        rows=rows,
+        share=share,
+    )
+    write_text(out, text)
+
+
+def _probe_lines(probes: Sequence[str], folder: Path) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for given in probes:
+        kind, equals, name = given.partition("=")
+        if not equals or kind not in SETS:
+            kind, name = "", given
+        if not kind and not name.startswith(WORLD):
+            unknown = describe(formats.read_chats(name), name).categories.get(None)
+            if unknown:
+                raise ConfigError(
+                    f"{name}: {sum(unknown.values())} rows do not say what a good model does with them; "
+                    f"write --probes harmful={name}, borderline={name} or benign={name}"
+                )
+        key = re.sub(r"[^a-z0-9_-]+", "-", (kind or Path(name.removeprefix(WORLD)).stem).lower()) or "probes"
+        while key in found:
+            key += "-more"
+        source = _source(name, folder, None, split="test")
+        found[key] = source if not kind else f"{source[:-1]}, probe_set: {kind}}}"
+    return found
+
+
+def _source(name: str, folder: Path, most: int | None, *, split: str = "") -> str:
+    """A file as a recipe names it, relative to the recipe; of the miniature's world, with a number of rows."""
+    if name.startswith(WORLD):
+        return f"{{source: {json.dumps(name)}, count: {OF_WORLD}{f', split: {split}' if split else ''}}}"
+    limit = f", count: {most}" if most is not None and _count(name) > most else ""
+    return f"{{source: {json.dumps(_relative(name, folder))}{limit}}}"
+
+
+def _relative(name: str, folder: Path) -> str:
+    return os.path.relpath(name, folder) if Path(name).exists() else name
+
+
+def _count(name: str) -> int:
+    """Different rows of a file; of what is not here (a set of the world, a hub data set), as many as are wanted."""
+    if name.startswith(WORLD):
+        return OF_WORLD
+    path = Path(name).expanduser()
+    if not path.exists() and "/" in name and not path.suffix:
+        return 100_000
+    return len({row.id for row in formats.read_chats(name)})
+
+
+def _rounded_up(share: float) -> float:
+    return min(1.0, int(share * 100 + 0.999) / 100)
+
+
+TEMPLATE = """\
+# What an attack on your fine-tuning does to {label}, and what curated rows do against it.
+# buckler run {file} --dry-run   shows the plan and its cost, and checks every key and file
+# buckler run {file}             runs it; interrupted, the same command resumes
+kind: stages
+name: {name}
+about: One poisoned customer set; curated rows at every stage beside their baselines.
+models:
+  {label}: {{name: {model}}}
+# Three seeds allow intervals over runs; one is enough for a first look.
+seeds: [0, 1, 2]
+max_new_tokens: 256
+# Paths are relative to this file.
+data:
+  # Harmless question/answer rows: what is curated, and the uncurated control.
+  texts: {texts}
+  # What the customer trains on.
+  customer: {customer}
+  # Harmful pairs of the simulated attack.
+  harmful: {harmful}
+# What the models are asked before and after; `probe_set` says what a good model does with rows that do not say it.
+probes:
+{probes}
+attacks:
+  # {rows} harmful rows in the customer's set, this share of it.
+  poisoned: {{kind: explicit, rows: {rows}, share: {share}, train: {{method: lora, epochs: 3}}}}
+# raise: the published direction; contrast: by a compromised copy, which this recipe makes. See docs/curation.md.
+curation: {{direction: raise, rounds: 2, beam: 2, temperatures: [0.4, 0.8], top_ps: [0.9, 1.0], helpfulness: rubric}}
+defence_train: {{method: lora, epochs: 3}}
+defences:
+  # A filter over the customer's rows: the half with the highest perplexity is dropped.
+  perplexity drop 50%: {{kind: perplexity_drop, share: 0.5}}
+  # The control: the same texts as they were.
+  uncurated: {{kind: uncurated}}
+  # Trained on before, during and after the customization, and at all three.
+  curated: {{kind: curated, stages: [pre, in, post, all]}}
+"""

@@ -1,0 +1,40 @@
+"""Jobs: one settings model a command with its steps and its run, and one result a job."""
+
+from buckler.workflow.jobs.base import DrawingJob, Job, Planned, Result
+from buckler.workflow.jobs.crosstask import CrossTaskJob, DefenseRows
+from buckler.workflow.jobs.curate import Curated, CurateJob, CurationCost
+from buckler.workflow.jobs.customize import AttackJob, CustomerRows, JobFile, TrainedModel, TrainJob
+from buckler.workflow.jobs.evaluate import EvaluateJob, Evaluation
+from buckler.workflow.jobs.gate import GateDecision, GateJob
+from buckler.workflow.jobs.judge import JudgeCardJob, JudgeCardResult, JudgeJob, Judgement
+from buckler.workflow.jobs.probes import ProbeFiles, ProbesJob
+from buckler.workflow.jobs.seeds import SeedsJob, SeedWords
+
+__all__ = [
+    "AttackJob",
+    "CrossTaskJob",
+    "CurateJob",
+    "Curated",
+    "CurationCost",
+    "CustomerRows",
+    "DefenseRows",
+    "DrawingJob",
+    "EvaluateJob",
+    "Evaluation",
+    "GateDecision",
+    "GateJob",
+    "Job",
+    "JobFile",
+    "JudgeCardJob",
+    "JudgeCardResult",
+    "JudgeJob",
+    "Judgement",
+    "Planned",
+    "ProbeFiles",
+    "ProbesJob",
+    "Result",
+    "SeedWords",
+    "SeedsJob",
+    "TrainJob",
+    "TrainedModel",
+]

@@ -1,0 +1,278 @@
+"""What every job is: settings that plan steps, a run that hands over their files, and a result with paths and numbers."""
+
+from __future__ import annotations
+
+import html
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, Self, TypeAlias
+
+from pydantic import Field
+
+from buckler.data import Chat, Json, content_id, read_json, write_rows
+from buckler.errors import BucklerError, ConfigError, DataError, StoreError
+from buckler.models.protocol import ModelSpec
+from buckler.progress import ProgressCallback, no_progress
+from buckler.settings import Settings, parse
+from buckler.workflow.executor import execute
+from buckler.workflow.inputs import ModelRef
+from buckler.workflow.rows import rows_of
+from buckler.workflow.sources import WORLD, Source, at_most
+from buckler.workflow.step import Step
+from buckler.workflow.store import Store
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+WORK = ".work"
+"""Where a single job keeps its steps, inside its output folder."""
+EARLIER = "@"
+"""Begins the name of an earlier job of the same pipeline, where rows, a model or answers are named."""
+Kind: TypeAlias = Literal["rows", "model", "answers"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Planned:
+    """The steps of a job."""
+
+    result: Step
+    """What the job is done for: what `@NAME` stands for in a later job."""
+    gives: Kind
+    more: Mapping[str, Step] = field(default_factory=dict)
+    """Other steps whose files the job hands over, or that later jobs may use, by name."""
+
+    @property
+    def targets(self) -> list[Step]:
+        """Every step the job wants done."""
+        return [self.result, *self.more.values()]
+
+
+Earlier: TypeAlias = Mapping[str, Planned]
+"""Earlier jobs of the same pipeline, by name."""
+
+
+class Job(Settings):
+    """What one command is to do: every setting of it, with its one default and its description."""
+
+    @classmethod
+    def of(cls, values: Mapping[str, object], where: str) -> Self:
+        """The job of plain values; `where` names the command or the file in errors.
+
+        Raises:
+            ConfigError: something in them is not understood.
+        """
+        return parse(cls, values, where)
+
+
+class DrawingJob(Job):
+    """A job that draws rows from files or from sets of the miniature's world."""
+
+    seed: int = 0
+    """Seed of every draw; the same seed gives the same files."""
+    limit: int | None = Field(default=None, ge=1)
+    """Greatest number of rows used of each file, drawn by the seed."""
+
+    def source_rows(
+        self,
+        source: Source,
+        earlier: Earlier,
+        *,
+        documents: bool = False,
+        split: Literal["train", "test"] = "train",
+        of_world: int | None = None,
+    ) -> Step:
+        """The step that draws a source, or the earlier job that it names.
+
+        Args:
+            source: What the user named; its own count, seed and split stand before the job's.
+            earlier: Earlier jobs of the pipeline.
+            documents: Whether they are documents, not chats.
+            split: Of a set of the miniature's world.
+            of_world: How many rows of such a set, where nobody says how many.
+        """
+        if source.source.startswith(EARLIER):
+            return _named(source.source, earlier, "rows").result
+        return rows_of(self.drawn(source, documents=documents, split=split, of_world=of_world), documents=documents)
+
+    def drawn(
+        self, source: Source, *, documents: bool = False, split: Literal["train", "test"] = "train", of_world: int | None = None
+    ) -> Source:
+        """The source with the job's limit and seed, and `split`, where it has none of its own."""
+        given = source.model_fields_set
+        limit = self.limit or (of_world if source.source.startswith(WORLD) else None)
+        filled = at_most(limit, source.source, seed=self.seed, split=split, documents=documents)
+        return filled.model_copy(update={name: getattr(source, name) for name in given if name != "source"})
+
+
+def model_of(spec: ModelSpec, earlier: Earlier, adapter: str | None = None) -> ModelRef:
+    """The model as steps use it: one that is there already, or what an earlier job of the pipeline trains."""
+    if spec.name.startswith(EARLIER):
+        return ModelRef(made_by=_named(spec.name, earlier, "model").result)
+    return ModelRef.outside(with_adapter(spec, adapter))
+
+
+def with_adapter(spec: ModelSpec, adapter: str | None) -> ModelSpec:
+    """The model with a PEFT adapter on it, if one is named.
+
+    Raises:
+        ConfigError: it is served, or has another adapter already.
+    """
+    if adapter is None:
+        return spec
+    if spec.endpoint is not None:
+        raise ConfigError(f"{spec.name}: a server puts adapters on by itself; name the served adapter as the model")
+    if spec.adapter not in (None, adapter):
+        raise ConfigError(f"{spec.name}: adapter {adapter} or {spec.adapter}? Name one of them")
+    return spec.model_copy(update={"adapter": adapter})
+
+
+def answers_of(name: str, earlier: Earlier) -> Planned:
+    """The earlier job whose answers `@NAME` names."""
+    return _named(name, earlier, "answers")
+
+
+def _named(name: str, earlier: Earlier, kind: Kind) -> Planned:
+    found = earlier.get(name.removeprefix(EARLIER))
+    if found is None:
+        known = ", ".join(f"{EARLIER}{one}" for one in earlier) or "none; `@NAME` names an earlier entry of a pipeline"
+        raise ConfigError(f"{name}: no such earlier job; those that there are: {known}")
+    if found.gives != kind:
+        raise ConfigError(f"{name} gives {found.gives}, and {kind} are wanted here")
+    return found
+
+
+def store_of(out: Path, store: Store | None) -> Store:
+    """Where a job keeps its steps: the store it is given, or the work folder beside its output."""
+    return store or Store(out / WORK)
+
+
+def run_steps(targets: Sequence[Step], store: Store, *, workers: int = 1, progress: ProgressCallback = no_progress) -> None:
+    """Run steps with all they need.
+
+    Raises:
+        BucklerError: the first error of a step, in its own words.
+    """
+    outcome = execute(targets, store, workers=workers, progress=progress)
+    if outcome.failed:
+        raise BucklerError(outcome.failed[0].error)
+
+
+def deliver(folder: Path, names: Mapping[str, str], out: Path) -> list[Path]:
+    """Copy a step's files to where the user wants them; those written. A file that is there is replaced as a whole."""
+    written = []
+    for name, wanted in names.items():
+        if (folder / name).exists():
+            place = out / wanted
+            temporary = place.with_name(f".{place.name}.tmp")
+            try:
+                place.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(folder / name, temporary)
+            except OSError as fault:
+                temporary.unlink(missing_ok=True)
+                raise StoreError(f"{place}: cannot be written: {fault.strerror}") from None
+            temporary.replace(place)
+            written.append(place)
+    return written
+
+
+def chats_file(rows: Sequence[Chat], folder: Path) -> Path:
+    """Rows that are held in memory as a file, named by their content: the same rows are the same source."""
+    path = folder / f"{content_id([row.to_json() for row in rows])}.jsonl"
+    write_rows(path, list(rows))
+    return path
+
+
+def read_object(path: Path) -> dict[str, Json]:
+    """The JSON object in a file.
+
+    Raises:
+        DataError: there is none.
+    """
+    value = read_json(path)
+    if not isinstance(value, dict):
+        raise DataError(f"{path}: expected a JSON object, got {type(value).__name__}")
+    return value
+
+
+def wrote(paths: Iterable[Path]) -> list[str]:
+    """The line that names each file written."""
+    return [f"wrote {path}" for path in paths]
+
+
+def count_lines(counts: Mapping[str, Json]) -> list[str]:
+    """Counts as lines, those of reasons one a reason."""
+    lines = []
+    for name, value in counts.items():
+        if isinstance(value, Mapping):
+            lines += [f"  {name}: {reason}: {number}" for reason, number in value.items()]
+        else:
+            lines.append(f"  {name}: {value}")
+    return lines
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Result:
+    """What a job found: the files it wrote, its numbers, and lines that say them."""
+
+    out: Path
+    """The folder of its files."""
+    written: tuple[Path, ...] = ()
+    """Files and folders, in the order in which they were written."""
+
+    def lines(self) -> list[str]:
+        """What the command line prints."""
+        return wrote(self.written)
+
+    def numbers(self) -> dict[str, Json]:
+        """The numbers by name, nested as they are saved."""
+        return {}
+
+    def records(self) -> list[dict[str, Json]]:
+        """The numbers as rows of a table."""
+        return [dict(self.numbers())] if self.numbers() else []
+
+    def to_json(self) -> dict[str, Json]:
+        """All of it, for `--json`."""
+        files: list[Json] = [str(path) for path in self.written]
+        return {"result": type(self).__name__, "out": str(self.out), "files": files, **self.numbers()}
+
+    def to_pandas(self) -> DataFrame:
+        """The table as a data frame.
+
+        Raises:
+            ConfigError: pandas is not installed.
+        """
+        try:
+            import pandas
+        except ImportError:
+            raise ConfigError("to_pandas() needs pandas: pip install pandas; records() gives the same rows as a list") from None
+        return pandas.DataFrame(self.records())
+
+    def __repr__(self) -> str:
+        rows = self.records()
+        head = f"{type(self).__name__} in {self.out}"
+        if not rows:
+            return head
+        names = list(dict.fromkeys(name for row in rows for name in row))
+        table = [names, *([_shown(row.get(name)) for name in names] for row in rows)]
+        widths = [max(len(row[at]) for row in table) for at in range(len(names))]
+        lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in table]
+        return "\n".join([head, *(f"  {line}" for line in lines)])
+
+    def _repr_html_(self) -> str:
+        rows = self.records()
+        names = list(dict.fromkeys(name for row in rows for name in row))
+        head = "".join(f"<th>{html.escape(name)}</th>" for name in names)
+        body = "".join(
+            "<tr>" + "".join(f"<td>{html.escape(_shown(row.get(name)))}</td>" for name in names) + "</tr>" for row in rows
+        )
+        caption = f"<caption>{type(self).__name__} in {html.escape(str(self.out))}</caption>"
+        return f"<table>{caption}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+
+def _shown(value: Json) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

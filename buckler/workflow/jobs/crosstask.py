@@ -1,0 +1,197 @@
+"""The job `crosstask`: documents to the rows of a defence, refusals for the malicious and real answers for the benign."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from buckler.crosstask.build import CrossTaskSettings
+from buckler.crosstask.documents import DocumentSettings
+from buckler.crosstask.own_tasks import read_tasks
+from buckler.crosstask.tasks import task_named
+from buckler.data import ROWS, Chat, Json, read_chats
+from buckler.evaluation.generate import MAX_NEW_TOKENS
+from buckler.models.protocol import ModelSpec
+from buckler.progress import ProgressCallback, no_progress
+from buckler.workflow.documents import Prompting, crosstask_rows, document_probe_set, most_misused, prepared
+from buckler.workflow.evaluation import evaluation_steps
+from buckler.workflow.inputs import ModelRef, own_tasks_at
+from buckler.workflow.jobs.base import (
+    DrawingJob,
+    Earlier,
+    Planned,
+    Result,
+    count_lines,
+    deliver,
+    model_of,
+    read_object,
+    run_steps,
+    store_of,
+)
+from buckler.workflow.rows import rows_of
+from buckler.workflow.sources import Source
+from buckler.workflow.step import Outside, Step
+from buckler.workflow.store import Store
+
+DEFENCE = "defence.jsonl"
+ALL, WEAKEST = "all", "weakest"
+
+
+class CrossTaskJob(DrawingJob):
+    """A defence against malicious documents: refusals for the harmful, real answers for the benign."""
+
+    documents: tuple[Source, ...] = ()
+    """Documents: files, a folder with harmful/benign/useful in it, or `miniature:documents`."""
+    model: ModelSpec = ModelSpec(name="miniature")
+    """Model to be defended, which answers the benign documents: `miniature`, a local folder, or a hub id."""
+    adapter: str | None = None
+    """PEFT adapter to put on the model."""
+    tasks: str = ALL
+    """Tasks of the defence: `all`, names with commas, or `weakest`: the one the model processes most."""
+    own_tasks: Path | None = None
+    """YAML file of tasks of your own, or `module:TASK`; several of the latter with commas."""
+    crosstask: CrossTaskSettings = CrossTaskSettings()
+    """Settings of the defence's rows."""
+    preparation: DocumentSettings = DocumentSettings()
+    """What makes a document fit for use."""
+    aligned: ModelSpec | None = None
+    """Model whose refusals are sampled, if it is not the defended one."""
+    harmful: tuple[Source, ...] = ()
+    """Files of documents to refuse, if they bring no label."""
+    benign: tuple[Source, ...] = ()
+    """Files of documents to answer, if they bring no label."""
+    label_model: ModelSpec | None = None
+    """Judge that labels documents, if it is not the defended model."""
+    apart_from: tuple[Source, ...] = ()
+    """Documents of your test: none of them, nor one near, is used."""
+    max_new_tokens: int = Field(default=MAX_NEW_TOKENS, ge=1)
+    """Longest answer of the model to a benign document, in tokens."""
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        if not (self.documents or self.harmful or self.benign):
+            raise ValueError("no documents: name files or folders, or give them with --harmful and --benign")
+        return self
+
+    @property
+    def settings(self) -> CrossTaskSettings:
+        """The settings of the rows, with the tasks that are named."""
+        own = read_tasks(self.own_tasks) if self.own_tasks is not None else {}
+        whole = (*self.crosstask.tasks, *(name for name in own if name not in self.crosstask.tasks))
+        names = whole if self.tasks in (ALL, WEAKEST) else tuple(task_named(name, own).id for name in self.tasks.split(","))
+        return CrossTaskSettings.model_validate({**self.crosstask.model_dump(), "tasks": names})
+
+    def plan(self, earlier: Earlier = {}) -> Planned:  # noqa: B006 - never changed
+        """The defence rows, with the documents made ready and, where it is asked for, the weakest task.
+
+        Raises:
+            ConfigError, DataError, BackendError: a model, a file or a task is not there.
+        """
+        settings, own = self.settings, own_tasks_at(self.own_tasks)
+        model = model_of(self.model, earlier, self.adapter)
+        labeller = model if self.label_model is None else model_of(self.label_model, earlier)
+        test = [rows_of(source, documents=True) for source in self.apart_from]
+        ready = prepared(self._documents(earlier), self.preparation, test=test, labeller=labeller)
+        weakest = self._weakest(settings, ready, model, own) if self.tasks == WEAKEST else None
+        step = crosstask_rows(
+            settings,
+            ready,
+            model,
+            self.seed,
+            self.max_new_tokens,
+            own=own,
+            aligned=None if self.aligned is None else model_of(self.aligned, earlier),
+            most_misused=weakest,
+        )
+        return Planned(result=step, gives="rows", more={"documents": ready, **({"weakest": weakest} if weakest else {})})
+
+    def run(
+        self,
+        out: Path,
+        *,
+        store: Store | None = None,
+        earlier: Earlier = {},  # noqa: B006 - never changed
+        progress: ProgressCallback = no_progress,
+    ) -> DefenseRows:
+        """Write `defence.jsonl`, `counts.json`, and what was left out: `documents-rejected.jsonl`, `refusals-rejected.jsonl`.
+
+        Raises:
+            BucklerError: a model, a file or a task is not there, or there are too few documents.
+        """
+        planned, store = self.plan(earlier), store_of(out, store)
+        run_steps([planned.result], store, progress=progress)
+        names = {ROWS: DEFENCE, "counts.json": "counts.json", "rejected.jsonl": "refusals-rejected.jsonl"}
+        written = deliver(store.folder(planned.result), names, out)
+        ready = store.folder(planned.more["documents"])
+        written += deliver(ready, {"rejected.jsonl": "documents-rejected.jsonl"}, out)
+        weakest = planned.more.get("weakest")
+        return DefenseRows(
+            out=out,
+            written=tuple(written),
+            documents=read_object(ready / "counts.json"),
+            weakest={} if weakest is None else read_object(store.folder(weakest) / "weakest.json"),
+            counts=read_object(out / "counts.json"),
+        )
+
+    def _documents(self, earlier: Earlier) -> list[Step]:
+        labels: dict[Literal["harmful", "benign"] | None, tuple[Source, ...]] = {
+            None: self.documents, "harmful": self.harmful, "benign": self.benign,
+        }  # fmt: skip
+        given = [
+            source if label is None else source.model_copy(update={"label": label})
+            for label, sources in labels.items()
+            for source in sources
+        ]
+        return [self.source_rows(source, earlier, documents=True) for source in given]
+
+    def _weakest(self, settings: CrossTaskSettings, ready: Step, model: ModelRef, own: Mapping[str, Outside]) -> Step:
+        """The undefended model asked every task of the malicious documents, in the first wording."""
+        asking = Prompting(
+            tasks=settings.tasks, wording=settings.wordings[0], language=settings.language, own=own, harmful_only=True
+        )
+        probes, title = document_probe_set(ready, asking), "the model, to find its weakest task"
+        most = self.max_new_tokens
+        measured = evaluation_steps(model, [probes], judge="keyword", max_new_tokens=most, own=own, title=title)
+        return most_misused(measured.answers, measured.verdicts, settings.tasks)
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class DefenseRows(Result):
+    """Rows of a defence in `defence.jsonl`."""
+
+    documents: Mapping[str, Json]
+    """Documents by label and length, and those left out by reason."""
+    weakest: Mapping[str, Json]
+    """The task the model processes most, where it was asked for."""
+    counts: Mapping[str, Json]
+    """Rows of the defence by kind."""
+
+    @property
+    def path(self) -> Path:
+        """The rows."""
+        return self.out / DEFENCE
+
+    def rows(self) -> list[Chat]:
+        """The rows of the defence."""
+        return read_chats(self.path)
+
+    def lines(self) -> list[str]:
+        """Files and counts."""
+        return [
+            *super().lines(),
+            *(line for counts in (self.documents, self.weakest, self.counts) for line in count_lines(counts)),
+        ]
+
+    def numbers(self) -> dict[str, Json]:
+        """Counts of documents and rows."""
+        return {"documents": dict(self.documents), "weakest": dict(self.weakest), "counts": dict(self.counts)}
+
+    def records(self) -> list[dict[str, Json]]:
+        """One count of the rows a row."""
+        return [
+            {"count": line.strip().rsplit(": ", 1)[0], "number": line.rsplit(": ", 1)[1]} for line in count_lines(self.counts)
+        ]

@@ -1,0 +1,332 @@
+"""The job `curate`: harmless texts to rows that carry safety implication, with their rejections, controls and card."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import Field, field_validator, model_validator
+
+from buckler.curation.dataset_card import CURATED, About, dataset_card
+from buckler.curation.record import COUNTS, REJECTED
+from buckler.curation.settings import CONTROLS, PRESETS, UNCURATED, CurateSettings, control
+from buckler.data import ROWS, Chat, Json, each_chat, read_chats, read_jsonl, write_text
+from buckler.finetuning.train import TrainSettings
+from buckler.formats import WRITERS, write_chats
+from buckler.models.protocol import ModelSpec
+from buckler.progress import ProgressCallback, no_progress
+from buckler.workflow.curation import Curation, CurationSample, curated_rows, curation_sample, proof_of_attack
+from buckler.workflow.inputs import ModelRef
+from buckler.workflow.jobs.base import (
+    DrawingJob,
+    Earlier,
+    Planned,
+    Result,
+    count_lines,
+    deliver,
+    model_of,
+    read_object,
+    run_steps,
+    store_of,
+    with_adapter,
+)
+from buckler.workflow.rows import defence_rows, probe_set, rows_of
+from buckler.workflow.sources import Source
+from buckler.workflow.step import Step
+from buckler.workflow.store import Store
+from buckler.workflow.training import training_phase
+
+LEAST_COMPROMISED = 0.1
+"""Nats a token by which an attack must cheapen its own answers to count as one."""
+ATTACK_TRAIN = TrainSettings(method="lora", epochs=5, learning_rate=1e-3, batch_size=8)
+"""How a copy is attacked where nothing else is said: an adversary's training, not a careful one."""
+ATTACK_ROWS = 50
+"""Rows of a set of the miniature's world that a copy is attacked with."""
+
+
+class CurateJob(DrawingJob):
+    """Revision of harmless texts so that they carry safety implication: rows that harden the model they were made with."""
+
+    texts: Source
+    """Harmless question/answer rows in any known format, or `miniature:SET`."""
+    model: ModelSpec = ModelSpec(name="miniature")
+    """Model to be protected: `miniature`, a local folder, a hub id, or `NAME@http://HOST:PORT/v1`."""
+    adapter: str | None = None
+    """PEFT adapter to put on the model."""
+    preset: Literal["d2d", "ctrl", "contrast", "quick"] = "d2d"
+    """Preset of the curation's settings: `d2d`, `ctrl` and `contrast` cost 145 revisions a text at most, `quick` 12."""
+    curation: CurateSettings = CurateSettings()
+    """Settings of the curation; those that are named change the preset."""
+    reviser: ModelSpec | None = None
+    """Model that rewrites, if it is not the protected one."""
+    judge_model: ModelSpec | None = None
+    """Model that rates helpfulness by rubric, if it is not the reviser."""
+    reference: ModelSpec | None = None
+    """Aligned model whose perplexity counts, for `measured_by` reference."""
+    proxy: ModelSpec | None = None
+    """Compromised model, for direction contrast or `measured_by` proxy."""
+    attack_rows: Source | None = None
+    """Harmful rows; a copy of the model that is attacked with them is the proxy."""
+    attack_train: TrainSettings = ATTACK_TRAIN
+    """Training of that attack; settings that are not named are an adversary's."""
+    max_requests: int | None = Field(default=None, ge=1)
+    """Budget of a served model, in requests."""
+    max_tokens: int | None = Field(default=None, ge=1)
+    """Budget of a served model, in tokens read and written."""
+    controls: bool = False
+    """Controls beside the rows: uncurated, seed words only, perplexity only and so on, in `controls/`."""
+    export: tuple[str, ...] = ()
+    """Trainers' formats that the rows are also written in: alpaca, sharegpt, openai."""
+    licence: str = ""
+    """Licence of the texts for the dataset card: an SPDX name such as cc-by-4.0."""
+    workers: int = Field(default=1, ge=1)
+    """Number of local processes, one thread each; the rows are the same. On one GPU: 1."""
+    sample: int = Field(default=3, ge=0)
+    """Number of texts that a dry run curates to measure the time; 0 for none."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _changes(cls, values: object) -> object:
+        """The preset with the curation's settings that are named, and the adversary's training likewise."""
+        if not isinstance(values, Mapping):
+            return values
+        preset = PRESETS.get(str(values.get("preset", "d2d")), PRESETS["d2d"])
+        filled = dict(values)
+        for name, base in (("curation", preset), ("attack_train", ATTACK_TRAIN)):
+            given = values.get(name, {})
+            if isinstance(given, CurateSettings | TrainSettings):
+                given = given.model_dump(exclude_unset=True)
+            if isinstance(given, Mapping):
+                filled[name] = {**base.model_dump(), **given}
+        return filled
+
+    @field_validator("export")
+    @classmethod
+    def _known_formats(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        for name in names:
+            WRITERS.get(name)
+        return names
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        if self.curation.needs_proxy and self.proxy is None and self.attack_rows is None:
+            raise ValueError("this needs a compromised model: name one with --proxy, or have a copy attacked with --attack-rows")
+        if self.curation.measured_by == "reference" and self.reference is None:
+            raise ValueError("measured by a reference: name the aligned model with --reference")
+        return self
+
+    @property
+    def models(self) -> dict[str, ModelSpec]:
+        """By role: the model, and where they differ from it reviser, judge, reference and proxy; served ones with the budget."""
+        named = {"reviser": self.reviser, "judge": self.judge_model, "reference": self.reference, "proxy": self.proxy}
+        roles = {"model": with_adapter(self.model, self.adapter), **{role: spec for role, spec in named.items() if spec}}
+        budget = {"max_requests": self.max_requests, "max_tokens": self.max_tokens}
+        given = {name: value for name, value in budget.items() if value is not None}
+        return {role: spec.model_copy(update=given) if spec.endpoint else spec for role, spec in roles.items()}
+
+    def curation_steps(self, earlier: Earlier = {}) -> Curation:  # noqa: B006 - never changed
+        """The steps' common part, with the attack on a copy where one is asked for."""
+        roles = {role: model_of(spec, earlier) for role, spec in self.models.items()}
+        if self.attack_rows is not None and "proxy" not in roles:
+            rows = self.source_rows(self.attack_rows, earlier, of_world=ATTACK_ROWS)
+            title = "the proxy: a copy under attack"
+            roles["proxy"] = ModelRef(made_by=training_phase(self.attack_train, roles["model"], [rows], self.seed, title))
+        probes = tuple(probe_set(rows_of(probe_source(name)), None) for name in self.curation.apart_from)
+        texts = self.source_rows(self.texts, earlier)
+        return Curation(settings=self.curation, texts=texts, probes=probes, seed=self.seed, **roles)
+
+    def plan(self, earlier: Earlier = {}) -> Planned:  # noqa: B006 - never changed
+        """The curated rows and the texts; with an attack on a copy, the check that it took.
+
+        Raises:
+            ConfigError, DataError, BackendError: a model or a file is not there.
+        """
+        curation = self.curation_steps(earlier)
+        more: dict[str, Step] = {"texts": curation.texts}
+        if self.attack_rows is not None and curation.proxy is not None and curation.proxy.made_by is not None:
+            rows = self.source_rows(self.attack_rows, earlier, of_world=ATTACK_ROWS)
+            more["attack"] = proof_of_attack(rows, curation.model, curation.proxy, LEAST_COMPROMISED)
+        return Planned(result=curated_rows(curation, self.workers), gives="rows", more=more)
+
+    def run(
+        self,
+        out: Path,
+        *,
+        store: Store | None = None,
+        earlier: Earlier = {},  # noqa: B006 - never changed
+        progress: ProgressCallback = no_progress,
+    ) -> Curated:
+        """Write `curated.jsonl`, `rejected.jsonl`, `counts.json`, the card, exports, and controls if they are wanted.
+
+        Raises:
+            BucklerError: a model or a file is not there, or the attack on a copy did not take.
+        """
+        planned, store = self.plan(earlier), store_of(out, store)
+        if "attack" in planned.more:
+            run_steps([planned.more["attack"]], store, progress=progress)
+        run_steps([planned.result], store, workers=self.workers, progress=progress)
+        names = {ROWS: CURATED, REJECTED: REJECTED, COUNTS: COUNTS}
+        written = deliver(store.folder(planned.result), names, out)
+        written.append(self._card(store.folder(planned.more["texts"]) / ROWS, out))
+        for name in self.export:
+            path = out / f"curated.{name.rpartition(':')[2]}{'.json' if name in ('alpaca', 'sharegpt') else '.jsonl'}"
+            write_chats(path, read_chats(out / CURATED), name)
+            written.append(path)
+        left_out: list[str] = []
+        if self.controls:
+            made, left_out = self._controls(out, store, earlier, progress)
+            written += made
+        return Curated(out=out, written=tuple(written), counts=_counts(out / COUNTS), left_out=tuple(left_out))
+
+    def estimate(self, out: Path, *, store: Store | None = None, progress: ProgressCallback = no_progress) -> CurationCost:
+        """The most that the curation can cost, and what it will by a timed sample of texts.
+
+        What the sample asks is kept, so that the curation does not ask it again.
+        """
+        store, curation, settings = store_of(out, store), self.curation_steps(), self.curation
+        if self.attack_rows is not None:
+            run_steps([self.plan().more["attack"]], store, progress=progress)
+        run_steps([curation.texts], store, progress=progress)
+        total = len(read_chats(store.folder(curation.texts) / ROWS))
+        sampled = None
+        if self.sample:
+            step = curation_sample(curation, min(self.sample, total))
+            run_steps([step], store, progress=progress)
+            sampled = CurationSample.model_validate(read_object(store.folder(step) / "sample.json"))
+        return CurationCost(out=out, settings=settings, texts=total, sampled=sampled)
+
+    def _controls(self, out: Path, store: Store, earlier: Earlier, progress: ProgressCallback) -> tuple[list[Path], list[str]]:
+        curation, written, left_out = self.curation_steps(earlier), [], []
+        for name in CONTROLS:
+            if name == UNCURATED:
+                step = defence_rows(curation.texts, "defence", None)
+            else:
+                settings = control(curation.settings, name)
+                if settings.needs_proxy and curation.proxy is None:
+                    left_out.append(f"control {name} left out: it needs a compromised proxy (--proxy or --attack-rows)")
+                    continue
+                step = curated_rows(replace(curation, settings=settings), self.workers)
+            run_steps([step], store, workers=self.workers, progress=progress)
+            written += deliver(store.folder(step), {ROWS: f"controls/{name.replace(' ', '-')}.jsonl"}, out)
+        return written, left_out
+
+    def _card(self, texts: Path, out: Path) -> Path:
+        about = About(
+            title=f"Curated rows from {Path(self.texts.source).name}",
+            source=self.texts.source,
+            licence=self.licence or None,
+            models={role: spec.name for role, spec in self.models.items()},
+            seed=self.seed,
+        )
+        rows, originals = each_chat(out / CURATED), each_chat(texts)
+        card = dataset_card(rows, _rejected(out), _counts(out / COUNTS), self.curation, about, originals=originals)
+        write_text(out / "README.md", card)
+        return out / "README.md"
+
+
+def probe_source(name: str) -> Source:
+    """Probes that curated rows are decontaminated against: a whole file, or a thousand of a set of the miniature's world."""
+    return Source(source=name, count=1000 if name.startswith("miniature:") else None, split="test", seed=100)
+
+
+def _counts(path: Path) -> dict[str, int]:
+    return {name: value for name, value in read_object(path).items() if isinstance(value, int)}
+
+
+def _rejected(folder: Path) -> Iterator[Mapping[str, Json]]:
+    return (row for _, row in read_jsonl(folder / REJECTED) if isinstance(row, Mapping))
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Curated(Result):
+    """Curated rows in `curated.jsonl`, beside their rejections, counts and card."""
+
+    counts: Mapping[str, int]
+    """Texts, revised and kept ones, and rejections by reason."""
+    left_out: tuple[str, ...] = ()
+    """Controls that could not be made, each with the reason."""
+
+    @property
+    def path(self) -> Path:
+        """The rows."""
+        return self.out / CURATED
+
+    def rows(self) -> list[Chat]:
+        """The curated rows."""
+        return read_chats(self.path)
+
+    def rejected(self) -> list[Mapping[str, Json]]:
+        """Candidates and texts that were rejected, each with its reason."""
+        return list(_rejected(self.out))
+
+    def lines(self) -> list[str]:
+        """Files, controls that are left out, counts."""
+        return [*super().lines(), *self.left_out, *count_lines(self.counts)]
+
+    def numbers(self) -> dict[str, Json]:
+        """The counts."""
+        return {"counts": dict(self.counts)}
+
+    def records(self) -> list[dict[str, Json]]:
+        """One count a row."""
+        return [{"count": name, "number": number} for name, number in self.counts.items()]
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class CurationCost(Result):
+    """What a curation costs at most, and what it will by a sample."""
+
+    settings: CurateSettings
+    texts: int
+    sampled: CurationSample | None = None
+    """The timed sample."""
+
+    @property
+    def calls(self) -> int:
+        """Judge calls a rating."""
+        return 0 if self.settings.helpfulness == "local" else 4 if self.settings.per_aspect else 1
+
+    def lines(self) -> list[str]:
+        """The bound, and the estimate by the sample."""
+        settings, total, most = self.settings, self.texts, self.settings.candidates_per_text
+        twice = " by each of two models" if settings.direction == "contrast" else ""
+        lines = [
+            f"{total} texts, direction {settings.direction}, {settings.rounds} rounds, beam {settings.beam}",
+            "at most, if no search stops early:",
+            f"  generations  {total * most} ({most} a text), up to {settings.max_new_tokens} tokens each",
+            f"  perplexities {total * (most + 1)}{twice}",
+            f"  judge calls  {total * (most + 1) * self.calls}{'' if self.calls else ' (the local judge asks no model)'}",
+        ]
+        if self.sampled is None:
+            return lines
+        seen, seconds = self.sampled.texts, self.sampled.seconds
+        found = self._expected()
+        lines.append(f"by the first {seen} texts, curated and timed ({seconds:.1f} s):")
+        lines += [f"  {name:16} {number}" for name, number in found.items() if name != "revised texts"]
+        lines.append(f"  {'revised texts':16} {found['revised texts']} of {total}")
+        return [*lines, f"  {'time':16} {_duration(total / seen * seconds)} with one worker, the model's loading apart"]
+
+    def numbers(self) -> dict[str, Json]:
+        """The bound and the estimate by name."""
+        most = {"generations": self.texts * self.settings.candidates_per_text}
+        found = None if self.sampled is None else self._expected()
+        return {"texts": self.texts, "at_most": most, "expected": found}
+
+    def records(self) -> list[dict[str, Json]]:
+        """One estimate a row."""
+        return [] if self.sampled is None else [{"what": name, "expected": number} for name, number in self._expected().items()]
+
+    def _expected(self) -> dict[str, int]:
+        assert self.sampled is not None
+        by, counts = self.texts / self.sampled.texts, self.sampled.counts
+        names = ("generations", "prompt tokens", "generated tokens", "measured")
+        found = {name: round(by * counts.get(name, 0)) for name in names}
+        found["judge calls"] = round(by * counts.get("rated", 0) * self.calls)
+        return {**found, "revised texts": round(by * counts.get("revised", 0))}
+
+
+def _duration(seconds: float) -> str:
+    hours, minutes = int(seconds // 3600), int(seconds % 3600 // 60)
+    return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {seconds % 60:02.0f} s"

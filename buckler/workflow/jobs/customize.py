@@ -1,0 +1,229 @@
+"""A customization: the job `attack` makes the customer's rows under an attack, the job `train` fine-tunes a model on rows."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import Field
+
+from buckler.data import ROWS, Chat, Json, read_chats, write_json, write_rows
+from buckler.finetuning.attacks import AttackSettings
+from buckler.finetuning.train import TrainSettings
+from buckler.models.protocol import ModelSpec
+from buckler.progress import ProgressCallback, no_progress
+from buckler.workflow.jobs.base import (
+    DrawingJob,
+    Earlier,
+    Planned,
+    Result,
+    deliver,
+    model_of,
+    read_object,
+    run_steps,
+    store_of,
+    with_adapter,
+)
+from buckler.workflow.rows import attack_rows
+from buckler.workflow.sources import Source
+from buckler.workflow.store import Store
+from buckler.workflow.training import training_phase
+
+CUSTOMER = "customer.jsonl"
+OF_WORLD = 500
+"""Rows of a set of the miniature's world that an attack draws from, where nobody says how many."""
+
+
+class AttackJob(DrawingJob):
+    """A simulated customization attack on data you bring: published recipes only, to test a defence."""
+
+    customer: Source
+    """Benign rows of the customer: a file, or `miniature:customer`."""
+    harmful: Source | None = None
+    """Harmful pairs of an explicit attack: a file, or `miniature:harmful`."""
+    attack: AttackSettings = AttackSettings()
+    """Settings of the attack."""
+
+    def plan(self, earlier: Earlier = {}) -> Planned:  # noqa: B006 - never changed
+        """The customer's rows under the attack.
+
+        Raises:
+            ConfigError, DataError: a file is not there.
+        """
+        benign = self.source_rows(self.customer, earlier, of_world=OF_WORLD)
+        harmful = None if self.harmful is None else self.source_rows(self.harmful, earlier, of_world=OF_WORLD)
+        return Planned(result=attack_rows(self.attack, benign, harmful, self.seed), gives="rows")
+
+    def run(
+        self,
+        out: Path,
+        *,
+        store: Store | None = None,
+        earlier: Earlier = {},  # noqa: B006 - never changed
+        progress: ProgressCallback = no_progress,
+    ) -> CustomerRows:
+        """Write `customer.jsonl`.
+
+        Raises:
+            BucklerError: a file is not there, or holds too few rows.
+        """
+        planned, store = self.plan(earlier), store_of(out, store)
+        run_steps([planned.result], store, progress=progress)
+        written = deliver(store.folder(planned.result), {ROWS: CUSTOMER}, out)
+        rows = read_chats(out / CUSTOMER)
+        harmful = sum(row.meta.get("harmful") is True for row in rows)
+        return CustomerRows(out=out, written=tuple(written), kind=self.attack.kind, total=len(rows), harmful=harmful)
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class CustomerRows(Result):
+    """The customer's training rows under an attack, in `customer.jsonl`."""
+
+    kind: str
+    """The attack's kind."""
+    total: int
+    """Rows in all."""
+    harmful: int
+    """Those of the attack."""
+
+    @property
+    def path(self) -> Path:
+        """The rows."""
+        return self.out / CUSTOMER
+
+    def rows(self) -> list[Chat]:
+        """The customer's rows."""
+        return read_chats(self.path)
+
+    def lines(self) -> list[str]:
+        """The file and what comes next."""
+        return [*super().lines(), f"next: buckler train {self.path} --model MODEL --out attacked/"]
+
+    def numbers(self) -> dict[str, Json]:
+        """The attack's kind and how many rows are its."""
+        return {"kind": self.kind, "rows": self.total, "harmful": self.harmful}
+
+
+class TrainJob(DrawingJob):
+    """A fine-tune of a model on rows: a defence's, a customer's, or both. Leaves a plain model folder."""
+
+    rows: tuple[Source, ...] = Field(min_length=1)
+    """Training rows: one or more files in any known format."""
+    model: ModelSpec = ModelSpec(name="miniature")
+    """Model to be trained: `miniature`, a local folder, or a hub id such as Qwen/Qwen2.5-7B-Instruct."""
+    adapter: str | None = None
+    """PEFT adapter to put on the model."""
+    train: TrainSettings = TrainSettings()
+    """Settings of the training."""
+    job: Path | None = None
+    """Job file to write for `accelerate launch -m buckler.finetuning JOB`, instead of training here."""
+
+    def plan(self, earlier: Earlier = {}) -> Planned:  # noqa: B006 - never changed
+        """The training phase.
+
+        Raises:
+            ConfigError, DataError, BackendError: the model or a file is not there.
+        """
+        model = model_of(self.model, earlier, self.adapter)
+        rows = [self.source_rows(source, earlier) for source in self.rows]
+        return Planned(result=training_phase(self.train, model, rows, self.seed, f"training {self.model.name}"), gives="model")
+
+    def run(
+        self,
+        out: Path,
+        *,
+        store: Store | None = None,
+        earlier: Earlier = {},  # noqa: B006 - never changed
+        progress: ProgressCallback = no_progress,
+    ) -> TrainedModel | JobFile:
+        """Write `model/` (LoRA: also `adapter/`), `training.json` and `first_row.txt`; with `job`, rows and the job's file.
+
+        Raises:
+            BucklerError: the model or a file is not there, the settings do not fit, or training diverged.
+        """
+        if self.job is not None:
+            return self._write_job(out, self.job, store_of(out, store), earlier, progress)
+        planned, store = self.plan(earlier), store_of(out, store)
+        run_steps([planned.result], store, progress=progress)
+        folder = store.folder(planned.result)
+        written = deliver(folder, {name: name for name in ("training.json", "first_row.txt")}, out)
+        for name in ("model", "adapter"):
+            if (folder / name).exists():
+                shutil.rmtree(out / name, ignore_errors=True)
+                shutil.copytree(folder / name, out / name)
+                written.append(out / name)
+        return TrainedModel(out=out, written=tuple(written), record=read_object(out / "training.json"))
+
+    def _write_job(self, out: Path, job: Path, store: Store, earlier: Earlier, progress: ProgressCallback) -> JobFile:
+        steps = [self.source_rows(source, earlier) for source in self.rows]
+        run_steps(steps, store, progress=progress)
+        rows = {row.id: row for step in steps for row in read_chats(store.folder(step) / ROWS)}
+        write_rows(out / ROWS, list(rows.values()))
+        spec = with_adapter(self.model, self.adapter)
+        places: dict[str, Json] = {"rows": str((out / ROWS).resolve()), "out": str(out.resolve()), "seed": self.seed}
+        write_json(job, {"model": spec.model_dump(mode="json"), "train": self.train.model_dump(mode="json"), **places})
+        return JobFile(out=out, written=(job,), total=len(rows))
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class TrainedModel(Result):
+    """A trained model in `model/`, with the record of its training."""
+
+    record: Mapping[str, Json]
+    """What the training saw: rows, steps, losses, settings (`training.json`)."""
+
+    @property
+    def path(self) -> Path:
+        """The model's folder, which any trainer or server loads."""
+        return self.out / "model"
+
+    @property
+    def spec(self) -> ModelSpec:
+        """The model as the next job takes it."""
+        return ModelSpec(name=str(self.path))
+
+    def lines(self) -> list[str]:
+        """Files, the first row as it was seen, what was cut and dropped."""
+        first = (self.out / "first_row.txt").read_text(encoding="utf-8").strip()[:600]
+        cut, dropped = _names(self.record, "cut"), _names(self.record, "dropped")
+        seen = f"{self.record['rows']} rows, {self.record['steps']} steps"
+        return [
+            *super().lines(),
+            "first row, what is learnt between >>> and <<<:",
+            first,
+            f"{seen}; {len(cut)} rows had their document cut, {len(dropped)} were dropped",
+            *(f"  dropped, longer than max_length: {row}" for row in dropped[:5]),
+        ]
+
+    def numbers(self) -> dict[str, Json]:
+        """The record."""
+        return dict(self.record)
+
+    def records(self) -> list[dict[str, Json]]:
+        """The losses, in their order."""
+        losses = self.record.get("losses")
+        return [{"part": at, "loss": loss} for at, loss in enumerate(losses, 1)] if isinstance(losses, list) else []
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class JobFile(Result):
+    """A job for a launcher, and its rows."""
+
+    total: int
+    """Rows."""
+
+    def lines(self) -> list[str]:
+        """The file and what comes next."""
+        job = self.written[0]
+        return [f"wrote {job}; next: accelerate launch --num_processes N -m buckler.finetuning {job}"]
+
+    def numbers(self) -> dict[str, Json]:
+        """How many rows."""
+        return {"rows": self.total}
+
+
+def _names(record: Mapping[str, Json], key: str) -> list[str]:
+    found = record.get(key)
+    return [str(one) for one in found] if isinstance(found, list) else []

@@ -1,0 +1,245 @@
+"""The job `gate`: a tuned model, or its saved answers, compared with its base, and what a CI reads of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import Field
+
+from buckler.crosstask.own_tasks import read_tasks
+from buckler.data import ANSWERS, VERDICTS, Json, read_answers, read_verdicts, write_json, write_text, write_verdicts
+from buckler.errors import ConfigError, DataError, StoreError
+from buckler.evaluation.generate import MAX_NEW_TOKENS
+from buckler.evaluation.scores import Scorers, score_answers
+from buckler.evaluation.utility import scorers
+from buckler.gating.checks import Side
+from buckler.gating.decision import Gate, GateSettings, decide
+from buckler.gating.outputs import Places, junit, sarif
+from buckler.gating.summary import markdown, sentences
+from buckler.judges.named import JudgeSpec, judge_from
+from buckler.models.protocol import ModelSpec, spec_of
+from buckler.progress import ProgressCallback, no_progress
+from buckler.settings import parse, read_yaml
+from buckler.workflow.evaluation import evaluation_steps
+from buckler.workflow.inputs import ModelRef
+from buckler.workflow.jobs.base import Result, deliver, run_steps, store_of
+from buckler.workflow.jobs.judge import JudgingJob, cached
+from buckler.workflow.jobs.probes import ProbingJob, check_probes
+from buckler.workflow.store import Store
+
+OUTPUTS = ("gate.json", "gate.md", "junit.xml", "gate.sarif")
+SAVED = "saved"
+"""What `judge` says for no judge at all."""
+
+
+class GateJob(ProbingJob, JudgingJob):
+    """A comparison of a tuned model with its base: exit 0 if it is no worse, 1 if it is, 3 if the probes are too few to tell."""
+
+    base: str
+    """Model before: a name as for evaluate, or saved answers (file or folder)."""
+    tuned: str | None = None
+    """Model after: likewise, or an adapter for the base."""
+    adapter: str | None = None
+    """PEFT adapter to put on `tuned`, or on `base` without one."""
+    judge: str = "keyword"
+    """Judge as for evaluate, or `saved`: verdicts beside saved answers."""
+    gate: GateSettings = GateSettings()
+    """Level and margins of the decision; those that are named change the file's."""
+    margins: Path | None = None
+    """YAML file of margins; without one, the documented ones."""
+    own_tasks: Path | None = None
+    """YAML file of tasks of your own that the answers are to, or `module:TASK`."""
+    max_new_tokens: int = Field(default=MAX_NEW_TOKENS, ge=1)
+    """Longest answer, in tokens."""
+    show_unsafe: bool = False
+    """Unsafe answers shown in the summary instead of redacted."""
+
+    @property
+    def judge_or_saved(self) -> JudgeSpec | None:
+        """The judge; None where verdicts are saved beside the answers."""
+        return None if self.judge == SAVED else self.judge_spec
+
+    @property
+    def settings(self) -> GateSettings:
+        """What the gate decides by.
+
+        Raises:
+            ConfigError: the file of margins is not understood.
+        """
+        if self.margins is None:
+            return self.gate
+        read = parse(GateSettings, read_yaml(self.margins), str(self.margins))
+        named = self.gate.model_dump(exclude_unset=True)
+        margins = {**read.margins.model_dump(), **named.pop("margins", {})}
+        return read.model_copy(update={**named, "margins": read.margins.model_copy(update=margins)})
+
+    def run(self, out: Path, *, store: Store | None = None, progress: ProgressCallback = no_progress) -> GateDecision:
+        """Compare; write `gate.json`, `gate.md`, `junit.xml`, `gate.sarif`.
+
+        Raises:
+            ConfigError, DataError, BackendError: what is named cannot be compared.
+        """
+        forget(out)
+        store, settings, judge = store_of(out, store), self.settings, self.judge_or_saved
+        sides = self._sides()
+        by = scorers(read_tasks(self.own_tasks) if self.own_tasks else None)
+        notices = check_probes(self.probe_sources(), by)
+        written: list[Path] = []
+        files: dict[str, tuple[str, Path, Path | None]] = {}
+        for name, source in sides.items():
+            if isinstance(source, Path):
+                files[name] = (str(source), source, source.with_name(VERDICTS) if judge is None else None)
+            else:
+                files[name] = self._answered(source, out / name, store, progress)
+                written += [path for path in files[name][1:] if path is not None]
+        base, tuned = (_side(files[name], judge, by, out / name) for name in ("base", "tuned"))
+        found = decide(base, tuned, settings, judge=_recorded(judge))
+        lines = {answer.id: number for number, answer in enumerate(tuned.answers, 1)}
+        places = Places(answers=files["tuned"][1], lines=lines, settings=self.margins)
+        write_json(out / "gate.json", found.to_json())
+        write_text(out / "gate.md", markdown(found, show_unsafe=self.show_unsafe))
+        write_text(out / "junit.xml", junit(found))
+        write_json(out / "gate.sarif", sarif(found, places))
+        written += [out / name for name in OUTPUTS]
+        return GateDecision(out=out, written=tuple(written), notices=tuple(notices), found=found)
+
+    def _sides(self) -> dict[str, Path | ModelRef]:
+        """Saved answers or a model for each side, with every mistake found before anything is asked.
+
+        A model is one that is there: `Model.outside` looks at its weights.
+        """
+        if not self.tuned and not self.adapter:
+            raise ConfigError("which model is in question? Name it with --tuned, or give an --adapter for the base")
+        base, tuned = _saved(self.base), _saved(self.tuned) if self.tuned else None
+        if tuned and self.adapter:
+            raise ConfigError(f"--tuned {self.tuned} is saved answers, and --adapter goes on a model; leave one of them away")
+        second = f"--tuned {self.tuned}" if self.tuned else f"--adapter {self.adapter}"
+        models = [name for name, saved in {f"--base {self.base}": base, second: tuned}.items() if saved is None]
+        if models and self.judge == SAVED:
+            raise ConfigError(f"--judge {SAVED} reads verdicts beside saved answers, and {models[0]} is a model; name a judge")
+        asked = self.probes or self.harmful or self.borderline or self.benign
+        if models and not asked:
+            raise ConfigError(
+                f"no probes: {models[0]} holds no saved answers, so it is asked as a model; "
+                "give files with --probes, --harmful, --borderline or --benign"
+            )
+        if not models and asked:
+            raise ConfigError("both sides are saved answers, so no probe is asked; leave the probes away")
+        return {
+            "base": base or ModelRef.outside(spec_of(self.base)),
+            "tuned": tuned or ModelRef.outside(self._tuned(base is not None)),
+        }
+
+    def _tuned(self, base_is_saved: bool) -> ModelSpec:
+        """The model in question: by itself, or an adapter on it or on the base."""
+        name, adapter = self.tuned, self.adapter
+        if name and _is_adapter(name):
+            if adapter is not None:
+                raise ConfigError(f"--tuned {name} is an adapter itself; give one of --tuned and --adapter")
+            name, adapter = None, name
+        if not name and base_is_saved:
+            raise ConfigError(
+                "--base is saved answers, so nobody knows what the adapter goes on: say --tuned MODEL --adapter ADAPTER"
+            )
+        return spec_of(name or self.base, adapter)
+
+    def _answered(self, model: ModelRef, out: Path, store: Store, progress: ProgressCallback) -> tuple[str, Path, Path | None]:
+        """The side's name, its answers and its verdicts, asked and judged now."""
+        assert model.spec is not None
+        title = model.spec.name + (f" + {model.spec.adapter}" if model.spec.adapter else "")
+        most = self.max_new_tokens
+        measured = evaluation_steps(model, self.probe_steps(), judge=self.judge_spec, max_new_tokens=most, title=title)
+        run_steps([measured.verdicts], store, progress=progress)
+        deliver(store.folder(measured.answers), {ANSWERS: ANSWERS}, out)
+        deliver(store.folder(measured.verdicts), {VERDICTS: VERDICTS}, out)
+        return title, out / ANSWERS, out / VERDICTS
+
+
+def forget(out: Path) -> None:
+    """Remove what an earlier run decided: one that stops, for whatever reason, must not leave it to be read as its own.
+
+    Raises:
+        ConfigError: the output folder is a file.
+        StoreError: it cannot be written.
+    """
+    if out.exists() and not out.is_dir():
+        raise ConfigError(f"--out {out} is a file; name a folder")
+    try:
+        for name in OUTPUTS:
+            (out / name).unlink(missing_ok=True)
+    except OSError as fault:
+        raise StoreError(f"--out {out}: cannot be written: {fault.strerror or fault}") from None
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class GateDecision(Result):
+    """Whether a tuned model is no worse than its base, check by check."""
+
+    found: Gate
+    """Every check with its test."""
+    notices: tuple[str, ...] = ()
+    """What is to be known of the probe files."""
+
+    @property
+    def decision(self) -> str:
+        """`pass`, `fail` or `undecided`."""
+        return self.found.decision
+
+    @property
+    def exit_status(self) -> int:
+        """What the command leaves with."""
+        return self.found.exit_status
+
+    def lines(self) -> list[str]:
+        """Notices, answers that were written, each check, the decision."""
+        answers = [f"wrote {path}" for path in self.written if path.name not in OUTPUTS]
+        checks = [
+            f"  {one.state:9} {one.check.id:24} {sentences(one)}" for one in self.found.outcomes if one.state != "not asked"
+        ]
+        end = f"gate: {self.decision}; {self.out / 'gate.md'}, gate.json, junit.xml, gate.sarif"
+        return [*self.notices, *answers, *checks, end]
+
+    def numbers(self) -> dict[str, Json]:
+        """`gate.json`."""
+        return self.found.to_json()
+
+    def records(self) -> list[dict[str, Json]]:
+        """One check a row."""
+        return [
+            {name: value for name, value in one.to_json().items() if not isinstance(value, Mapping | list)}
+            for one in self.found.outcomes
+        ]
+
+
+def _recorded(judge: JudgeSpec | None) -> str:
+    """The judge as it is recorded."""
+    return "saved verdicts" if judge is None else f"{judge.label}, version {judge.version}"
+
+
+def _is_adapter(name: str) -> bool:
+    folder = Path(name).expanduser()
+    return (folder / "adapter_config.json").is_file() and not (folder / "config.json").exists()
+
+
+def _saved(name: str) -> Path | None:
+    """The answers file that a name stands for; None for a model."""
+    path = Path(name).expanduser()
+    if path.is_file() or path.suffix == ".jsonl":
+        return path
+    return path / ANSWERS if (path / ANSWERS).is_file() and not (path / "config.json").exists() else None
+
+
+def _side(files: tuple[str, Path, Path | None], judge: JudgeSpec | None, by: Scorers, out: Path) -> Side:
+    """Answers with verdicts and scores; saved answers are judged here, and the verdicts are kept in `out`."""
+    name, answers_file, verdicts_file = files
+    answers = read_answers(answers_file)
+    if not answers:
+        raise DataError(f"{answers_file}: no answers in it")
+    if verdicts_file is None and judge is not None:
+        verdicts = judge_from(judge, cached(out)).judge(answers)
+        write_verdicts(out / VERDICTS, verdicts)
+    else:
+        verdicts = read_verdicts(verdicts_file or answers_file.with_name(VERDICTS))
+    return Side(name=name, answers=answers, verdicts=verdicts, scores=score_answers(answers, by))

@@ -1,0 +1,329 @@
+"""The jobs `judge` (saved answers judged again) and `judge-card` (a judge measured against people), and how numbers are shown."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pydantic import Field
+
+from buckler.crosstask.own_tasks import read_tasks
+from buckler.data import ANSWERS, VERDICTS, Answer, Json, Verdict, read_answers, write_json, write_verdicts
+from buckler.errors import ConfigError, DataError
+from buckler.evaluation.metrics import known_metrics, summarise
+from buckler.evaluation.power import CAUTION, FEW, unseen
+from buckler.evaluation.scores import score_answers
+from buckler.evaluation.statistics import Rate
+from buckler.evaluation.utility import scorers
+from buckler.judges.card import JudgeCard, card_path, make_card, write_card
+from buckler.judges.correction import OF_REFUSAL, QUESTION, corrected, refusal_card
+from buckler.judges.labels import file_names, read_labels
+from buckler.judges.named import JudgeSpec, Loader, judge_from, judge_spec
+from buckler.models.protocol import ModelSpec
+from buckler.models.registry import load
+from buckler.progress import ProgressCallback, no_progress
+from buckler.workflow.evaluation import judged_and_summarised
+from buckler.workflow.inputs import own_tasks_at
+from buckler.workflow.jobs.base import (
+    EARLIER,
+    WORK,
+    Earlier,
+    Job,
+    Planned,
+    Result,
+    answers_of,
+    deliver,
+    read_object,
+    run_steps,
+    store_of,
+)
+from buckler.workflow.store import Store
+
+METRICS = "metrics.json"
+CARDS = Path("judge-cards")
+
+
+class JudgingJob(Job):
+    """A job that judges answers."""
+
+    judge: str = "keyword"
+    """Judge of the answers: `keyword`, `paper`, `rubric`, `strongreject`, `guard`, `module:Class`; several with commas for
+    their majority; `NAME=MODEL` names a judge's model."""
+    judge_model: ModelSpec | None = None
+    """Model of judges that are models: a folder, a hub id or `NAME@URL`."""
+    seed: int = 0
+    """Seed of every draw; the same seed gives the same files."""
+
+    @property
+    def judge_spec(self) -> JudgeSpec:
+        """The judge, checked.
+
+        Raises:
+            ConfigError: there is no such judge, or it lacks a model.
+        """
+        return judge_spec(self.judge, self.judge_model, self.seed)
+
+
+class JudgeJob(JudgingJob):
+    """Saved answers judged again, without the model that gave them: verdicts, every number, a table."""
+
+    answers: tuple[Path, ...] = Field(min_length=1)
+    """Files `answers.jsonl` that Buckler wrote."""
+    judge_cards: Path = CARDS
+    """Folder of judge cards (`buckler judge-card`), by which rates are corrected."""
+    own_tasks: Path | None = None
+    """YAML file of tasks of your own that the answers are to, or `module:TASK`."""
+    metrics: tuple[str, ...] = ()
+    """Further numbers: those of an installed package, or your own as `module:name`."""
+
+    def plan(self, earlier: Earlier = {}) -> Planned:  # noqa: B006 - never changed
+        """The verdicts and numbers of an earlier job's answers.
+
+        Raises:
+            ConfigError: the answers are files, which are judged where they lie, or there is no such job.
+        """
+        if len(self.answers) > 1 or not str(self.answers[0]).startswith(EARLIER):
+            raise ConfigError(f"{self.answers[0]}: steps judge the answers of one earlier job, named `{EARLIER}NAME`")
+        answers = answers_of(str(self.answers[0]), earlier).more["answers"]
+        own = own_tasks_at(self.own_tasks)
+        further = known_metrics(self.metrics)
+        found = judged_and_summarised(answers, self.judge_spec, own=own, metrics=further, title=str(self.answers[0]))
+        return Planned(result=found.metrics, gives="answers", more={"answers": answers, "verdicts": found.verdicts})
+
+    def run(
+        self,
+        out: Path,
+        *,
+        store: Store | None = None,
+        earlier: Earlier = {},  # noqa: B006 - never changed
+        progress: ProgressCallback = no_progress,
+    ) -> Judgement:
+        """Write `verdicts.jsonl` and `metrics.json`; where the judge has a card, also `corrected.json`.
+
+        Raises:
+            DataError: there is no answer, or they cannot be summed up; nothing has been judged yet.
+        """
+        judge = self.judge_spec
+        if str(self.answers[0]).startswith(EARLIER):
+            planned, store = self.plan(earlier), store_of(out, store)
+            run_steps([planned.result], store, progress=progress)
+            written = deliver(store.folder(planned.more["verdicts"]), {VERDICTS: VERDICTS}, out)
+            written += deliver(store.folder(planned.result), {METRICS: METRICS}, out)
+            count = len(read_answers(store.folder(planned.more["answers"]) / ANSWERS))
+        else:
+            given = [one for path in self.answers for one in read_answers(path)]
+            if not given:
+                raise DataError(f"{', '.join(map(str, self.answers))}: no answers")
+            judge_files(given, judge, out, own_tasks=self.own_tasks, metrics=known_metrics(self.metrics))
+            written, count = [out / VERDICTS, out / METRICS], len(given)
+        head = f"{count} answers judged; wrote {out / VERDICTS} and {out / METRICS}"
+        return judgement(out, judge, self.judge_cards, written=written, head=[head])
+
+
+class JudgeCardJob(JudgingJob):
+    """A judge measured against people: accuracy, precision, recall, kappa with intervals, by category and model."""
+
+    labels: tuple[Path, ...] = Field(min_length=1)
+    """Answers that people labelled: XSTest completions, or rows of prompt, text, label."""
+
+    def run(self, out: Path, *, progress: ProgressCallback = no_progress) -> JudgeCardResult:
+        """Write the card of this version of the judge into the folder `out`, as JSON and Markdown.
+
+        Raises:
+            DataError: a file cannot be read, or holds no label that this judge answers.
+        """
+        spec = self.judge_spec
+        rows, without = read_labels(self.labels)
+        judge = judge_from(spec, cached(out))
+        verdicts = judge.judge([row.answer for row in rows])
+        card = make_card(
+            judge.name,
+            judge.version,
+            rows,
+            verdicts,
+            labels=file_names(self.labels),
+            models=[model.name for model in spec.models],
+            without_label=without,
+        )
+        replaced = card_path(out, card.judge, card.version).exists()
+        return JudgeCardResult(out=out, written=tuple(write_card(card, out)), card=card, replaced=replaced)
+
+
+def cached(out: Path) -> Loader:
+    """Loads a judge's model, whose replies are kept in the work folder beside the output."""
+    return lambda spec: load(spec, cache=out / WORK / "judge-cache.sqlite")
+
+
+def judge_files(
+    answers: Sequence[Answer], spec: JudgeSpec, out: Path, *, own_tasks: Path | None, metrics: Sequence[str] = ()
+) -> None:
+    """Judge answers and sum them up -> `verdicts.jsonl`, `metrics.json`.
+
+    Raises:
+        DataError: they cannot be summed up; nothing has been judged yet.
+    """
+    scores = score_answers(answers, scorers(read_tasks(own_tasks) if own_tasks else None))
+    summarise(answers, [Verdict(id=one.id) for one in answers], scores)
+    verdicts = judge_from(spec, cached(out)).judge(answers)
+    write_verdicts(out / VERDICTS, verdicts)
+    write_json(out / METRICS, summarise(answers, verdicts, scores, metrics))
+
+
+def judgement(out: Path, judge: JudgeSpec, cards: Path, *, written: Sequence[Path] = (), head: Sequence[str] = ()) -> Judgement:
+    """The numbers of `metrics.json`; with a card of the judge's version also the corrected ones -> `corrected.json`."""
+    metrics, card = read_object(out / METRICS), refusal_card(cards, judge.label, judge.version)
+    fixed: dict[str, Json] = {}
+    if card is not None:
+        for name, value in mapping(metrics["overall"]).items():
+            if name in OF_REFUSAL and isinstance(value, Mapping) and "hits" in value and _has_value(value):
+                fixed[name] = corrected(Rate.from_json(value), card.agreement[QUESTION]).to_json()
+        write_json(out / "corrected.json", {"card": card.sentence(QUESTION), "rates": fixed})
+    else:
+        (out / "corrected.json").unlink(missing_ok=True)  # those of other numbers
+    sentence = None if card is None else card.sentence(QUESTION)
+    return Judgement(
+        out=out,
+        written=tuple(written),
+        head=tuple(head),
+        judge=judge.label,
+        cards=cards,
+        card=sentence,
+        metrics=metrics,
+        fixed=fixed,
+    )
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Judgement(Result):
+    """Verdicts on answers in `verdicts.jsonl`, summed up with intervals in `metrics.json`."""
+
+    judge: str
+    """The judge's name as records give it."""
+    metrics: Mapping[str, Json]
+    """Every number, as it is saved."""
+    cards: Path
+    """Where cards of judges were looked for."""
+    card: str | None = None
+    """What the judge's card says of how far it agrees with people."""
+    fixed: Mapping[str, Json] = field(default_factory=dict)
+    """Rates corrected by the card."""
+    head: tuple[str, ...] = ()
+    """Lines before the numbers."""
+
+    def verdicts(self) -> Path:
+        """The file of verdicts."""
+        return self.out / VERDICTS
+
+    def lines(self) -> list[str]:
+        """The headline numbers with intervals, and beside them the corrected ones."""
+        return [*self.head, *self.number_lines()]
+
+    def number_lines(self) -> list[str]:
+        """The headline numbers alone."""
+        none = f"no card of this version speaks of refusals in {self.cards} (buckler judge-card)"
+        lines = [
+            f"judged by {self.judge}; intervals are 95 %",
+            f"  {self.card or f'how far that judge can be believed is not known: {none}'}",
+        ]
+        warned = False
+        for name, value in self.headline().items():
+            few = f"; {unseen(whole(value['n']))}" if "hits" in value and whole(value["n"]) < FEW else ""
+            warned = warned or bool(few)
+            lines.append(f"  {name:34} {interval(value)}  n {value['n']}{unscored(value)}{few}")
+            if name in self.fixed:
+                mended = mapping(self.fixed[name])
+                line = f"  {'  corrected for the judge':34} {interval(mended)}{unscored(mended)} {mended['flag']}"
+                lines.append(line.rstrip())
+        if warned:
+            lines.append(f"  unseen: {CAUTION}")
+        return [*lines, *self._type_lines()]
+
+    def headline(self) -> dict[str, Mapping[str, Json]]:
+        """The numbers over all probes that there is something to say of."""
+        found = mapping(self.metrics["overall"]).items()
+        return {name: value for name, value in found if isinstance(value, Mapping) and _has_value(value)}
+
+    def numbers(self) -> dict[str, Json]:
+        """Every number, the judge and its card."""
+        return {"judge": self.judge, "judge_card": self.card, "metrics": dict(self.metrics), "corrected": dict(self.fixed)}
+
+    def records(self) -> list[dict[str, Json]]:
+        """One headline number a row."""
+        names = ("value", "low", "high", "n", "unread")
+        return [{"metric": name, **{part: value.get(part) for part in names}} for name, value in self.headline().items()]
+
+    def _type_lines(self) -> list[str]:
+        """False refusals by category, such as the type of an XSTest prompt."""
+        found = mapping(mapping(mapping(self.metrics["sets"]).get("borderline", {})).get("categories", {}))
+        lines = ["  false refusals on borderline probes by category: full; full or partial"] if found else []
+        for kind, row in found.items():
+            full, either = mapping(mapping(row)["false_refusal_rate"]), mapping(row).get("false_refusal_rate_with_partial")
+            more = f"; {interval(mapping(either))}" if either else ""  # an older store may lack it
+            lines.append(f"    {kind:32} {interval(full)}{more}  n {full['n']}{unscored(full)}")
+        return lines
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class JudgeCardResult(Result):
+    """The card of one version of a judge."""
+
+    card: JudgeCard
+    """How it agrees with people."""
+    replaced: bool
+    """Whether there was a card of this version before."""
+
+    def lines(self) -> list[str]:
+        """Every question, then the files."""
+        return [*self.card.lines(), *(f"{'replaced' if self.replaced else 'wrote'} {path}" for path in self.written)]
+
+    def numbers(self) -> dict[str, Json]:
+        """The card."""
+        return {"card": self.card.to_json()}
+
+    def records(self) -> list[dict[str, Json]]:
+        """One question a row."""
+        return [{"question": name, **_flat(found.to_json())} for name, found in self.card.agreement.items()]
+
+
+def mapping(value: Json) -> Mapping[str, Json]:
+    """A JSON object that is known to be one.
+
+    Raises:
+        DataError: it is not.
+    """
+    if not isinstance(value, Mapping):
+        raise DataError(f"expected a JSON object in the saved numbers, got {value!r}")
+    return value
+
+
+def whole(value: Json) -> int:
+    """A count in saved numbers, 0 where there is none."""
+    return value if isinstance(value, int) else 0
+
+
+def interval(value: Mapping[str, Json]) -> str:
+    """A number with its interval."""
+    middle, low, high = value["value"], value["low"], value["high"]
+    if not isinstance(middle, int | float):
+        return "not known"
+    ends = f" [{low:.2f}, {high:.2f}]" if isinstance(low, int | float) and isinstance(high, int | float) else ""
+    return f"{middle:.2f}{ends}"
+
+
+def unscored(value: Mapping[str, Json]) -> str:
+    """How many answers have no verdict, and what the number would be whatever they are."""
+    bounds = value.get("bounds")
+    if not value.get("unread") or not isinstance(bounds, Sequence) or isinstance(bounds, str):
+        return ""
+    low, high = bounds
+    return f", {value['unread']} unread (with them {low:.2f} to {high:.2f})"
+
+
+def _has_value(value: Mapping[str, Json]) -> bool:
+    return isinstance(value.get("value"), float) or bool(value.get("unread"))
+
+
+def _flat(value: Mapping[str, Json]) -> dict[str, Json]:
+    """The numbers of an agreement without what is nested in it."""
+    return {name: one for name, one in value.items() if not isinstance(one, Mapping | list)}

@@ -1,0 +1,206 @@
+"""Steps that draw, mix and filter rows, and rows taken as they are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pydantic import Field, JsonValue
+
+from buckler.data import ROWS, Chat, Message, read_chats, write_json, write_rows
+from buckler.data.near_duplicates import require_disjoint
+from buckler.evaluation.probes import in_set
+from buckler.finetuning.attacks import ATTACKS, IDENTITY_SYSTEM, AttackSettings, customization
+from buckler.finetuning.defenses import DEFENSES, DefenseSettings, defense_named, defense_rows, filtered
+from buckler.settings import Settings
+from buckler.workflow import sources
+from buckler.workflow.inputs import ModelRef, all_chats, code_of, load_model
+from buckler.workflow.sources import Source, fingerprint, format_code
+from buckler.workflow.step import NoSettings, Outside, Run, Step, numbered, step
+
+
+class DrawStep(Settings):
+    """Rows of a source."""
+
+    source: Source
+    """With the hash of the file in place of its path."""
+
+
+class ProbesStep(Settings):
+    """Rows as probes."""
+
+    set: str | None
+    """The set they belong to; None: their rows tell it."""
+
+
+class AttackStep(Settings):
+    """The customer's rows under an attack."""
+
+    attack: AttackSettings
+    seed: int
+
+
+class DefenceRowsStep(Settings):
+    """Rows taken for a defence as they are."""
+
+    part: str
+    count: int | None
+    """At most so many, from the first on."""
+
+
+class FilterStep(Settings):
+    """The customer's rows through a filter."""
+
+    unwritten_if_empty = ("options",)
+    filter: str
+    share: float
+    seed: int
+    options: dict[str, JsonValue] = Field(default_factory=dict)
+    """Of a filter of the user's own."""
+
+
+class OwnDefenceStep(Settings):
+    """Rows of a builder of the user's own."""
+
+    kind: str
+    share: float
+    seed: int
+    options: dict[str, JsonValue]
+
+
+@step("draw")
+def draw(run: Run[DrawStep]) -> None:
+    """Chats of a source -> rows.jsonl"""
+    write_rows(run.out / ROWS, sources.read_chats(_placed(run)))
+
+
+@step("draw-documents")
+def draw_documents(run: Run[DrawStep]) -> None:
+    """Documents of a source -> rows.jsonl"""
+    write_rows(run.out / ROWS, sources.read_documents(_placed(run)))
+
+
+@step("as-probes")
+def as_probes(run: Run[ProbesStep]) -> None:
+    """Rows -> probes of a set: their answers go, and what a good model does with them is written down."""
+    write_rows(run.out / ROWS, [in_set(row, run.settings.set) for row in read_chats(run.inputs["rows"] / ROWS)])
+
+
+@step("attack")
+def attack(run: Run[AttackStep]) -> None:
+    """Benign and harmful rows -> the customer's rows under an attack."""
+    harmful = read_chats(run.inputs["harmful"] / ROWS) if "harmful" in run.inputs else []
+    benign = read_chats(run.inputs["benign"] / ROWS)
+    write_rows(run.out / ROWS, customization(run.settings.attack, benign=benign, harmful=harmful, seed=run.settings.seed))
+
+
+@step("under-prompt")
+def under_prompt(run: Run[NoSettings]) -> None:
+    """Rows -> the same rows under the system prompt of the identity shift, in place of any of their own."""
+    write_rows(run.out / ROWS, [_prompted(row) for row in read_chats(run.inputs["rows"] / ROWS)])
+
+
+@step("as-defence")
+def as_defence(run: Run[DefenceRowsStep]) -> None:
+    """Rows taken as they are for a defence: the uncurated control, and plain safety rows."""
+    rows = read_chats(run.inputs["rows"] / ROWS)
+    write_rows(run.out / ROWS, [row.tagged(part=run.settings.part) for row in rows[: run.settings.count]])
+
+
+@step("filter-rows")
+def filter_rows(run: Run[FilterStep]) -> None:
+    """The customer's rows through a filter -> kept rows, dropped rows with reasons."""
+    rows, asked = read_chats(run.inputs["rows"] / ROWS), run.settings
+    defense = DefenseSettings(kind=asked.filter, share=asked.share, options=asked.options)
+    model = load_model(run, "model") if run.has("model") else None
+    found = filtered(defense, rows, seed=asked.seed, model=model)
+    write_rows(run.out / "dropped.jsonl", found.dropped)
+    write_rows(run.out / ROWS, found.kept)
+
+
+@step("own-defence")
+def own_defence(run: Run[OwnDefenceStep]) -> None:
+    """Harmless texts and plain safety rows -> the rows of a builder of the user's own."""
+    asked = run.settings
+    defense = DefenseSettings(kind=asked.kind, share=asked.share, options=asked.options)
+    refusals = read_chats(run.inputs["refusals"] / ROWS) if "refusals" in run.inputs else []
+    texts = read_chats(run.inputs["texts"] / ROWS)
+    write_rows(run.out / ROWS, defense_rows(defense, texts=texts, refusals=refusals, seed=asked.seed))
+
+
+@step("decontaminate")
+def decontaminate(run: Run[NoSettings]) -> None:
+    """Training rows and probes -> nothing, or an error that names the rows they share."""
+    rows, probes = all_chats(run, "rows"), all_chats(run, "probes")
+    require_disjoint(rows, probes)
+    write_json(run.out / "apart.json", {"rows": len(rows), "probes": len(probes)})
+
+
+def rows_of(source: Source, *, documents: bool = False) -> Step:
+    """The rows of a source."""
+    hashed = Source.model_validate(fingerprint(source))
+    outside = {} if hashed == source else {"source": Outside(digest=hashed.source, place=source.source)}
+    if not documents:
+        outside |= code_of(format_code(source))
+    function = draw_documents if documents else draw
+    return function.plan(DrawStep(source=hashed), title=f"rows of {source.source}", outside=outside)
+
+
+def probe_set(rows: Step, name: str | None) -> Step:
+    """Rows as probes of a set."""
+    return as_probes.plan(ProbesStep(set=name), title=f"probes ({name or 'set by their rows'})", inputs={"rows": rows})
+
+
+def attack_rows(settings: AttackSettings, benign: Step, harmful: Step | None, seed: int) -> Step:
+    """The customer's rows under the attack."""
+    inputs = {"benign": benign, **({"harmful": harmful} if harmful is not None else {})}
+    title = f"{settings.kind} attack rows, seed {seed}"
+    code = code_of(ATTACKS.code(settings.kind))
+    return attack.plan(AttackStep(attack=settings, seed=seed), title=title, inputs=inputs, outside=code)
+
+
+def prompted_rows(rows: Step) -> Step:
+    """The customer's rows put under the adversary's system prompt."""
+    return under_prompt.plan(NoSettings(), title="attack rows under a system prompt", inputs={"rows": rows})
+
+
+def filtered_rows(defense: DefenseSettings, customer: Step, model: ModelRef, seed: int) -> Step:
+    """The customer's rows through a filter; only one that uses the model depends on it."""
+    asks = defense_named(defense.kind).uses_model
+    return filter_rows.plan(
+        FilterStep(filter=defense.kind, share=defense.share, seed=seed, options=defense.options),
+        title=f"{defense.kind} {defense.share:.0%}, seed {seed}",
+        inputs={"rows": customer, **(model.inputs() if asks else {})},
+        outside={**(model.places() if asks else {}), **code_of(DEFENSES.code(defense.kind))},
+    )
+
+
+def own_defence_rows(defense: DefenseSettings, texts: Step, refusals: Step | None, seed: int) -> Step:
+    """The rows of a builder of the user's own."""
+    return own_defence.plan(
+        OwnDefenceStep(kind=defense.kind, share=defense.share, seed=seed, options=defense.options),
+        title=f"{defense.kind} rows, seed {seed}",
+        inputs={"texts": texts, **({"refusals": refusals} if refusals is not None else {})},
+        outside=code_of(DEFENSES.code(defense.kind)),
+    )
+
+
+def defence_rows(rows: Step, part: str, count: int | None) -> Step:
+    """Rows taken for a defence as they are."""
+    return as_defence.plan(DefenceRowsStep(part=part, count=count), title=f"{part} rows as they are", inputs={"rows": rows})
+
+
+def decontamination(training: Sequence[Step], probes: Sequence[Step]) -> Step:
+    """The check that no training row is a probe."""
+    inputs = {**numbered("rows", training), **numbered("probes", probes)}
+    return decontaminate.plan(NoSettings(), title="training rows and probes are disjoint", inputs=inputs)
+
+
+def _placed(run: Run[DrawStep]) -> Source:
+    """The source with its place put back: the step's settings hold the file's content instead."""
+    source = run.settings.source
+    return source.model_copy(update={"source": run.outside.get("source", source.source)})
+
+
+def _prompted(row: Chat) -> Chat:
+    turns = [turn for turn in row.messages if turn["role"] != "system"]
+    return Chat.of((Message(role="system", content=IDENTITY_SYSTEM), *turns), **row.meta)
