@@ -95,10 +95,10 @@ def test_a_run_gives_the_same_files_in_a_fresh_folder(golden: Golden, tmp_path):
 
 @pytest.mark.parametrize("name", [*PACKAGED, *(f"golden_{kind}" for kind in KINDS)])
 def test_every_step_is_known_by_the_key_it_had(step_keys: dict[str, list[list[str]]], name: str):
-    from buckler.config.read import read_recipe
-    from buckler.plan import plan
+    from buckler.experiments.recipe import read_recipe
     from buckler.workflow.step import in_order
 
     folder = ROOT / "recipes" if name in PACKAGED else GOLDEN / "recipes"
-    found = [step.former_key for step in in_order(plan(read_recipe(folder / f"{name}.yaml")).targets)]
+    recipe = read_recipe(folder / f"{name}.yaml")
+    found = [step.former_key for step in in_order(experiment_of(recipe.kind).plan(recipe).targets)]
     assert found == [key for _, key in step_keys[name]]

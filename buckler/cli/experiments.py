@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from pydantic import Field
 
 from buckler.cli.build import Command, Found
+from buckler.cli.doctor import examine
 from buckler.cli.options import Layout
+from buckler.cli.recipes import find_recipe, listed, write_recipe
 from buckler.data import Json, read_json
 from buckler.errors import DataError
+from buckler.experiments.base import CommonRecipe
+from buckler.experiments.pages import write_report
+from buckler.experiments.recipe import read_recipe
+from buckler.experiments.results import read_results
+from buckler.experiments.run import demo_recipes, dry_run, list_runs, recompute, run_recipes
 from buckler.progress import Display
+from buckler.registry import read_from
 from buckler.settings import Settings
+from buckler.workflow.store import Store
 
 
 class StoreSettings(Settings):
@@ -80,58 +90,41 @@ class ReportSettings(Settings):
     """Store of the run: every number is first computed again from its answers and verdicts, without a model."""
     show_unsafe: bool = False
     """Unsafe answers shown in the report instead of redacted."""
+    trust_code: bool = False
+    """Code that the results name as `module:name` is run."""
 
 
 def demo(settings: DemoSettings, out: Path, progress: Display) -> Found:
     """The packaged recipes of the demo."""
-    from buckler.commands import recipes as command
-    from buckler.workflow.store import Store
-
-    recipes, store = command.demo_recipes(), Store(settings.store)
-    if settings.dry_run:
-        command.dry_run(recipes, store)
-        return Found()
-    shown = settings.show_unsafe
-    return _report(command.run_recipes(recipes, store, workers=settings.workers, cluster=None, name="demo", show_unsafe=shown))
+    return _run(demo_recipes(), "demo", settings, None)
 
 
 def run(settings: RunSettings, out: Path, progress: Display) -> Found:
     """One recipe."""
-    from buckler.cli.recipes import find_recipe
-    from buckler.commands import attacker as searching
-    from buckler.commands import recipes as command
-    from buckler.config.attacker import AttackerRecipe
-    from buckler.config.read import read_recipe
-    from buckler.workflow.store import Store
+    path = find_recipe(settings.recipe)
+    recipe = read_recipe(
+        path,
+        model=settings.model,
+        judge=settings.judge,
+        judge_cards=settings.judge_cards,
+        trust_code=settings.trust_code,
+    )
+    return _run([recipe], recipe.name, settings, settings.cluster)
 
-    changes: dict[str, Any] = {"model": settings.model, "judge": settings.judge, "judge_cards": settings.judge_cards}
-    changes["trust_code"] = settings.trust_code
-    read, store = read_recipe(find_recipe(settings.recipe), **changes), Store(settings.store)
-    options: dict[str, Any] = {
-        "workers": settings.workers,
-        "cluster": settings.cluster,
-        "show_unsafe": settings.show_unsafe,
-    }
-    if isinstance(read, AttackerRecipe):
-        if settings.dry_run:
-            searching.dry_run(read, store)
-            return Found()
-        return _report(searching.run_attacker(read, store, **options))
+
+def _run(recipes: Sequence[CommonRecipe], name: str, settings: DemoSettings, cluster: str | None) -> Found:
+    store = Store(settings.store)
     if settings.dry_run:
-        command.dry_run([read], store)
+        dry_run(recipes, store)
         return Found()
-    return _report(command.run_recipes([read], store, name=read.name, **options))
-
-
-def _report(page: Path) -> Found:
+    shown = settings.show_unsafe
+    page = run_recipes(recipes, store, workers=settings.workers, cluster=cluster, name=name, show_unsafe=shown)
     results: list[Json] = [str(path) for path in sorted(page.parent.glob("results-*.json"))]
     return Found(values={"report": str(page), "results": results})
 
 
 def recipes(settings: RecipesSettings, out: Path, progress: Display) -> Found:
     """A line for each packaged recipe."""
-    from buckler.cli.recipes import listed
-
     found = listed()
     width = max(len(name) for name in found)
     lines = [f"{name:{width}}  {kind:10}  {about}" for name, (kind, about) in found.items()]
@@ -143,40 +136,34 @@ def recipes(settings: RecipesSettings, out: Path, progress: Display) -> Found:
 
 def init(settings: InitSettings, out: Path, progress: Display) -> Found:
     """A recipe file."""
-    from buckler.cli.recipes import write_recipe
-
     write_recipe(out, **settings.model_dump())
     return Found(said=[f"wrote {out}; next: buckler run {out} --dry-run"], values={"recipe": str(out)})
 
 
 def report(settings: ReportSettings, out: Path, progress: Display) -> Found:
     """The pages again."""
-    from buckler.commands.judging import recompute
-    from buckler.report import write_report
-
     read = []
     for path in settings.results:
         value = read_json(path)
         if not isinstance(value, dict) or "arms" not in value:
             raise DataError(f"{path}: no results of a run; they lie in STORE/reports/NAME/results-NAME.json")
-        read.append(recompute(value, settings.store, out) if settings.store else value)
-    written = write_report(read, out, title=settings.title, show_unsafe=settings.show_unsafe)
+        saved = read_results(value, str(path))
+        with read_from(str(path), trusted=settings.trust_code):
+            read.append(recompute(saved, settings.store, out) if settings.store else saved)
+    with read_from("a file of results", trusted=settings.trust_code):
+        written = write_report(read, out, title=settings.title, show_unsafe=settings.show_unsafe)
     files: list[Json] = [str(path) for path in written]
     return Found(said=[f"wrote {path}" for path in written], values={"files": files})
 
 
 def runs(settings: StoreSettings, out: Path, progress: Display) -> Found:
     """What a store holds."""
-    from buckler.commands.runs import list_runs
-
     list_runs(settings.store)
     return Found(values={"store": str(settings.store)})
 
 
 def doctor(settings: RecipesSettings, out: Path, progress: Display) -> Found:
     """What this machine has."""
-    from buckler.cli.doctor import examine
-
     return Found(exit_status=examine())
 
 

@@ -10,10 +10,10 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from buckler import formats
-from buckler.commands.recipes import recipe_folder
 from buckler.data import write_text
 from buckler.errors import ConfigError
 from buckler.evaluation.probes import describe
+from buckler.experiments.run import recipe_folder
 from buckler.progress import LOG
 from buckler.settings import read_yaml
 from buckler.workflow.sources import WORLD

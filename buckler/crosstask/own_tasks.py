@@ -122,6 +122,11 @@ def read_tasks(path: Path | str) -> dict[str, Task]:
     return _read_file(Path(path))
 
 
+def own_tasks_place(own: str, folder: Path) -> Path:
+    """A file of tasks relative to a recipe's folder; tasks at a `module:name` as they are."""
+    return Path(own) if all(is_place(one.strip()) for one in own.split(",")) else folder / own
+
+
 def tasks_code(path: str) -> list[str]:
     """The hashes of the sources of tasks at a `module:name`; none for a file, which is hashed itself."""
     places = [place.strip() for place in path.split(",")]

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from buckler.data import Json
-from buckler.evaluation.power import CAUTION, FEW, unseen
-from buckler.evaluation.statistics import Mean, wilson
+from buckler.evaluation.power import detectable
+from buckler.evaluation.statistics import Mean
 
 Over: TypeAlias = Literal["seeds", "probes"]
 NOTHING = "-"
 """Shown where there is nothing to show."""
+FEW = 200
+"""Beside a rate over fewer probes stands what so few cannot show."""
+CAUTION = "80 % power, two models on as many probes each, rates near 0.5; pairing apart, which shows more"
+"""What `unseen` goes by."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,9 +33,9 @@ class Cell:
     n: int = 0
     """Seeds."""
     probes: int | None = None
-    """Readable probes, over all seeds."""
-    unread: int = 0
-    """Probes that could not be read: never in the value."""
+    """Scored probes, over all seeds."""
+    unscored: int = 0
+    """Probes without a verdict: never in the value."""
     note: str = ""
     bad: bool = False
     signed: bool = False
@@ -60,8 +64,10 @@ class Cell:
 
     def to_json(self) -> dict[str, Json]:
         """All fields that say something."""
-        names = ("text", "value", "low", "high", "over", "n", "probes", "unread", "note", "bad")
-        return {name: getattr(self, name) for name in names if self.text is None or name in ("text", "note", "bad")}
+        if self.text is not None:
+            return {"text": self.text, "note": self.note, "bad": self.bad}
+        numbers: dict[str, Json] = {name: getattr(self, name) for name in ("text", "value", "low", "high", "over", "n", "probes")}
+        return {**numbers, "unread": self.unscored, "note": self.note, "bad": self.bad}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,7 +80,7 @@ class Column:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
+class TableRow:
     """One row: what it is, its numbers, and a flag in words if no one should be pleased with it."""
 
     labels: tuple[str, ...]
@@ -98,7 +104,7 @@ class Table:
     heads: tuple[str, ...]
     """Names of the label columns."""
     columns: tuple[Column, ...]
-    rows: tuple[Row, ...]
+    rows: tuple[TableRow, ...]
     folded: bool = False
     """Whether a page shows it only when asked to."""
 
@@ -129,55 +135,16 @@ def spell_p(value: float | None) -> str:
     return NOTHING if value is None else "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
-def cell_of(metric: Json, *, bad: bool = False) -> Cell:
-    """A metric of `results["rows"]` as a cell: mean over seeds with its t interval.
-
-    With one seed, or where all seeds gave the same number, seeds say nothing of the noise; then it is the Wilson interval
-    over the probes of one seed.
-    """
-    if not isinstance(metric, Mapping):
-        return Cell()
-    spread, answers = _mapping(metric.get("over_seeds")), _mapping(metric.get("all_answers"))
-    n, unread = _whole(spread.get("n")), _whole(answers.get("unread"))
-    low, high = (None if end is None else min(1.0, max(0.0, end)) for end in (_number(spread.get(k)) for k in ("low", "high")))
-    over: Over = "seeds"
-    if no_width(low, high) and (of_probes := probe_interval(metric)) is not None:
-        (low, high), over = of_probes, "probes"
-    return Cell(
-        value=_number(spread.get("value")),
-        low=low,
-        high=high,
-        over=over,
-        n=n,
-        probes=_whole(answers.get("n")) if answers else None,
-        unread=unread,
-        note=_unread(unread, answers.get("bounds")),
-        bad=bad,
-    )
-
-
-def probe_interval(metric: Json) -> tuple[float, float] | None:
-    """Wilson's interval over the probes of one seed; None for what is no rate."""
-    found = _mapping(metric)
-    answers, seeds = _mapping(found.get("all_answers")), _whole(_mapping(found.get("over_seeds")).get("n"))
-    probes = round(_whole(answers.get("n")) / seeds) if seeds else 0
-    return wilson(min(probes, round(_whole(answers.get("hits")) / seeds)), probes) if probes else None
-
-
 def no_width(low: float | None, high: float | None) -> bool:
     """Whether an interval is absent or a point: seeds that agree say nothing of the noise."""
     return low is None or high is None or high - low < 1e-9
 
 
-def _unread(unread: int, bounds: Json) -> str:
-    """What the unread probes could make of the rate."""
-    if not unread:
+def unscored_note(unscored: int, bounds: Sequence[float] | None) -> str:
+    """What the unscored probes could make of the rate; "" where there are none."""
+    if not unscored:
         return ""
-    if isinstance(bounds, Sequence) and not isinstance(bounds, str) and len(bounds) == 2:
-        low, high = (_number(end) for end in bounds)
-        if low is not None and high is not None:
-            return f"{unread} unread: {spell(low)} to {spell(high)}"
-    return f"{unread} unread"
+    return f"{unscored} unread: {spell(bounds[0])} to {spell(bounds[1])}" if bounds else f"{unscored} unread"
 
 
 def signed(difference: Mean) -> Cell:
@@ -187,9 +154,15 @@ def signed(difference: Mean) -> Cell:
 
 def column_of(name: str, cells: Sequence[Cell], note: str = "") -> Column:
     """A column whose head says how many probes a seed its numbers rest on."""
-    counts = {(cell.probes + cell.unread) // max(cell.n, 1) for cell in cells if cell.probes is not None and cell.n}
+    counts = {(cell.probes + cell.unscored) // max(cell.n, 1) for cell in cells if cell.probes is not None and cell.n}
     probes = f"{min(counts)} probes" if len(counts) == 1 else f"{min(counts)}-{max(counts)} probes" if counts else ""
     return Column(name=name, note=", ".join(part for part in (note, probes) if part))
+
+
+def unseen(n: int) -> str:
+    """The differences that `n` probes do not show (`stats.detectable`)."""
+    gap = detectable(n)
+    return "no difference is seen" if gap is None else f"a difference under {gap:.2f} goes unseen"
 
 
 def caution(cells: Iterable[Cell]) -> str:
@@ -197,15 +170,3 @@ def caution(cells: Iterable[Cell]) -> str:
     few = sorted(n for n in {cell.probes // cell.n for cell in cells if cell.probes and cell.n} if n < FEW)
     said = ", ".join(f"with {n} probes {unseen(n)}" for n in dict.fromkeys([*few[:1], *few[-1:]]))
     return f"In one seed, {said} ({CAUTION})." if said else ""
-
-
-def _mapping(value: Json) -> Mapping[str, Json]:
-    return value if isinstance(value, Mapping) else {}
-
-
-def _number(value: Json) -> float | None:
-    return float(value) if isinstance(value, int | float) else None
-
-
-def _whole(value: Json) -> int:
-    return value if isinstance(value, int) else 0

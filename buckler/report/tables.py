@@ -1,18 +1,12 @@
-"""Every table of a report, and how it looks in Markdown and in a terminal."""
+"""How a table looks in Markdown and in a terminal."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from buckler.data import Json
-from buckler.report.attacker import attacker_tables
-from buckler.report.belief import belief, belief_tables
 from buckler.report.cells import NOTHING, Cell, Table
-from buckler.report.crosstask import crosstask_tables
-from buckler.report.perplexity import perplexity_tables
-from buckler.report.stages import INTERVALS, stage_tables
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -25,13 +19,6 @@ NAMES = 16
 """Characters for the name of a row."""
 SILENT = ("not customized", "customized", NOTHING)
 """Labels that a terminal can do without."""
-
-
-def tables_of(results: Mapping[str, Json]) -> list[Table]:
-    """All tables of one experiment."""
-    makers = {"cross_task": crosstask_tables, "attacker": attacker_tables}
-    tables = makers.get(str(results.get("kind")), stage_tables)(results)
-    return [*(table for table in tables if table.rows), *perplexity_tables(results), *belief_tables(results)]
 
 
 def to_markdown(table: Table) -> str:
@@ -58,17 +45,23 @@ def escape(text: str) -> str:
     return re.sub(r"\s*[\r\n]+\s*", " / ", safe).strip()
 
 
-def print_tables(results: Sequence[Mapping[str, Json]] | Mapping[str, Json], console: Console | None = None) -> None:
-    """The main tables in a terminal, compactly: no folded tables, no captions, intervals where there is room for them."""
+def print_tables(sections: Sequence[tuple[Sequence[Table], str]], closing: str, console: Console | None = None) -> None:
+    """Tables in a terminal, compactly: no folded tables, no captions, intervals where there is room for them.
+
+    Args:
+        sections: the tables of each, and a line to say below them.
+        closing: the last line.
+        console: where to print, the terminal if none is given.
+    """
     from rich.console import Console
 
     screen = console or Console()
-    for one in [results] if isinstance(results, Mapping) else results:
-        for table in tables_of(one):
+    for tables, below in sections:
+        for table in tables:
             if not table.folded:
                 screen.print(_drawn(table, screen.width))
-        screen.print(belief(one), style="dim", highlight=False, markup=False)
-    screen.print(f"{INTERVALS} A table shows them where the terminal is wide enough.", style="dim", highlight=False, markup=False)
+        screen.print(below, style="dim", highlight=False, markup=False)
+    screen.print(closing, style="dim", highlight=False, markup=False)
 
 
 def _drawn(table: Table, width: int) -> Drawn:

@@ -266,9 +266,8 @@ def document_probe_set(documents: Step, prompting: Prompting) -> Step:
         seed=prompting.seed if under_attack else None,
     )
     title = f"document probes, wording {prompting.wording}" + (f", attack {prompting.attack}" if under_attack else "")
-    return probe_documents.plan(
-        settings, title=title, inputs={"documents": documents}, outside={**prompting.own, **brought(prompting.tasks)}
-    )
+    outside = {**prompting.own, **brought(prompting.tasks)}
+    return probe_documents.plan(settings, title=title, inputs={"documents": documents}, outside=outside)
 
 
 def with_reference_answers(probes: Step, model: ModelRef, max_new_tokens: int) -> Step:

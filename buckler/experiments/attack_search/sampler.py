@@ -1,0 +1,184 @@
+"""Which settings are tried next: every one in order, at random, or by Optuna's TPE.
+
+A proposal is a function of the rules, the seed and the finished trials alone. So a killed search that reads the same results
+proposes the same settings, and its finished steps are found again.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import product
+from typing import TYPE_CHECKING, Any
+
+from buckler.errors import ConfigError
+from buckler.experiments.attack_search.selection import Trial
+from buckler.experiments.attack_search.space import Range, Search, Setting, Value
+
+if TYPE_CHECKING:
+    from optuna import Study
+    from optuna import Trial as Asked
+    from optuna.distributions import BaseDistribution
+
+TRIES = 1000
+"""Draws in a row that may be known already or take too many steps before a search gives up."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SearchRules:
+    """What a proposal must keep to."""
+
+    search: Search
+    key: Callable[[Setting], str]
+    """The attack that a setting makes, spelled: two settings with one spelling are one attack."""
+    steps: Callable[[Setting], int]
+    """Optimizer steps that it takes."""
+
+    def fits(self, setting: Setting) -> bool:
+        """Whether a trial of it stays within the recipe's steps."""
+        return self.search.most_steps is None or self.steps(setting) <= self.search.most_steps
+
+
+def require_room(rules: SearchRules) -> None:
+    """Check that the sampler can spend the budget, and that the budget holds the grid.
+
+    Raises:
+        ConfigError: a grid over a range, a grid larger than the budget, a space smaller than it, or no Optuna.
+    """
+    search, size = rules.search, rules.search.space.size
+    if not rules.fits({}):
+        raise ConfigError(f"search.most_steps is {search.most_steps}, but the fixed attack takes {rules.steps({})} steps")
+    if search.sampler == "optuna":
+        _import_optuna()
+    if size is None:
+        if search.sampler == "grid":
+            ranges = [name for name, choices in search.space.dimensions.items() if isinstance(choices, Range)]
+            raise ConfigError(f"search.space.{ranges[0]} is a range, which no grid can hold; list its values, or use random")
+        return
+    room = sum(1 for _ in _untried(rules, {rules.key({})}))
+    where = f"search.space has {room} settings beside the fixed attack" + (
+        f" that stay within {search.most_steps} steps" if search.most_steps else ""
+    )
+    if search.sampler == "grid" and room + 1 > search.trials:
+        raise ConfigError(f"{where}, so a grid needs trials: {room + 1}, not {search.trials}; raise it, or use random")
+    if search.sampler != "grid" and room + 1 < search.trials:
+        raise ConfigError(f"{where}, too few for trials: {search.trials}; lower it to {room + 1} at most, or widen the space")
+
+
+def propose(rules: SearchRules, finished: Sequence[Trial], seed: int) -> list[Setting]:
+    """The next settings to try: all that are left for grid and random, a batch for optuna; none when the budget is spent.
+
+    Args:
+        rules: the space, the budget, and what makes two settings one.
+        finished: every trial so far with its results, in order, the fixed attack first.
+        seed: of this model's search.
+
+    Raises:
+        ConfigError: hardly any setting stays within the recipe's steps.
+    """
+    search = rules.search
+    left = search.trials - len(finished)
+    if left <= 0:
+        return []
+    seen = {rules.key(trial.setting) for trial in finished}
+    if search.sampler == "grid":
+        return list(_untried(rules, seen))[:left]
+    if search.sampler == "random":
+        # Each is drawn by its own number, so that a larger budget only adds trials to those of a smaller one.
+        return [_at_random(rules, seen, f"{seed}-{number}") for number in range(len(finished), search.trials)]
+    return _by_tpe(rules, finished, seen, seed, min(left, search.batch))
+
+
+def _untried(rules: SearchRules, seen: set[str]) -> Iterator[Setting]:
+    """Every setting of a space without ranges that makes another attack, in the order of the recipe."""
+    known = set(seen)
+    dimensions = rules.search.space.dimensions
+    for values in product(*(_listed(choices) for choices in dimensions.values())):
+        setting = dict(zip(dimensions, values, strict=True))
+        if rules.key(setting) not in known and rules.fits(setting):
+            known.add(rules.key(setting))
+            yield setting
+
+
+def _listed(choices: Range | tuple[Value, ...]) -> tuple[Value, ...]:
+    assert not isinstance(choices, Range), "a range has no list"
+    return choices
+
+
+def _at_random(rules: SearchRules, seen: set[str], name: str) -> Setting:
+    """A setting that nobody tried, drawn by its name; it counts as tried from then on."""
+    rng = random.Random(name)
+    for _ in range(TRIES):
+        setting: Setting = {at: _drawn(rng, choices) for at, choices in rules.search.space.dimensions.items()}
+        if rules.key(setting) not in seen and rules.fits(setting):
+            seen.add(rules.key(setting))
+            return setting
+    if rules.search.space.size is not None and (rest := list(_untried(rules, seen))):
+        setting = rng.choice(rest)  # nearly all of a large space is tried
+        seen.add(rules.key(setting))
+        return setting
+    limit = f" within {rules.search.most_steps} steps" if rules.search.most_steps else ""
+    raise ConfigError(f"search.space: {TRIES} draws found no new setting{limit}; lower trials, or widen the space")
+
+
+def _drawn(rng: random.Random, choices: Range | tuple[Value, ...]) -> Value:
+    return choices.draw(rng) if isinstance(choices, Range) else rng.choice(choices)
+
+
+def _by_tpe(rules: SearchRules, finished: Sequence[Trial], seen: set[str], seed: int, count: int) -> list[Setting]:
+    """A batch by the tree-structured Parzen estimator; broken floors are constraints (Optuna's TPESampler).
+
+    The study is made anew from the finished trials, and the sampler is seeded by their number: nothing else is remembered.
+    """
+    optuna = _import_optuna()
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    sampler = optuna.samplers.TPESampler(seed=1000 * seed + len(finished), n_startup_trials=min(10, rules.search.trials // 3))
+    study = optuna.create_study(sampler=sampler, direction="maximize")
+    space = _distributions(rules)
+    for trial in finished[1:]:  # the fixed attack may lie outside the space
+        study.enqueue_trial(dict(trial.setting))
+        asked = study.ask(space)
+        if trial.success is None or trial.utility is None:
+            study.tell(asked, state=optuna.trial.TrialState.FAIL)
+        else:
+            asked.set_constraint("utility", trial.floor - trial.utility)
+            study.tell(asked, trial.success)
+    return [_asked(rules, study, space, seen, f"{seed}-{len(finished) + at}") for at in range(count)]
+
+
+def _asked(rules: SearchRules, study: Study, space: dict[str, BaseDistribution], seen: set[str], name: str) -> Setting:
+    """What TPE wants next; what it wants again, or cannot pay, is told as failed; at last one is drawn at random."""
+    import optuna
+
+    for _ in range(50):
+        asked: Asked = study.ask(space)
+        dimensions = rules.search.space.dimensions
+        setting: Setting = {
+            at: choices.tidy(asked.params[at]) if isinstance(choices, Range) else asked.params[at]
+            for at, choices in dimensions.items()
+        }
+        if rules.key(setting) not in seen and rules.fits(setting):
+            seen.add(rules.key(setting))
+            return setting
+        study.tell(asked, state=optuna.trial.TrialState.FAIL)
+    return _at_random(rules, seen, name)
+
+
+def _distributions(rules: SearchRules) -> dict[str, BaseDistribution]:
+    from optuna.distributions import CategoricalDistribution, FloatDistribution
+
+    return {
+        name: FloatDistribution(choices.low, choices.high, log=True)
+        if isinstance(choices, Range)
+        else CategoricalDistribution(choices)
+        for name, choices in rules.search.space.dimensions.items()
+    }
+
+
+def _import_optuna() -> Any:  # noqa: ANN401 - a module that may be absent
+    try:
+        import optuna
+    except ImportError:
+        raise ConfigError("search.sampler optuna needs Optuna: pip install 'buckler[search]', or use random") from None
+    return optuna

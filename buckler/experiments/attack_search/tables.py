@@ -1,0 +1,206 @@
+"""Tables of a search: the worst case found beside the fixed attack, the settings that won, and how it was reached."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from pydantic import Field
+
+from buckler.evaluation.statistics import Mean, mean
+from buckler.experiments.attack_search.space import FIXED, WORST
+from buckler.experiments.results import RunResult, Saved, SearchResult, TrialResult
+from buckler.experiments.results_view import ATTACK_SUCCESS, COHERENCE, UTILITY, ArmView, Metric, arms_of, first, gain
+from buckler.experiments.stages.plan import UNTOUCHED
+from buckler.experiments.stages.tables import faults_of
+from buckler.report.cells import NOTHING, Cell, Column, Table, TableRow, column_of, signed, spell
+
+
+class RecordedSearch(Saved):
+    """What claims and tables read of the search in the recipe that results keep."""
+
+    kinds: str = "all"
+    sampler: str | None = None
+    trials: int | None = None
+    most_steps: int | None = None
+    utility_floor: float | None = None
+
+    @classmethod
+    def of(cls, results: RunResult) -> RecordedSearch:
+        """The search of results."""
+        return _Recorded.model_validate(results.record.recipe).search
+
+    @property
+    def metric(self) -> Metric:
+        """What was searched for."""
+        return ATTACK_SUCCESS if self.kinds == "all" else Metric("attack_success_rate", "harmful", self.kinds)
+
+    @property
+    def budget(self) -> str:
+        """In words: `12 trials on each model and seed by random, the first the fixed attack`."""
+        steps = f", of at most {self.most_steps} optimizer steps" if self.most_steps else ""
+        return f"{self.trials} trials on each model and seed by {self.sampler}{steps}, the first the fixed attack"
+
+
+class _Recorded(Saved):
+    search: RecordedSearch = Field(default_factory=RecordedSearch)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Victim:
+    """A model with a defence at a stage, over seeds."""
+
+    model: str
+    defence: str
+    stage: str
+    fixed: ArmView | None
+    worst: ArmView | None
+    untouched: ArmView | None
+    searches: Sequence[SearchResult]
+    """One a seed."""
+
+    @property
+    def labels(self) -> tuple[str, str]:
+        """What the tables call it."""
+        if self.defence == "none":
+            return "no defence", NOTHING
+        return self.defence, "drops rows" if self.stage == "none" else self.stage
+
+    @property
+    def name(self) -> str:
+        """`curated pre`."""
+        return " ".join(label for label in self.labels if label != NOTHING)
+
+    @property
+    def trials(self) -> list[TrialResult]:
+        """Of all seeds."""
+        return [trial for search in self.searches for trial in search.trials]
+
+    @property
+    def ruined(self) -> int:
+        """How many trials left less utility than the floor asks for."""
+        return sum(not trial.keeps_utility for trial in self.trials)
+
+    def own(self) -> Cell:
+        """Success of the chosen attacks on the attacker's own probes, which chose them."""
+        found = mean(search.chosen.success for search in self.searches if search.chosen is not None)
+        low, high = (None if end is None else min(1.0, max(0.0, end)) for end in (found.low, found.high))
+        return Cell(value=found.value, low=low, high=high, n=found.n)
+
+
+def victims(results: RunResult) -> list[Victim]:
+    """Every model that was attacked, in the order of the plan."""
+    found = arms_of(results)
+    searches: dict[tuple[str, ...], list[SearchResult]] = {}
+    for one in results.search:
+        searches.setdefault(tuple(str(one.labels[name]) for name in ("model", "defence", "stage")), []).append(one)
+    victims = []
+    for (model, defence, stage), of in searches.items():
+        labels = {"model": model, "defence": defence, "stage": stage}
+        fixed, worst = (first(found, {**labels, "attack": attack}) for attack in (FIXED, WORST))
+        base = first(found, {"model": model, "stage": UNTOUCHED})
+        victims.append(Victim(**labels, fixed=fixed, worst=worst, untouched=base, searches=of))
+    return victims
+
+
+def understated(one: Victim, metric: Metric) -> Mean:
+    """By how much the worst attack found does better than the fixed one, paired by seed."""
+    return gain(one.fixed, one.worst, metric)
+
+
+def search_tables(results: RunResult) -> list[Table]:
+    """For each model the worst case; then the settings that won, and how far each trial had come."""
+    found = victims(results)
+    models = list(dict.fromkeys(one.model for one in found))
+    return [
+        *(_worst_table(model, [one for one in found if one.model == model], results) for model in models),
+        _settings_table(found),
+        _reached_table(found),
+    ]
+
+
+def _worst_table(model: str, found: Sequence[Victim], results: RunResult) -> Table:
+    search = RecordedSearch.of(results)
+    metric = search.metric
+    rows = []
+    for one in found:
+        fixed, worst = (arm or ArmView() for arm in (one.fixed, one.worst))
+        faults = faults_of(worst, one.untouched)
+        cells = (
+            fixed.cell(metric),
+            worst.cell(metric),
+            signed(understated(one, metric)),
+            one.own(),
+            fixed.cell(UTILITY),
+            *(replace(worst.cell(name), bad=name in faults) for name in (UTILITY, COHERENCE)),
+            Cell(text=f"{one.ruined} of {len(one.trials)}"),
+        )
+        rows.append(TableRow(labels=one.labels, cells=cells, flag="; ".join(dict.fromkeys(faults.values())), part=one.defence))
+    heads = (
+        ("attack success: fixed", "low"),
+        ("attack success: worst found", "low"),
+        ("understated by", ""),
+        ("worst on the attacker's own probes", ""),
+        ("utility: fixed", "high"),
+        ("utility: worst found", "high"),
+        ("coherence: worst found", "high"),
+    )
+    columns = [column_of(name, [row.cells[at] for row in rows], note) for at, (name, note) in enumerate(heads)]
+    words = search.kinds.replace("_", "-")
+    of = "all harmful probes" if search.kinds == "all" else f"harmful probes of {words} kinds"
+    caption = (
+        f"{search.budget}. Attack success on {of}. Settings were chosen on the attacker's own probes; every other "
+        f"number is on probes that had no say, so the worst found is no lucky maximum, and may lie under the fixed attack. An "
+        f"attack that left less than {search.utility_floor} of the untouched model's utility is under the floor and does not "
+        "count."
+    )
+    return Table(
+        title=f"An attacker with a budget: {model}",
+        caption=caption,
+        heads=("defence", "stage"),
+        columns=(*columns, Column(name="trials under the floor")),
+        rows=tuple(rows),
+    )
+
+
+def _settings_table(found: Sequence[Victim]) -> Table:
+    rows = []
+    for one in found:
+        for search in one.searches:
+            chosen = search.chosen
+            texts: tuple[str, ...] = (NOTHING, "none kept the floor", NOTHING, NOTHING)
+            if chosen is not None:
+                levels = (NOTHING if level is None else spell(level) for level in (chosen.success, chosen.utility))
+                texts = (str(chosen.number), chosen.name, *levels)
+            cells = tuple(Cell(text=text) for text in texts)
+            rows.append(
+                TableRow(labels=(one.model, one.name, str(search.labels["seed"])), cells=cells, part=one.model + one.name)
+            )
+    return Table(
+        title="The settings that won",
+        caption="By seed; trial 0 is the fixed attack. What a setting does not name is as in the fixed attack. Both numbers are "
+        "on the attacker's own probes.",
+        heads=("model", "defence", "seed"),
+        columns=tuple(Column(name=name) for name in ("trial", "setting", "attack success", "utility")),
+        rows=tuple(rows),
+    )
+
+
+def _reached_table(found: Sequence[Victim]) -> Table:
+    longest = max((len(search.best_so_far) for one in found for search in one.searches), default=0)
+    rows = []
+    for one in found:
+        cells = [Cell(value=mean(_at(search.best_so_far, trial) for search in one.searches).value) for trial in range(longest)]
+        rows.append(TableRow(labels=(one.model, one.name), cells=tuple(cells), part=one.model))
+    return Table(
+        title="Best attack so far, by trial",
+        caption="Attack success on the attacker's own probes, best of the trials so far that kept the floor; mean over seeds.",
+        heads=("model", "defence"),
+        columns=tuple(Column(name=str(trial)) for trial in range(longest)),
+        rows=tuple(rows),
+        folded=True,
+    )
+
+
+def _at(values: Sequence[float | None], at: int) -> float | None:
+    return values[at] if at < len(values) else None

@@ -1,0 +1,237 @@
+"""Everything the report shows of an experiment, from the files of finished steps, or again from saved results."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping, Sequence
+from importlib import metadata
+from pathlib import Path
+
+from buckler import __version__
+from buckler.crosstask.own_tasks import read_tasks
+from buckler.data import ANSWERS, VERDICTS, Answer, Json, Verdict, content_id, read_answers, read_json, read_verdicts
+from buckler.errors import DataError
+from buckler.evaluation.metrics import summarise
+from buckler.evaluation.scores import score_answers
+from buckler.evaluation.utility import scorers
+from buckler.experiments.base import Arm, CommonRecipe, MeasuredArm, Plan
+from buckler.experiments.comparisons import differences, over_seeds
+from buckler.experiments.judge_reliability import RunJudge, judge_again, judge_card, judge_of
+from buckler.experiments.registry import experiment_of
+from buckler.experiments.results import (
+    ArmResult,
+    PhraseRule,
+    Record,
+    RunResult,
+    SampleResult,
+    Saved,
+    SearchResult,
+    SpreadResult,
+    StepKeys,
+    TrainingResult,
+    WeakestResult,
+)
+from buckler.judges.base import judge_named
+from buckler.judges.named import JudgeSpec, judge_spec
+from buckler.models.identity import identity
+from buckler.workflow.evaluation import Measured
+from buckler.workflow.step import Step, in_order
+from buckler.workflow.store import Store
+
+SAMPLES = 2
+"""Answers shown for each arm and probe set."""
+PACKAGES = ("torch", "transformers", "tokenizers", "peft", "accelerate", "numpy", "scipy")
+
+
+def collect(recipe: CommonRecipe, plan: Plan, store: Store, search: Sequence[SearchResult] | None = None) -> RunResult:
+    """Everything the report shows, recomputed from the files of finished steps.
+
+    Args:
+        recipe: what was run.
+        plan: its steps, every one finished.
+        store: where they left their files.
+        search: the course of each search, where the recipe asks for one.
+    """
+    arms = [_measured(arm, store) for arm in plan.arms]
+    found = RunResult(
+        name=recipe.name,
+        kind=recipe.kind,
+        about=recipe.about,
+        seeds=list(recipe.seeds),
+        arms=[_arm_result(arm, one.metrics, store) for arm, one in zip(plan.arms, arms, strict=True)],
+        perplexity={
+            name: {kind: SpreadResult.model_validate(one) for kind, one in _object(file).items()}
+            for name, file in _figures(plan, store, "perplexity/", "perplexity.json").items()
+        },
+        curation=_figures(plan, store, "curated/", "counts.json"),
+        weakest=_weakest(plan.arms, store),
+        record=record(recipe),
+    )
+    found = found.model_copy(update=_derived(recipe.kind, recipe.seeds, arms, judge_of(recipe)))
+    return found if search is None else found.model_copy(update={"search": list(search)})
+
+
+def collect_again(results: RunResult, store: Store) -> RunResult:
+    """Saved results with every number that comes from answers computed anew: from the stored answers and verdicts, no model.
+
+    What training and curation left, perplexities and the course of a search are kept as they were saved.
+
+    Raises:
+        DataError: answers or verdicts are not there, or no longer belong together; the results were saved by a version that did
+            not keep what is needed.
+    """
+    name = results.record.judge.get("name")
+    for part, there in (("record", name is not None), ("judge_card", "judge_card" in results.model_fields_set)):
+        if not there:
+            raise DataError(f"results of {results.name}: saved without {part!r}; run the recipe again")
+    own = results.record.recipe.get("own_tasks")
+    by_task = scorers(read_tasks(Path(own)) if isinstance(own, str) else None)
+    named = results.record.recipe.get("metrics")
+    further = [str(name) for name in named] if isinstance(named, list) else []
+    arms: list[MeasuredArm] = []
+    for saved in results.arms:
+        if saved.steps is None:
+            raise DataError(f"results of {results.name}: saved without 'steps'; run the recipe again")
+        answers, verdicts = _files(store, saved.steps.answers, saved.steps.verdicts)
+        given = read_answers(answers)
+        metrics = summarise(given, read_verdicts(verdicts), score_answers(given, by_task), further)
+        arms.append(
+            MeasuredArm(
+                labels=saved.labels,
+                answers_file=answers,
+                verdicts_file=verdicts,
+                metrics=metrics,
+                second_verdicts=judge_named("paper").judge,  # phrases are read without a model
+            )
+        )
+    again = [one.model_copy(update={"metrics": dict(arm.metrics)}) for one, arm in zip(results.arms, arms, strict=True)]
+    derived = _derived(results.kind, results.seeds, arms, judge_again(str(name), results.judge_card))
+    return results.model_copy(update={"arms": again, **derived})
+
+
+def _derived(kind: str, seeds: Sequence[int], arms: Sequence[MeasuredArm], judge: RunJudge) -> dict[str, object]:
+    """The parts of results that follow from the arms' answers, verdicts and metrics."""
+    experiment, rows = experiment_of(kind), over_seeds(arms)
+    compare = experiment.phrase_rule
+    return {
+        "rows": rows,
+        "differences": differences(experiment.pairs, arms),
+        "paper_rule": PhraseRule() if compare is None else compare(arms, seeds[0], judge.name),
+        "judge_card": judge_card(judge, rows),
+        "samples": [one for arm in arms if arm.seed == seeds[0] for one in _samples(arm)],
+    }
+
+
+def read_metrics(measured: Measured, store: Store) -> Mapping[str, Json]:
+    """The numbers of a finished measurement."""
+    return _object(read_json(store.folder(measured.metrics) / "metrics.json"))
+
+
+def _files(store: Store, answers: Step | str, verdicts: Step | str) -> tuple[Path, Path]:
+    """The answers and the verdicts that these steps, or the steps of these keys, left in the store."""
+    return store.folder(answers) / ANSWERS, store.folder(verdicts) / VERDICTS
+
+
+def _measured(arm: Arm, store: Store) -> MeasuredArm:
+    """An arm whose steps are finished."""
+    answers, verdicts = _files(store, arm.measured.answers, arm.measured.verdicts)
+    second = arm.second_verdicts
+    return MeasuredArm(
+        labels=arm.labels,
+        answers_file=answers,
+        verdicts_file=verdicts,
+        metrics=read_metrics(arm.measured, store),
+        second_verdicts=None if second is None else _Stored(store.folder(second) / VERDICTS),
+    )
+
+
+class _Stored:
+    """Verdicts that a judging step left."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __call__(self, answers: Sequence[Answer]) -> list[Verdict]:
+        found = {one.id: one for one in read_verdicts(self.path)}
+        return [found[one.id] for one in answers]
+
+
+class _Training(Saved):
+    """What is read of `training.json`."""
+
+    rows: int
+    cut: list[object]
+    dropped: list[object]
+    steps: int
+
+
+def _arm_result(arm: Arm, metrics: Mapping[str, Json], store: Store) -> ArmResult:
+    """An arm as results keep it: its labels, numbers, training, and the keys of the steps that measured it."""
+    training = []
+    for phase in arm.phases:
+        seen = _Training.model_validate(read_json(store.folder(phase) / "training.json"))
+        training.append(TrainingResult(rows=seen.rows, cut=len(seen.cut), dropped=len(seen.dropped), steps=seen.steps))
+    steps = StepKeys(
+        answers=store.folder(arm.measured.answers).name,
+        verdicts=store.folder(arm.measured.verdicts).name,
+        metrics=store.folder(arm.measured.metrics).name,
+    )
+    return ArmResult(labels=dict(arm.labels), metrics=dict(metrics), training=training, steps=steps)
+
+
+def _figures(plan: Plan, store: Store, prefix: str, file: str) -> dict[str, Json]:
+    """What the plan's figures of this prefix left in their `file`, by the rest of their name."""
+    return {
+        name.removeprefix(prefix): read_json(store.folder(step) / file)
+        for name, step in plan.figures.items()
+        if name.startswith(prefix)
+    }
+
+
+def _weakest(arms: Sequence[Arm], store: Store) -> list[WeakestResult]:
+    """The task that `weakest` stood for, by model and seed, with the process rates on training documents that named it."""
+    found: dict[tuple[str | int, int], WeakestResult] = {}
+    for arm in (one for one in arms if one.labels.get("trained on") == "weakest"):
+        step = next(step for step in in_order(arm.phases) if step.name == "weakest")
+        named = _object(read_json(store.folder(step) / "weakest.json"))
+        model, seed = arm.labels["model"], int(arm.labels["seed"])
+        found[model, seed] = WeakestResult.model_validate({"model": model, "seed": seed, **named})
+    return list(found.values())
+
+
+def _samples(arm: MeasuredArm) -> list[SampleResult]:
+    """A few answers of an arm with their verdicts, for people to read."""
+    verdicts = arm.verdicts()
+    shown: dict[str, int] = {}
+    samples = []
+    for one in arm.answers():
+        kind = str(one.meta.get("set"))
+        shown[kind] = shown.get(kind, 0) + 1
+        if shown[kind] <= SAMPLES:
+            samples.append(arm.sample(one, verdicts[one.id]))
+    return samples
+
+
+def record(recipe: CommonRecipe) -> Record:
+    """How it was made: the recipe with its controls written out, what each model is by content, judge and versions."""
+    values = recipe.recorded()
+    return Record(
+        buckler=__version__,
+        python=platform.python_version(),
+        libraries={name: metadata.version(name) for name in PACKAGES},
+        judge=_judge(judge_spec(recipe.judge)),
+        models={name: identity(spec) for name, spec in recipe.models.items()},
+        recipe=values,
+        recipe_id=content_id(values),
+    )
+
+
+def _judge(judge: JudgeSpec) -> dict[str, Json]:
+    """Name, version, and where it is made of models, what these are by content."""
+    models: dict[str, Json] = {spec.name: identity(spec) for spec in judge.models}
+    return {"name": judge.label, "version": judge.version, **({"models": models} if models else {})}
+
+
+def _object(value: Json) -> dict[str, Json]:
+    assert isinstance(value, dict), value
+    return value

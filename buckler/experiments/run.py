@@ -1,0 +1,157 @@
+"""Recipes: run them, report them, tell what they would cost; and what a store holds."""
+
+from __future__ import annotations
+
+import statistics
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import buckler
+from buckler.curation.settings import CurateSettings
+from buckler.data import read_json, write_json
+from buckler.experiments.base import CommonRecipe
+from buckler.experiments.collect import collect, collect_again
+from buckler.experiments.pages import print_results, write_report
+from buckler.experiments.recipe import read_recipe
+from buckler.experiments.registry import experiment_of
+from buckler.experiments.results import RunResult, Saved, read_results
+from buckler.experiments.running import console, run_steps, say
+from buckler.workflow.step import Step, in_order
+from buckler.workflow.store import Store
+
+
+def run_recipes(
+    recipes: Sequence[CommonRecipe], store: Store, *, workers: int, cluster: str | None, name: str, show_unsafe: bool
+) -> Path:
+    """Check, run, collect and report; the path of the HTML report.
+
+    Raises:
+        ConfigError, DataError, BackendError: what the recipes ask for cannot be had; nothing has run yet.
+        StoreError: steps failed; the finished ones are kept.
+    """
+    results = _run(recipes, store, workers=workers, cluster=cluster)
+    folder = store.root / "reports" / name
+    for result in results:
+        write_json(folder / f"results-{result.name}.json", result.to_json())
+    written = write_report(results, folder, title=f"Buckler: {name}", show_unsafe=show_unsafe)
+    print_results(results, console())
+    for path in written:
+        say(f"wrote {path}")
+    return written[0]
+
+
+def _run(recipes: Sequence[CommonRecipe], store: Store, *, workers: int, cluster: str | None) -> list[RunResult]:
+    """The results of every recipe; steps that several share are run once."""
+    known = [recipe for recipe in recipes if experiment_of(recipe.kind).loop is None]
+    plans = {recipe.name: experiment_of(recipe.kind).plan(recipe) for recipe in known}
+    if plans:
+        # Rows are drawn and compared with the probes before anything is trained: what is wrong with them shows in seconds.
+        run_steps([step for one in plans.values() for step in one.checks], store, workers=1, cluster=None)
+        run_steps([step for one in plans.values() for step in one.targets], store, workers=workers, cluster=cluster)
+    results = []
+    for recipe in recipes:
+        loop = experiment_of(recipe.kind).loop
+        if loop is None:
+            results.append(collect(recipe, plans[recipe.name], store))
+        else:
+            plan, search = loop.run(recipe, store, workers, cluster)
+            results.append(collect(recipe, plan, store, search))
+    return results
+
+
+def dry_run(recipes: Sequence[CommonRecipe], store: Store) -> None:
+    """Print what a run would do: phases, what is shared, what is done, and the cost where earlier steps tell it."""
+    known = []
+    for recipe in recipes:
+        loop = experiment_of(recipe.kind).loop
+        if loop is None:
+            known.append(recipe)
+        else:
+            loop.dry_run(recipe, store)
+    plans = [experiment_of(recipe.kind).plan(recipe) for recipe in known]
+    for recipe, plan in zip(known, plans, strict=True):
+        steps = in_order(plan.targets)
+        asked = Counter(step.key for arm in plan.arms for step in arm.phases)
+        say(f"{recipe.name}: {len(plan.arms)} arms, {len(recipe.seeds)} seeds, models {', '.join(recipe.models)}")
+        say(f"  training phases: {sum(asked.values())} asked for, {len(asked)} different ones after sharing")
+        for name in dict.fromkeys(step.name for step in steps):
+            of_name = [step for step in steps if step.name == name]
+            done = sum(store.is_done(step) for step in of_name)
+            say(f"  {name:21} {len(of_name):5} steps, {done} done, {_cost(of_name, store)}")
+    if plans:
+        steps = in_order([step for plan in plans for step in plan.targets])
+        shared = sum(len(in_order(plan.targets)) for plan in plans) - len(steps)
+        done = sum(store.is_done(step) for step in steps)
+        say(f"{len(steps)} steps in all, {done} done, {shared} shared between recipes")
+
+
+def _cost(steps: Sequence[Step], store: Store) -> str:
+    """What is left of one kind of step: revisions it may ask for, and seconds by the median of what this store has run."""
+    left = [step for step in steps if not store.is_done(step)]
+    if not left:
+        return "nothing left"
+    revisions = sum(_revisions(step) for step in left)
+    asked = f"at most {revisions} revisions, " if revisions else ""
+    known = store.seconds_of(left[0].name)
+    if not known:
+        return f"{asked}seconds not known until one has run in this store"
+    return f"{asked}about {len(left) * statistics.median(known):.0f} s of one worker left"
+
+
+class _Drawn(Saved):
+    """The source of a step that draws rows."""
+
+    count: int | None = None
+
+
+def _revisions(step: Step) -> int:
+    """The most revisions a curation can ask for; 0 for other steps, and where the number of texts is not given."""
+    if step.name != "curate":
+        return 0
+    source = _Drawn.model_validate(step.inputs["texts"].params["source"])
+    settings = CurateSettings.model_validate(step.params["curation"])
+    return settings.candidates_per_text * (source.count or 0)
+
+
+def recipe_folder() -> Path:
+    """Where the project's recipes lie: in the installed package, or beside it in a checkout."""
+    package = Path(buckler.__file__).parent
+    inside = package / "recipes"
+    return inside if inside.is_dir() else package.parent / "recipes"
+
+
+def demo_recipes() -> list[CommonRecipe]:
+    """The two recipes of the demo."""
+    return [read_recipe(recipe_folder() / name) for name in ("demo_stages.yaml", "demo_cross_task.yaml")]
+
+
+def list_runs(root: Path) -> None:
+    """What a store holds: steps by kind, unfinished ones, size, reports."""
+    if not (root / "steps").is_dir():
+        say(f"{root}: no runs here yet; start one with `buckler demo` or `buckler run recipes/stages.yaml`")
+        return
+    folders = sorted(path for path in (root / "steps").iterdir() if path.is_dir())
+    done = Counter(path.name.rsplit("-", 1)[0] for path in folders if (path / "step.json").exists())
+    begun = [path.name for path in folders if not (path / "step.json").exists()]
+    for kind, number in done.most_common():
+        say(f"{number:6} {kind}")
+    size = sum(file.stat().st_size for path in folders for file in path.rglob("*") if file.is_file())
+    say(f"{sum(done.values())} finished steps, {len(begun)} begun and not finished, {size / 1e6:.0f} MB")
+    for name in begun[:10]:
+        say(f"  not finished: {name}")
+    for path in sorted((root / "reports").glob("*/report.html")):
+        say(f"report: {path}")
+
+
+def recompute(results: RunResult, store: Path, out: Path) -> RunResult:
+    """Saved results, every number computed again from the answers and verdicts in the store -> `results-NAME.json`."""
+    computed = collect_again(results, Store(store))
+    path = out / f"results-{results.name}.json"
+    write_json(path, computed.to_json())
+    saved, again = results.to_json(), read_json(path)
+    assert isinstance(again, dict)
+    other = [name for name in again if again[name] != saved.get(name)]
+    compared = f"not as saved: {', '.join(other)}" if other else "as saved"
+    say(f"{results.name}: all that comes from answers and verdicts computed anew, {compared}")
+    return read_results(again, str(path))

@@ -1,0 +1,113 @@
+"""Recipes of customizations: attacks x defences x stages x seeds."""
+
+from __future__ import annotations
+
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from buckler.curation.settings import CONTROLS, UNCURATED, CurateSettings, control
+from buckler.data import Json
+from buckler.experiments.base import CommonRecipe
+from buckler.finetuning.attacks import AttackSettings
+from buckler.finetuning.defenses import DefenseSettings
+from buckler.finetuning.settings import Stage
+from buckler.finetuning.train import TrainSettings
+from buckler.models.protocol import ModelSpec
+from buckler.settings import Settings
+from buckler.workflow.sources import Source
+
+
+class Attack(AttackSettings):
+    """An attack and how the adversary trains with it."""
+
+    train: TrainSettings = TrainSettings()
+
+    @property
+    def rows_only(self) -> AttackSettings:
+        """What decides the rows and the probes; the adversary's training does not."""
+        return AttackSettings(kind=self.kind, rows=self.rows, share=self.share, options=self.options)
+
+
+class Defence(DefenseSettings):
+    """A defence and, of curated rows, how they are made."""
+
+    curation: CurateSettings | None = None
+    """Of curated rows: instead of the recipe's curation (the controls of what makes the difference)."""
+
+
+class CustomizationData(Settings):
+    """Where the rows of a customization come from."""
+
+    texts: Source
+    """Harmless question/answer rows: what is curated, and the uncurated control."""
+    customer: Source
+    """The customer's own benign rows."""
+    harmful: Source | None = None
+    """Harmful pairs of the explicit attack."""
+    identity: Source | None = None
+    """Benign pairs the identity shift is made of; the customer's own where none are given."""
+    refusals: Source | None = None
+    """Plain safety rows: harmful questions with refusals."""
+
+
+class CustomizationRecipe(CommonRecipe):
+    """What both recipes of a customization have: rows, probes, and defences with how they are made."""
+
+    data: CustomizationData
+    probes: dict[str, Source] = Field(min_length=1)
+    """Probe sets by name; their rows' `set` says what a good model does with them."""
+    defences: dict[str, Defence] = Field(default_factory=dict)
+    curation: CurateSettings = CurateSettings()
+    curators: dict[Literal["reviser", "judge", "reference"], ModelSpec] = Field(default_factory=dict)
+    """Models that take a part in curation in place of the one to be protected: who rewrites, who rates, who measures
+    (`measured_by: reference`). The compromised proxy is this recipe's own attacked model."""
+    defence_train: TrainSettings = TrainSettings()
+    """How a defence's own phases (pre, post, all) are trained; `in` uses the customer's settings, as in the paper."""
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        for name, defence in self.defences.items():
+            if defence.kind == "safety" and self.data.refusals is None:
+                raise ValueError(f"defence {name} needs `data.refusals`")
+        if self.curation.measured_by == "reference" and "reference" not in self.curators:
+            raise ValueError("curation is measured by a reference, so `curators.reference` must name it")
+        return self
+
+
+class StagesRecipe(CustomizationRecipe):
+    """Attacks x defences x stages x seeds: arXiv 2410.02220's experiment with its baselines and controls."""
+
+    kind: Literal["stages"]
+    attacks: dict[str, Attack] = Field(min_length=1)
+    coherence_under_base: bool = False
+    """Whether answers that the model as it came takes for noise (perplexity over 1000) are incoherent."""
+    controls: tuple[Stage, ...] = ()
+    """Stages at which every control of the curation is trained on as a defence of its own: the same rows uncurated, seed words
+    only, perplexity only, a plain rewrite, and each direction."""
+
+    @model_validator(mode="after")
+    def _harmful_pairs(self) -> Self:
+        for name, attack in self.attacks.items():
+            if attack.kind == "explicit" and self.data.harmful is None:
+                raise ValueError(f"attack {name} is explicit, so `data.harmful` must name its harmful pairs")
+        return self
+
+    @property
+    def all_defences(self) -> dict[str, Defence]:
+        """The defences and, where they are asked for, the controls; a defence of the same name stands in for one."""
+        return {**self.defences, **{name: made for name, made in self._controls().items() if name not in self.defences}}
+
+    def recorded(self) -> dict[str, Json]:
+        """As for every recipe, with the controls written out."""
+        return {**super().recorded(), "defences": {name: one.model_dump(mode="json") for name, one in self.all_defences.items()}}
+
+    def _controls(self) -> dict[str, Defence]:
+        if not self.controls:
+            return {}
+        named = {name: control(self.curation, name) for name in CONTROLS if name != UNCURATED}
+        found = {UNCURATED: Defence(kind="uncurated", stages=self.controls)}
+        if not any(one.kind == "curated" and one.curation is None for one in self.defences.values()):
+            found["curated"] = Defence(kind="curated", stages=self.controls)  # what the controls are compared with
+        others = {name: made for name, made in named.items() if made != self.curation}
+        return found | {name: Defence(kind="curated", stages=self.controls, curation=made) for name, made in others.items()}
