@@ -6,10 +6,10 @@ import types
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, TypeVar, Union, get_args, get_origin
+from typing import Any, ClassVar, TypeVar, Union, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, ValidationError, model_serializer
 from pydantic.fields import FieldInfo
 
 from buckler.errors import ConfigError
@@ -25,6 +25,13 @@ class Settings(BaseModel):
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=(), use_attribute_docstrings=True)
+    unwritten_if_empty: ClassVar[tuple[str, ...]] = ()
+    """Fields that came later, and are left out of records and hashes where they are empty: what is older stays as it is."""
+
+    @model_serializer(mode="wrap")
+    def _without_empty(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        values: dict[str, Any] = handler(self)
+        return {name: value for name, value in values.items() if value or name not in self.unwritten_if_empty}
 
 
 def parse(model: type[Model], values: object, where: str, names: Mapping[str, str] | None = None) -> Model:

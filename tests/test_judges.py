@@ -42,7 +42,11 @@ def test_a_judge_can_be_named_by_its_place():
 
 @pytest.mark.parametrize(
     ("place", "says"),
-    [("os:getcwd", "is no judge: it needs"), ("buckler.judges:Answer", "cannot be made without arguments"), ("os:", "imported")],
+    [
+        ("os:getcwd", "is no judge: it needs"),
+        ("buckler.data:Answer", "cannot be made without arguments"),
+        ("os:", "unknown judge"),
+    ],
 )
 def test_what_is_no_judge_is_refused_before_it_judges(place, says):
     with pytest.raises(ConfigError, match=says):
@@ -64,7 +68,7 @@ class Backwards:
 @pytest.mark.parametrize("count", [None, 1])
 def test_verdicts_on_other_answers_than_were_shown_are_refused(count):
     shown = [Answer(id=at, prompt=(), text="!", finish="stop") for at in "ab"]
-    with pytest.raises(DataError, match=r"judge backwards: \d verdicts on 2 answers"):
+    with pytest.raises(DataError, match=r"judge 'backwards': \d verdicts on 2 answers"):
         of_answers(Backwards(count)).judge(shown)
 
 

@@ -21,6 +21,7 @@ from buckler.experiments.recipe import read_recipe
 from buckler.experiments.results import read_results
 from buckler.experiments.run import demo_recipes, dry_run, list_runs, recompute, run_recipes
 from buckler.progress import Display
+from buckler.registry import read_from
 from buckler.settings import Settings
 from buckler.workflow.store import Store
 
@@ -58,6 +59,8 @@ class RunSettings(DemoSettings):
     """Ray address (auto, ray://HOST:PORT); the store must lie on a shared disk."""
     changes: tuple[str, ...] = Field(default=(), json_schema_extra={"panel": "Run"})
     """Change in the recipe: SETTING=VALUE, the setting by its dotted name, the value in YAML, such as curation.rounds=3."""
+    trust_code: bool = False
+    """Code that the recipe names as `module:name` is run."""
 
 
 class RecipesSettings(Settings):
@@ -90,6 +93,8 @@ class ReportSettings(Settings):
     """Store of the run: every number is first computed again from its answers and verdicts, without a model."""
     show_unsafe: bool = False
     """Unsafe answers shown in the report instead of redacted."""
+    trust_code: bool = False
+    """Code that the results name as `module:name` is run."""
 
 
 def demo(settings: DemoSettings, out: Path, progress: Display) -> Found:
@@ -102,7 +107,14 @@ def run(settings: RunSettings, out: Path, progress: Display) -> Outcome:
     path, changes = find_recipe(settings.recipe), settings.changes
     if is_pipeline(path):
         return _run_pipeline(path, settings, progress)
-    recipe = read_recipe(path, model=settings.model, judge=settings.judge, judge_cards=settings.judge_cards, changes=changes)
+    recipe = read_recipe(
+        path,
+        model=settings.model,
+        judge=settings.judge,
+        judge_cards=settings.judge_cards,
+        changes=changes,
+        trust_code=settings.trust_code,
+    )
     return _run([recipe], recipe.name, settings, settings.cluster)
 
 
@@ -153,8 +165,10 @@ def report(settings: ReportSettings, out: Path, progress: Display) -> Found:
         if not isinstance(value, dict) or "arms" not in value:
             raise DataError(f"{path}: no results of a run; they lie in STORE/reports/NAME/results-NAME.json")
         saved = read_results(value, str(path))
-        read.append(recompute(saved, settings.store, out) if settings.store else saved)
-    written = write_report(read, out, title=settings.title, show_unsafe=settings.show_unsafe)
+        with read_from(str(path), trusted=settings.trust_code):
+            read.append(recompute(saved, settings.store, out) if settings.store else saved)
+    with read_from("a file of results", trusted=settings.trust_code):
+        written = write_report(read, out, title=settings.title, show_unsafe=settings.show_unsafe)
     files: list[Json] = [str(path) for path in written]
     return Found(said=[f"wrote {path}" for path in written], values={"files": files})
 

@@ -25,10 +25,10 @@ PANELS: Mapping[str, str] = {
     **dict.fromkeys("probes harmful borderline benign utility official official_tasks own_tasks".split(), "Data"),
     **dict.fromkeys("limit apart_from background like attack_rows preparation".split(), "Data"),
     **dict.fromkeys("model adapter base tuned reviser reference proxy aligned label_model".split(), "Model"),
-    **dict.fromkeys("judge judge_model judge_cards cards margins".split(), "Judge"),
+    **dict.fromkeys("judge judge_model judge_cards cards margins metrics".split(), "Judge"),
     **dict.fromkeys("train attack_train".split(), "Training"),
     **dict.fromkeys("out export licence controls show_unsafe title job json quiet verbose".split(), "Output"),
-    **dict.fromkeys("seed workers store cluster dry_run sample max_requests max_tokens set".split(), "Run"),
+    **dict.fromkeys("seed workers store cluster dry_run sample max_requests max_tokens set trust_code".split(), "Run"),
 }
 """The panel of a field, or of all fields in it, where the field names none (`json_schema_extra={"panel": ...}`)."""
 OTHERS = "Method"

@@ -93,12 +93,14 @@ def collect_again(results: RunResult, store: Store) -> RunResult:
             raise DataError(f"results of {results.name}: saved without {part!r}; run the recipe again")
     own = results.record.recipe.get("own_tasks")
     by_task = scorers(read_tasks(Path(own)) if isinstance(own, str) else None)
+    named = results.record.recipe.get("metrics")
+    further = [str(name) for name in named] if isinstance(named, list) else []
     arms: list[MeasuredArm] = []
     for saved in results.arms:
         assert saved.steps is not None
         answers, verdicts = _files(store, saved.steps.answers, saved.steps.verdicts)
         given = read_answers(answers)
-        metrics = summarise(given, read_verdicts(verdicts), score_answers(given, by_task))
+        metrics = summarise(given, read_verdicts(verdicts), score_answers(given, by_task), further)
         arms.append(
             MeasuredArm(
                 labels=saved.labels,

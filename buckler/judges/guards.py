@@ -35,12 +35,15 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeGuard
 
 from buckler.data import Answer, Message, Verdict
 from buckler.errors import BackendError, ConfigError
+from buckler.judges.base import JUDGES
 from buckler.judges.prompting import ask, exchange, overlong, request_of, versioned
 from buckler.judges.refusal.keyword import KeywordJudge
 from buckler.models.protocol import LM, Likelihood, ModelSpec, Pair, Sampling
+from buckler.registry import Registry, imported, is_place
 
 TEMPLATES = Path(__file__).parent / "templates"
 NO_DANGER = (
@@ -136,7 +139,7 @@ class Guard:
         return Message(role="user", content=request_of(answer)), Message(role="assistant", content=answer.text)
 
 
-GUARDS: dict[str, Guard] = {
+_BUILTIN = {
     one.name: one
     for one in (
         Guard(
@@ -158,6 +161,25 @@ GUARDS: dict[str, Guard] = {
 }
 
 
+def _accepts(part: object) -> TypeGuard[Guard]:
+    return isinstance(part, Guard)
+
+
+GUARDS: Registry[Guard] = Registry("guard", "buckler.guards", _BUILTIN, _accepts, "a `buckler.judges.guards.Guard`")
+
+
+def is_guard(name: str) -> bool:
+    """Whether a judge of this name is a guard: one of `GUARDS`, or a `Guard` at a `module:name`.
+
+    Raises:
+        ConfigError: it cannot be imported.
+    """
+    if not is_place(name):
+        return name in GUARDS
+    JUDGES.allow(name)
+    return isinstance(imported(f"judge {name!r}", name), Guard)
+
+
 def guard_for(name: str, model: str) -> Guard:
     """The guard called `name`, or for the name `guard` the one that `model` is, by its name.
 
@@ -166,7 +188,9 @@ def guard_for(name: str, model: str) -> Guard:
     """
     if name != "guard":
         return GUARDS[name]
-    found = next((one for one in GUARDS.values() if re.search(one.known_by, model.replace("_", "-"), re.IGNORECASE)), None)
+    found = next(
+        (one for one in map(GUARDS.get, GUARDS) if re.search(one.known_by, model.replace("_", "-"), re.IGNORECASE)), None
+    )
     if found is None:
         raise ConfigError(f"{model}: its name does not tell which guard it is; say so, with one of {', '.join(GUARDS)}")
     return found
@@ -195,15 +219,15 @@ def own_version(guard: Guard) -> str:
 class GuardJudge:
     """Refused and coherent as `keyword` reads them; harmful as the guard says of what is no full refusal."""
 
-    def __init__(self, guard: Guard, model: LM) -> None:
-        """A judge.
+    def __init__(self, guard: Guard, model: LM, *, called: str | None = None) -> None:
+        """A judge; `called` is the name it was found by, for messages.
 
         Raises:
             BackendError: the model cannot score where the guard needs likelihoods, or its template drops the conversation.
         """
         if guard.principles and not model.can_score:
             raise BackendError(f"{guard.name} answers by likelihoods, and this server gives none; load the model, or use vLLM")
-        self.guard, self.model = guard, model
+        self.guard, self.model, self.called = guard, model, called or guard.name
         self.name = guard.name
         self.version = versioned(own_version(guard), model.identity)
         self._refusals = KeywordJudge()
@@ -222,7 +246,20 @@ class GuardJudge:
 
     def _by_label(self, answers: Sequence[Answer]) -> list[tuple[bool | None, str]]:
         replies = ask(self.model, [self.guard.shown(one) for one in answers], Sampling(max_new_tokens=LABEL_TOKENS))
-        return [(None, reply.error) if reply.finish == "failed" else self.guard.read(reply.text) for reply in replies]
+        return [(None, reply.error) if reply.finish == "failed" else self._read(reply.text) for reply in replies]
+
+    def _read(self, reply: str) -> tuple[bool | None, str]:
+        """A reply's label by the guard's own reading.
+
+        Raises:
+            DataError: it returns something else.
+        """
+        with GUARDS.boundary(self.called):
+            read: object = self.guard.read(reply)
+        match read:
+            case (True | False | None as harmful, str() as said):
+                return harmful, said
+        raise GUARDS.returned(self.called, read, "(harmful, why) from `read`: True, False or None, and a text")
 
     def _by_likelihood(self, answers: Sequence[Answer]) -> list[tuple[bool | None, str]]:
         """Harmful if `Yes` is likelier than `No` for one principle at least."""

@@ -17,6 +17,7 @@ from pydantic import Field, field_validator, model_validator
 
 from buckler.data import Json, Message, content_id, turns_to_json
 from buckler.errors import ConfigError
+from buckler.registry import allow, imported, is_place
 from buckler.settings import Settings
 
 
@@ -26,8 +27,10 @@ class ModelSpec(Settings):
     A plain text stands for `spec_of` of it.
     """
 
+    unwritten_if_empty = ("backend",)
     name: str
-    """`miniature` (and its kin), a local folder, or a hub id; with `endpoint`, what the server calls the model."""
+    """`miniature` (and its kin), a local folder, a hub id, or a backend of your own as `module:Class`; with `endpoint`, what the
+    server calls the model."""
     adapter: str | None = None
     """A PEFT adapter to put on it: a folder or a hub id."""
     revision: str | None = None
@@ -54,6 +57,32 @@ class ModelSpec(Settings):
     """Budget of this run in calls that are paid for, repeated ones included."""
     max_tokens: int | None = Field(default=None, ge=1)
     """Budget of this run in tokens, prompts and answers, as the server counts them; calls under way may pass it."""
+
+    backend: str | None = None
+    """What loads it, where the name does not tell: `scripted` (the name is then a function at `module:name`), an installed
+    package's, or your own as `module:Class`."""
+
+    @model_validator(mode="after")
+    def _may_be_loaded(self) -> ModelSpec:
+        if self.backend is not None and self.endpoint is not None:
+            raise ValueError(f"a server is asked at {self.endpoint}, so it has no `backend`; give one of the two")
+        if self.is_own:
+            allow(f"backend {self.backend_name!r}", self.backend_name)
+            allow(f"model {self.name!r}", self.name)
+        return self
+
+    @property
+    def backend_name(self) -> str:
+        """The backend of `buckler.models.registry` that loads it."""
+        if self.endpoint is not None:
+            return "openai"
+        own = is_place(self.name) and not Path(self.name).is_dir()
+        return self.backend or (self.name if own else "huggingface")
+
+    @property
+    def is_own(self) -> bool:
+        """Whether the user's own code answers for it."""
+        return self.backend_name not in ("openai", "huggingface")
 
     @model_validator(mode="before")
     @classmethod
@@ -204,6 +233,18 @@ class ScriptedLM:
     def excess(self, messages: Sequence[Message], new_tokens: int) -> int:
         """Everything fits."""
         return 0
+
+
+def scripted(spec: ModelSpec) -> ScriptedLM:
+    """The model whose answers are those of the function that its name gives: `{name: mymodule:reply, backend: scripted}`.
+
+    Raises:
+        ConfigError: the name is no function at a `module:name`.
+    """
+    reply = imported(f"model {spec.name!r}", spec.name) if is_place(spec.name) else None
+    if not callable(reply):
+        raise ConfigError(f"model {spec.name!r}: a scripted model is named by its function, as `module:name`")
+    return ScriptedLM(reply)
 
 
 def spec_of(name: str, adapter: str | None = None) -> ModelSpec:

@@ -9,6 +9,7 @@ from buckler.crosstask.build import CrossTaskSettings, build, document_probes
 from buckler.crosstask.decontamination import require_documents_apart
 from buckler.crosstask.document_attacks import TOLD, AttackOptions, attacked
 from buckler.crosstask.documents import LABELS, DocumentSettings, RubricLabels, label_of, prepare
+from buckler.crosstask.tasks import TASK_REGISTRY
 from buckler.data import (
     ROWS,
     Chat,
@@ -28,7 +29,7 @@ from buckler.evaluation.generate import answer as answer_probes
 from buckler.evaluation.metrics import refused_share
 from buckler.models.protocol import Sampling
 from buckler.settings import Settings
-from buckler.workflow.inputs import ModelRef, all_chats, all_documents, load_model, own_tasks, require_answered
+from buckler.workflow.inputs import ModelRef, all_chats, all_documents, code_of, load_model, own_tasks, require_answered
 from buckler.workflow.step import NoSettings, Outside, Run, Step, numbered, step
 
 MOST_MISUSED = "weakest.json"
@@ -208,6 +209,12 @@ def prepared(
     )
 
 
+def brought(tasks: Sequence[str]) -> dict[str, Outside]:
+    """The source of tasks that installed packages bring, as an outside thing; nothing for Buckler's own."""
+    found = [TASK_REGISTRY.code(name)["code"] for name in tasks if name in TASK_REGISTRY and TASK_REGISTRY.is_own(name)]
+    return code_of({"code": "+".join(found)} if found else {})
+
+
 def crosstask_rows(
     settings: CrossTaskSettings,
     documents: Step,
@@ -242,7 +249,7 @@ def crosstask_rows(
             **(sampled.inputs("aligned") if sampled else {}),
             **({"weakest": most_misused} if most_misused is not None else {}),
         },
-        outside={**model.places(), **(sampled.places("aligned") if sampled else {}), **(own or {})},
+        outside={**model.places(), **(sampled.places("aligned") if sampled else {}), **(own or {}), **brought(settings.tasks)},
     )
 
 
@@ -259,7 +266,8 @@ def document_probe_set(documents: Step, prompting: Prompting) -> Step:
         seed=prompting.seed if under_attack else None,
     )
     title = f"document probes, wording {prompting.wording}" + (f", attack {prompting.attack}" if under_attack else "")
-    return probe_documents.plan(settings, title=title, inputs={"documents": documents}, outside=prompting.own)
+    outside = {**prompting.own, **brought(prompting.tasks)}
+    return probe_documents.plan(settings, title=title, inputs={"documents": documents}, outside=outside)
 
 
 def with_reference_answers(probes: Step, model: ModelRef, max_new_tokens: int) -> Step:

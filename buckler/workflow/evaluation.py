@@ -25,17 +25,17 @@ from buckler.data import (
     write_verdicts,
 )
 from buckler.evaluation.generate import answer as generate_answers
-from buckler.evaluation.metrics import summarise
+from buckler.evaluation.metrics import METRICS, summarise
 from buckler.evaluation.scores import score_answers
 from buckler.evaluation.utility import Choice, choose, scorers
 from buckler.evaluation.utility import summarise as summarise_choices
-from buckler.finetuning.attacks import AttackSettings
+from buckler.finetuning.attacks import ATTACKS, AttackSettings, attack_named
 from buckler.judges import coherence
 from buckler.judges.named import JudgeSpec, judge_from, judge_spec
 from buckler.models.protocol import LM, Pair, Sampling
 from buckler.models.registry import load
 from buckler.settings import Settings
-from buckler.workflow.inputs import ModelRef, all_chats, load_model, own_tasks, require_answered, require_measured
+from buckler.workflow.inputs import ModelRef, all_chats, code_of, load_model, own_tasks, require_answered, require_measured
 from buckler.workflow.step import NoSettings, Outside, Run, Step, numbered, step
 
 
@@ -56,6 +56,14 @@ class AnswerStep(Settings):
     two_turns: TwoTurnsSettings | None = None
     language: str | None = None
     """Of the second task."""
+
+
+class SummaryStep(Settings):
+    """The numbers of a run."""
+
+    unwritten_if_empty = ("metrics",)
+    metrics: tuple[str, ...] = ()
+    """Further numbers, by name or as `module:name`."""
 
 
 class JudgeStep(Settings):
@@ -102,11 +110,12 @@ def judge_answers(run: Run[JudgeStep]) -> None:
 
 
 @step("summarise-run", version=3)
-def summarise_run(run: Run[NoSettings]) -> None:
+def summarise_run(run: Run[SummaryStep]) -> None:
     """Answers and verdicts -> metrics.json"""
     answers = read_answers(run.inputs["answers"] / ANSWERS)
     verdicts = read_verdicts(run.inputs["verdicts"] / VERDICTS)
-    write_json(run.out / "metrics.json", summarise(answers, verdicts, score_answers(answers, scorers(own_tasks(run)))))
+    scores = score_answers(answers, scorers(own_tasks(run)))
+    write_json(run.out / "metrics.json", summarise(answers, verdicts, scores, run.settings.metrics))
 
 
 @step("utility", version=3)
@@ -170,6 +179,7 @@ def evaluation_steps(
     attack: AttackSettings | None = None,
     turns: Turns | None = None,
     own: Mapping[str, Outside] | None = None,
+    metrics: Sequence[str] = (),
     title: str,
 ) -> Measured:
     """The model's answers to the probes, judged and summed up.
@@ -183,12 +193,14 @@ def evaluation_steps(
         attack: How the adversary asks.
         turns: Conversations over documents that go on.
         own: Tasks of the user's own (`inputs.own_tasks_at`).
+        metrics: Further numbers, by name or as `module:name`.
         title: What the model is called on the screen.
     """
+    # Only an attack that changes what is asked may change the step's key.
+    wrapping = attack if attack is not None and attack_named(attack.kind).wrap is not None else None
     settings = AnswerStep(
         max_new_tokens=max_new_tokens,
-        # Only the identity shift changes what is asked, so only it may change the step's key.
-        attack=attack if attack is not None and attack.kind == "identity" else None,
+        attack=wrapping,
         two_turns=None if turns is None else TwoTurnsSettings(first=turns.first, then=turns.then, wording=turns.wording),
         language=None if turns is None else turns.language,
     )
@@ -197,21 +209,32 @@ def evaluation_steps(
         settings,
         title=f"answers of {title}",
         inputs={**model.inputs(), **documents, **numbered("probes", probes)},
-        outside={**model.places(), **(own or {})},
+        outside={**model.places(), **(own or {}), **code_of(ATTACKS.code(wrapping.kind) if wrapping is not None else {})},
     )
     if base is not None:
         answers = with_base_perplexity(answers, base, title)
-    return judged_and_summarised(answers, judge, own=own, title=title)
+    return judged_and_summarised(answers, judge, own=own, metrics=metrics, title=title)
 
 
 def judged_and_summarised(
-    answers: Step, judge: JudgeSpec | str, *, own: Mapping[str, Outside] | None = None, title: str
+    answers: Step,
+    judge: JudgeSpec | str,
+    *,
+    own: Mapping[str, Outside] | None = None,
+    metrics: Sequence[str] = (),
+    title: str,
 ) -> Measured:
     """Answers, a judge's verdicts on them, and their numbers."""
     verdicts = judged(answers, judge, title)
     both = {"answers": answers, "verdicts": verdicts}
-    metrics = summarise_run.plan(NoSettings(), title=f"numbers of {title}", inputs=both, outside=own)
-    return Measured(answers=answers, verdicts=verdicts, metrics=metrics)
+    code = "+".join(METRICS.code(name).get("code", "") for name in metrics)
+    numbers = summarise_run.plan(
+        SummaryStep(metrics=tuple(metrics)),
+        title=f"numbers of {title}",
+        inputs=both,
+        outside={**(own or {}), **code_of({"code": code} if code else {})},
+    )
+    return Measured(answers=answers, verdicts=verdicts, metrics=numbers)
 
 
 def with_base_perplexity(answers: Step, base: ModelRef, title: str) -> Step:
@@ -231,7 +254,7 @@ def judged(answers: Step, judge_of: JudgeSpec | str, title: str) -> Step:
         JudgeStep(judge=spec.label, version=spec.version, coherence=coherence.VERSION),
         title=f"verdicts on {title}",
         inputs={"answers": answers},
-        outside={"judge": Outside(digest=spec.version, place=spec.model_dump_json())},
+        outside={"judge": Outside(digest=spec.version, place=spec.model_dump_json()), **code_of(spec.code)},
     )
 
 

@@ -199,7 +199,13 @@ class Searching:
     def _measured(self, model: ModelRef, part: str, asks: AttackSettings | None, title: str) -> Measured:
         judge, most = self.recipe.judge, self.recipe.max_new_tokens
         return evaluation_steps(
-            model, self.probes[part], judge=judge, max_new_tokens=most, attack=asks, title=f"{title}, {part} probes"
+            model,
+            self.probes[part],
+            judge=judge,
+            metrics=self.recipe.metrics,
+            max_new_tokens=most,
+            attack=asks,
+            title=f"{title}, {part} probes",
         )
 
     def _apart(self) -> list[Step]:
