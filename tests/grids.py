@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from buckler.evaluation.statistics import Rate, mean, pooled
-from buckler.judges.agreement import Agreement
-from buckler.judges.correction import OF_REFUSAL, QUESTION, corrected
+from buckler.judges.agreement import OF_REFUSAL, Agreement, corrected
+from buckler.judges.card import REFUSAL_QUESTION
 
 FIXTURES = Path(__file__).parent / "fixtures"
 GOLDEN = FIXTURES / "report_golden.md"
@@ -127,7 +127,7 @@ def _card(rows: Sequence[dict]) -> dict:
         given = {name: one["metrics"][name]["all_answers"] for name in OF_REFUSAL if name in one["metrics"]}
         rates = {name: Rate(hits=of["hits"], n=of["n"], unread=of["unread"]) for name, of in given.items()}
         arms.append({"labels": one["labels"], "rates": {name: corrected(of, errors).to_json() for name, of in rates.items()}})
-    return {"sentence": f"keyword (1) agrees with people on `{QUESTION}` in 98.5% of 400 answers (toy.csv)", "arms": arms}
+    return {"sentence": f"keyword (1) agrees with people on `{REFUSAL_QUESTION}` in 98.5% of 400 answers (toy.csv)", "arms": arms}
 
 
 def _difference(name: str, value: float) -> dict:

@@ -10,8 +10,8 @@ from buckler.config.crosstask import CrossTaskRecipe
 from buckler.data import Answer, Json, Verdict, write_answers, write_json, write_verdicts
 from buckler.evaluation.metrics import summarise
 from buckler.judges.base import judge_named
-from buckler.judges.correction import compare
 from buckler.judges.named import judge_spec
+from buckler.judges.phrases import compare
 from buckler.models.identity import identity
 from buckler.models.protocol import ModelSpec
 from buckler.plan import Arm, Plan

@@ -15,7 +15,8 @@ from buckler.errors import ConfigError
 from buckler.evaluation.statistics import Rate
 from buckler.evaluation.utility import scorers
 from buckler.finetuning.train import TrainSettings
-from buckler.judges.correction import OF_REFUSAL, QUESTION, corrected, refusal_card
+from buckler.judges.agreement import OF_REFUSAL, corrected
+from buckler.judges.card import REFUSAL_QUESTION, refusal_card
 from buckler.judges.named import JudgeSpec
 from buckler.models.protocol import ModelSpec
 from buckler.models.registry import load
@@ -142,7 +143,7 @@ def say_metrics(out: Path, judge: JudgeSpec, cards: Path) -> None:
     card = refusal_card(cards, judge.label, judge.version)
     common.say(f"judged by {judge.label}; intervals are 95 %")
     if card is not None:
-        common.say(f"  {card.sentence(QUESTION)}")
+        common.say(f"  {card.sentence(REFUSAL_QUESTION)}")
     else:
         none = f"no card of this version speaks of refusals in {cards} (buckler judge-card)"
         common.say(f"  how far that judge can be believed is not known: {none}")
@@ -155,14 +156,14 @@ def say_metrics(out: Path, judge: JudgeSpec, cards: Path) -> None:
         warned = warned or bool(few)
         common.say(f"  {name:34} {_spelled(value)}  n {value['n']}{_unread(value)}{few}")
         if card is not None and name in OF_REFUSAL and "hits" in value:
-            mended = corrected(Rate.from_json(value), card.agreement[QUESTION]).to_json()
+            mended = corrected(Rate.from_json(value), card.agreement[REFUSAL_QUESTION]).to_json()
             fixed[name] = mended
             common.say(f"  {'  corrected for the judge':34} {_spelled(mended)}{_unread(mended)} {mended['flag']}".rstrip())
     if warned:
         common.say(f"  unseen: {CAUTION}")
     _say_types(cast("dict[str, dict[str, Json]]", metrics["sets"]).get("borderline", {}))
     if card is not None:
-        write_json(out / "corrected.json", {"card": card.sentence(QUESTION), "rates": fixed})
+        write_json(out / "corrected.json", {"card": card.sentence(REFUSAL_QUESTION), "rates": fixed})
     else:
         (out / "corrected.json").unlink(missing_ok=True)  # those of other numbers
 

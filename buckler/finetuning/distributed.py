@@ -94,8 +94,14 @@ def require_gpus(count: int, device: str) -> bool:
 
 
 def _run_rank(
-    rank: int, count: int, rendezvous: str, messages: Any, work: Callable[..., Any], arguments: Any, gpus: bool
-) -> None:  # noqa: ANN401
+    rank: int,
+    count: int,
+    rendezvous: str,
+    messages: Any,  # noqa: ANN401
+    work: Callable[..., Any],
+    arguments: Any,  # noqa: ANN401
+    gpus: bool,
+) -> None:
     """What process `rank` does."""
     import torch
 

@@ -1,6 +1,7 @@
-"""The two sides of a comparison, put together probe by probe. What does not belong together is refused, with counts.
+"""What the gate looks at: the two sides of a comparison, and the checks.
 
-What the gate looks at: for each check which probes, and what counts as good. Higher is better in all of them.
+`pair` puts the sides together probe by probe; what does not belong together is refused, with counts. `CHECKS` says for each
+check which probes it is about, and what counts as good. Higher is better in all of them.
 """
 
 from __future__ import annotations

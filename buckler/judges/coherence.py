@@ -11,7 +11,8 @@ from collections import Counter
 from collections.abc import Mapping
 from functools import cache
 
-from buckler.data import Finish, Json, language
+from buckler.data import Finish, Json
+from buckler.data.language import NAMES, wrong_language
 
 VERSION = "2"
 """Changes whenever the same answer may be found coherent or not: verdicts of every judge hold it."""
@@ -80,13 +81,11 @@ def strayed(text: str, query: str, meta: Mapping[str, Json]) -> str:
     """
     if meta.get("task") is not None or _WANTS_LANGUAGE.search(query) or _named_language().search(query):
         return ""
-    return language.strayed(query, text)
+    return wrong_language(query, text)
 
 
 @cache
 def _named_language() -> re.Pattern[str]:
-    from buckler.data.language import NAMES
-
     return re.compile(rf"\b(?:{'|'.join(re.escape(name) for name in NAMES.values() if len(name) > 3)})\b", re.IGNORECASE)
 
 

@@ -12,8 +12,8 @@ from pydantic import TypeAdapter
 from buckler.config.read import Recipe
 from buckler.data import Json
 from buckler.evaluation.statistics import Rate
-from buckler.judges.agreement import Agreement
-from buckler.judges.correction import OF_REFUSAL, QUESTION, corrected, refusal_card
+from buckler.judges.agreement import OF_REFUSAL, Agreement, corrected
+from buckler.judges.card import REFUSAL_QUESTION, refusal_card
 from buckler.judges.named import judge_spec
 
 
@@ -32,7 +32,7 @@ def judge_of(recipe: Recipe) -> RunJudge:
     card = None if recipe.judge_cards is None else refusal_card(Path(recipe.judge_cards), judge.label, judge.version)
     if card is None:
         return RunJudge(name=judge.label)
-    return RunJudge(name=judge.label, sentence=card.sentence(QUESTION), agreement=card.agreement[QUESTION])
+    return RunJudge(name=judge.label, sentence=card.sentence(REFUSAL_QUESTION), agreement=card.agreement[REFUSAL_QUESTION])
 
 
 def judge_again(name: str, card: Mapping[str, Json] | None) -> RunJudge:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from buckler.data import Json, Verdict, read_answers, read_verdicts
 from buckler.judges.base import judge_named
-from buckler.judges.correction import compare
+from buckler.judges.phrases import compare
 from buckler.results.arm import MeasuredArm, is_plain_document
 from buckler.results.judge import RunJudge
 from buckler.results.samples import sample
