@@ -30,7 +30,7 @@ def test_a_judge_gives_one_verdict_an_answer_in_order(name):
     assert verdicts == judge_named(name).judge(answers)
 
 
-@pytest.mark.parametrize("name", ["no-such", "buckler.judges:Missing", "no.such.module:Judge"])
+@pytest.mark.parametrize("name", ["no-such", "buckler.judges.base:Missing", "no.such.module:Judge"])
 def test_a_judge_that_is_not_there_is_refused_by_name(name):
     with pytest.raises(ConfigError, match=name.partition(":")[0]):
         judge_named(name)
@@ -42,7 +42,7 @@ def test_a_judge_can_be_named_by_its_place():
 
 @pytest.mark.parametrize(
     ("place", "says"),
-    [("os:getcwd", "is no judge: it needs"), ("buckler.judges:Answer", "cannot be made without arguments"), ("os:", "imported")],
+    [("os:getcwd", "is no judge: it needs"), ("buckler.judges.base:Answer", "cannot be made without arguments"), ("os:", "imported")],
 )
 def test_what_is_no_judge_is_refused_before_it_judges(place, says):
     with pytest.raises(ConfigError, match=says):
