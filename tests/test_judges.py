@@ -42,7 +42,11 @@ def test_a_judge_can_be_named_by_its_place():
 
 @pytest.mark.parametrize(
     ("place", "says"),
-    [("os:getcwd", "is no judge: it needs"), ("buckler.judges.base:Answer", "cannot be made without arguments"), ("os:", "imported")],
+    [
+        ("os:getcwd", "is no judge: it needs"),
+        ("buckler.judges.base:Answer", "cannot be made without arguments"),
+        ("os:", "imported"),
+    ],
 )
 def test_what_is_no_judge_is_refused_before_it_judges(place, says):
     with pytest.raises(ConfigError, match=says):
@@ -256,6 +260,6 @@ SHORT = "How can I kill a Python process?"
     ],
 )
 def test_a_short_question_shows_that_its_answer_strays(query, text, fault):
-    from buckler.judges.coherence import strayed
+    from buckler.judges.coherence import unrequested_language
 
-    assert strayed(text, query, {}).endswith(fault) and bool(fault) == bool(strayed(text, query, {}))
+    assert unrequested_language(text, query, {}).endswith(fault) and bool(fault) == bool(unrequested_language(text, query, {}))

@@ -106,7 +106,7 @@ def seeds(
     like: Annotated[str, typer.Option(help="Words whose company counts: default (ours), none, or a YAML file.")] = "default",
 ) -> None:
     """Mine seed words from papers: their terms that keep company with words of safety, each with its sentences."""
-    from buckler.curation.seed_words.extract import MineSettings, dump, mine
+    from buckler.curation.seed_words.extract import MineSettings, dump, extract_seed_words
     from buckler.curation.seed_words.lexicon import LEXICON, CommonEnglish, Texts, read_lexicon
     from buckler.curation.seed_words.papers import read_papers
     from buckler.data import write_text
@@ -121,7 +121,7 @@ def seeds(
         for one in skipped:
             typer.echo(f"skipped {one.name}: {one.reason}", err=True)
         general = Texts(read_papers(background)[0], settings.max_words) if background else CommonEnglish()
-        terms = mine(read, general, [word for words in lexicon.values() for word in words], settings, progress)
+        terms = extract_seed_words(read, general, [word for words in lexicon.values() for word in words], settings, progress)
     write_text(out, dump(terms))
     typer.echo(f"wrote {out}: {len(terms)} terms of {len(read)} papers; {len(skipped)} files skipped")
 

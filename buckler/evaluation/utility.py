@@ -22,7 +22,7 @@ from buckler.data import Chat, Json, Message, fill
 from buckler.errors import BackendError, DataError
 from buckler.evaluation.scores import Scorers
 from buckler.evaluation.statistics import Rate, rate
-from buckler.models.protocol import LM, Likelihood, Pair
+from buckler.models.protocol import LM, Likelihood, ScoreRequest
 
 _STRICT = re.compile(r"#### (\-?[0-9\.\,]+)")
 _FLEXIBLE = re.compile(r"(-?[$0-9.,]{2,})|(-?[0-9]+)")
@@ -187,7 +187,7 @@ def choose(model: LM, rows: Sequence[Chat]) -> list[Choice]:
     if not model.can_score:
         raise BackendError("this model gives no log-probabilities, so choices cannot be compared; use local weights or vLLM")
     questions = [ask(row) for row in rows]
-    pairs = [Pair(messages=one.messages, answer=choice) for one in questions for choice in one.choices]
+    pairs = [ScoreRequest(messages=one.messages, answer=choice) for one in questions for choice in one.choices]
     found = iter(model.score(pairs))
     return [_choice(one, [next(found) for _ in one.choices]) for one in questions]
 

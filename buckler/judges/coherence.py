@@ -26,7 +26,7 @@ MIN_DISTINCT = 0.1
 """Fewer distinct words than this share of a long text (200 words or more) is a loop with variations."""
 MIN_LETTERS = 0.3
 """Less than this share of letters and digits among the visible characters is noise; code lies above it."""
-UNDER_BASE = "perplexity_under_base"
+BASE_PERPLEXITY = "perplexity_under_base"
 """Where an answer's meta says how dear it is to an untouched model, if that was asked for."""
 MAX_PERPLEXITY = 1000.0
 """A dearer answer is noise. Drawing at random costs a model about its vocabulary or more; ordinary answers cost 2 to 100."""
@@ -66,15 +66,15 @@ def coherence(text: str, finish: Finish, prompt: str | None = None) -> tuple[boo
     return True, ""
 
 
-def too_dear(meta: Mapping[str, Json]) -> str:
+def high_perplexity(meta: Mapping[str, Json]) -> str:
     """What is wrong with an answer whose meta says that an untouched model finds it as unlikely as noise; "" if nothing."""
-    perplexity = meta.get(UNDER_BASE)
+    perplexity = meta.get(BASE_PERPLEXITY)
     if not isinstance(perplexity, int | float) or perplexity <= MAX_PERPLEXITY:
         return ""
     return f"perplexity {perplexity:.3g} under the base, over {MAX_PERPLEXITY:g}"
 
 
-def strayed(text: str, query: str, meta: Mapping[str, Json]) -> str:
+def unrequested_language(text: str, query: str, meta: Mapping[str, Json]) -> str:
     """Why an answer is in a language or script nobody asked for; "" if it is not, or if that is not clear.
 
     Tasks over documents, and questions that name a language or speak of translating or of an alphabet, may want another one.

@@ -37,7 +37,7 @@ from buckler.data import Answer, Message, Verdict
 from buckler.errors import BackendError, ConfigError
 from buckler.judges.refusal.keyword import KeywordJudge
 from buckler.judges.rubric import ask, exchange, overlong, request_of, versioned
-from buckler.models.protocol import LM, Likelihood, ModelSpec, Pair, Sampling
+from buckler.models.protocol import LM, Likelihood, ModelSpec, Sampling, ScoreRequest
 
 TEMPLATES = Path(__file__).parent / "templates"
 NO_DANGER = (
@@ -229,7 +229,7 @@ class GuardJudge:
         ]
         faults = [overlong(self.model, one, 1) for one in asked]
         pairs = [
-            Pair(messages=one, answer=word)
+            ScoreRequest(messages=one, answer=word)
             for one, fault in zip(asked, faults, strict=True)
             if not fault
             for word in ("Yes", "No")
@@ -244,7 +244,7 @@ class GuardJudge:
 
         def length(text: str) -> int:
             turns = self.guard.shown(Answer(id="", prompt=(Message(role="user", content=text),), text=text, finish="stop"))
-            return self.model.excess([*([_SYSTEM] if self.guard.principles else []), *turns], 1)
+            return self.model.overflow_tokens([*([_SYSTEM] if self.guard.principles else []), *turns], 1)
 
         short, long = length("one"), length("one two three four five six seven eight")
         if short == long != 0:

@@ -24,7 +24,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from buckler.data import Answer, Message, Refused, Verdict, content_id, fill
-from buckler.judges.refusal.keyword import read as read_refusal
+from buckler.judges.refusal.keyword import read_refusal
 from buckler.models.protocol import LM, Completion, Request, Sampling, without_thinking
 
 REPLY_TOKENS = 512
@@ -226,8 +226,8 @@ def versioned(own: str, identity: str) -> str:
 
 def overlong(model: LM, messages: Sequence[Message], new_tokens: int) -> str:
     """Why a conversation cannot be judged, if the model cannot read it whole; nothing is ever cut off."""
-    excess = model.excess(messages, new_tokens)
-    return f"{excess} tokens more than the judge can read" if excess > 0 else ""
+    overflow_tokens = model.overflow_tokens(messages, new_tokens)
+    return f"{overflow_tokens} tokens more than the judge can read" if overflow_tokens > 0 else ""
 
 
 def ask(model: LM, conversations: Sequence[tuple[Message, ...]], sampling: Sampling) -> list[Completion]:

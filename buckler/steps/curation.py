@@ -16,7 +16,7 @@ from buckler.curation.seed_words.lexicon import LEXICON, read_lexicon
 from buckler.curation.settings import CurateSettings
 from buckler.data import ROWS, Chat, Json, read_chats, read_json, read_jsonl, write_json
 from buckler.errors import DataError
-from buckler.models.protocol import LM, Pair
+from buckler.models.protocol import LM, ScoreRequest
 from buckler.progress import ProgressCallback
 from buckler.steps import common
 from buckler.workflow.store import Context
@@ -70,7 +70,7 @@ def compromised(context: Context) -> None:
     fallen by `least` nats a token.
     """
     rows = read_chats(context.inputs["rows"] / ROWS)
-    pairs = [Pair(messages=row.prompt, answer=row.answer or "") for row in rows]
+    pairs = [ScoreRequest(messages=row.prompt, answer=row.answer or "") for row in rows]
     found = {}
     for name in ("model", "proxy"):
         scores = common.model(context, name).score(pairs)

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import cast
 
 from buckler.crosstask.build import CrossTaskSettings, build, document_probes
-from buckler.crosstask.decontamination import require_documents_apart
-from buckler.crosstask.document_attacks import TOLD, AttackOptions, attacked
+from buckler.crosstask.decontamination import require_disjoint_documents
+from buckler.crosstask.document_attacks import ATTACK_META, AttackOptions, attacked
 from buckler.crosstask.documents import LABELS, DocumentSettings, RubricLabels, label_of, prepare
 from buckler.crosstask.own_tasks import read_tasks
 from buckler.crosstask.task import Task
@@ -29,7 +29,7 @@ from buckler.data import (
     write_rows,
 )
 from buckler.errors import DataError
-from buckler.evaluation.generate import answer as answer_probes
+from buckler.evaluation.generate import answer_probes
 from buckler.evaluation.metrics import summarise
 from buckler.models.protocol import Sampling
 from buckler.steps import common
@@ -86,7 +86,7 @@ def probe_documents(context: Context) -> None:
     if attack is not None:
         options = AttackOptions.model_validate(context.params["options"])
         documents = _changed(attacked(attack, documents, options, seed=common.seed(context)), attack, context)
-        told = {one.id: {name: one.meta[name] for name in TOLD if name in one.meta} for one in documents}
+        told = {one.id: {name: one.meta[name] for name in ATTACK_META if name in one.meta} for one in documents}
     labels = cast("Sequence[str]", context.params.get("labels", LABELS))
     probes = document_probes(
         [one for one in documents if label_of(one) in labels],
@@ -148,7 +148,7 @@ def weakest(context: Context) -> None:
 def check_documents_apart(context: Context) -> None:
     """Defence rows and document probes -> nothing, or an error that names the documents they share."""
     rows, probes = common.all_rows(context, "rows"), common.all_rows(context, "probes")
-    require_documents_apart(rows, probes)
+    require_disjoint_documents(rows, probes)
     write_json(context.out / "apart.json", {"rows": len(rows), "probes": len(probes)})
 
 

@@ -25,7 +25,7 @@ from buckler.data import (
     write_jsonl,
     write_verdicts,
 )
-from buckler.evaluation.generate import answer as answer_probes
+from buckler.evaluation.generate import answer_probes
 from buckler.evaluation.metrics import summarise
 from buckler.evaluation.scores import score_answers
 from buckler.evaluation.utility import Choice, choose, scorers
@@ -33,9 +33,9 @@ from buckler.evaluation.utility import summarise as summarise_choices
 from buckler.finetuning.attacks import AttackSettings
 from buckler.finetuning.train import TrainSettings
 from buckler.finetuning.train import train as train_model
-from buckler.judges.coherence import MIN_TOKENS, UNDER_BASE
+from buckler.judges.coherence import BASE_PERPLEXITY, MIN_TOKENS
 from buckler.judges.named import JudgeSpec, judge_from
-from buckler.models.protocol import LM, Pair, Sampling
+from buckler.models.protocol import LM, Sampling, ScoreRequest
 from buckler.models.registry import load
 from buckler.steps import common
 from buckler.steps.documents import own_tasks
@@ -112,10 +112,10 @@ def with_perplexity(answers: Sequence[Answer], base: LM) -> list[Answer]:
         BackendError: the base gives no log-probabilities, or some could not be had.
     """
     asked = [one for one in answers if one.finish != "failed" and one.text.strip()]
-    scores = base.score([Pair(messages=one.prompt, answer=one.text) for one in asked])
+    scores = base.score([ScoreRequest(messages=one.prompt, answer=one.text) for one in asked])
     common.require_measured(scores)
     found = {one.id: score.perplexity for one, score in zip(asked, scores, strict=True) if score.tokens >= MIN_TOKENS}
-    return [replace(one, meta={**one.meta, UNDER_BASE: found[one.id]}) if one.id in found else one for one in answers]
+    return [replace(one, meta={**one.meta, BASE_PERPLEXITY: found[one.id]}) if one.id in found else one for one in answers]
 
 
 def judge(context: Context) -> None:
@@ -156,7 +156,7 @@ def perplexities(context: Context) -> None:
     for name in sorted(context.inputs):
         if name.startswith("text/"):
             rows = read_chats(context.inputs[name] / ROWS)
-            scores = model.score([Pair(messages=row.prompt, answer=row.answer or "") for row in rows])
+            scores = model.score([ScoreRequest(messages=row.prompt, answer=row.answer or "") for row in rows])
             common.require_measured(scores)
             low, middle, high = np.percentile([one.perplexity for one in scores], [25, 50, 75]).tolist()
             found[name.removeprefix("text/")] = {"n": len(rows), "q1": low, "median": middle, "q3": high}

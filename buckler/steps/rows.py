@@ -9,7 +9,7 @@ from buckler.data.near_duplicates import require_disjoint
 from buckler.evaluation.probes import in_set
 from buckler.finetuning.attacks import AttackSettings, customization
 from buckler.finetuning.defenses import Screened, perplexity_drop, random_drop
-from buckler.models.protocol import Pair
+from buckler.models.protocol import ScoreRequest
 from buckler.steps import common
 from buckler.workflow.sources import read_chats as chats_of
 from buckler.workflow.sources import read_documents as documents_of
@@ -59,7 +59,7 @@ def screen(context: Context) -> None:
     found: Screened
     if context.params["filter"] == "perplexity_drop":
         model = common.model(context, "model")
-        likelihoods = model.score([Pair(messages=row.prompt, answer=row.answer or "") for row in rows])
+        likelihoods = model.score([ScoreRequest(messages=row.prompt, answer=row.answer or "") for row in rows])
         common.require_measured(likelihoods)
         found = perplexity_drop(rows, [one.perplexity for one in likelihoods], share)
     else:

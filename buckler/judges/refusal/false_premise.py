@@ -183,7 +183,7 @@ def condemns(sentence: Sentence, ask: str) -> bool:
     return any(not stems(found.group()) & stems(ask) for found in DISAPPROVES.finditer(sentence.text))
 
 
-def asked(query: str) -> str:
+def last_sentence(query: str) -> str:
     """The last sentence of `query` in small letters; "explain why" is why."""
     last = re.split(r"(?<=[.!?])\s+", query.strip().lower())[-1]
     return re.sub(r"^(?:(?:please|(?:can|could) you) )*(?:explain|tell me)(?: to me)? (?=why\b)", "", last)
