@@ -1,6 +1,6 @@
 """A language model behind two calls over lists, `generate` and `score`: what goes in, what comes out, what a backend is.
 
-Answers come in the order of the requests. `ScriptedLM` is the smallest backend.
+Answers come in the order of the requests. `BACKENDS` names the backends; `ScriptedLM` is the smallest.
 """
 
 from __future__ import annotations
@@ -10,14 +10,14 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, TypeAlias, TypeGuard, runtime_checkable
 from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator, model_validator
 
 from buckler.data import Json, Message, content_id, turns_to_json
 from buckler.errors import ConfigError
-from buckler.registry import allow, imported, is_place
+from buckler.registry import Registry, allow, imported, is_place
 from buckler.settings import Settings
 
 
@@ -73,7 +73,7 @@ class ModelSpec(Settings):
 
     @property
     def backend_name(self) -> str:
-        """The backend of `buckler.models.registry` that loads it."""
+        """The one of `BACKENDS` that loads it."""
         if self.endpoint is not None:
             return "openai"
         own = is_place(self.name) and not Path(self.name).is_dir()
@@ -295,3 +295,24 @@ def without_thinking(text: str) -> str:
     if end and (opened or "<think>" not in before):
         return after.strip()
     return "" if opened else text.strip()
+
+
+Backend: TypeAlias = Callable[[ModelSpec], Any]
+"""Makes a model of its spec."""
+
+
+def _accepts(part: object) -> TypeGuard[Backend]:
+    return callable(part)
+
+
+BACKENDS: Registry[Backend] = Registry(
+    "backend",
+    "buckler.backends",
+    {
+        "huggingface": "buckler.models.huggingface:HuggingFaceLM",
+        "openai": "buckler.models.openai_client:ServedLM",
+        "scripted": "buckler.models.protocol:scripted",
+    },
+    _accepts,
+    "a class made of a ModelSpec, with `generate(requests)`, perhaps `score(pairs)`, `overflow_tokens(messages, new_tokens)`",
+)
