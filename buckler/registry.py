@@ -35,7 +35,7 @@ REGISTRIES: dict[str, str] = {
     "judge": "buckler.judges.base:JUDGES",
     "guard": "buckler.judges.guards:GUARDS",
     "metric": "buckler.evaluation.metrics:METRICS",
-    "backend": "buckler.models.registry:BACKENDS",
+    "backend": "buckler.models.protocol:BACKENDS",
     "format": "buckler.formats.chats:FORMATS",
     "export": "buckler.formats.write:WRITERS",
     "task": "buckler.crosstask.tasks:TASK_REGISTRY",
