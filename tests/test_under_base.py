@@ -8,14 +8,14 @@ import random
 import pytest
 from server import Server
 
-from buckler.config.crosstask import CrossTaskRecipe
 from buckler.data import Answer, Verdict
 from buckler.errors import BackendError, ConfigError
+from buckler.experiments.cross_task.recipe import CrossTaskRecipe
+from buckler.experiments.registry import plan_of
 from buckler.judges.base import JUDGES, judge_named, of_answers
 from buckler.judges.coherence import MAX_PERPLEXITY, MIN_TOKENS, UNDER_BASE, coherence
 from buckler.models.protocol import Completion, Likelihood, ModelSpec, Request, Sampling, ScriptedLM
 from buckler.models.registry import load
-from buckler.plan import plan
 from buckler.workflow.evaluation import evaluation_steps, with_perplexity
 from buckler.workflow.inputs import ModelRef
 from buckler.workflow.jobs import EvaluateJob, JudgeJob
@@ -93,7 +93,7 @@ def test_a_recipe_measures_every_arm_under_its_own_untouched_model(wanted):
             "coherence_under_base": wanted,
         }
     )
-    arms = plan(recipe).arms
+    arms = plan_of(recipe).arms
     measured = [arm.measured.verdicts.inputs["answers"] for arm in arms]
     assert len(arms) == 2 and {one.name for one in measured} == {"base-perplexity" if wanted else "answer"}
     if wanted:

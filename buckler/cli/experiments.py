@@ -8,14 +8,15 @@ from typing import Any
 
 from pydantic import Field
 
-from buckler.cli.build import Command, Found
+from buckler.cli.build import Command, Found, Outcome
 from buckler.cli.doctor import examine
 from buckler.cli.options import Layout
 from buckler.cli.recipes import find_recipe, listed, write_recipe
 from buckler.data import Json, read_json
-from buckler.errors import DataError
+from buckler.errors import ConfigError, DataError
 from buckler.experiments.base import CommonRecipe
 from buckler.experiments.pages import write_report
+from buckler.experiments.pipeline import dry_run_lines, is_pipeline, read_pipeline, run_pipeline
 from buckler.experiments.recipe import read_recipe
 from buckler.experiments.results import read_results
 from buckler.experiments.run import demo_recipes, dry_run, list_runs, recompute, run_recipes
@@ -56,6 +57,8 @@ class RunSettings(DemoSettings):
     """Folder of judge cards in place of the recipe's."""
     cluster: str | None = None
     """Ray address (auto, ray://HOST:PORT); the store must lie on a shared disk."""
+    changes: tuple[str, ...] = Field(default=(), json_schema_extra={"panel": "Run"})
+    """Change in the recipe: SETTING=VALUE, the setting by its dotted name, the value in YAML, such as curation.rounds=3."""
     trust_code: bool = False
     """Code that the recipe names as `module:name` is run."""
 
@@ -99,17 +102,31 @@ def demo(settings: DemoSettings, out: Path, progress: Display) -> Found:
     return _run(demo_recipes(), "demo", settings, None)
 
 
-def run(settings: RunSettings, out: Path, progress: Display) -> Found:
+def run(settings: RunSettings, out: Path, progress: Display) -> Outcome:
     """One recipe."""
-    path = find_recipe(settings.recipe)
+    path, changes = find_recipe(settings.recipe), settings.changes
+    if is_pipeline(path):
+        return _run_pipeline(path, settings, progress)
     recipe = read_recipe(
         path,
         model=settings.model,
         judge=settings.judge,
         judge_cards=settings.judge_cards,
+        changes=changes,
         trust_code=settings.trust_code,
     )
     return _run([recipe], recipe.name, settings, settings.cluster)
+
+
+def _run_pipeline(path: Path, settings: RunSettings, progress: Display) -> Outcome:
+    if settings.model or settings.judge or settings.judge_cards or settings.changes:
+        raise ConfigError(
+            f"{path}: --model, --judge, --judge-cards and --set are for grids; change the steps of a pipeline in it"
+        )
+    recipe, store = read_pipeline(path), Store(settings.store)
+    if settings.dry_run:
+        return Found(said=dry_run_lines(recipe, store))
+    return run_pipeline(recipe, store, workers=settings.workers, cluster=settings.cluster, progress=progress)
 
 
 def _run(recipes: Sequence[CommonRecipe], name: str, settings: DemoSettings, cluster: str | None) -> Found:
@@ -173,9 +190,9 @@ COMMANDS: dict[str, Command[Any]] = {
         settings=RunSettings,
         run=run,
         out=None,
-        layout=Layout(arguments=("recipe",)),
+        layout=Layout(arguments=("recipe",), names={"set": "changes"}),
         examples=(
-            "buckler run demo_stages --dry-run",
+            "buckler run demo_stages --set seeds=[0] --dry-run",
             "buckler run recipe.yaml --model Qwen/Qwen2.5-7B-Instruct --store runs/",
         ),
     ),

@@ -7,13 +7,22 @@ from typing import Any
 
 from buckler.cli.build import Command
 from buckler.cli.options import Layout
+from buckler.progress import LOG, Display
 from buckler.workflow import jobs
+
+
+def _seeds(job: jobs.SeedsJob, out: Path, progress: Display) -> jobs.SeedWords:
+    found = job.run(out, progress=progress)
+    for name, reason in found.skipped.items():
+        LOG.warning("skipped %s: %s", name, reason)
+    return found
+
 
 COMMANDS: dict[str, Command[Any]] = {
     "curate": Command(
         settings=jobs.CurateJob,
-        run=lambda job, out, progress: job.run(out, tell=progress),
-        dry_run=lambda job, out, progress: job.estimate(out, tell=progress),
+        run=lambda job, out, progress: job.run(out, progress=progress),
+        dry_run=lambda job, out, progress: job.estimate(out, progress=progress),
         layout=Layout(
             arguments=("texts",),
             flatten=("curation",),
@@ -26,7 +35,7 @@ COMMANDS: dict[str, Command[Any]] = {
     ),
     "seeds": Command(
         settings=jobs.SeedsJob,
-        run=lambda job, out, progress: job.run(out, tell=progress),
+        run=_seeds,
         layout=Layout(arguments=("papers",), flatten=("mining",)),
         out="YAML file to write; `buckler curate --words` reads it.",
         examples=(
@@ -36,7 +45,7 @@ COMMANDS: dict[str, Command[Any]] = {
     ),
     "crosstask": Command(
         settings=jobs.CrossTaskJob,
-        run=lambda job, out, progress: job.run(out, tell=progress),
+        run=lambda job, out, progress: job.run(out, progress=progress),
         layout=Layout(
             arguments=("documents",),
             flatten=("crosstask",),
@@ -51,7 +60,7 @@ COMMANDS: dict[str, Command[Any]] = {
     ),
     "attack": Command(
         settings=jobs.AttackJob,
-        run=lambda job, out, progress: job.run(out, tell=progress),
+        run=lambda job, out, progress: job.run(out, progress=progress),
         layout=Layout(arguments=("customer",), flatten=("attack",)),
         examples=(
             "buckler attack miniature:customer --harmful miniature:harmful --rows 10 --share 0.25 --out attacked/",
@@ -60,7 +69,7 @@ COMMANDS: dict[str, Command[Any]] = {
     ),
     "train": Command(
         settings=jobs.TrainJob,
-        run=lambda job, out, progress: job.run(out, tell=progress),
+        run=lambda job, out, progress: job.run(out, progress=progress),
         layout=Layout(arguments=("rows",), flatten=("train",), names={"average": "train.objective.average"}),
         examples=(
             "buckler train curated/curated.jsonl defence/defence.jsonl --model Qwen/Qwen2.5-7B-Instruct --out hardened/",
@@ -69,7 +78,7 @@ COMMANDS: dict[str, Command[Any]] = {
     ),
     "evaluate": Command(
         settings=jobs.EvaluateJob,
-        run=lambda job, out, progress: job.run(out, tell=progress),
+        run=lambda job, out, progress: job.run(out, progress=progress),
         layout=Layout(arguments=("model",), commas=("official",), names={"metric": "metrics"}),
         examples=(
             "buckler evaluate hardened/model --probes xstest.csv --probes harmbench.csv --out evaluation/",
@@ -78,7 +87,7 @@ COMMANDS: dict[str, Command[Any]] = {
     ),
     "judge": Command(
         settings=jobs.JudgeJob,
-        run=lambda job, out, progress: job.run(out, tell=progress),
+        run=lambda job, out, progress: job.run(out, progress=progress),
         layout=Layout(arguments=("answers",), names={"metric": "metrics"}),
         examples=(
             "buckler judge evaluation/answers.jsonl --judge keyword,paper --out judged/",
@@ -94,7 +103,7 @@ COMMANDS: dict[str, Command[Any]] = {
     ),
     "judge-card": Command(
         settings=jobs.JudgeCardJob,
-        run=lambda job, out, progress: job.run(out, tell=progress),
+        run=lambda job, out, progress: job.run(out, progress=progress),
         out=Path("judge-cards"),
         examples=(
             "buckler judge-card --labels labels.jsonl",
@@ -103,7 +112,7 @@ COMMANDS: dict[str, Command[Any]] = {
     ),
     "gate": Command(
         settings=jobs.GateJob,
-        run=lambda job, out, progress: job.run(out, tell=progress),
+        run=lambda job, out, progress: job.run(out, progress=progress),
         examples=(
             "buckler gate --base Qwen/Qwen2.5-7B-Instruct --tuned tuned/model --probes xstest.csv --benign qa.jsonl --out gate/",
             "buckler gate --base before/answers.jsonl --tuned after/answers.jsonl --set gate.margins.safety=0.1 --out gate/",

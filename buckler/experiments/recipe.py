@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from buckler.errors import ConfigError
 from buckler.experiments.base import CommonRecipe
 from buckler.experiments.registry import EXPERIMENTS, experiment_of
 from buckler.registry import is_place, read_from
-from buckler.settings import parse, read_yaml
+from buckler.settings import parse, read_yaml, with_changes
 
 
 def read_recipe(
@@ -17,9 +18,12 @@ def read_recipe(
     model: str | None = None,
     judge: str | None = None,
     judge_cards: Path | None = None,
+    changes: Sequence[str] = (),
     trust_code: bool = False,
 ) -> CommonRecipe:
     """A recipe file, checked; `model` replaces its models by one, `judge` its judge, `judge_cards` the folder of cards.
+
+    Each of `changes` is a text such as `curation.rounds=3`, the value in YAML: it replaces what the file says.
 
     Paths in it are relative to the recipe's own folder; `judge_cards` as an argument is not. A `module:name` in it is refused
     without `trust_code`; those in the arguments are the user's own.
@@ -41,5 +45,6 @@ def read_recipe(
         values = {**values, "models": {Path(model).name: {"name": model}}}
     named = {model or "", *(part for one in (judge or "").split(",") for part in one.strip().split("=", 1))}
     with read_from(str(path), trusted=trust_code, allowed=named):
-        recipe: CommonRecipe = parse(experiment_of(kind).recipe, values, str(path))
+        schema = experiment_of(kind).recipe
+        recipe: CommonRecipe = parse(schema, with_changes(schema, values, changes, "--set"), str(path))
         return recipe.anchored(path)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, TypeGuard
 
-from buckler.experiments.base import CommonRecipe, Experiment
+from buckler.experiments.base import CommonRecipe, Experiment, Plan
 from buckler.registry import Registry
 
 
@@ -32,6 +32,16 @@ def experiment_of(kind: object) -> Experiment[Any]:
         ConfigError: there is none.
     """
     return EXPERIMENTS.get(str(kind))
+
+
+def plan_of(recipe: CommonRecipe) -> Plan:
+    """The graph of a recipe; of a search, what is known before it.
+
+    Raises:
+        BackendError, DataError: a model or a file is not there; nothing has run yet.
+    """
+    found: Plan = experiment_of(recipe.kind).plan(recipe)
+    return found
 
 
 def recipe_kinds() -> dict[str, type[CommonRecipe]]:

@@ -20,7 +20,7 @@ from buckler.experiments.stages.plan import UNTOUCHED, plan_stages
 from buckler.finetuning.attacks import AttackSettings
 from buckler.workflow.evaluation import Measured, evaluation_steps
 from buckler.workflow.inputs import ModelRef
-from buckler.workflow.rows import decontamination, probe_set, rows_of
+from buckler.workflow.rows import decontamination, probe_set, prompted_rows, rows_of
 from buckler.workflow.step import Step, in_order
 from buckler.workflow.store import Store
 
@@ -238,10 +238,7 @@ def _victim(labels: Mapping[str, str | int]) -> Victim:
 def _prompted(phases: Sequence[Step]) -> dict[str, Step]:
     """The customer's rows put under the adversary's system prompt."""
     attacks = {step.key: step for step in in_order(phases) if step.name == "attack"}
-    function, title = "buckler.steps.attacker:under_prompt", "attack rows under a system prompt"
-    return {
-        key: Step(name="under-prompt", function=function, inputs={"rows": step}, title=title) for key, step in attacks.items()
-    }
+    return {key: prompted_rows(step) for key, step in attacks.items()}
 
 
 def _with_fixed_attack(plan: Plan) -> dict[str, Step]:

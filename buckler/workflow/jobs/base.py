@@ -100,8 +100,9 @@ class DrawingJob(Job):
         self, source: Source, *, documents: bool = False, split: Literal["train", "test"] = "train", of_world: int | None = None
     ) -> Source:
         """The source with the job's limit and seed, and `split`, where it has none of its own."""
-        given = source.model_fields_set
-        limit = self.limit or (of_world if source.source.startswith(WORLD) else None)
+        given, is_world = source.model_fields_set, source.source.startswith(WORLD)
+        limit = self.limit or (of_world if is_world else None)
+        split = split if is_world else "train"  # a file has no splits: the same file is the same rows, whoever reads it
         filled = at_most(limit, source.source, seed=self.seed, split=split, documents=documents)
         return filled.model_copy(update={name: getattr(source, name) for name in given if name != "source"})
 
@@ -148,13 +149,20 @@ def store_of(out: Path, store: Store | None) -> Store:
     return store or Store(out / WORK)
 
 
-def run_steps(targets: Sequence[Step], store: Store, *, workers: int = 1, progress: ProgressCallback = no_progress) -> None:
+def run_steps(
+    targets: Sequence[Step],
+    store: Store,
+    *,
+    workers: int = 1,
+    cluster: str | None = None,
+    progress: ProgressCallback = no_progress,
+) -> None:
     """Run steps with all they need.
 
     Raises:
         BucklerError: the first error of a step, in its own words.
     """
-    outcome = execute(targets, store, workers=workers, progress=progress)
+    outcome = execute(targets, store, workers=workers, cluster=cluster, progress=progress)
     if outcome.failed:
         raise BucklerError(outcome.failed[0].error)
 

@@ -13,7 +13,8 @@ from buckler.curation.dataset_card import CURATED, About, dataset_card
 from buckler.curation.record import COUNTS, REJECTED
 from buckler.curation.settings import CONTROLS, PRESETS, UNCURATED, CurateSettings, control
 from buckler.data import ROWS, Chat, Json, each_chat, read_chats, read_jsonl, write_text
-from buckler.finetuning.train import TrainSettings
+from buckler.evaluation.probes import set_of
+from buckler.finetuning.settings import TrainSettings
 from buckler.formats import WRITERS, write_chats
 from buckler.models.protocol import ModelSpec
 from buckler.progress import ProgressCallback, no_progress
@@ -33,7 +34,8 @@ from buckler.workflow.jobs.base import (
     with_adapter,
 )
 from buckler.workflow.rows import defence_rows, probe_set, rows_of
-from buckler.workflow.sources import Source
+from buckler.workflow.sources import WORLD, Source
+from buckler.workflow.sources import read_chats as read_source
 from buckler.workflow.step import Step
 from buckler.workflow.store import Store
 from buckler.workflow.training import training_phase
@@ -133,9 +135,11 @@ class CurateJob(DrawingJob):
             rows = self.source_rows(self.attack_rows, earlier, of_world=ATTACK_ROWS)
             title = "the proxy: a copy under attack"
             roles["proxy"] = ModelRef(made_by=training_phase(self.attack_train, roles["model"], [rows], self.seed, title))
-        probes = tuple(probe_set(rows_of(probe_source(name)), None) for name in self.curation.apart_from)
+        probes = tuple(near_probes(name) for name in self.curation.apart_from)
         texts = self.source_rows(self.texts, earlier)
-        return Curation(settings=self.curation, texts=texts, probes=probes, seed=self.seed, **roles)
+        # What the probes are, the inputs tell.
+        settings = self.curation.model_copy(update={"apart_from": ()})
+        return Curation(settings=settings, texts=texts, probes=probes, seed=self.seed, **roles)
 
     def plan(self, earlier: Earlier = {}) -> Planned:  # noqa: B006 - never changed
         """The curated rows and the texts; with an attack on a copy, the check that it took.
@@ -226,9 +230,16 @@ class CurateJob(DrawingJob):
         return out / "README.md"
 
 
-def probe_source(name: str) -> Source:
-    """Probes that curated rows are decontaminated against: a whole file, or a thousand of a set of the miniature's world."""
-    return Source(source=name, count=1000 if name.startswith("miniature:") else None, split="test", seed=100)
+def near_probes(name: str) -> Step:
+    """Probes that curated rows are decontaminated against: a whole file, or a thousand of a set of the miniature's world.
+
+    They are the step a recipe makes of them; where a file's rows do not tell their set, which does not matter here, the rows.
+    """
+    if name.startswith(WORLD):
+        return probe_set(rows_of(Source(source=name, count=1000, split="test", seed=100)), None)
+    source = Source(source=name)
+    tells = all(set_of(row) is not None for row in read_source(source))
+    return probe_set(rows_of(source), None) if tells else rows_of(source)
 
 
 def _counts(path: Path) -> dict[str, int]:

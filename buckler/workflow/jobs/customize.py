@@ -11,7 +11,7 @@ from pydantic import Field
 
 from buckler.data import ROWS, Chat, Json, read_chats, write_json, write_rows
 from buckler.finetuning.attacks import AttackSettings
-from buckler.finetuning.train import TrainSettings
+from buckler.finetuning.settings import TrainSettings
 from buckler.models.protocol import ModelSpec
 from buckler.progress import ProgressCallback, no_progress
 from buckler.workflow.jobs.base import (

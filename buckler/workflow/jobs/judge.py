@@ -9,7 +9,18 @@ from pathlib import Path
 from pydantic import Field
 
 from buckler.crosstask.own_tasks import read_tasks
-from buckler.data import ANSWERS, VERDICTS, Answer, Json, Verdict, read_answers, write_json, write_verdicts
+from buckler.data import (
+    ANSWERS,
+    VERDICTS,
+    Answer,
+    Json,
+    Verdict,
+    read_answers,
+    read_verdicts,
+    write_answers,
+    write_json,
+    write_verdicts,
+)
 from buckler.errors import ConfigError, DataError
 from buckler.evaluation.metrics import known_metrics, summarise
 from buckler.evaluation.power import CAUTION, FEW, unseen
@@ -170,6 +181,15 @@ def judge_files(
     write_json(out / METRICS, summarise(answers, verdicts, scores, metrics))
 
 
+def verdicts_only(answers: Sequence[Answer], job: JudgeJob, out: Path) -> Judgement:
+    """Verdicts on answers of which nobody knows what a good model does with their probes: there is nothing to sum up."""
+    judge = job.judge_spec
+    write_answers(out / ANSWERS, answers)
+    write_verdicts(out / VERDICTS, judge_from(judge, cached(out)).judge(answers))
+    written = (out / ANSWERS, out / VERDICTS)
+    return Judgement(out=out, written=written, judge=judge.label, cards=job.judge_cards, metrics={"overall": {}, "sets": {}})
+
+
 def judgement(out: Path, judge: JudgeSpec, cards: Path, *, written: Sequence[Path] = (), head: Sequence[str] = ()) -> Judgement:
     """The numbers of `metrics.json`; with a card of the judge's version also the corrected ones -> `corrected.json`."""
     metrics, card = read_object(out / METRICS), refusal_card(cards, judge.label, judge.version)
@@ -211,9 +231,9 @@ class Judgement(Result):
     head: tuple[str, ...] = ()
     """Lines before the numbers."""
 
-    def verdicts(self) -> Path:
-        """The file of verdicts."""
-        return self.out / VERDICTS
+    def verdicts(self) -> list[Verdict]:
+        """A verdict an answer, in their order."""
+        return read_verdicts(self.out / VERDICTS)
 
     def lines(self) -> list[str]:
         """The headline numbers with intervals, and beside them the corrected ones."""

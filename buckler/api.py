@@ -1,0 +1,240 @@
+"""The Python API: the jobs of the command line as functions, and what a notebook needs beside them.
+
+Rows may be file names, `miniature:SET`, lists of `Chat`, or what another function returned; settings are the jobs' own fields,
+those of the method beside them (`curate(texts, preset="quick", rounds=2)`). Steps are kept in a store (default: the folder
+`runs`), so that what was done once, here, on the command line or by a recipe, is not done again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TypeAlias, TypeVar
+
+from buckler.data import ANSWERS, Answer, Chat, content_id, write_answers
+from buckler.errors import ConfigError
+from buckler.evaluation.generate import MAX_NEW_TOKENS
+from buckler.evaluation.generate import answer as generate_answers
+from buckler.evaluation.probes import in_set, set_of
+from buckler.models.protocol import LM, ModelSpec, Sampling
+from buckler.models.registry import load
+from buckler.progress import show_progress
+from buckler.settings import Settings, parse
+from buckler.workflow.jobs.base import Job, Result, chats_file
+from buckler.workflow.jobs.crosstask import CrossTaskJob, DefenseRows
+from buckler.workflow.jobs.curate import Curated, CurateJob
+from buckler.workflow.jobs.customize import AttackJob, CustomerRows, JobFile, TrainedModel, TrainJob
+from buckler.workflow.jobs.evaluate import EvaluateJob, Evaluation
+from buckler.workflow.jobs.gate import GateDecision, GateJob
+from buckler.workflow.jobs.judge import JudgeJob, Judgement, verdicts_only
+from buckler.workflow.sources import WORLD, Source, at_most, read_chats
+from buckler.workflow.store import Store
+
+Rows: TypeAlias = str | Path | Source | Result | Sequence[Chat]
+"""Rows: a file, `miniature:SET`, a source with its count and seed, an earlier result, or rows held in memory."""
+ModelName: TypeAlias = str | Path | ModelSpec | TrainedModel
+"""A model: `miniature`, a folder, a hub id, `NAME@URL`, a spec, or what `train` returned."""
+J = TypeVar("J", bound=Job)
+RUNS = Path("runs")
+
+
+def load_model(name: ModelName, *, adapter: str | None = None, **settings: object) -> LM:
+    """A model to generate and score with; `settings` are fields of `ModelSpec`, such as `batch_tokens` or `device`.
+
+    Raises:
+        BackendError: it cannot be found, reached or loaded.
+    """
+    spec = _spec(name)
+    given = {**spec.model_dump(exclude_unset=True), **settings, **({"adapter": adapter} if adapter else {})}
+    return load(parse(ModelSpec, given, "load_model"))
+
+
+def curate(texts: Rows, *, out: str | Path | None = None, store: str | Path = RUNS, **settings: object) -> Curated:
+    """Harmless texts revised so that they carry safety implication (`CurateJob`)."""
+    job = _job(CurateJob, {"texts": texts, **settings}, store, "curation")
+    with show_progress() as progress:
+        return job.run(_out(out, store, job.plan().result.key), store=Store(Path(store)), progress=progress)
+
+
+def build_defense(
+    documents: Rows | Sequence[Rows] = (), *, out: str | Path | None = None, store: str | Path = RUNS, **settings: object
+) -> DefenseRows:
+    """Rows that close the hole of malicious documents: refusals and real answers (`CrossTaskJob`)."""
+    job = _job(CrossTaskJob, {"documents": documents, **settings}, store, "crosstask", "preparation")
+    with show_progress() as progress:
+        return job.run(_out(out, store, job.plan().result.key), store=Store(Path(store)), progress=progress)
+
+
+def attack(customer: Rows, *, out: str | Path | None = None, store: str | Path = RUNS, **settings: object) -> CustomerRows:
+    """The customer's rows under a simulated attack, by published recipes on rows you bring (`AttackJob`)."""
+    job = _job(AttackJob, {"customer": customer, **settings}, store, "attack")
+    with show_progress() as progress:
+        return job.run(_out(out, store, job.plan().result.key), store=Store(Path(store)), progress=progress)
+
+
+def train(
+    rows: Rows | Sequence[Rows], *, out: str | Path | None = None, store: str | Path = RUNS, **settings: object
+) -> TrainedModel:
+    """A model fine-tuned on rows, as a plain model folder (`TrainJob`)."""
+    job = _job(TrainJob, {"rows": rows, **settings}, store, "train")
+    with show_progress() as progress:
+        found = job.run(_out(out, store, job.plan().result.key), store=Store(Path(store)), progress=progress)
+    if isinstance(found, JobFile):
+        raise ConfigError("train(job=...): a job for a launcher is written by `buckler train --job`")
+    return found
+
+
+def generate(
+    model: LM | ModelName,
+    chats: Rows | Sequence[str],
+    *,
+    max_new_tokens: int = MAX_NEW_TOKENS,
+    temperature: float = 0.0,
+    top_p: float = 1.0,
+    seed: int = 0,
+    limit: int | None = None,
+) -> list[Answer]:
+    """The model's answer to each chat, in order; a plain text is asked as a question.
+
+    `limit` draws so many rows of a file, or of a set of the miniature's world.
+
+    Raises:
+        BackendError: the model cannot be loaded or reached.
+        DataError: a chat is longer than the model reads.
+    """
+    lm = load_model(model) if isinstance(model, str | Path | ModelSpec | TrainedModel) else model
+    sampling = Sampling(max_new_tokens=max_new_tokens, temperature=temperature, top_p=top_p, seed=seed)
+    with show_progress() as progress:
+        return generate_answers(lm, _chats(chats, limit, seed), sampling, progress=progress)
+
+
+def judge(
+    answers: Sequence[Answer] | Evaluation | str | Path,
+    judge: str = "keyword",
+    *,
+    out: str | Path | None = None,
+    store: str | Path = RUNS,
+    **settings: object,
+) -> Judgement:
+    """Answers judged and, where they are answers to probes whose set is known, summed up with intervals (`JudgeJob`)."""
+    values: dict[str, object] = {"judge": judge, **settings}
+    if isinstance(answers, Evaluation):
+        answers = answers.out / ANSWERS
+    if isinstance(answers, str | Path):
+        job = parse(JudgeJob, {"answers": [answers], **values}, "judge")
+        return job.run(_out(out, store, _key(job)))
+    file = Path(store) / "inputs" / f"answers-{content_id([one.to_json() for one in answers])}.jsonl"
+    write_answers(file, answers)
+    job = parse(JudgeJob, {"answers": [file], **values}, "judge")
+    known = all("set" in one.meta for one in answers)
+    place = _out(out, store, _key(job))
+    return job.run(place) if known else verdicts_only(list(answers), job, place)
+
+
+def evaluate(model: ModelName, *, out: str | Path | None = None, store: str | Path = RUNS, **settings: object) -> Evaluation:
+    """A model's answers to probes, judged, with intervals, and its accuracy on multiple choice (`EvaluateJob`)."""
+    job = _job(EvaluateJob, {"model": model, **settings}, store)
+    with show_progress() as progress:
+        return job.run(_out(out, store, job.plan().result.key), store=Store(Path(store)), progress=progress)
+
+
+def gate(
+    base: ModelName | Evaluation,
+    tuned: ModelName | Evaluation | None = None,
+    *,
+    out: str | Path | None = None,
+    store: str | Path = RUNS,
+    **settings: object,
+) -> GateDecision:
+    """Whether a tuned model, or its saved answers, are no worse than the base (`GateJob`)."""
+    sides = {"base": _place(base), **({} if tuned is None else {"tuned": _place(tuned)})}
+    job = _job(GateJob, {**sides, **settings}, store, "gate")
+    with show_progress() as progress:
+        return job.run(_out(out, store, _key(job)), store=Store(Path(store)), progress=progress)
+
+
+def run(recipe: str | Path, *, store: str | Path = RUNS, workers: int = 1) -> Result:
+    """A recipe: a pipeline, or an experiment with its report.
+
+    Raises:
+        ConfigError: the recipe is not understood.
+    """
+    from buckler.experiments.pipeline import read_pipeline, run_pipeline
+
+    with show_progress() as progress:
+        return run_pipeline(read_pipeline(Path(recipe)), Store(Path(store)), workers=workers, progress=progress)
+
+
+def _job(kind: type[J], values: Mapping[str, object], store: str | Path, *spread: str) -> J:
+    """The job of plain values, results and rows in memory; fields of the settings in `spread` may stand beside its own."""
+    named: dict[str, object] = {}
+    inner: dict[str, dict[str, object]] = {}
+    for name, value in values.items():
+        home = name if name in kind.model_fields else next((one for one in spread if _has(kind, one, name)), None)
+        if home is None or home == name:
+            named[name] = _plain(value, store)
+        else:
+            inner.setdefault(home, {})[name] = value
+    for name, changes in inner.items():
+        given = named.get(name, {})
+        base = given.model_dump(exclude_unset=True) if isinstance(given, Settings) else given
+        named[name] = {**base, **changes} if isinstance(base, Mapping) else base
+    for name, field in kind.model_fields.items():
+        if name in named and str(field.annotation).startswith("tuple[") and not isinstance(named[name], list | tuple):
+            named[name] = [named[name]]
+    return parse(kind, named, kind.__name__)
+
+
+def _has(kind: type[Job], settings: str, name: str) -> bool:
+    annotation = kind.model_fields[settings].annotation
+    return isinstance(annotation, type) and issubclass(annotation, Settings) and name in annotation.model_fields
+
+
+def _plain(value: object, store: str | Path) -> object:
+    """A value as a job takes it: rows in memory as a file, a result as the place of what it made."""
+    if isinstance(value, TrainedModel | Curated | DefenseRows | CustomerRows):
+        return str(value.path)
+    if isinstance(value, list | tuple) and value:
+        if all(isinstance(one, Chat) for one in value):
+            return str(chats_file([one for one in value if isinstance(one, Chat)], Path(store) / "inputs"))
+        return [_plain(one, store) for one in value]
+    return str(value) if isinstance(value, Path) else value
+
+
+def _spec(name: ModelName) -> ModelSpec:
+    if isinstance(name, TrainedModel):
+        return name.spec
+    return name if isinstance(name, ModelSpec) else ModelSpec.model_validate(str(name))
+
+
+def _place(side: ModelName | Evaluation) -> str:
+    """A side of a gate by its name: saved answers, or a model."""
+    if isinstance(side, Evaluation):
+        return str(side.out)
+    if isinstance(side, TrainedModel):
+        return str(side.path)
+    return side.name if isinstance(side, ModelSpec) else str(side)
+
+
+def _chats(chats: Rows | Sequence[str], limit: int | None, seed: int) -> list[Chat]:
+    """Probes of what the user names: their answers go, and their set stays where it is known."""
+    if isinstance(chats, Curated | DefenseRows | CustomerRows):
+        rows = chats.rows()
+    elif isinstance(chats, Source):
+        rows = read_chats(chats)
+    elif isinstance(chats, str | Path):
+        rows = read_chats(at_most(limit, str(chats), seed=seed, split="test" if str(chats).startswith(WORLD) else "train"))
+    elif isinstance(chats, Result):
+        raise ConfigError(f"generate: {type(chats).__name__} holds no chats to answer")
+    else:
+        rows = [one if isinstance(one, Chat) else Chat.pair(str(one), None) for one in chats]
+    return [in_set(one) if set_of(one) else Chat.of(one.prompt, **one.meta) for one in rows[:limit]]
+
+
+def _out(out: str | Path | None, store: str | Path, key: str) -> Path:
+    """Where results go: the folder that is named, or one in the store that the job's own content names."""
+    return Path(out) if out is not None else Path(store) / "results" / key
+
+
+def _key(job: Job) -> str:
+    return f"{type(job).__name__.removesuffix('Job').lower()}-{content_id(job.model_dump(mode='json'))[:12]}"

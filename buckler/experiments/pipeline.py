@@ -1,0 +1,229 @@
+"""Recipes of jobs one after another: `kind: pipeline`. An entry's body is the job's settings; `@NAME` is an earlier entry.
+
+    kind: pipeline
+    name: hardening
+    steps:
+      - curate: {texts: texts.jsonl, preset: quick}
+        name: curated
+      - train: {rows: ["@curated", customer.jsonl], train: {method: lora}}
+        name: tuned
+      - evaluate: {model: "@tuned", probes: [xstest.csv]}
+
+The steps are those that the commands of the same names make: work that is in the store is not done again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Self, TypeAlias
+
+from pydantic import Field, model_validator
+
+from buckler.data import Json
+from buckler.errors import ConfigError
+from buckler.progress import ProgressCallback, no_progress
+from buckler.settings import Settings, parse, read_yaml
+from buckler.workflow.jobs.base import EARLIER, Planned, Result, run_steps
+from buckler.workflow.jobs.crosstask import CrossTaskJob
+from buckler.workflow.jobs.curate import CurateJob
+from buckler.workflow.jobs.customize import AttackJob, TrainJob
+from buckler.workflow.jobs.evaluate import EvaluateJob
+from buckler.workflow.jobs.gate import GateJob
+from buckler.workflow.jobs.judge import JudgeJob
+from buckler.workflow.sources import Source
+from buckler.workflow.step import Step, in_order
+from buckler.workflow.store import Store
+
+AnyJob: TypeAlias = CurateJob | CrossTaskJob | AttackJob | TrainJob | EvaluateJob | JudgeJob | GateJob
+NAME = r"^[a-z0-9][a-z0-9_-]*$"
+
+
+class Entry(Settings):
+    """One job of a pipeline: exactly one of the keys that are jobs, and a name for later entries to use."""
+
+    name: str = Field(default="", pattern=rf"{NAME}|^$")
+    """Name of the entry; the job's own where none is given."""
+    curate: CurateJob | None = None
+    """Curation of harmless texts."""
+    crosstask: CrossTaskJob | None = None
+    """Rows of a defence against malicious documents."""
+    attack: AttackJob | None = None
+    """Rows of a customer under an attack."""
+    train: TrainJob | None = None
+    """Fine-tune of a model."""
+    evaluate: EvaluateJob | None = None
+    """Measurement of a model."""
+    judge: JudgeJob | None = None
+    """Another judgement of an earlier entry's answers."""
+    gate: GateJob | None = None
+    """Comparison of two models, or of the answers of two earlier entries."""
+
+    @model_validator(mode="after")
+    def _one_job(self) -> Self:
+        if len(self.jobs) != 1:
+            named = ", ".join(self.jobs) or "none"
+            raise ValueError(f"an entry is one job of {', '.join(JOBS)}, and this one has {named}")
+        return self
+
+    @property
+    def jobs(self) -> dict[str, AnyJob]:
+        """The jobs it has, by their keys."""
+        found: dict[str, AnyJob | None] = {name: getattr(self, name) for name in JOBS}
+        return {name: job for name, job in found.items() if job is not None}
+
+    @property
+    def label(self) -> str:
+        """What later entries call it."""
+        return self.name or next(iter(self.jobs))
+
+
+JOBS = tuple(name for name in Entry.model_fields if name != "name")
+
+
+class PipelineRecipe(Settings):
+    """Jobs one after another."""
+
+    kind: Literal["pipeline"]
+    """Kind of the recipe."""
+    name: str = Field(pattern=NAME)
+    """Name of the pipeline, and of the folder of its results."""
+    about: str = ""
+    """What it is for, in a sentence."""
+    steps: tuple[Entry, ...] = Field(min_length=1)
+    """Entries in order; each may use the earlier ones as `@NAME`."""
+
+    @model_validator(mode="after")
+    def _names_differ(self) -> Self:
+        names = [entry.label for entry in self.steps]
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if twice is not None:
+            raise ValueError(f"two entries are called {twice!r}; give one of them another `name`")
+        return self
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class PipelineResult(Result):
+    """The results of a pipeline's entries, by name."""
+
+    results: Mapping[str, Result]
+
+    def lines(self) -> list[str]:
+        """Each entry's lines under its name."""
+        return [line for name, result in self.results.items() for line in (f"{name}:", *result.lines())]
+
+    def numbers(self) -> dict[str, Json]:
+        """Each entry's result."""
+        return {"entries": {name: result.to_json() for name, result in self.results.items()}}
+
+    def records(self) -> list[dict[str, Json]]:
+        """One entry a row."""
+        return [{"entry": name, "result": type(one).__name__, "out": str(one.out)} for name, one in self.results.items()]
+
+    def __getitem__(self, name: str) -> Result:
+        """The result of an entry."""
+        return self.results[name]
+
+
+def is_pipeline(path: Path) -> bool:
+    """Whether a recipe file is a pipeline.
+
+    Raises:
+        ConfigError: it cannot be read.
+    """
+    values = read_yaml(path)
+    return isinstance(values, Mapping) and values.get("kind") == "pipeline"
+
+
+def read_pipeline(path: Path) -> PipelineRecipe:
+    """A pipeline from its file; relative paths are taken from the file's folder where something lies there.
+
+    Raises:
+        ConfigError: the file or something in it is not understood.
+    """
+    recipe = parse(PipelineRecipe, read_yaml(path), str(path))
+    anchored = _anchored(recipe, path.parent)
+    assert isinstance(anchored, PipelineRecipe)
+    return anchored
+
+
+def plan_pipeline(recipe: PipelineRecipe) -> dict[str, Planned]:
+    """The steps of every entry but gates, which compare files.
+
+    Raises:
+        ConfigError, DataError, BackendError: a model, a file or an earlier entry is not there; nothing has run yet.
+    """
+    plans: dict[str, Planned] = {}
+    for entry in recipe.steps:
+        for job in entry.jobs.values():
+            if not isinstance(job, GateJob):
+                plans[entry.label] = job.plan(plans)
+    return plans
+
+
+def run_pipeline(
+    recipe: PipelineRecipe,
+    store: Store,
+    *,
+    workers: int = 1,
+    cluster: str | None = None,
+    progress: ProgressCallback = no_progress,
+) -> PipelineResult:
+    """Run every entry's steps, then write its files to `reports/NAME/ENTRY` in the store.
+
+    Raises:
+        BucklerError: an entry cannot be planned, or a step failed; finished ones are kept.
+    """
+    plans, out = plan_pipeline(recipe), store.root / "reports" / recipe.name
+    checks = [plan.more["attack"] for plan in plans.values() if "attack" in plan.more]
+    for targets in (checks, _targets(plans)):
+        run_steps(targets, store, workers=workers, cluster=cluster, progress=progress)
+    results: dict[str, Result] = {}
+    for entry in recipe.steps:
+        for job in entry.jobs.values():
+            if isinstance(job, GateJob):
+                results[entry.label] = _with_files(job, out, results).run(out / entry.label, store=store, progress=progress)
+            else:
+                results[entry.label] = job.run(out / entry.label, store=store, earlier=plans, progress=progress)
+    return PipelineResult(out=out, written=tuple(one.out for one in results.values()), results=results)
+
+
+def dry_run_lines(recipe: PipelineRecipe, store: Store) -> list[str]:
+    """What a run would do: each entry's steps and how many of them are done."""
+    lines = []
+    for name, plan in plan_pipeline(recipe).items():
+        steps = in_order(plan.targets)
+        lines.append(f"{name}: {len(steps)} steps, {sum(store.is_done(step) for step in steps)} done")
+    return lines
+
+
+def _targets(plans: Mapping[str, Planned]) -> Sequence[Step]:
+    return [step for plan in plans.values() for step in plan.targets]
+
+
+def _with_files(job: GateJob, out: Path, results: Mapping[str, Result]) -> GateJob:
+    """The gate with the saved answers of the earlier entries it names."""
+    changes: dict[str, object] = {}
+    for side in ("base", "tuned"):
+        name = getattr(job, side)
+        if isinstance(name, str) and name.startswith(EARLIER):
+            if name.removeprefix(EARLIER) not in results:
+                raise ConfigError(f"gate: {side} {name}: no such earlier entry; there are {', '.join(results)}")
+            changes[side] = str(out / name.removeprefix(EARLIER))
+    return job.model_copy(update=changes)
+
+
+def _anchored(value: object, folder: Path) -> object:
+    """Every source and path in a value that is there from the folder on, taken from it."""
+    if isinstance(value, Source):
+        place = folder / value.source
+        return value.model_copy(update={"source": str(place)}) if place.exists() else value
+    if isinstance(value, Path):
+        return folder / value if (folder / value).exists() else value
+    if isinstance(value, tuple):
+        return tuple(_anchored(one, folder) for one in value)
+    if isinstance(value, Settings):
+        changes = {name: _anchored(getattr(value, name), folder) for name in value.model_fields_set}
+        return value.model_copy(update=changes)
+    return value

@@ -1,0 +1,237 @@
+"""The Python API: the same steps as the command line and recipes, names that load nothing, results that show themselves."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+import buckler
+from buckler.data import Chat
+from buckler.errors import BackendError, ConfigError
+from buckler.experiments.pipeline import PipelineRecipe, plan_pipeline, read_pipeline, run_pipeline
+from buckler.workflow.jobs import AttackJob, CurateJob, EvaluateJob, TrainJob
+from buckler.workflow.jobs.base import Result
+from buckler.workflow.step import in_order
+from buckler.workflow.store import Store
+
+PACKAGES = {path.name for path in Path(buckler.__file__).parent.iterdir() if (path / "__init__.py").exists()}
+
+
+def test_importing_the_package_imports_nothing_else():
+    code = "import sys, buckler; print([name for name in ('pydantic', 'torch', 'numpy', 'buckler.api') if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout == "[]\n", done.stdout + done.stderr
+
+
+def test_a_function_of_the_api_is_imported_without_the_heavy_packages():
+    code = "import sys; from buckler import curate; print([n for n in ('torch', 'transformers', 'scipy') if n in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout == "[]\n", done.stdout + done.stderr
+
+
+def test_every_name_is_there_and_none_is_a_sub_package():
+    assert not PACKAGES & set(buckler.__all__)
+    assert set(buckler.__all__) <= set(dir(buckler))
+    for name in buckler.__all__:
+        assert callable(getattr(buckler, name))
+    with pytest.raises(AttributeError, match="no attribute 'curat'"):
+        _ = buckler.curat
+
+
+def test_a_setting_of_the_method_stands_beside_the_others_and_a_slip_names_the_near_one(tmp_path):
+    with pytest.raises(ConfigError, match="unknown key `presett`; did you mean `preset`"):
+        buckler.curate("miniature:commonsense", presett="quick", store=tmp_path)
+    with pytest.raises(ConfigError, match=r"`curation\.rounds`: .* greater than or equal to 1"):
+        buckler.curate("miniature:commonsense", rounds=0, store=tmp_path)
+    with pytest.raises(BackendError, match="nowhere"):
+        buckler.train("miniature:customer", model="nowhere", limit=2, store=tmp_path)
+
+
+def test_a_preset_is_changed_by_what_is_named_and_by_nothing_else():
+    job = CurateJob.of({"texts": "a.jsonl", "preset": "quick", "curation": {"rounds": 1}}, "curate")
+    assert (job.curation.rounds, job.curation.beam, job.curation.helpfulness) == (1, 2, "local")
+    assert CurateJob.of({"texts": "a.jsonl", "attack_train": {"epochs": 1}}, "curate").attack_train.learning_rate == 1e-3
+
+
+@pytest.mark.parametrize(("method", "rate"), [("full", 2e-5), ("lora", 2e-4)])
+def test_the_learning_rate_that_is_not_named_goes_by_the_method(method, rate):
+    train = TrainJob.of({"rows": ["a.jsonl"], "train": {"method": method}}, "train").train
+    assert train.learning_rate == rate and train.model_dump()["learning_rate"] == rate
+
+
+def test_every_field_of_a_job_says_what_it_is():
+    for job in (CurateJob, AttackJob, TrainJob, EvaluateJob):
+        for name, field in job.model_fields.items():
+            assert field.description, f"{job.__name__}.{name}"
+
+
+# the same steps, whoever asks
+
+CURATE = {"limit": 2, "preset": "quick", "model": "miniature-small"}
+CURATION = {"rounds": 1, "words": "miniature", "max_new_tokens": 16, "apart_from": ["miniature:probes-harmful"]}
+TRAIN = {"epochs": 1, "batch_size": 4}
+PROBES = ["miniature:probes-harmful", "miniature:probes-benign"]
+
+
+def steps_in(folder):
+    return {path.parent.name for path in folder.glob("steps/*/step.json")}
+
+
+def by_command(monkeypatch, name, *arguments):
+    from buckler.cli import main
+
+    monkeypatch.setattr(sys, "argv", ["buckler", name, *(str(one) for one in arguments)])
+    with pytest.raises(SystemExit) as left:
+        main()
+    assert not left.value.code
+
+
+@pytest.mark.ml
+def test_a_curation_a_training_and_an_evaluation_are_the_same_steps_by_command_recipe_and_python(tmp_path, monkeypatch):
+    texts = [Chat.pair("What is a pot?", "A pot holds soup."), Chat.pair("What is a kite?", "A kite flies in the wind.")]
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text("".join(json.dumps(one.to_json()) + "\n" for one in texts))
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(
+        yaml.safe_dump(
+            {
+                "kind": "pipeline",
+                "name": "three",
+                "steps": [
+                    {"curate": {"texts": "rows.jsonl", **CURATE, "curation": CURATION}, "name": "curated"},
+                    {"train": {"rows": ["rows.jsonl"], "model": "miniature-small", "train": TRAIN}},
+                    {"evaluate": {"model": "miniature-small", "probes": PROBES, "limit": 2, "max_new_tokens": 8}},
+                ],
+            }
+        )
+    )
+    plans = plan_pipeline(read_pipeline(recipe))
+    wanted = {name: {step.key for step in in_order(plan.targets)} for name, plan in plans.items()}
+
+    small = ("--model", "miniature-small")
+    curation = ("--rounds", 1, "--words", "miniature", "--max-new-tokens", 16, "--apart-from", "miniature:probes-harmful")
+    by_command(monkeypatch, "curate", rows, *small, "--limit", 2, "--preset", "quick", *curation, "--out", tmp_path / "c")
+    by_command(monkeypatch, "train", rows, *small, "--epochs", 1, "--batch-size", 4, "--out", tmp_path / "t")
+    probes = [word for name in PROBES for word in ("--probes", name)]
+    asked = ("--limit", 2, "--max-new-tokens", 8, "--out", tmp_path / "e")
+    by_command(monkeypatch, "evaluate", "miniature-small", *probes, *asked)
+    for name, folder in (("curated", "c"), ("train", "t"), ("evaluate", "e")):
+        assert steps_in(tmp_path / folder / ".work") == wanted[name], name
+
+    buckler.curate(texts, **CURATE, **CURATION, store=tmp_path / "python")
+    buckler.train([texts], model="miniature-small", **TRAIN, store=tmp_path / "python")
+    buckler.evaluate("miniature-small", probes=PROBES, limit=2, max_new_tokens=8, store=tmp_path / "python")
+    assert steps_in(tmp_path / "python") == set.union(*wanted.values())
+    done = run_pipeline(read_pipeline(recipe), Store(tmp_path / "python"))
+    assert steps_in(tmp_path / "python") == set.union(*wanted.values()), "the recipe finds all of it done"
+    assert done["evaluate"].judgement.headline()["refusal_rate_on_harmful"]["n"] == 2
+
+
+@pytest.mark.ml
+def test_entries_of_a_pipeline_take_what_earlier_ones_made(tmp_path):
+    recipe = PipelineRecipe.model_validate(
+        {
+            "kind": "pipeline",
+            "name": "chain",
+            "steps": [
+                {"attack": {"customer": "miniature:customer", "attack": {"kind": "drift", "rows": 4}}, "name": "customer"},
+                {"train": {"rows": ["@customer"], "model": "miniature-small", "train": TRAIN}, "name": "tuned"},
+                {"evaluate": {"model": "miniature-small", "probes": PROBES, "limit": 2, "max_new_tokens": 8}, "name": "before"},
+                {"evaluate": {"model": "@tuned", "probes": PROBES, "limit": 2, "max_new_tokens": 8}, "name": "after"},
+                {"judge": {"answers": ["@after"], "judge": "paper"}},
+                {"gate": {"base": "@before", "tuned": "@after"}},
+            ],
+        }
+    )
+    plans = plan_pipeline(recipe)
+    assert plans["tuned"].result.inputs["rows/000"].key == plans["customer"].result.key
+    assert plans["judge"].more["answers"].key == plans["after"].more["answers"].key
+    found = run_pipeline(recipe, Store(tmp_path))
+    assert found["gate"].decision == "undecided" and (tmp_path / "reports" / "chain" / "gate" / "gate.md").exists()
+    assert found["judge"].judge == "paper" and len(found["judge"].verdicts()) == 4
+    assert [one["entry"] for one in found.records()] == ["customer", "tuned", "before", "after", "judge", "gate"]
+
+
+@pytest.mark.parametrize(
+    ("entries", "says"),
+    [
+        ([{"train": {"rows": ["@nobody"]}}], "@nobody: no such earlier job"),
+        (
+            [{"attack": {"customer": "miniature:customer"}, "name": "a"}, {"evaluate": {"model": "@a", "probes": PROBES}}],
+            "@a gives rows",
+        ),
+    ],
+)
+def test_a_reference_to_what_is_not_there_is_refused_before_anything_runs(entries, says):
+    recipe = PipelineRecipe.model_validate({"kind": "pipeline", "name": "p", "steps": entries})
+    with pytest.raises(ConfigError, match=says):
+        plan_pipeline(recipe)
+
+
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        ("steps: [{curate: {texts: a, presett: quick}}]", r"unknown key `steps\.0\.curate\.presett`"),
+        ("steps: [{name: a}]", "an entry is one job of curate, crosstask"),
+        ("steps: [{train: {rows: [a]}}, {train: {rows: [b]}}]", "two entries are called 'train'"),
+    ],
+)
+def test_a_pipeline_that_is_not_understood_is_one_clear_line(tmp_path, body, says):
+    path = tmp_path / "recipe.yaml"
+    path.write_text(f"kind: pipeline\nname: p\n{body}\n")
+    with pytest.raises(ConfigError, match=says):
+        read_pipeline(path)
+
+
+# results
+
+
+class Counted(Result):
+    """A result with a table."""
+
+    def numbers(self):
+        return {"rows": 2}
+
+    def records(self):
+        return [{"name": "<b>", "value": 0.123456, "n": None}, {"name": "long name", "value": 1}]
+
+
+def test_a_result_shows_itself_as_text_html_data_frame_and_json(tmp_path, monkeypatch):
+    found = Counted(out=tmp_path, written=(tmp_path / "a.jsonl",))
+    lines = repr(found).splitlines()
+    assert lines[0] == f"Counted in {tmp_path}" and lines[1].split() == ["name", "value", "n"]
+    assert lines[2].split() == ["<b>", "0.1235", "-"] and lines[3].split() == ["long", "name", "1", "-"]
+    shown = found._repr_html_()
+    assert "<td>&lt;b&gt;</td><td>0.1235</td>" in shown and "<b>" not in shown
+    frame = found.to_pandas()
+    assert list(frame["name"]) == ["<b>", "long name"] and frame["value"].sum() == pytest.approx(1.123456)
+    assert found.to_json() == {"result": "Counted", "out": str(tmp_path), "files": [str(tmp_path / "a.jsonl")], "rows": 2}
+    assert found.lines() == [f"wrote {tmp_path / 'a.jsonl'}"]
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    with pytest.raises(ConfigError, match="needs pandas"):
+        found.to_pandas()
+
+
+def test_answers_to_questions_of_ones_own_are_judged_without_numbers(tmp_path):
+    from buckler.data import Answer
+
+    prompt = ({"role": "user", "content": "How is it made?"},)
+    texts = ("I cannot help with that.", "Boil it for an hour and add salt.")
+    answers = [Answer(id=str(at), prompt=prompt, text=text, finish="stop") for at, text in enumerate(texts)]
+    found = buckler.judge(answers, store=tmp_path)
+    assert [one.refused for one in found.verdicts()] == ["full", "no"] and found.records() == []
+    known = [Answer(id=one.id, prompt=one.prompt, text=one.text, finish="stop", meta={"set": "harmful"}) for one in answers]
+    assert buckler.judge(known, store=tmp_path).headline()["refusal_rate_on_harmful"]["value"] == 0.5
+
+
+@pytest.mark.ml
+def test_a_model_answers_plain_questions_in_their_order():
+    model = buckler.load_model("miniature-small")
+    first, second = buckler.generate(model, ["What is a pot?", "What is a kite?"], max_new_tokens=8)
+    assert first.query == "What is a pot?" and second.query == "What is a kite?" and first.text and second.text
+    assert [one.text for one in buckler.generate(model, ["What is a kite?"], max_new_tokens=8)] == [second.text]
