@@ -9,7 +9,7 @@ from typing import Any
 from buckler.data import Message
 from buckler.errors import BackendError
 from buckler.models.identity import identity
-from buckler.models.protocol import BACKENDS, LM, Completion, Likelihood, ModelSpec, Pair, Request
+from buckler.models.protocol import BACKENDS, LM, Completion, Likelihood, ModelSpec, Request, ScoreRequest
 from buckler.progress import note_loading
 
 
@@ -49,7 +49,7 @@ class OwnLM:
             given: object = self.model.generate(requests)
         return BACKENDS.list_of(self.backend, given, Completion, count=len(requests))
 
-    def score(self, pairs: Sequence[Pair]) -> list[Likelihood]:
+    def score(self, pairs: Sequence[ScoreRequest]) -> list[Likelihood]:
         """One likelihood a pair, in order."""
         if not self.can_score:
             raise BackendError(f"backend {self.backend!r} gives no likelihoods; it needs a `score(pairs)`")
@@ -57,12 +57,12 @@ class OwnLM:
             given: object = self.model.score(pairs)
         return BACKENDS.list_of(self.backend, given, Likelihood, count=len(pairs))
 
-    def excess(self, messages: Sequence[Message], new_tokens: int) -> int:
+    def overflow_tokens(self, messages: Sequence[Message], new_tokens: int) -> int:
         """By how many tokens a conversation is too long; 0 where the model does not say."""
-        if not callable(getattr(self.model, "excess", None)):
+        if not callable(getattr(self.model, "overflow_tokens", None)):
             return 0
         with BACKENDS.boundary(self.backend):
-            given: object = self.model.excess(messages, new_tokens)
+            given: object = self.model.overflow_tokens(messages, new_tokens)
         if not isinstance(given, int):
-            raise BACKENDS.returned(self.backend, given, "a number of tokens from `excess`")
+            raise BACKENDS.returned(self.backend, given, "a number of tokens from `overflow_tokens`")
         return given
