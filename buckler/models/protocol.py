@@ -247,6 +247,27 @@ def scripted(spec: ModelSpec) -> ScriptedLM:
     return ScriptedLM(reply)
 
 
+Backend: TypeAlias = Callable[[ModelSpec], Any]
+"""Makes a model of its spec."""
+
+
+def _accepts(part: object) -> TypeGuard[Backend]:
+    return callable(part)
+
+
+BACKENDS: Registry[Backend] = Registry(
+    "backend",
+    "buckler.backends",
+    {
+        "huggingface": "buckler.models.huggingface:HuggingFaceLM",
+        "openai": "buckler.models.openai_client:ServedLM",
+        "scripted": "buckler.models.protocol:scripted",
+    },
+    _accepts,
+    "a class made of a ModelSpec, with `generate(requests)`, perhaps `score(pairs)`, `overflow_tokens(messages, new_tokens)`",
+)
+
+
 def spec_of(name: str, adapter: str | None = None) -> ModelSpec:
     """The spec of a model named on the command line or in a recipe; `NAME@URL` is model NAME of the server at URL.
 
@@ -295,24 +316,3 @@ def without_thinking(text: str) -> str:
     if end and (opened or "<think>" not in before):
         return after.strip()
     return "" if opened else text.strip()
-
-
-Backend: TypeAlias = Callable[[ModelSpec], Any]
-"""Makes a model of its spec."""
-
-
-def _accepts(part: object) -> TypeGuard[Backend]:
-    return callable(part)
-
-
-BACKENDS: Registry[Backend] = Registry(
-    "backend",
-    "buckler.backends",
-    {
-        "huggingface": "buckler.models.huggingface:HuggingFaceLM",
-        "openai": "buckler.models.openai_client:ServedLM",
-        "scripted": "buckler.models.protocol:scripted",
-    },
-    _accepts,
-    "a class made of a ModelSpec, with `generate(requests)`, perhaps `score(pairs)`, `overflow_tokens(messages, new_tokens)`",
-)
