@@ -8,15 +8,16 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import buckler
-from buckler.curation.settings import CurateSettings
 from buckler.data import read_json, write_json
 from buckler.experiments.base import CommonRecipe
 from buckler.experiments.collect import collect, collect_again
 from buckler.experiments.pages import print_results, write_report
 from buckler.experiments.recipe import read_recipe
 from buckler.experiments.registry import experiment_of, plan_of
-from buckler.experiments.results import RunResult, Saved, read_results
+from buckler.experiments.results import RunResult, read_results
 from buckler.experiments.running import console, run_steps, say
+from buckler.workflow.curation import CurateStep, curate
+from buckler.workflow.rows import DrawStep
 from buckler.workflow.step import Step, in_order
 from buckler.workflow.store import Store
 
@@ -99,19 +100,12 @@ def _cost(steps: Sequence[Step], store: Store) -> str:
     return f"{asked}about {len(left) * statistics.median(known):.0f} s of one worker left"
 
 
-class _Drawn(Saved):
-    """The source of a step that draws rows."""
-
-    count: int | None = None
-
-
 def _revisions(step: Step) -> int:
     """The most revisions a curation can ask for; 0 for other steps, and where the number of texts is not given."""
-    if step.name != "curate":
+    if step.name != curate.name:
         return 0
-    source = _Drawn.model_validate(step.inputs["texts"].params["source"])
-    settings = CurateSettings.model_validate(step.params["curation"])
-    return settings.candidates_per_text * (source.count or 0)
+    texts = DrawStep.model_validate(step.inputs["texts"].params).source
+    return CurateStep.model_validate(step.params).curation.candidates_per_text * (texts.count or 0)
 
 
 def recipe_folder() -> Path:

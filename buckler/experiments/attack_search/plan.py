@@ -20,7 +20,7 @@ from buckler.experiments.stages.plan import UNTOUCHED, plan_stages
 from buckler.finetuning.attacks import AttackSettings
 from buckler.workflow.evaluation import Measured, evaluation_steps
 from buckler.workflow.inputs import ModelRef
-from buckler.workflow.rows import decontamination, probe_set, prompted_rows, rows_of
+from buckler.workflow.rows import attack, decontamination, probe_set, prompted_rows, rows_of
 from buckler.workflow.step import Step, in_order
 from buckler.workflow.store import Store
 
@@ -237,7 +237,7 @@ def _victim(labels: Mapping[str, str | int]) -> Victim:
 
 def _prompted(phases: Sequence[Step]) -> dict[str, Step]:
     """The customer's rows put under the adversary's system prompt."""
-    attacks = {step.key: step for step in in_order(phases) if step.name == "attack"}
+    attacks = {step.key: step for step in in_order(phases) if step.name == attack.name}
     return {key: prompted_rows(step) for key, step in attacks.items()}
 
 
