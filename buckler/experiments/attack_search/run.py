@@ -10,8 +10,8 @@ from buckler.experiments.attack_search.plan import Searching
 from buckler.experiments.attack_search.recipe import AttackerRecipe
 from buckler.experiments.base import Plan
 from buckler.experiments.results import SearchResult
-from buckler.experiments.running import executed, run_steps, say
-from buckler.workflow.evaluation import answer_probes, judge_answers, summarise_run
+from buckler.experiments.run import executed, run_steps, say
+from buckler.workflow.evaluation import answer, judge_answers, summarise_run
 from buckler.workflow.step import Step, in_order
 from buckler.workflow.store import Store
 from buckler.workflow.training import train
@@ -100,5 +100,5 @@ def _replayed(searching: Searching, store: Store) -> list[Step]:
 
 def _seconds(store: Store) -> float:
     """What one phase and one measure took in this store, by their medians; 0 where none is known."""
-    known = [store.seconds_of(step.name) for step in (train, answer_probes, judge_answers, summarise_run)]
+    known = [store.seconds_of(step.name) for step in (train, answer, judge_answers, summarise_run)]
     return sum(statistics.median(one) for one in known) if all(known) else 0.0
