@@ -13,7 +13,7 @@ from typing import TypeAlias, TypeVar
 
 from buckler.data import ANSWERS, Answer, Chat, content_id, write_answers
 from buckler.errors import ConfigError
-from buckler.evaluation.generate import MAX_NEW_TOKENS
+from buckler.evaluation.generate import MAX_NEW_TOKENS, answer_probes
 from buckler.evaluation.probes import in_set, set_of
 from buckler.models.protocol import LM, ModelSpec, Sampling
 from buckler.models.registry import load
