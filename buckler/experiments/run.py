@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 import statistics
+import sys
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import buckler
-from buckler.curation.settings import CurateSettings
 from buckler.data import read_json, write_json
+from buckler.errors import StoreError
 from buckler.experiments.base import CommonRecipe
 from buckler.experiments.collect import collect, collect_again
 from buckler.experiments.pages import print_results, write_report
 from buckler.experiments.recipe import read_recipe
 from buckler.experiments.registry import experiment_of, plan_of
-from buckler.experiments.results import RunResult, Saved, read_results
-from buckler.experiments.running import console, run_steps, say
+from buckler.experiments.results import RunResult, read_results
+from buckler.progress import show_progress
+from buckler.workflow.curation import CurateStep, curate
+from buckler.workflow.executor import Event, Outcome, execute
+from buckler.workflow.rows import DrawStep
 from buckler.workflow.step import Step, in_order
 from buckler.workflow.store import Store
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 
 def run_recipes(
@@ -99,19 +107,12 @@ def _cost(steps: Sequence[Step], store: Store) -> str:
     return f"{asked}about {len(left) * statistics.median(known):.0f} s of one worker left"
 
 
-class _Drawn(Saved):
-    """The source of a step that draws rows."""
-
-    count: int | None = None
-
-
 def _revisions(step: Step) -> int:
     """The most revisions a curation can ask for; 0 for other steps, and where the number of texts is not given."""
-    if step.name != "curate":
+    if step.name != curate.name:
         return 0
-    source = _Drawn.model_validate(step.inputs["texts"].params["source"])
-    settings = CurateSettings.model_validate(step.params["curation"])
-    return settings.candidates_per_text * (source.count or 0)
+    texts = DrawStep.model_validate(step.inputs["texts"].params).source
+    return CurateStep.model_validate(step.params).curation.candidates_per_text * (texts.count or 0)
 
 
 def recipe_folder() -> Path:
@@ -155,3 +156,40 @@ def recompute(results: RunResult, store: Path, out: Path) -> RunResult:
     compared = f"not as saved: {', '.join(other)}" if other else "as saved"
     say(f"{results.name}: all that comes from answers and verdicts computed anew, {compared}")
     return read_results(again, str(path))
+
+
+def say(text: str = "") -> None:
+    """A line for the reader, on standard output."""
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
+
+
+def console() -> Console:
+    """The terminal, or lines wide enough for every column where there is none."""
+    from rich.console import Console
+
+    return Console() if sys.stdout.isatty() else Console(width=130)
+
+
+def executed(targets: Sequence[Step], store: Store, *, workers: int, cluster: str | None) -> Outcome:
+    """Run steps with progress, counted as they end; what became of them."""
+    total = len(in_order(targets))
+    seen = 0
+    with show_progress() as progress:
+
+        def on_event(event: Event) -> None:
+            nonlocal seen
+            seen += 1
+            progress("steps", seen, total, event.step.title or event.step.name)
+
+        return execute(targets, store, workers=workers, cluster=cluster, on_event=on_event, progress=progress)
+
+
+def run_steps(targets: Sequence[Step], store: Store, *, workers: int, cluster: str | None) -> None:
+    """Run steps with progress; the first errors become the command's error."""
+    outcome = executed(targets, store, workers=workers, cluster=cluster)
+    if outcome.failed:
+        shown = "\n".join(f"  {event.step.title}: {event.error}" for event in outcome.failed[:3])
+        more = f"\n  and {len(outcome.failed) - 3} more" if len(outcome.failed) > 3 else ""
+        kept = f"{outcome.done + outcome.reused} finished steps are kept, {outcome.skipped} wait for the failed ones"
+        raise StoreError(f"{len(outcome.failed)} steps failed ({kept}):\n{shown}{more}")
