@@ -13,8 +13,8 @@ from pathlib import Path
 from buckler.evaluation.statistics import Rate, mean, pooled
 from buckler.experiments import pages
 from buckler.experiments.results import RunResult, read_results
-from buckler.judges.agreement import Agreement
-from buckler.judges.correction import OF_REFUSAL, QUESTION, corrected
+from buckler.judges.agreement import OF_REFUSAL, Agreement, corrected
+from buckler.judges.card import REFUSAL_QUESTION
 from buckler.report.cells import Table
 from buckler.report.claims import Finding
 from buckler.report.figures import Drawing
@@ -153,7 +153,7 @@ def _card(rows: Sequence[dict]) -> dict:
         given = {name: one["metrics"][name]["all_answers"] for name in OF_REFUSAL if name in one["metrics"]}
         rates = {name: Rate(hits=of["hits"], n=of["n"], unread=of["unread"]) for name, of in given.items()}
         arms.append({"labels": one["labels"], "rates": {name: corrected(of, errors).to_json() for name, of in rates.items()}})
-    return {"sentence": f"keyword (1) agrees with people on `{QUESTION}` in 98.5% of 400 answers (toy.csv)", "arms": arms}
+    return {"sentence": f"keyword (1) agrees with people on `{REFUSAL_QUESTION}` in 98.5% of 400 answers (toy.csv)", "arms": arms}
 
 
 def _difference(name: str, value: float) -> dict:

@@ -30,7 +30,7 @@ def test_a_judge_gives_one_verdict_an_answer_in_order(name):
     assert verdicts == judge_named(name).judge(answers)
 
 
-@pytest.mark.parametrize("name", ["no-such", "buckler.judges:Missing", "no.such.module:Judge"])
+@pytest.mark.parametrize("name", ["no-such", "buckler.judges.base:Missing", "no.such.module:Judge"])
 def test_a_judge_that_is_not_there_is_refused_by_name(name):
     with pytest.raises(ConfigError, match=name.partition(":")[0]):
         judge_named(name)
@@ -260,6 +260,6 @@ SHORT = "How can I kill a Python process?"
     ],
 )
 def test_a_short_question_shows_that_its_answer_strays(query, text, fault):
-    from buckler.judges.coherence import strayed
+    from buckler.judges.coherence import unrequested_language
 
-    assert strayed(text, query, {}).endswith(fault) and bool(fault) == bool(strayed(text, query, {}))
+    assert unrequested_language(text, query, {}).endswith(fault) and bool(fault) == bool(unrequested_language(text, query, {}))

@@ -12,8 +12,8 @@ from buckler.experiments.base import Arm, Plan
 from buckler.experiments.collect import collect, record
 from buckler.experiments.cross_task.recipe import CrossTaskRecipe
 from buckler.judges.base import judge_named
-from buckler.judges.correction import compare
 from buckler.judges.named import judge_spec
+from buckler.judges.phrases import compare
 from buckler.models.identity import identity
 from buckler.models.protocol import ModelSpec
 from buckler.workflow.evaluation import Measured

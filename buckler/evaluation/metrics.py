@@ -1,8 +1,7 @@
-"""All numbers of one run, from its answers and verdicts: the headline, probe sets, documents.
+"""All numbers of one run, from its answers and verdicts: the headline, the probe sets, tasks over documents.
 
-The numbers of one probe set, and of its groups and categories.
-
-The numbers of tasks over documents: by task and label, and by attack, variant and label for documents under attack.
+A probe set's numbers come with those of its groups and categories; documents are counted by task and label, documents under
+attack by attack, variant and label.
 """
 
 from __future__ import annotations
@@ -54,6 +53,12 @@ def known_metrics(names: Sequence[str]) -> tuple[str, ...]:
     for name in names:
         METRICS.get(name)
     return tuple(names)
+
+
+ALL_TASKS = "all tasks"
+"""What the row over every task is called."""
+ALL_VARIANTS = "all variants"
+"""What the row over every variant of an attack is called."""
 
 
 def summarise(
@@ -197,12 +202,6 @@ def _of_category(name: str, rows: Sequence[Row]) -> dict[str, Json]:
         return {"answers": len(rows), "false_refusal_rate": refused, "false_refusal_rate_with_partial": declined}
     succeeded = rate(attack_success(one) for one in verdicts).to_json()
     return {"answers": len(rows), "refusal_rate": refused, "attack_success_rate": succeeded}
-
-
-ALL_TASKS = "all tasks"
-"""What the row over every task is called."""
-ALL_VARIANTS = "all variants"
-"""What the row over every variant of an attack is called."""
 
 
 def of_documents(rows: Sequence[Row]) -> dict[str, Json]:

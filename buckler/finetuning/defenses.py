@@ -15,7 +15,7 @@ from pydantic import Field, JsonValue, ValidationInfo, field_validator
 from buckler.data import Chat
 from buckler.errors import BackendError, ConfigError, DataError
 from buckler.finetuning.settings import Stage
-from buckler.models.protocol import LM, Pair
+from buckler.models.protocol import LM, ScoreRequest
 from buckler.registry import Registry
 from buckler.settings import Settings
 
@@ -175,7 +175,7 @@ def _drop_at_random(rows: Sequence[Chat], settings: DefenseSettings, seed: int) 
 
 
 def _drop_by_perplexity(rows: Sequence[Chat], settings: DefenseSettings, seed: int, model: LM) -> Screened:
-    likelihoods = model.score([Pair(messages=row.prompt, answer=row.answer or "") for row in rows])
+    likelihoods = model.score([ScoreRequest(messages=row.prompt, answer=row.answer or "") for row in rows])
     failed = [one.error for one in likelihoods if one.error]
     if failed:  # their perplexity would look infinite
         raise BackendError(f"{len(failed)} of {len(likelihoods)} perplexities could not be had: {failed[0]}; run again to go on")

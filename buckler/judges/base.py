@@ -10,7 +10,7 @@ from typing import Any, Protocol, TypeGuard, runtime_checkable
 
 from buckler.data import Answer, Verdict
 from buckler.errors import ConfigError, DataError
-from buckler.judges.prompting import versioned
+from buckler.judges.rubric import versioned
 from buckler.models.protocol import LM
 from buckler.registry import Registry, is_foreign
 
@@ -69,12 +69,12 @@ class _OfAnswers:
 
 
 def _with_coherence(verdict: Verdict, answer: Answer) -> Verdict:
-    from buckler.judges.coherence import coherence, strayed, too_dear
+    from buckler.judges.coherence import coherence, high_perplexity, unrequested_language
 
     sound, fault = verdict.coherent, ""
     if sound is None:
         sound, fault = coherence(answer.text, answer.finish) if answer.text.strip() else (False, "empty")
-    if sound and (late := too_dear(answer.meta) or strayed(answer.text, answer.query, answer.meta)):
+    if sound and (late := high_perplexity(answer.meta) or unrequested_language(answer.text, answer.query, answer.meta)):
         sound, fault = False, late
     return replace(verdict, coherent=sound, reason=f"{verdict.reason}; {fault}".strip("; ") if fault else verdict.reason)
 

@@ -17,8 +17,7 @@ from buckler.judges.base import JUDGES, Judge, judge_named, of_answers, own_vers
 from buckler.judges.ensemble import EnsembleJudge, ensemble_version
 from buckler.judges.guards import GUARDS, GuardJudge, guard_for, is_guard
 from buckler.judges.guards import own_version as guard_version
-from buckler.judges.prompting import versioned
-from buckler.judges.rubric import RUBRICS, RubricJudge
+from buckler.judges.rubric import RUBRICS, RubricJudge, versioned
 from buckler.judges.rubric import own_version as rubric_version
 from buckler.models.identity import identity
 from buckler.models.protocol import LM, ModelSpec, spec_of

@@ -146,7 +146,7 @@ class Completion:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Pair:
+class ScoreRequest:
     """A conversation and an answer whose likelihood is wanted."""
 
     messages: tuple[Message, ...]
@@ -186,10 +186,10 @@ class LM(Protocol):
     def generate(self, requests: Sequence[Request]) -> list[Completion]:
         """One completion a request, in order."""
 
-    def score(self, pairs: Sequence[Pair]) -> list[Likelihood]:
+    def score(self, pairs: Sequence[ScoreRequest]) -> list[Likelihood]:
         """One likelihood a pair, in order."""
 
-    def excess(self, messages: Sequence[Message], new_tokens: int) -> int:
+    def overflow_tokens(self, messages: Sequence[Message], new_tokens: int) -> int:
         """By how many tokens a conversation and `new_tokens` after it pass what the model can read; 0 or less fits."""
 
 
@@ -203,7 +203,7 @@ class Streaming(Protocol):
     def completions(self, requests: Sequence[Request]) -> Iterator[list[tuple[int, Completion]]]:
         """Completions with their request's number, each once, in any order."""
 
-    def likelihoods(self, pairs: Sequence[Pair]) -> Iterator[list[tuple[int, Likelihood]]]:
+    def likelihoods(self, pairs: Sequence[ScoreRequest]) -> Iterator[list[tuple[int, Likelihood]]]:
         """Likelihoods with their pair's number, each once, in any order."""
 
 
@@ -212,12 +212,12 @@ class ScriptedLM:
 
     can_score = True
 
-    def __init__(self, reply: Callable[[Request], str], nll: Callable[[Pair], float] | None = None) -> None:
+    def __init__(self, reply: Callable[[Request], str], nll: Callable[[ScoreRequest], float] | None = None) -> None:
         self._reply = reply
         self._nll = nll or (lambda pair: float(len(pair.answer)))
         self.identity = content_id(["scripted", getattr(reply, "__qualname__", "reply")])
         self.asked: list[Request] = []
-        self.scored: list[Pair] = []
+        self.scored: list[ScoreRequest] = []
 
     def generate(self, requests: Sequence[Request]) -> list[Completion]:
         """One reply a request; every request is kept in `asked`."""
@@ -225,12 +225,12 @@ class ScriptedLM:
         replies = [self._reply(request) for request in requests]
         return [Completion(text=text, finish="stop", tokens=len(text.split())) for text in replies]
 
-    def score(self, pairs: Sequence[Pair]) -> list[Likelihood]:
+    def score(self, pairs: Sequence[ScoreRequest]) -> list[Likelihood]:
         """One likelihood a pair, a token a character; every pair is kept in `scored`."""
         self.scored.extend(pairs)
         return [Likelihood(nll=self._nll(pair), tokens=len(pair.answer)) for pair in pairs]
 
-    def excess(self, messages: Sequence[Message], new_tokens: int) -> int:
+    def overflow_tokens(self, messages: Sequence[Message], new_tokens: int) -> int:
         """Everything fits."""
         return 0
 

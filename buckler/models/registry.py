@@ -8,7 +8,7 @@ from typing import Any, TypeAlias, TypeGuard
 
 from buckler.data import Message
 from buckler.errors import BackendError
-from buckler.models.protocol import LM, Completion, Likelihood, ModelSpec, Pair, Request
+from buckler.models.protocol import LM, Completion, Likelihood, ModelSpec, Request, ScoreRequest
 from buckler.progress import note_loading
 from buckler.registry import Registry
 
@@ -29,7 +29,7 @@ BACKENDS: Registry[Backend] = Registry(
         "scripted": "buckler.models.protocol:scripted",
     },
     _accepts,
-    "a class made of a ModelSpec, with `generate(requests)` and perhaps `score(pairs)` and `excess(messages, new_tokens)`",
+    "a class made of a ModelSpec, with `generate(requests)`, perhaps `score(pairs)`, `overflow_tokens(messages, new_tokens)`",
 )
 
 
@@ -71,7 +71,7 @@ class OwnLM:
             given: object = self.model.generate(requests)
         return BACKENDS.list_of(self.backend, given, Completion, count=len(requests))
 
-    def score(self, pairs: Sequence[Pair]) -> list[Likelihood]:
+    def score(self, pairs: Sequence[ScoreRequest]) -> list[Likelihood]:
         """One likelihood a pair, in order."""
         if not self.can_score:
             raise BackendError(f"backend {self.backend!r} gives no likelihoods; it needs a `score(pairs)`")
@@ -79,12 +79,12 @@ class OwnLM:
             given: object = self.model.score(pairs)
         return BACKENDS.list_of(self.backend, given, Likelihood, count=len(pairs))
 
-    def excess(self, messages: Sequence[Message], new_tokens: int) -> int:
+    def overflow_tokens(self, messages: Sequence[Message], new_tokens: int) -> int:
         """By how many tokens a conversation is too long; 0 where the model does not say."""
-        if not callable(getattr(self.model, "excess", None)):
+        if not callable(getattr(self.model, "overflow_tokens", None)):
             return 0
         with BACKENDS.boundary(self.backend):
-            given: object = self.model.excess(messages, new_tokens)
+            given: object = self.model.overflow_tokens(messages, new_tokens)
         if not isinstance(given, int):
-            raise BACKENDS.returned(self.backend, given, "a number of tokens from `excess`")
+            raise BACKENDS.returned(self.backend, given, "a number of tokens from `overflow_tokens`")
         return given

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from buckler.crosstask.build import CrossTaskSettings, build, document_probes
-from buckler.crosstask.decontamination import require_documents_apart
-from buckler.crosstask.document_attacks import TOLD, AttackOptions, attacked
+from buckler.crosstask.decontamination import require_disjoint_documents
+from buckler.crosstask.document_attacks import ATTACK_META, AttackOptions, attacked
 from buckler.crosstask.documents import LABELS, DocumentSettings, RubricLabels, label_of, prepare
 from buckler.crosstask.tasks import TASK_REGISTRY
 from buckler.data import (
@@ -25,7 +25,7 @@ from buckler.data import (
 )
 from buckler.data.answers import ANSWERS, VERDICTS
 from buckler.errors import DataError
-from buckler.evaluation.generate import answer as answer_probes
+from buckler.evaluation.generate import answer_probes
 from buckler.evaluation.metrics import refused_share
 from buckler.models.protocol import Sampling
 from buckler.settings import Settings
@@ -128,7 +128,7 @@ def probe_documents(run: Run[DocumentProbesStep]) -> None:
     if settings.attack is not None:
         options, seed = settings.options or AttackOptions(), settings.seed or 0
         documents = _changed(attacked(settings.attack, documents, options, seed=seed), settings.attack, run)
-        details = {one.id: {name: one.meta[name] for name in TOLD if name in one.meta} for one in documents}
+        details = {one.id: {name: one.meta[name] for name in ATTACK_META if name in one.meta} for one in documents}
     probes = document_probes(
         [one for one in documents if label_of(one) in (settings.labels or LABELS)],
         settings.tasks,
@@ -175,7 +175,7 @@ def most_misused_task(run: Run[MostMisusedStep]) -> None:
 def decontaminate_documents(run: Run[NoSettings]) -> None:
     """Defence rows and document probes -> nothing, or an error that names the documents they share."""
     rows, probes = all_chats(run, "rows"), all_chats(run, "probes")
-    require_documents_apart(rows, probes)
+    require_disjoint_documents(rows, probes)
     write_json(run.out / "apart.json", {"rows": len(rows), "probes": len(probes)})
 
 

@@ -24,7 +24,7 @@ from buckler.data import (
     write_jsonl,
     write_verdicts,
 )
-from buckler.evaluation.generate import answer as generate_answers
+from buckler.evaluation.generate import answer_probes
 from buckler.evaluation.metrics import METRICS, summarise
 from buckler.evaluation.scores import score_answers
 from buckler.evaluation.utility import Choice, choose, scorers
@@ -32,7 +32,7 @@ from buckler.evaluation.utility import summarise as summarise_choices
 from buckler.finetuning.attacks import ATTACKS, AttackSettings, attack_named
 from buckler.judges import coherence
 from buckler.judges.named import JudgeSpec, judge_from, judge_spec
-from buckler.models.protocol import LM, Pair, Sampling
+from buckler.models.protocol import LM, Sampling, ScoreRequest
 from buckler.models.registry import load
 from buckler.settings import Settings
 from buckler.workflow.inputs import ModelRef, all_chats, code_of, load_model, own_tasks, require_answered, require_measured
@@ -75,7 +75,7 @@ class JudgeStep(Settings):
 
 
 @step("answer")
-def answer_probes(run: Run[AnswerStep]) -> None:
+def answer(run: Run[AnswerStep]) -> None:
     """A model and probes -> answers.jsonl; with `two_turns`, also its answers when those conversations go on.
 
     Probes that bring follow-ups (MT-Bench) are asked them one after another, each after the model's own answers.
@@ -83,11 +83,11 @@ def answer_probes(run: Run[AnswerStep]) -> None:
     settings, model = run.settings, load_model(run, "model")
     sampling = Sampling(max_new_tokens=settings.max_new_tokens)
     probes = all_chats(run, "probes")
-    answers = generate_answers(model, probes, sampling, attack=settings.attack, progress=run.progress)
+    answers = answer_probes(model, probes, sampling, attack=settings.attack, progress=run.progress)
     if settings.two_turns is not None:
-        answers += generate_answers(model, _second_turns(run, settings.two_turns, answers), sampling, progress=run.progress)
+        answers += answer_probes(model, _second_turns(run, settings.two_turns, answers), sampling, progress=run.progress)
     turn = answers
-    while turn := generate_answers(model, _follow_ups(turn), sampling, progress=run.progress):
+    while turn := answer_probes(model, _follow_ups(turn), sampling, progress=run.progress):
         answers += turn
     require_answered(answers)
     write_answers(run.out / ANSWERS, answers)
@@ -142,7 +142,7 @@ def perplexities(run: Run[NoSettings]) -> None:
     for name in sorted(run.inputs):
         if name.startswith("text/"):
             rows = read_chats(run.inputs[name] / ROWS)
-            scores = model.score([Pair(messages=row.prompt, answer=row.answer or "") for row in rows])
+            scores = model.score([ScoreRequest(messages=row.prompt, answer=row.answer or "") for row in rows])
             require_measured(scores)
             low, middle, high = np.percentile([one.perplexity for one in scores], [25, 50, 75]).tolist()
             found[name.removeprefix("text/")] = {"n": len(rows), "q1": low, "median": middle, "q3": high}
@@ -205,7 +205,7 @@ def evaluation_steps(
         language=None if turns is None else turns.language,
     )
     documents = {} if turns is None else {"documents": turns.documents}
-    answers = answer_probes.plan(
+    answers = answer.plan(
         settings,
         title=f"answers of {title}",
         inputs={**model.inputs(), **documents, **numbered("probes", probes)},
@@ -282,10 +282,12 @@ def with_perplexity(answers: Sequence[Answer], base: LM) -> list[Answer]:
         BackendError: the base gives no log-probabilities, or some could not be had.
     """
     asked = [one for one in answers if one.finish != "failed" and one.text.strip()]
-    scores = base.score([Pair(messages=one.prompt, answer=one.text) for one in asked])
+    scores = base.score([ScoreRequest(messages=one.prompt, answer=one.text) for one in asked])
     require_measured(scores)
     found = {one.id: score.perplexity for one, score in zip(asked, scores, strict=True) if score.tokens >= coherence.MIN_TOKENS}
-    return [replace(one, meta={**one.meta, coherence.UNDER_BASE: found[one.id]}) if one.id in found else one for one in answers]
+    return [
+        replace(one, meta={**one.meta, coherence.BASE_PERPLEXITY: found[one.id]}) if one.id in found else one for one in answers
+    ]
 
 
 def _follow_ups(answers: Sequence[Answer]) -> list[Chat]:

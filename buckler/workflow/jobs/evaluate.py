@@ -14,7 +14,7 @@ from buckler.errors import ConfigError
 from buckler.evaluation.generate import MAX_NEW_TOKENS
 from buckler.evaluation.metrics import known_metrics
 from buckler.evaluation.utility import scorers
-from buckler.judges.correction import refusal_card
+from buckler.judges.card import refusal_card
 from buckler.models.protocol import ModelSpec
 from buckler.models.registry import load
 from buckler.progress import ProgressCallback, no_progress

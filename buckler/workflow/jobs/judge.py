@@ -27,8 +27,8 @@ from buckler.evaluation.power import CAUTION, FEW, unseen
 from buckler.evaluation.scores import score_answers
 from buckler.evaluation.statistics import Rate
 from buckler.evaluation.utility import scorers
-from buckler.judges.card import JudgeCard, card_path, make_card, write_card
-from buckler.judges.correction import OF_REFUSAL, QUESTION, corrected, refusal_card
+from buckler.judges.agreement import OF_REFUSAL, corrected
+from buckler.judges.card import REFUSAL_QUESTION, JudgeCard, card_path, make_card, refusal_card, write_card
 from buckler.judges.labels import file_names, read_labels
 from buckler.judges.named import JudgeSpec, Loader, judge_from, judge_spec
 from buckler.models.protocol import ModelSpec
@@ -197,11 +197,11 @@ def judgement(out: Path, judge: JudgeSpec, cards: Path, *, written: Sequence[Pat
     if card is not None:
         for name, value in mapping(metrics["overall"]).items():
             if name in OF_REFUSAL and isinstance(value, Mapping) and "hits" in value and _has_value(value):
-                fixed[name] = corrected(Rate.from_json(value), card.agreement[QUESTION]).to_json()
-        write_json(out / "corrected.json", {"card": card.sentence(QUESTION), "rates": fixed})
+                fixed[name] = corrected(Rate.from_json(value), card.agreement[REFUSAL_QUESTION]).to_json()
+        write_json(out / "corrected.json", {"card": card.sentence(REFUSAL_QUESTION), "rates": fixed})
     else:
         (out / "corrected.json").unlink(missing_ok=True)  # those of other numbers
-    sentence = None if card is None else card.sentence(QUESTION)
+    sentence = None if card is None else card.sentence(REFUSAL_QUESTION)
     return Judgement(
         out=out,
         written=tuple(written),
