@@ -8,15 +8,16 @@ from typing import Any
 
 from pydantic import Field
 
-from buckler.cli.build import Command, Found
+from buckler.cli.build import Command, Found, Outcome
 from buckler.cli.doctor import examine
 from buckler.cli.options import Layout
-from buckler.cli.recipes import find_recipe, listed, write_recipe
+from buckler.cli.recipes import listed, write_recipe
 from buckler.data import Json, read_json
-from buckler.errors import DataError
+from buckler.errors import ConfigError, DataError
 from buckler.experiments.base import CommonRecipe
 from buckler.experiments.pages import write_report
-from buckler.experiments.recipe import read_recipe
+from buckler.experiments.pipeline import dry_run_lines, is_pipeline, read_pipeline, run_pipeline
+from buckler.experiments.recipe import find_recipe, read_recipe
 from buckler.experiments.results import read_results
 from buckler.experiments.run import demo_recipes, dry_run, list_runs, recompute, run_recipes
 from buckler.progress import Display
@@ -94,11 +95,23 @@ def demo(settings: DemoSettings, out: Path, progress: Display) -> Found:
     return _run(demo_recipes(), "demo", settings, None)
 
 
-def run(settings: RunSettings, out: Path, progress: Display) -> Found:
-    """One recipe."""
+def run(settings: RunSettings, out: Path, progress: Display) -> Outcome:
+    """One recipe: an experiment or a pipeline."""
     path = find_recipe(settings.recipe)
+    if is_pipeline(path):
+        return _run_pipeline(path, settings, progress)
     recipe = read_recipe(path, model=settings.model, judge=settings.judge, judge_cards=settings.judge_cards)
     return _run([recipe], recipe.name, settings, settings.cluster)
+
+
+def _run_pipeline(path: Path, settings: RunSettings, progress: Display) -> Outcome:
+    for name in ("model", "judge", "judge_cards"):
+        if getattr(settings, name) is not None:
+            raise ConfigError(f"--{name.replace('_', '-')}: each entry of a pipeline names its own; change it in {path}")
+    pipeline, store = read_pipeline(path), Store(settings.store)
+    if settings.dry_run:
+        return Found(said=dry_run_lines(pipeline, store))
+    return run_pipeline(pipeline, store, workers=settings.workers, cluster=settings.cluster, progress=progress)
 
 
 def _run(recipes: Sequence[CommonRecipe], name: str, settings: DemoSettings, cluster: str | None) -> Found:

@@ -24,7 +24,7 @@ def experiment_of(kind: object) -> Experiment[Any]:
     """
     place = EXPERIMENTS.get(str(kind))
     if place is None:
-        raise ConfigError(f"`kind` must be one of {', '.join(EXPERIMENTS)}, got {kind!r}")
+        raise ConfigError(f"`kind` must be one of {', '.join((*EXPERIMENTS, 'pipeline'))}, got {kind!r}")
     module, _, name = place.partition(":")
     found = getattr(import_module(module), name)
     assert isinstance(found, Experiment), place
