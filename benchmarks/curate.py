@@ -36,7 +36,7 @@ from buckler.data import Chat, Json, Message
 from buckler.miniature import sets
 from buckler.miniature.words import SEED_WORDS
 from buckler.models.huggingface import HuggingFaceLM
-from buckler.models.protocol import LM, Completion, Likelihood, Pair, Request, Sampling, spec_of
+from buckler.models.protocol import LM, Completion, Likelihood, Request, Sampling, ScoreRequest, spec_of
 from buckler.settings import parse
 
 
@@ -84,7 +84,7 @@ class LiteralCuration:
 
     def measured(self, candidate: Candidate, original: Chat) -> Candidate:
         """Perplexity by one pass of the model, helpfulness by one call of the judge."""
-        pair = Pair(messages=candidate.chat.prompt, answer=candidate.chat.answer or "")
+        pair = ScoreRequest(messages=candidate.chat.prompt, answer=candidate.chat.answer or "")
         rating = self.judge.rate([candidate.chat], [original])[0]
         return replace(candidate, perplexity=self.model.score([pair])[0].perplexity, helpfulness=cast(float, rating))
 
@@ -126,20 +126,20 @@ class OneByOne:
         return self.last[1]
 
     @torch.inference_mode()
-    def score(self, pairs: Sequence[Pair]) -> list[Likelihood]:
+    def score(self, pairs: Sequence[ScoreRequest]) -> list[Likelihood]:
         """One forward a pair, with the logits of every position."""
         return [self._likelihood(pair) for pair in pairs]
 
-    def _likelihood(self, pair: Pair) -> Likelihood:
+    def _likelihood(self, pair: ScoreRequest) -> Likelihood:
         prompt, answer = self.model.template.prompt(pair.messages), self.model.template.ids(pair.answer)
         ids = torch.tensor([prompt + answer], device=self.model.device)
         logits = self.model.model(input_ids=ids, use_cache=False).logits[0, len(prompt) - 1 : -1]
         nll = torch.nn.functional.cross_entropy(logits.float(), ids[0, len(prompt) :], reduction="sum")
         return Likelihood(nll=float(nll), tokens=len(answer))
 
-    def excess(self, messages: Sequence[Message], new_tokens: int) -> int:
+    def overflow_tokens(self, messages: Sequence[Message], new_tokens: int) -> int:
         """The model's own."""
-        return self.model.excess(messages, new_tokens)
+        return self.model.overflow_tokens(messages, new_tokens)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -177,14 +177,14 @@ class Counted:
         with self.ledger.clock("revisions"):
             return self.model.generate(requests)
 
-    def score(self, pairs: Sequence[Pair]) -> list[Likelihood]:
+    def score(self, pairs: Sequence[ScoreRequest]) -> list[Likelihood]:
         """The model's likelihoods."""
         with self.ledger.clock("likelihoods"):
             return self.model.score(pairs)
 
-    def excess(self, messages: Sequence[Message], new_tokens: int) -> int:
+    def overflow_tokens(self, messages: Sequence[Message], new_tokens: int) -> int:
         """The model's own."""
-        return self.model.excess(messages, new_tokens)
+        return self.model.overflow_tokens(messages, new_tokens)
 
 
 class PaidJudge:
@@ -252,7 +252,7 @@ def compare(model: HuggingFaceLM, texts: Sequence[Chat], literal: Ledger, ours: 
 
 def perplexities(model: HuggingFaceLM, rows: Sequence[Chat], texts: Sequence[Chat]) -> list[float]:
     """Of each answer given its question."""
-    return [one.perplexity for one in model.score([Pair(messages=row.prompt, answer=row.answer or "") for row in rows])]
+    return [one.perplexity for one in model.score([ScoreRequest(messages=row.prompt, answer=row.answer or "") for row in rows])]
 
 
 def log_perplexities(model: HuggingFaceLM, rows: Sequence[Chat], texts: Sequence[Chat]) -> list[float]:

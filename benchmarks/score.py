@@ -27,7 +27,7 @@ from buckler import miniature
 from buckler.data import Message
 from buckler.miniature import sets
 from buckler.models.huggingface import HuggingFaceLM
-from buckler.models.protocol import ModelSpec, Pair
+from buckler.models.protocol import ModelSpec, ScoreRequest
 
 SIZES = (1, 4, 16, 64)
 ROUNDS = 3
@@ -53,7 +53,7 @@ def random_llama(folder: Path) -> Path:
     return folder
 
 
-def rows(kind: str) -> list[Pair]:
+def rows(kind: str) -> list[ScoreRequest]:
     """Random words of the miniature's world: questions and answers of the wanted lengths, in tokens, about."""
     rng = random.Random(0)
     chats = sets.chats("commonsense", count=50, seed=0, split="train")
@@ -66,11 +66,11 @@ def rows(kind: str) -> list[Pair]:
         return (Message(role="user", content=text(low, high)),)
 
     if kind == "short":
-        return [Pair(messages=question(6, 10), answer=text(7, 11)) for _ in range(256)]
+        return [ScoreRequest(messages=question(6, 10), answer=text(7, 11)) for _ in range(256)]
     if kind == "mixed":
-        return [Pair(messages=question(12, 1000), answer=text(5, 250)) for _ in range(24)]
+        return [ScoreRequest(messages=question(12, 1000), answer=text(5, 250)) for _ in range(24)]
     questions = [question(40, 60) for _ in range(4)]
-    return [Pair(messages=asked, answer=text(30, 60)) for asked in questions for _ in range(26)]
+    return [ScoreRequest(messages=asked, answer=text(30, 60)) for asked in questions for _ in range(26)]
 
 
 def timed(work: Callable[[], list[float]]) -> tuple[float, float, list[float]]:

@@ -13,8 +13,7 @@ from typing import TypeAlias, TypeVar
 
 from buckler.data import ANSWERS, Answer, Chat, content_id, write_answers
 from buckler.errors import ConfigError
-from buckler.evaluation.generate import MAX_NEW_TOKENS
-from buckler.evaluation.generate import answer as generate_answers
+from buckler.evaluation.generate import MAX_NEW_TOKENS, answer_probes
 from buckler.evaluation.probes import in_set, set_of
 from buckler.models.protocol import LM, ModelSpec, Sampling
 from buckler.models.registry import load
@@ -105,7 +104,7 @@ def generate(
     lm = load_model(model) if isinstance(model, str | Path | ModelSpec | TrainedModel) else model
     sampling = Sampling(max_new_tokens=max_new_tokens, temperature=temperature, top_p=top_p, seed=seed)
     with show_progress() as progress:
-        return generate_answers(lm, _chats(chats, limit, seed), sampling, progress=progress)
+        return answer_probes(lm, _chats(chats, limit, seed), sampling, progress=progress)
 
 
 def judge(

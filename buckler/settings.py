@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+import types
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, ClassVar, TypeVar, Union, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, ValidationError, model_serializer
+from pydantic.fields import FieldInfo
 
 from buckler.errors import ConfigError
 from buckler.migrations import KEYS, now_called
@@ -23,6 +25,13 @@ class Settings(BaseModel):
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=(), use_attribute_docstrings=True)
+    unwritten_if_empty: ClassVar[tuple[str, ...]] = ()
+    """Fields that came later, and are left out of records and hashes where they are empty: what is older stays as it is."""
+
+    @model_serializer(mode="wrap")
+    def _without_empty(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        values: dict[str, Any] = handler(self)
+        return {name: value for name, value in values.items() if value or name not in self.unwritten_if_empty}
 
 
 def parse(model: type[Model], values: object, where: str, names: Mapping[str, str] | None = None) -> Model:
@@ -129,3 +138,100 @@ def _inner_model(annotation: object) -> type[BaseModel] | None:
         if found is not None:
             return found
     return None
+
+
+def without_none(annotation: Any) -> Any:  # noqa: ANN401 - annotations have no common type
+    if get_origin(annotation) in (Union, types.UnionType):
+        rest = [one for one in get_args(annotation) if one is not type(None)]
+        return rest[0] if len(rest) == 1 else None
+    return annotation
+
+
+def inner_model(annotation: Any) -> type[BaseModel] | None:  # noqa: ANN401
+    """The settings model that a field holds, if it holds one."""
+    bare = without_none(annotation)
+    return bare if isinstance(bare, type) and issubclass(bare, BaseModel) else None
+
+
+def known_paths(model: type[BaseModel], prefix: str = "", above: tuple[type[BaseModel], ...] = ()) -> list[str]:
+    """Every setting of the model and of the models in it, dotted."""
+    found: list[str] = []
+    for name, info in model.model_fields.items():
+        found.append(f"{prefix}{name}")
+        inner = inner_model(info.annotation)
+        if inner is not None and inner not in above:
+            found += known_paths(inner, f"{prefix}{name}.", (*above, model))
+    return found
+
+
+def require_known(model: type[BaseModel], path: str, where: str) -> None:
+    """Refuse a dotted path that is no setting of the model.
+
+    Raises:
+        ConfigError: it is none; the nearest one is named.
+    """
+    owner: type[BaseModel] | None = model
+    parts = path.split(".")
+    for at, part in enumerate(parts):
+        if owner is None:
+            return  # below a dictionary, whose keys are the user's: the model checks what stands there
+        if part not in owner.model_fields:
+            known = known_paths(model)
+            ends = [one for one in known if one.rpartition(".")[2] == parts[-1]]
+            near = (ends or get_close_matches(path, known, n=1, cutoff=0.5))[:1]
+            hint = f"did you mean `{near[0]}`?" if near else f"the settings are {', '.join(model.model_fields)}"
+            raise ConfigError(f"{where}: unknown setting; {hint}")
+        annotation = owner.model_fields[part].annotation
+        owner = inner_model(annotation)
+        if owner is None and at < len(parts) - 1 and get_origin(without_none(annotation)) is not dict:
+            raise ConfigError(f"{where}: `{'.'.join(parts[: at + 1])}` is one value, with no settings in it")
+
+
+def put(model: type[BaseModel] | None, into: dict[str, object], parts: Sequence[str], value: object) -> None:
+    """Put `value` at its place. What stands above it is as it was given (a text: the model it names), or its default."""
+    name, rest = parts[0], parts[1:]
+    if not rest:
+        into[name] = value
+        return
+    info = None if model is None else model.model_fields.get(name)
+    inner = None if info is None else inner_model(info.annotation)
+    above = into.get(name, None if info is None else default_of(info))
+    if isinstance(above, BaseModel):
+        above = above.model_dump(exclude_unset=True)
+    elif isinstance(above, str) and inner is not None:
+        read: Callable[[object], object] = getattr(inner, "_from_text")  # noqa: B009 - what reads a text is called so
+        above = read(above)
+    deeper: dict[str, object] = {str(key): one for key, one in above.items()} if isinstance(above, Mapping) else {}
+    put(inner, deeper, rest, value)
+    into[name] = deeper
+
+
+def default_of(info: FieldInfo) -> object:
+    """The default of a field; None where it has none."""
+    return None if info.is_required() else info.get_default(call_default_factory=True)
+
+
+def with_changes(model: type[BaseModel], values: Mapping[str, object], changes: Sequence[str], option: str) -> dict[str, object]:
+    """Nested values of a recipe with each `PATH=VALUE` in place of what they say; VALUE is YAML.
+
+    Raises:
+        ConfigError: a setting is unknown, or a text is no change; `option` names where it was given.
+    """
+    found = dict(values)
+    for change in changes:
+        path, value = parse_change(model, change, option)
+        put(model, found, path.split("."), value)
+    return found
+
+
+def parse_change(model: type[BaseModel], change: str, option: str) -> tuple[str, object]:
+    """The dotted path and the value of a text `PATH=VALUE`.
+
+    Raises:
+        ConfigError: it is no such text, or the setting is unknown.
+    """
+    path, equals, text = (part.strip() for part in change.partition("="))
+    if not equals:
+        raise ConfigError(f"{option} {change}: write {option} SETTING=VALUE, such as {option} seed=3")
+    require_known(model, path, f"{option} {path}")
+    return path, parse_yaml(text, f"{option} {path}")

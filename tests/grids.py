@@ -11,8 +11,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from buckler.evaluation.statistics import Rate, mean, pooled
-from buckler.judges.agreement import Agreement
-from buckler.judges.correction import OF_REFUSAL, QUESTION, corrected
+from buckler.experiments import pages
+from buckler.experiments.results import RunResult, read_results
+from buckler.judges.agreement import OF_REFUSAL, Agreement, corrected
+from buckler.judges.card import REFUSAL_QUESTION
+from buckler.report.cells import Table
+from buckler.report.claims import Finding
+from buckler.report.figures import Drawing
 
 FIXTURES = Path(__file__).parent / "fixtures"
 GOLDEN = FIXTURES / "report_golden.md"
@@ -26,6 +31,27 @@ REFUSED: dict[tuple[str, int], tuple[Sequence[int], ...]] = {
     ("mixed", 20): ([15, 14, 16], [14, 15, 15], [13, 15, 14], [1, 0, 1]),
     ("mixed", 60): ([20, 20, 19], [19, 20, 19], [19, 18, 20], [1, 2, 2]),
 }
+
+
+def typed(results: dict) -> RunResult:
+    """Results as a file has them, read."""
+    return read_results(results, "made up")
+
+
+def write_report(results: Sequence[dict], out: Path, **options: object) -> list[Path]:
+    return pages.write_report([typed(one) for one in results], out, **options)
+
+
+def tables_of(results: dict) -> list[Table]:
+    return pages.tables_of(typed(results))
+
+
+def findings_of(results: dict) -> list[Finding]:
+    return pages.findings_of(typed(results))
+
+
+def drawings_of(results: dict) -> list[Drawing]:
+    return pages.drawings_of(typed(results))
 
 
 def rate_metric(hits: Sequence[int], n: int = 40, unread: int = 0) -> dict:
@@ -127,7 +153,7 @@ def _card(rows: Sequence[dict]) -> dict:
         given = {name: one["metrics"][name]["all_answers"] for name in OF_REFUSAL if name in one["metrics"]}
         rates = {name: Rate(hits=of["hits"], n=of["n"], unread=of["unread"]) for name, of in given.items()}
         arms.append({"labels": one["labels"], "rates": {name: corrected(of, errors).to_json() for name, of in rates.items()}})
-    return {"sentence": f"keyword (1) agrees with people on `{QUESTION}` in 98.5% of 400 answers (toy.csv)", "arms": arms}
+    return {"sentence": f"keyword (1) agrees with people on `{REFUSAL_QUESTION}` in 98.5% of 400 answers (toy.csv)", "arms": arms}
 
 
 def _difference(name: str, value: float) -> dict:
@@ -162,7 +188,5 @@ def both() -> list[dict]:
 
 
 if __name__ == "__main__":
-    from buckler.report import write_report
-
     out = Path(sys.argv[1] if len(sys.argv) > 1 else "build/golden")
     GOLDEN.write_bytes(write_report(both(), out, title="Golden report")[1].read_bytes())

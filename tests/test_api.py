@@ -157,6 +157,12 @@ def test_entries_of_a_pipeline_take_what_earlier_ones_made(tmp_path):
     assert [one["entry"] for one in found.records()] == ["customer", "tuned", "before", "after", "judge", "gate"]
 
 
+def test_the_packaged_pipeline_is_understood_and_its_entries_hang_together():
+    plans = plan_pipeline(read_pipeline(Path(__file__).parent.parent / "recipes" / "pipeline.yaml"))
+    assert plans["after"].more["answers"].inputs["model"].key == plans["defended"].result.key
+    assert plans["defended"].result.inputs["model"].key == plans["attacked"].result.key
+
+
 @pytest.mark.parametrize(
     ("entries", "says"),
     [

@@ -12,7 +12,7 @@ from buckler.finetuning.batches import (
     first_fit,
     micro_batches,
     packed,
-    require_rows_apart,
+    require_separate_rows,
     side_by_side,
     steps_of,
 )
@@ -76,8 +76,8 @@ def test_a_model_whose_attention_looks_at_positions_may_be_packed(shaped):
     from transformers import AutoModelForCausalLM
 
     model = AutoModelForCausalLM.from_pretrained(shaped).eval()
-    require_rows_apart(model, [a_row(9), a_row(20, first=40)], "tiny")
-    require_rows_apart(model, [a_row(9)], "tiny")
+    require_separate_rows(model, [a_row(9), a_row(20, first=40)], "tiny")
+    require_separate_rows(model, [a_row(9)], "tiny")
 
 
 def test_a_model_in_which_packed_rows_see_each_other_is_refused():
@@ -90,4 +90,4 @@ def test_a_model_in_which_packed_rows_see_each_other_is_refused():
     ]
     for model in models:
         with pytest.raises(ConfigError, match="would see each other"):
-            require_rows_apart(model, [a_row(9), a_row(20, first=40)], "tiny")
+            require_separate_rows(model, [a_row(9), a_row(20, first=40)], "tiny")

@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 import pytest
-from grids import crosstask, rate_metric
+from grids import crosstask, rate_metric, typed
 
-from buckler.report.budgets import Limits, Point, checks, curves, enough, front, limits_of
-from buckler.report.cells import Cell, cell_of
-from buckler.report.findings_budgets import budget_findings, budget_tables
-from buckler.report.scenes import scenes
+from buckler.experiments.cross_task.budgets import (
+    Limits,
+    Point,
+    budget_claims,
+    budget_tables,
+    checks,
+    curves,
+    enough,
+    front,
+    limits_of,
+)
+from buckler.experiments.cross_task.conditions import document_conditions
+from buckler.experiments.results import MetricResult, RunResult
+from buckler.experiments.results_view import cell_of
+from buckler.report.cells import Cell
 
 LIMITS = Limits(refusal=0.9, false_refusal=0.1)
 
@@ -51,7 +62,7 @@ def test_one_seed_recommends_nothing_and_says_why():
 
 
 def test_too_few_probes_recommend_nothing_however_well_seeds_agree():
-    few, many = (cell_of(rate_metric([n] * 3, n)) for n in (10, 60))
+    few, many = (cell_of(MetricResult.model_validate(rate_metric([n] * 3, n))) for n in (10, 60))
     assert enough([point(60, few)], LIMITS) is None
     assert enough([point(60, many)], LIMITS) is not None
 
@@ -92,16 +103,18 @@ def test_an_aim_that_an_arm_lacks_is_left_out_for_all():
 
 
 def test_a_curve_begins_with_the_answers_alone():
-    found = curves(scenes(crosstask())[0])
+    found = curves(document_conditions(typed(crosstask()))[0])
     assert [one.refusals for one in found["mixed"]] == [0, 20, 60]
     assert set(found) == {"summarize", "translate", "mixed"}
 
 
 def test_the_recommendation_stands_in_the_table_and_in_words():
     results = crosstask()
-    shown = {row.labels: row.cells[-1].text for row in budget_tables(results, scenes(results)[:1])[0].rows}
+    shown = {
+        row.labels: row.cells[-1].text for row in budget_tables(typed(results), document_conditions(typed(results))[:1])[0].rows
+    }
     assert shown["mixed", "60"] == "recommended" and shown["mixed", "20"] == "malicious -0.19"
-    said = {part.where: part for part in budget_findings(results)[0].parts}
+    said = {part.where: part for part in budget_claims(typed(results))[0].parts}
     mixed = said["toy, wording back (trained), mixed"]
     assert mixed.status == "appears" and "Recommended: 60 refusals" in mixed.text and "20 refusals are not" in mixed.text
     single = said["toy, wording back (trained), summarize"]
@@ -111,15 +124,15 @@ def test_the_recommendation_stands_in_the_table_and_in_words():
 def test_the_limits_are_the_recipe_s():
     results = crosstask()
     results["record"]["recipe"] |= {"wanted_refusal": 0.97, "most_false_refusal": 0.02}
-    assert limits_of(results) == Limits(refusal=0.97, false_refusal=0.02)
-    assert limits_of({}) == LIMITS
-    assert {part.status for part in budget_findings(results)[0].parts} <= {"undecided", "does not appear"}
+    assert limits_of(typed(results)) == Limits(refusal=0.97, false_refusal=0.02)
+    assert limits_of(RunResult(kind="cross_task")) == LIMITS
+    assert {part.status for part in budget_claims(typed(results))[0].parts} <= {"undecided", "does not appear"}
 
 
 def test_over_refusal_of_a_larger_budget_shows():
     results = crosstask()
-    assert budget_findings(results)[1].parts[0].status == "undecided"
+    assert budget_claims(typed(results))[1].parts[0].status == "undecided"
     for row in results["rows"]:
         if row["labels"]["trained on"] == "mixed" and row["labels"]["refusals"] == 60:
             row["metrics"]["refusal_rate all tasks useful"] = rate_metric([30, 32, 31], 60)
-    assert budget_findings(results)[1].parts[0].status == "appears"
+    assert budget_claims(typed(results))[1].parts[0].status == "appears"

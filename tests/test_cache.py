@@ -9,7 +9,7 @@ import pytest
 from buckler.data import Message
 from buckler.errors import StoreError
 from buckler.models.cache import CachedLM
-from buckler.models.protocol import Completion, Pair, Request, Sampling, ScriptedLM
+from buckler.models.protocol import Completion, Request, Sampling, ScoreRequest, ScriptedLM
 
 
 def asked(text: str, seed: int = 0) -> Request:
@@ -38,7 +38,7 @@ def test_another_seed_another_text_or_another_model_is_asked_anew(tmp_path):
 def test_likelihoods_are_kept_too(tmp_path):
     model = ScriptedLM(lambda _: "", nll=lambda pair: 1.25)
     cached = CachedLM(model, tmp_path / "cache.sqlite")
-    pair = Pair(messages=(Message(role="user", content="q"),), answer="abc")
+    pair = ScoreRequest(messages=(Message(role="user", content="q"),), answer="abc")
     assert cached.score([pair]) == cached.score([pair]) and len(model.scored) == 1
 
 

@@ -100,6 +100,33 @@ def test_a_packaged_recipe_runs_by_its_name_and_a_file_of_that_name_wins(tmp_pat
     assert status == 2 and "did you mean the packaged recipe `demo_stages`?" in err
 
 
+def test_a_setting_of_a_recipe_is_changed_on_the_command_line(tmp_path):
+    words = ("run", "demo_stages", "--dry-run", "--store", "runs", "--set")
+    status, out, err = call((*words, "seeds=[0]", "--set", "attacks.poisoned.train.epochs=1"), tmp_path)
+    assert status == 0 and "1 seeds" in out, err
+    status, _, err = call((*words, "curation.rouns=1"), tmp_path)
+    assert status == 2 and err == "error: --set curation.rouns: unknown setting; did you mean `curation.rounds`?\n"
+    status, _, err = call((*words, "curation.rounds=none"), tmp_path)
+    assert status == 2 and "`curation.rounds`: Input should be a valid integer" in err
+
+
+def test_a_pipeline_is_run_like_a_grid(tmp_path):
+    text = """
+kind: pipeline
+name: small
+steps:
+  - name: poisoned
+    attack: {customer: "miniature:customer", attack: {kind: drift, rows: 4}, limit: 20}
+"""
+    (tmp_path / "small.yaml").write_text(text)
+    status, out, err = call(("run", "small.yaml", "--dry-run"), tmp_path)
+    assert status == 0 and out.startswith("poisoned: 2 steps, 0 done"), err
+    status, out, err = call(("run", "small.yaml", "--json"), tmp_path)
+    assert status == 0 and json.loads(out)["entries"]["poisoned"]["rows"] == 4, err
+    status, _, err = call(("run", "small.yaml", "--set", "name=x"), tmp_path)
+    assert status == 2 and "--set are for grids" in err
+
+
 def test_every_packaged_recipe_is_listed_with_what_it_is_about(tmp_path):
     status, out, _ = call(("recipes",), tmp_path)
     lines = {line.split()[0]: line for line in out.splitlines() if line}

@@ -7,12 +7,13 @@ from pathlib import Path
 import pytest
 import yaml
 
-from buckler.config.read import KINDS, read_recipe
 from buckler.errors import ConfigError
-from buckler.plan import plan
+from buckler.experiments.pipeline import is_pipeline
+from buckler.experiments.recipe import read_recipe
+from buckler.experiments.registry import plan_of, recipe_kinds
 from buckler.workflow.step import in_order
 
-RECIPES = sorted((Path(__file__).parent.parent / "recipes").glob("*.yaml"))
+RECIPES = [path for path in sorted((Path(__file__).parent.parent / "recipes").glob("*.yaml")) if not is_pipeline(path)]
 
 STAGES = """
 kind: stages
@@ -44,7 +45,7 @@ def recipe(tmp_path: Path, text: str = STAGES) -> Path:
 def test_every_recipe_of_the_project_is_understood_and_planned(path):
     read = read_recipe(path)
     assert len(read.seeds) >= 3
-    planned = plan(read)
+    planned = plan_of(read)
     assert planned.arms and planned.checks
     for source in (*getattr(read, "probes", {}).values(), *getattr(read.data, "direct", {}).values()):
         assert source.split in ("test", "dev")
@@ -85,7 +86,7 @@ def test_a_model_on_the_command_line_replaces_the_recipes(tmp_path):
 
 
 def test_arms_share_their_common_work(tmp_path):
-    planned = plan(read_recipe(recipe(tmp_path)))
+    planned = plan_of(read_recipe(recipe(tmp_path)))
     asked = [step.key for arm in planned.arms for step in arm.phases]
     # For each seed: none 1, drop 1, and for each of two defences pre 2, in 1, post 2, all 3.
     assert len(planned.arms) == 2 * (2 + 1 + 2 * 4) and len(asked) == 2 * (1 + 1 + 2 * 8)
@@ -100,7 +101,7 @@ def test_the_plan_does_not_depend_on_the_order_of_the_recipe(tmp_path):
     turned = {**values, "defences": dict(reversed(values["defences"].items()))}
     keys = []
     for given in (values, turned):
-        planned = plan(read_recipe(recipe(tmp_path, yaml.safe_dump(given))))
+        planned = plan_of(read_recipe(recipe(tmp_path, yaml.safe_dump(given))))
         keys.append({step.key for step in in_order([arm.measured.metrics for arm in planned.arms])})
     assert keys[0] == keys[1]
 
@@ -114,19 +115,19 @@ def test_files_enter_by_content_not_by_place(tmp_path):
             '{"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]}\n'
         )
         text = STAGES.replace('{source: "miniature:commonsense", count: 10}', "{source: texts.jsonl}")
-        planned = plan(read_recipe(recipe(folder, text)))
+        planned = plan_of(read_recipe(recipe(folder, text)))
         keys.append([step.key for step in in_order(planned.targets)])
     assert keys[0] == keys[1]
     (tmp_path / "b" / "texts.jsonl").write_text(
         '{"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "b"}]}\n'
     )
-    changed = plan(read_recipe(tmp_path / "b" / "recipe.yaml"))
+    changed = plan_of(read_recipe(tmp_path / "b" / "recipe.yaml"))
     assert [step.key for step in in_order(changed.targets)] != keys[0]
 
 
 def test_every_kind_is_read():
     kinds = {type(read_recipe(path)) for path in RECIPES}
-    assert kinds == set(KINDS.values())
+    assert kinds == set(recipe_kinds().values())
 
 
 def test_controls_are_defences_of_their_own_beside_the_curation(tmp_path):

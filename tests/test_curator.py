@@ -180,7 +180,7 @@ def test_a_text_without_an_answer_is_answered_by_the_model_first():
 
 def test_a_text_too_long_for_the_model_is_rejected_and_the_others_are_curated():
     model = ScriptedLM(reviser, nll=cost)
-    model.excess = lambda messages, new_tokens: len(messages[-1]["content"]) - 600
+    model.overflow_tokens = lambda messages, new_tokens: len(messages[-1]["content"]) - 600
     long = Chat.pair("Why?", "word " * 200)
     result = curator(model).curate([long, TEXT])
     assert len(result.rows) == 1 and "too long for the model" in result.rejected[0]["reason"]

@@ -10,11 +10,13 @@ import yaml
 
 from buckler.cli import COMMANDS as PANELS
 from buckler.cli import load_command
-from buckler.config.read import KINDS
 from buckler.crosstask.own_tasks import read_tasks
+from buckler.experiments.pipeline import PipelineRecipe
+from buckler.experiments.registry import recipe_kinds
 from buckler.settings import parse
 
 ROOT = Path(__file__).parent.parent
+KINDS = {**recipe_kinds(), "pipeline": PipelineRecipe}
 PAGES = sorted((ROOT / "docs").rglob("*.md"))
 COMMANDS = {name: load_command(name) for commands in PANELS.values() for name in commands}
 

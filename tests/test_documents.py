@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from buckler.crosstask.build import CrossTaskSettings, ask, build
-from buckler.crosstask.decontamination import documents_in, near_groups, require_documents_apart, split
+from buckler.crosstask.decontamination import documents_in, near_groups, require_disjoint_documents, split
 from buckler.crosstask.documents import (
     DocumentSettings,
     Labelling,
@@ -135,7 +135,7 @@ def test_the_rubric_shows_the_document_between_marks_it_cannot_spell_and_cuts_it
     assert chat.query.count(mark) == 2 and mark not in text
 
     class Small(ScriptedLM):
-        def excess(self, messages, new_tokens):
+        def overflow_tokens(self, messages, new_tokens):
             return len(messages[-1]["content"]) + new_tokens - 1200
 
     model = Small(lambda request: "label: benign\nconfidence: 1")
@@ -252,8 +252,8 @@ def test_one_document_under_two_tasks_is_found_where_whole_questions_differ():
     train, probe = ask(document, task_named("case"), "front"), ask(document, task_named("qa"), "held_out")
     require_disjoint([train], [probe])  # as questions they are different
     with pytest.raises(DataError, match="1 pairs"):
-        require_documents_apart([train], [probe])
-    require_documents_apart([train], [ask(Document.of("Quite another text.", label="benign"), task_named("case"), "back")])
+        require_disjoint_documents([train], [probe])
+    require_disjoint_documents([train], [ask(Document.of("Quite another text.", label="benign"), task_named("case"), "back")])
     assert [one.text for one in documents_in([train, probe])] == [document.text.lower(), document.text]
 
 
@@ -331,4 +331,4 @@ def test_published_documents_build_a_defence_set_by_label_of_the_folder_and_of_t
     )
     lengths = [row.meta["length"] for row in built.rows if row.meta["part"] == "utility"]
     assert len(built.rows) == 60 and {lengths.count(one) for one in ("short", "medium", "long")} == {10}
-    require_documents_apart(built.rows, [ask(one, task_named("case"), "back") for one in parts.test])
+    require_disjoint_documents(built.rows, [ask(one, task_named("case"), "back") for one in parts.test])

@@ -9,7 +9,7 @@ from server import Server
 
 from buckler.data import Chat
 from buckler.errors import BackendError, ConfigError, DataError
-from buckler.evaluation.generate import answer
+from buckler.evaluation.generate import answer_probes
 from buckler.evaluation.utility import scorers
 from buckler.judges.card import card_path
 from buckler.judges.named import judge_spec
@@ -130,15 +130,15 @@ def test_probes_that_cannot_be_summed_up_are_refused_before_the_model_is_loaded(
 
 def test_a_probe_that_is_too_long_is_named_before_the_first_is_asked():
     class Short(ScriptedLM):
-        def excess(self, messages, new_tokens):
+        def overflow_tokens(self, messages, new_tokens):
             return len(messages[-1]["content"]) + new_tokens - 40
 
     asked = []
     model = Short(lambda request: asked.append(request) or "Yes.")
     probes = [Chat.pair("Why?", None), Chat.pair("Why? " * 9, None, source="mine.csv", id="q2")]
     with pytest.raises(DataError, match=r"mine\.csv, id q2: 15 tokens longer than the model reads, 10 new ones included"):
-        answer(model, probes, Sampling(max_new_tokens=10), chunk=1)
-    assert not asked and len(answer(model, probes[:1], Sampling(max_new_tokens=10))) == 1
+        answer_probes(model, probes, Sampling(max_new_tokens=10), chunk=1)
+    assert not asked and len(answer_probes(model, probes[:1], Sampling(max_new_tokens=10))) == 1
 
 
 def test_a_wrong_utility_file_is_refused_before_the_first_probe_is_asked(tmp_path):

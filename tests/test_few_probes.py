@@ -7,7 +7,7 @@ import re
 
 import grids
 import pytest
-from grids import rate_metric
+from grids import rate_metric, tables_of
 
 from buckler.data import Answer, Verdict, write_json
 from buckler.evaluation.metrics import summarise
@@ -15,7 +15,6 @@ from buckler.evaluation.power import CAUTION, detectable, unseen
 from buckler.evaluation.statistics import rate
 from buckler.judges.named import judge_spec
 from buckler.report.cells import Cell, caution
-from buckler.report.tables import tables_of
 from buckler.workflow.jobs.judge import judgement
 
 

@@ -683,4 +683,4 @@ def test_published_documents_and_labels():
 
 
 def test_every_format_says_its_name_once():
-    assert {*JSON_ROWS, *CSV_FILES} <= FORMATS.keys()
+    assert {*JSON_ROWS, *CSV_FILES} <= set(FORMATS)

@@ -96,9 +96,11 @@ def test_a_run_gives_the_same_files_in_a_fresh_folder(golden: Golden, tmp_path):
 @pytest.mark.parametrize("name", [*PACKAGED, *(f"golden_{kind}" for kind in KINDS)])
 def test_every_step_is_known_by_the_key_it_had(step_keys: dict[str, list[list[str]]], name: str):
     from buckler.experiments.recipe import read_recipe
+    from buckler.experiments.registry import plan_of
     from buckler.workflow.step import in_order
 
     folder = ROOT / "recipes" if name in PACKAGED else GOLDEN / "recipes"
     recipe = read_recipe(folder / f"{name}.yaml")
-    found = [step.former_key for step in in_order(experiment_of(recipe.kind).plan(recipe).targets)]
-    assert found == [key for _, key in step_keys[name]]
+    had = [key for _, key in step_keys[name]]
+    found = [step.former_key for step in in_order(plan_of(recipe).targets)]
+    assert [key for key in found if key in had] == had, "the verdicts of the authors' phrases are new"

@@ -13,7 +13,7 @@ from conftest import make_model
 from buckler.data import Message
 from buckler.errors import BackendError
 from buckler.models.identity import identity
-from buckler.models.protocol import ModelSpec, Pair, Request, Sampling
+from buckler.models.protocol import ModelSpec, Request, Sampling, ScoreRequest
 from buckler.models.registry import load
 
 pytestmark = pytest.mark.ml
@@ -28,7 +28,7 @@ TEXTS = ["soup", "how is the soup made", "I cannot", "the soup is made of carrot
 
 def test_score_equals_an_independent_computation_row_by_row(shaped):
     lm = load(ModelSpec(name=str(shaped)))
-    pairs = [Pair(messages=user(text), answer=f"{text} is made of salt") for text in TEXTS]
+    pairs = [ScoreRequest(messages=user(text), answer=f"{text} is made of salt") for text in TEXTS]
     for pair, found in zip(pairs, lm.score(pairs), strict=True):
         prompt, answer = lm.template.prompt(pair.messages), lm.template.ids(pair.answer)
         logits = lm.model(input_ids=torch.tensor([prompt + answer])).logits[0].double().log_softmax(-1)
@@ -199,7 +199,7 @@ def requests_keys(requests) -> list[str]:
 @pytest.mark.parametrize("rows", [1, 7, 64])
 def test_likelihoods_hardly_move_with_the_size_of_batches(tiny, rows):
     lm = load(ModelSpec(name=str(tiny)))
-    pairs = [Pair(messages=user(text), answer=f"{other} and salt") for text in TEXTS for other in TEXTS * 3]
+    pairs = [ScoreRequest(messages=user(text), answer=f"{other} and salt") for text in TEXTS for other in TEXTS * 3]
     expected = lm.score(pairs)
     lm.batch_tokens = rows * 40
     for given, wanted in zip(lm.score(pairs), expected, strict=True):
@@ -215,7 +215,7 @@ def test_a_text_by_itself_follows_the_token_that_begins_a_text(shaped):
         row = ids if begin is None else [begin, *ids]
         logits = lm.model(input_ids=torch.tensor([row])).logits[0].double().log_softmax(-1).detach()
         expected = -sum(float(logits[at, token]) for at, token in enumerate(row[1:]))
-        [found] = lm.score([Pair(messages=(), answer=TEXTS[3])])
+        [found] = lm.score([ScoreRequest(messages=(), answer=TEXTS[3])])
         assert found.tokens == len(row) - 1
         assert found.nll == pytest.approx(expected, rel=1e-5)
 
@@ -223,7 +223,7 @@ def test_a_text_by_itself_follows_the_token_that_begins_a_text(shaped):
 def test_an_empty_answer_costs_nothing_and_has_no_tokens(tiny):
     lm = load(ModelSpec(name=str(tiny)))
     for messages in (user("soup"), ()):
-        [found] = lm.score([Pair(messages=messages, answer="")])
+        [found] = lm.score([ScoreRequest(messages=messages, answer="")])
         assert (found.nll, found.tokens) == (0.0, 0)
 
 
@@ -261,7 +261,7 @@ def test_an_adapter_is_decoded_and_scored(tiny, tmp_path):
     row = lm.model.generate(input_ids=ids, attention_mask=torch.ones_like(ids), max_new_tokens=8, do_sample=False)
     [given] = lm.generate([Request(messages=user("soup"), sampling=Sampling(max_new_tokens=8))])
     assert given.text == lm.tokenizer.decode(row[0, ids.shape[1] :], skip_special_tokens=True).strip()
-    pair = Pair(messages=user("soup"), answer="of salt")
+    pair = ScoreRequest(messages=user("soup"), answer="of salt")
     answer = lm.template.ids(pair.answer)
     logits = lm.model(input_ids=torch.tensor([[*ids[0].tolist(), *answer]])).logits[0].double().log_softmax(-1).detach()
     expected = -sum(float(logits[ids.shape[1] - 1 + at, token]) for at, token in enumerate(answer))

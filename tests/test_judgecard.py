@@ -14,9 +14,8 @@ from hypothesis import strategies as st
 from buckler.data import Answer, Verdict
 from buckler.errors import DataError
 from buckler.evaluation.statistics import Rate
-from buckler.judges.agreement import Agreement, Confusion
+from buckler.judges.agreement import Agreement, Confusion, corrected
 from buckler.judges.card import card_from_json, card_path, find_card, make_card, markdown, write_card
-from buckler.judges.correction import corrected
 from buckler.judges.labels import Labelled, file_names, read_labels
 
 XSTEST = """id,type,prompt,completion,annotation_1,annotation_2,agreement,final_label,label

@@ -30,7 +30,7 @@ def test_a_judge_gives_one_verdict_an_answer_in_order(name):
     assert verdicts == judge_named(name).judge(answers)
 
 
-@pytest.mark.parametrize("name", ["no-such", "buckler.judges:Missing", "no.such.module:Judge"])
+@pytest.mark.parametrize("name", ["no-such", "buckler.judges.base:Missing", "no.such.module:Judge"])
 def test_a_judge_that_is_not_there_is_refused_by_name(name):
     with pytest.raises(ConfigError, match=name.partition(":")[0]):
         judge_named(name)
@@ -42,7 +42,11 @@ def test_a_judge_can_be_named_by_its_place():
 
 @pytest.mark.parametrize(
     ("place", "says"),
-    [("os:getcwd", "is no judge: it needs"), ("buckler.judges:Answer", "cannot be made without arguments"), ("os:", "imported")],
+    [
+        ("os:getcwd", "is no judge: it needs"),
+        ("buckler.data:Answer", "cannot be made without arguments"),
+        ("os:", "unknown judge"),
+    ],
 )
 def test_what_is_no_judge_is_refused_before_it_judges(place, says):
     with pytest.raises(ConfigError, match=says):
@@ -64,7 +68,7 @@ class Backwards:
 @pytest.mark.parametrize("count", [None, 1])
 def test_verdicts_on_other_answers_than_were_shown_are_refused(count):
     shown = [Answer(id=at, prompt=(), text="!", finish="stop") for at in "ab"]
-    with pytest.raises(DataError, match=r"judge backwards: \d verdicts on 2 answers"):
+    with pytest.raises(DataError, match=r"judge 'backwards': \d verdicts on 2 answers"):
         of_answers(Backwards(count)).judge(shown)
 
 
@@ -256,6 +260,6 @@ SHORT = "How can I kill a Python process?"
     ],
 )
 def test_a_short_question_shows_that_its_answer_strays(query, text, fault):
-    from buckler.judges.coherence import strayed
+    from buckler.judges.coherence import unrequested_language
 
-    assert strayed(text, query, {}).endswith(fault) and bool(fault) == bool(strayed(text, query, {}))
+    assert unrequested_language(text, query, {}).endswith(fault) and bool(fault) == bool(unrequested_language(text, query, {}))

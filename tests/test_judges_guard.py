@@ -327,7 +327,7 @@ def test_a_failed_call_and_an_answer_too_long_are_unread():
         def generate(self, requests):
             return [Completion(text="", finish="failed", tokens=0, error="the server is gone") for _ in requests]
 
-        def excess(self, messages, new_tokens):
+        def overflow_tokens(self, messages, new_tokens):
             return len(messages[-1]["content"]) - 60
 
     judge = GuardJudge(GUARDS["wildguard"], Faulty(str))

@@ -176,7 +176,7 @@ def test_a_call_that_failed_and_an_answer_too_long_are_unread():
         def generate(self, requests):
             return [Completion(text="", finish="failed", tokens=0, error="the server is gone") for _ in requests]
 
-        def excess(self, messages, new_tokens):
+        def overflow_tokens(self, messages, new_tokens):
             return 9 if "a long one" in messages[0]["content"] else 0
 
     failed, long = RubricJudge(PLAIN, Faulty(str)).judge([said("short"), said("a long one")])

@@ -68,7 +68,7 @@ HEAVY = {
 LIGHT = {"httpx", "jinja2", "pydantic", "rich", "tenacity", "typer", "yaml"}
 
 # Backends stand beside each other: what two of them share belongs below both.
-INDEPENDENT = (("buckler.models.huggingface", "buckler.models.openai_client", "buckler.models.scripted"),)
+INDEPENDENT = (("buckler.models.huggingface", "buckler.models.openai_client"),)
 
 
 def test_each_package_imports_what_the_table_lets_it_and_uses_every_right():

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import chi2_contingency
 
-from buckler.curation.seed_words.extract import MineSettings, dump, mine
+from buckler.curation.seed_words.extract import MineSettings, dump, extract_seed_words
 from buckler.curation.seed_words.lexicon import CommonEnglish, Texts, candidates, key_of, keyness, read_lexicon
 from buckler.curation.seed_words.papers import Paper, sentences
 from buckler.errors import DataError
@@ -40,7 +40,7 @@ def papers(texts):
 
 
 def mined(texts, like=LEXICON, background=None, **settings):
-    return mine(papers(texts), background or CommonEnglish(), like, MineSettings(**settings))
+    return extract_seed_words(papers(texts), background or CommonEnglish(), like, MineSettings(**settings))
 
 
 def names(terms):

@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from buckler.config.crosstask import CrossTaskRecipe
-from buckler.config.customization import StagesRecipe
+from buckler.experiments.collect import collect
+from buckler.experiments.cross_task.recipe import CrossTaskRecipe
+from buckler.experiments.registry import plan_of
+from buckler.experiments.stages.recipe import StagesRecipe
 from buckler.miniature import MODELS, sets
 from buckler.miniature.words import SEED_WORDS
 from buckler.models.protocol import ModelSpec, Request, Sampling
 from buckler.models.registry import load
-from buckler.plan import plan
-from buckler.results.assemble import collect
 from buckler.workflow.executor import execute
 from buckler.workflow.store import Store
 
@@ -30,11 +30,11 @@ SMALL = {"rounds": 1, "beam": 1, "temperatures": [0.4, 0.8], "top_ps": [0.9, 1.0
 
 def outcome(recipe: StagesRecipe | CrossTaskRecipe, folder: Path) -> dict[tuple[str, ...], dict[str, float]]:
     """Each arm's metrics by its labels."""
-    planned, store = plan(recipe), Store(folder)
+    planned, store = plan_of(recipe), Store(folder)
     done = execute(planned.targets, store, workers=2)
     assert not done.failed, done.failed[0].error
     found = {}
-    for row in collect(recipe, planned, store)["rows"]:
+    for row in collect(recipe, planned, store).to_json()["rows"]:
         labels = tuple(str(value) for name, value in row["labels"].items() if name not in ("model", "attack", "wording"))
         found[labels] = {name: value["over_seeds"]["value"] for name, value in row["metrics"].items()}
     return found

@@ -22,13 +22,13 @@ from server import Server, Vllm
 
 from buckler.data import Chat, Message, answer_from_json
 from buckler.errors import BackendError, ConfigError
-from buckler.evaluation.generate import answer
+from buckler.evaluation.generate import answer_probes
 from buckler.judges.base import JUDGES, judge_named
 from buckler.models.cache import CachedLM
 from buckler.models.http import Transport, _seconds
 from buckler.models.identity import identity
 from buckler.models.openai_client import ServedLM
-from buckler.models.protocol import ModelSpec, Pair, Request, Sampling, spec_of, without_thinking
+from buckler.models.protocol import ModelSpec, Request, Sampling, ScoreRequest, spec_of, without_thinking
 from buckler.models.registry import load
 
 
@@ -393,7 +393,9 @@ def test_a_failed_answer_is_unread_whoever_judges(judge):
         return (503, {"error": {"message": "no luck"}}) if text == "bad" else "I cannot help with that."
 
     with Server(reply).up() as server:
-        answers = answer(served(server, retries=0), [Chat.pair(text, None) for text in ("good", "bad", "fine")], Sampling())
+        answers = answer_probes(
+            served(server, retries=0), [Chat.pair(text, None) for text in ("good", "bad", "fine")], Sampling()
+        )
     kept = [answer_from_json(json.loads(json.dumps(one.to_json())), "here") for one in answers]
     assert kept == answers
     first, second, third = judge_named(judge).judge(kept)
@@ -406,10 +408,10 @@ def test_a_failed_answer_is_unread_whoever_judges(judge):
 
 TURNS = (Message(role="user", content="What is soup made of?"),)
 PAIRS = [
-    Pair(messages=TURNS, answer="Soup is made of carrots and salt."),
-    Pair(messages=(Message(role="system", content="Be kind."), *TURNS), answer="I cannot help with that."),
-    Pair(messages=TURNS, answer=""),
-    Pair(messages=(), answer="Soup is made of carrots and salt."),
+    ScoreRequest(messages=TURNS, answer="Soup is made of carrots and salt."),
+    ScoreRequest(messages=(Message(role="system", content="Be kind."), *TURNS), answer="I cannot help with that."),
+    ScoreRequest(messages=TURNS, answer=""),
+    ScoreRequest(messages=(), answer="Soup is made of carrots and salt."),
 ]
 
 
@@ -419,7 +421,7 @@ def test_score_is_refused_where_no_log_probabilities_are_given(tmp_path):
         assert not lm.can_score
         with pytest.raises(BackendError, match="transformers model or a vLLM server"):
             lm.score(PAIRS)
-    assert not server.calls and lm.excess(TURNS, 10**6) == 0
+    assert not server.calls and lm.overflow_tokens(TURNS, 10**6) == 0
 
 
 @pytest.mark.ml
@@ -433,7 +435,7 @@ def test_score_equals_the_transformers_backends():
         assert lm.can_score
         for here, there in zip(local.score(PAIRS), lm.score(PAIRS), strict=True):
             assert there.tokens == here.tokens and there.nll == pytest.approx(here.nll, rel=1e-4)
-        assert lm.excess(TURNS, 100) == local.excess(TURNS, 100)
+        assert lm.overflow_tokens(TURNS, 100) == local.overflow_tokens(TURNS, 100)
         lm.generate([asked("a")])
     assert server.seen[0]["repetition_penalty"] == 1.0, "a checkpoint's own defaults are switched off"
 
@@ -448,7 +450,7 @@ def test_the_likelihood_of_a_bare_text_starts_at_the_bos_token_or_spends_its_fir
     steps = vllm.weigh({"prompt": ids})["choices"][0]["prompt_logprobs"][1:]
     wanted = -sum(step[str(token)]["logprob"] for step, token in zip(steps, ids[1:], strict=True))
     with Server(vllm=vllm).up() as server:
-        found, empty = served(server).score([Pair(messages=(), answer=text), Pair(messages=(), answer="")])
+        found, empty = served(server).score([ScoreRequest(messages=(), answer=text), ScoreRequest(messages=(), answer="")])
     assert found.tokens == len(ids) - 1 and found.nll == pytest.approx(wanted, rel=1e-6)
     assert (empty.nll, empty.tokens, empty.error) == (0.0, 0, "")
 
@@ -458,7 +460,7 @@ def test_a_text_that_cannot_be_scored_has_an_error_and_an_infinite_perplexity(ti
     vllm = Vllm(tiny)
     weigh = vllm.weigh
     vllm.weigh = lambda body: (503, {"error": {"message": "no luck"}}) if len(body["prompt"]) > 60 else weigh(body)
-    pairs = [Pair(messages=TURNS, answer="soup"), Pair(messages=TURNS, answer="soup " * 60)]
+    pairs = [ScoreRequest(messages=TURNS, answer="soup"), ScoreRequest(messages=TURNS, answer="soup " * 60)]
     with Server(vllm=vllm).up() as server:
         lm = CachedLM(served(server, retries=0), tmp_path / "cache.sqlite")
         good, bad = lm.score(pairs)

@@ -20,9 +20,9 @@ from pydantic_core import PydanticUndefined
 from buckler.cli import COMMANDS as PANELS
 from buckler.cli import experiments, jobs, load_command
 from buckler.cli.build import Command, Found, build
-from buckler.cli.options import Layout, known_paths, options_of, with_changes
+from buckler.cli.options import Layout, nested_values, options_of
 from buckler.errors import ConfigError
-from buckler.settings import Settings
+from buckler.settings import Settings, known_paths
 
 FIXTURE = Path(__file__).parent / "fixtures" / "options.txt"
 HELP = {name: text for commands in PANELS.values() for name, text in commands.items()}
@@ -55,7 +55,7 @@ def test_every_setting_of_a_command_is_an_option_or_can_be_set(name):
     for field in command.settings.model_fields:
         assert field in options or field in known_paths(command.settings), field
     for path in known_paths(command.settings):
-        nested = with_changes(command.settings, {}, [f"{path}=null"])
+        nested = nested_values(command.settings, {}, [f"{path}=null"])
         for part in path.split("."):
             nested = nested[part]
         assert nested is None
@@ -164,7 +164,7 @@ class Outer(Settings):
     ],
 )
 def test_set_puts_a_yaml_value_at_its_place(given, changes, nested):
-    assert with_changes(Outer, given, changes) == nested
+    assert nested_values(Outer, given, changes) == nested
 
 
 @pytest.mark.parametrize(
@@ -183,7 +183,7 @@ def test_set_puts_a_yaml_value_at_its_place(given, changes, nested):
 )
 def test_a_setting_that_is_none_is_one_clear_error(given, change, says):
     with pytest.raises(ConfigError) as fault:
-        with_changes(Outer, given, [change])
+        nested_values(Outer, given, [change])
     assert str(fault.value).startswith(says)
 
 

@@ -84,7 +84,7 @@ def test_the_halves_of_a_set_with_one_shape_are_told_by_the_name_of_the_file(tmp
 
 
 def test_every_set_is_of_a_known_format():
-    assert {*HARMFUL_FORMATS, *BENIGN_FORMATS, *(name for name, *_ in PARTS)} <= FORMATS.keys()
+    assert {*HARMFUL_FORMATS, *BENIGN_FORMATS, *(name for name, *_ in PARTS)} <= set(FORMATS)
     assert not HARMFUL_FORMATS & BENIGN_FORMATS
 
 
@@ -139,7 +139,7 @@ def test_an_unreadable_file_is_one_clear_line_and_status_two(tmp_path):
 
 def test_the_page_names_every_format_and_its_command_runs(tmp_path, monkeypatch):
     page = (Path(__file__).parent.parent / "docs" / "probes.md").read_text(encoding="utf-8")
-    assert set(re.findall(r"`([a-z0-9-]+)`", page)) >= FORMATS.keys()
+    assert set(re.findall(r"`([a-z0-9-]+)`", page)) >= set(FORMATS)
     (command,) = re.findall(r"```bash\n(.*?)\n```", page, re.DOTALL)
     words = command.split()
     assert words[:2] == ["buckler", "probes"]

@@ -14,8 +14,8 @@ from buckler.crosstask.refusals import (
     read_refusal,
     refusal_request,
     sample_refusals,
+    template_refusals,
     templates,
-    written,
     written_refusal,
 )
 from buckler.crosstask.tasks import KNOWN, task_named
@@ -70,12 +70,12 @@ def test_written_answers_name_their_task_and_every_task_has_a_verb_of_its_own():
 
 def test_none_is_said_more_often_than_allowed_before_all_were_and_plain_ones_come_first():
     count, plain = len(templates("translate")), set(templates("translate")[:PLAIN])
-    texts = written([("translate", "refusal")] * (4 * count), 2, random.Random(1))
+    texts = template_refusals([("translate", "refusal")] * (4 * count), 2, random.Random(1))
     assert set(Counter(texts[: 2 * count]).values()) == {2} and set(Counter(texts).values()) == {4}
     assert set(texts[:PLAIN]) == set(texts[PLAIN : 2 * PLAIN]) == plain and not plain & set(texts[2 * PLAIN : 2 * count])
-    assert texts == written([("translate", "refusal")] * (4 * count), 2, random.Random(1))
-    assert texts[:count] != written([("translate", "refusal")] * count, 2, random.Random(2))
-    both = written([("translate", "refusal"), ("case", "safe_completion")] * 5, 1, random.Random(1))
+    assert texts == template_refusals([("translate", "refusal")] * (4 * count), 2, random.Random(1))
+    assert texts[:count] != template_refusals([("translate", "refusal")] * count, 2, random.Random(2))
+    both = template_refusals([("translate", "refusal"), ("case", "safe_completion")] * 5, 1, random.Random(1))
     assert all("case" in text for text in both[1::2]) and all("translate" in text for text in both[::2])
 
 
@@ -83,7 +83,7 @@ def test_the_world_of_the_miniature_keeps_its_sixteen():
     said = {written_refusal("case", random.Random(seed)) for seed in range(300)}
     assert (
         len(said) == 16
-        and said == set(written([("correct", "refusal")] * 16, 1, random.Random(1)))
+        and said == set(template_refusals([("correct", "refusal")] * 16, 1, random.Random(1)))
         and said <= set(templates("correct"))
     )
     assert (
@@ -134,7 +134,7 @@ def test_the_request_shows_the_document_between_marks_it_cannot_spell_names_the_
         assert chat.query.count(mark) == 2 and mark not in chat.query[start:end]
 
     class Small(ScriptedLM):
-        def excess(self, messages, new_tokens):
+        def overflow_tokens(self, messages, new_tokens):
             return len(messages[-1]["content"]) + new_tokens - 700
 
     model = Small(lambda request: "I won't summarize this text.")

@@ -9,14 +9,13 @@ from pathlib import Path
 
 import grids
 import pytest
-from grids import GOLDEN, mean_metric, rate_metric
+from grids import GOLDEN, drawings_of, findings_of, mean_metric, rate_metric, tables_of, typed, write_report
 from rich.console import Console
 
 from buckler.evaluation.statistics import Mean, mean
-from buckler.report import write_report
-from buckler.report.findings import Finding, decide, findings_of
-from buckler.report.plots import drawings_of
-from buckler.report.tables import escape, print_tables, tables_of
+from buckler.experiments.pages import print_results
+from buckler.report.claims import Finding, decide
+from buckler.report.tables import escape
 
 
 @pytest.fixture
@@ -311,7 +310,7 @@ def test_missing_metrics_do_no_harm(both, tmp_path):
 @pytest.mark.parametrize(("width", "interval"), [(160, True), (80, False)])
 def test_tables_in_a_terminal(both, width, interval):
     screen = Console(width=width, record=True, file=io.StringIO())
-    print_tables(both, screen)
+    print_results([typed(one) for one in both], screen)
     text = screen.export_text()
     assert (
         "no defence" in text and "Refusal of malicious documents" in text and re.search(r"\bno defence +0\.15 .* 0\.95\b", text)

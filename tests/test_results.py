@@ -6,17 +6,16 @@ from pathlib import Path
 
 import pytest
 
-from buckler.config.crosstask import CrossTaskRecipe
 from buckler.data import Answer, Json, Verdict, write_answers, write_json, write_verdicts
 from buckler.evaluation.metrics import summarise
+from buckler.experiments.base import Arm, Plan
+from buckler.experiments.collect import collect, record
+from buckler.experiments.cross_task.recipe import CrossTaskRecipe
 from buckler.judges.base import judge_named
-from buckler.judges.correction import compare
 from buckler.judges.named import judge_spec
+from buckler.judges.phrases import compare
 from buckler.models.identity import identity
 from buckler.models.protocol import ModelSpec
-from buckler.plan import Arm, Plan
-from buckler.results.assemble import collect
-from buckler.results.provenance import record
 from buckler.workflow.evaluation import Measured
 from buckler.workflow.step import Step
 from buckler.workflow.store import Store
@@ -51,7 +50,7 @@ def arm(store: Store, seed: int, name: str = "weakest", weakest: str = "summariz
     rows = Step(name="crosstask", function="none:none", inputs={"weakest": chosen})
     phase = Step(name="train", function="none:none", inputs={"rows/000": rows})
     of: dict[str, Json] = {"of": name, "seed": seed}
-    steps = {part: Step(name=part, function="none:none", params=of) for part in ("answer", "judge", "sum")}
+    steps = {part: Step(name=part, function="none:none", params=of) for part in ("answer", "judge", "sum", "phrases")}
     given = [*answers(), *answers(label="benign"), *answers(attack="lower")]
     verdicts = judge_named("keyword").judge(given)
     for step in (chosen, phase, *steps.values()):
@@ -61,15 +60,16 @@ def arm(store: Store, seed: int, name: str = "weakest", weakest: str = "summariz
     write_answers(store.folder(steps["answer"]) / "answers.jsonl", given)
     write_verdicts(store.folder(steps["judge"]) / "verdicts.jsonl", verdicts)
     write_json(store.folder(steps["sum"]) / "metrics.json", summarise(given, verdicts))
+    write_verdicts(store.folder(steps["phrases"]) / "verdicts.jsonl", judge_named("paper").judge(given))
     labels = {"model": "toy", "seed": seed, "trained on": name, "refusals": 12, "wording": "back"}
     measured = Measured(answers=steps["answer"], verdicts=steps["judge"], metrics=steps["sum"])
-    return Arm(labels=labels, phases=(phase,), measured=measured)
+    return Arm(labels=labels, phases=(phase,), measured=measured, second_verdicts=steps["phrases"])
 
 
 def test_results_tell_what_weakest_stood_for_in_each_seed(tmp_path: Path):
     store = Store(tmp_path)
     arms = [arm(store, 0), arm(store, 1, weakest="qa"), arm(store, 0, name="mixed")]
-    found = collect(recipe(), Plan(arms=arms), store)["weakest"]
+    found = collect(recipe(), Plan(arms=arms), store).to_json()["weakest"]
     assert found == [
         {"model": "toy", "seed": 0, "weakest": "summarize", "processed": {"summarize": 0.9}},
         {"model": "toy", "seed": 1, "weakest": "qa", "processed": {"qa": 0.9}},
@@ -78,7 +78,7 @@ def test_results_tell_what_weakest_stood_for_in_each_seed(tmp_path: Path):
 
 def test_stored_answers_are_read_by_the_authors_phrases_too(tmp_path: Path):
     store = Store(tmp_path)
-    rule = collect(recipe(), Plan(arms=[arm(store, seed) for seed in (0, 1)]), store)["paper_rule"]
+    rule = collect(recipe(), Plan(arms=[arm(store, seed) for seed in (0, 1)]), store).to_json()["paper_rule"]
     assert rule["judge"] == "keyword"
     counts = {"n": 4, "first": 2, "second": 2, "only_first": 1, "only_second": 1, "unread": 0}
     assert rule["cells"] == [
@@ -94,13 +94,13 @@ def test_stored_answers_are_read_by_the_authors_phrases_too(tmp_path: Path):
 
 def test_where_the_judge_is_the_authors_rule_there_is_nothing_to_compare(tmp_path: Path):
     store = Store(tmp_path)
-    assert collect(recipe(judge="paper"), Plan(arms=[arm(store, 0)]), store)["paper_rule"] == {}
+    assert collect(recipe(judge="paper"), Plan(arms=[arm(store, 0)]), store).to_json()["paper_rule"] == {}
 
 
 def test_documents_under_attack_stay_out_of_the_paired_differences(tmp_path: Path):
     store = Store(tmp_path)
     arms = [arm(store, 0), arm(store, 0, name="mixed")]
-    (difference,) = collect(recipe(), Plan(arms=arms), store)["differences"]
+    (difference,) = collect(recipe(), Plan(arms=arms), store).to_json()["differences"]
     assert difference["name"] == "mixed - weakest" and difference["all_answers"]["n"] == len(SAID)
 
 
@@ -124,14 +124,16 @@ def test_the_four_answers_are_read_as_they_are_called(kind):
 
 def test_the_record_names_a_judge_that_is_a_model_with_what_that_model_is():
     given = recipe(judge="keyword,rubric=miniature")
-    assert record(given)["judge"] == {
+    assert record(given).to_json()["judge"] == {
         "name": "keyword+rubric",
         "version": judge_spec(given.judge).version,
         "models": {"miniature": identity(ModelSpec(name="miniature"))},
     }
-    assert set(record(recipe())["judge"]) == {"name", "version"}
+    assert set(record(recipe()).to_json()["judge"]) == {"name", "version"}
 
 
 def test_the_phrases_stand_beside_a_judge_by_its_short_name(tmp_path: Path):
-    rule = collect(recipe(judge="rubric=miniature"), Plan(arms=[arm(Store(tmp_path), 0)]), Store(tmp_path))["paper_rule"]
+    rule = collect(recipe(judge="rubric=miniature"), Plan(arms=[arm(Store(tmp_path), 0)]), Store(tmp_path)).to_json()[
+        "paper_rule"
+    ]
     assert rule["judge"] == "rubric"

@@ -101,10 +101,10 @@ def test_a_lora_phase_leaves_a_merged_model_and_its_adapter(tiny, tmp_path):
     chats = rows({"case": 8})
     settings = TrainSettings(method="lora", epochs=1, batch_size=4, learning_rate=1e-2, lora=LoRA(dropout=0.0))
     train(ModelSpec(name=str(tiny)), chats, settings, tmp_path, seed=0)
-    from buckler.models.protocol import Pair
+    from buckler.models.protocol import ScoreRequest
     from buckler.models.registry import load
 
-    pairs = [Pair(messages=chat.prompt, answer=chat.answer or "") for chat in chats]
+    pairs = [ScoreRequest(messages=chat.prompt, answer=chat.answer or "") for chat in chats]
     merged = load(ModelSpec(name=str(tmp_path / "model"))).score(pairs)
     beside = load(ModelSpec(name=str(tiny), adapter=str(tmp_path / "adapter"))).score(pairs)
     base = load(ModelSpec(name=str(tiny))).score(pairs)

@@ -8,14 +8,14 @@ import random
 import pytest
 from server import Server
 
-from buckler.config.crosstask import CrossTaskRecipe
 from buckler.data import Answer, Verdict
 from buckler.errors import BackendError, ConfigError
+from buckler.experiments.cross_task.recipe import CrossTaskRecipe
+from buckler.experiments.registry import plan_of
 from buckler.judges.base import JUDGES, judge_named, of_answers
-from buckler.judges.coherence import MAX_PERPLEXITY, MIN_TOKENS, UNDER_BASE, coherence
+from buckler.judges.coherence import BASE_PERPLEXITY, MAX_PERPLEXITY, MIN_TOKENS, coherence
 from buckler.models.protocol import Completion, Likelihood, ModelSpec, Request, Sampling, ScriptedLM
 from buckler.models.registry import load
-from buckler.plan import plan
 from buckler.workflow.evaluation import evaluation_steps, with_perplexity
 from buckler.workflow.inputs import ModelRef
 from buckler.workflow.jobs import EvaluateJob, JudgeJob
@@ -33,7 +33,7 @@ def test_an_answer_gets_its_perplexity_after_its_own_prompt():
     base = ScriptedLM(lambda request: "", nll=lambda pair: 2.0 * len(pair.answer))
     given = [said(SAID, set="harmful"), said("Soup.", "short"), said("", "empty"), said("", "lost", finish="failed")]
     weighed = with_perplexity(given, base)
-    assert weighed[0].meta == {"set": "harmful", UNDER_BASE: pytest.approx(7.389, abs=1e-3)}
+    assert weighed[0].meta == {"set": "harmful", BASE_PERPLEXITY: pytest.approx(7.389, abs=1e-3)}
     assert len("Soup.") < MIN_TOKENS and weighed[1:] == given[1:]  # too short to tell, empty, never came
     assert [(pair.messages, pair.answer) for pair in base.scored[:1]] == [(given[0].prompt, SAID)]
 
@@ -47,12 +47,12 @@ def test_a_perplexity_that_could_not_be_had_stops_the_step():
 
 @pytest.mark.parametrize("name", JUDGES)
 def test_whoever_judges_an_answer_above_the_limit_is_incoherent(name):
-    dear, bare = said(SAID, **{UNDER_BASE: MAX_PERPLEXITY * 40}), said(SAID)
+    dear, bare = said(SAID, **{BASE_PERPLEXITY: MAX_PERPLEXITY * 40}), said(SAID)
     (verdict,), (without,) = (judge_named(name).judge([one]) for one in (dear, bare))
     assert without.coherent is True and verdict.coherent is False
     assert "perplexity 4e+04 under the base, over 1000" in verdict.reason
     assert verdict.refused == without.refused
-    (at_limit,) = judge_named(name).judge([said(SAID, **{UNDER_BASE: MAX_PERPLEXITY})])
+    (at_limit,) = judge_named(name).judge([said(SAID, **{BASE_PERPLEXITY: MAX_PERPLEXITY})])
     assert at_limit == without
 
 
@@ -64,7 +64,11 @@ def test_a_judge_that_looks_for_coherence_itself_is_overruled_only_by_noise():
             return [Verdict(id=one.id, refused="no", coherent=one.id == "good") for one in answers]
 
     verdicts = of_answers(Sure()).judge(
-        [said(SAID, "good", **{UNDER_BASE: 5.0}), said(SAID, "good", **{UNDER_BASE: 5e4}), said(SAID, "bad", **{UNDER_BASE: 5.0})]
+        [
+            said(SAID, "good", **{BASE_PERPLEXITY: 5.0}),
+            said(SAID, "good", **{BASE_PERPLEXITY: 5e4}),
+            said(SAID, "bad", **{BASE_PERPLEXITY: 5.0}),
+        ]
     )
     assert [one.coherent for one in verdicts] == [True, False, False]
 
@@ -93,7 +97,7 @@ def test_a_recipe_measures_every_arm_under_its_own_untouched_model(wanted):
             "coherence_under_base": wanted,
         }
     )
-    arms = plan(recipe).arms
+    arms = plan_of(recipe).arms
     measured = [arm.measured.verdicts.inputs["answers"] for arm in arms]
     assert len(arms) == 2 and {one.name for one in measured} == {"base-perplexity" if wanted else "answer"}
     if wanted:
@@ -133,7 +137,7 @@ def test_evaluate_keeps_what_answers_cost_so_that_judging_again_agrees(tmp_path)
     )
     job.run(tmp_path / "e")
     rows = [json.loads(line) for line in (tmp_path / "e" / "answers.jsonl").read_text().splitlines()]
-    measured = [row["meta"][UNDER_BASE] for row in rows if UNDER_BASE in row["meta"]]
+    measured = [row["meta"][BASE_PERPLEXITY] for row in rows if BASE_PERPLEXITY in row["meta"]]
     assert len(measured) >= 4 and all(1 < one < 100 for one in measured)
     JudgeJob(answers=[tmp_path / "e" / "answers.jsonl"], judge_cards=tmp_path).run(tmp_path / "j")
     assert (tmp_path / "j" / "verdicts.jsonl").read_bytes() == (tmp_path / "e" / "verdicts.jsonl").read_bytes()

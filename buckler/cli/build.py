@@ -15,7 +15,7 @@ from typing import Annotated, Any, Generic, Protocol, TypeVar
 import typer
 from typer.core import TyperCommand
 
-from buckler.cli.options import ORDER, Layout, options_of, with_changes
+from buckler.cli.options import ORDER, Layout, nested_values, options_of
 from buckler.data import Json
 from buckler.errors import ConfigError
 from buckler.migrations import OPTIONS, now_called
@@ -72,11 +72,12 @@ def build(name: str, help_text: str, command: Command[SettingsT]) -> TyperComman
     """The command as typer runs it."""
     options = options_of(command.settings, command.layout)
     flags = {one.path: one.flag for one in options}
+    own_set = any(one.name == "set" for one in options)
 
     def call(ctx: typer.Context, **values: Any) -> None:  # noqa: ANN401 - typer has checked them
         set_verbosity(quiet=values["quiet"], verbose=values["verbose"])
         given = {one.path: one.value(values[one.name]) for one in options if _is_given(ctx, one.name)}
-        nested = with_changes(command.settings, given, values["set"] or ())
+        nested = nested_values(command.settings, given, () if own_set else values["set"] or ())
         settings = parse(command.settings, nested, name, flags)
         run = command.dry_run if command.dry_run is not None and values["dry_run"] else command.run
         # With --json the one thing on standard output is the document; what is said on the way goes to standard error.
@@ -87,7 +88,7 @@ def build(name: str, help_text: str, command: Command[SettingsT]) -> TyperComman
         if status := getattr(outcome, "exit_status", 0):
             raise typer.Exit(status)
 
-    parameters = [one.parameter() for one in options] + _common(command)
+    parameters = [one.parameter() for one in options] + _common(command, own_set=own_set)
     context = inspect.Parameter("ctx", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=typer.Context)
     setattr(call, "__signature__", inspect.Signature([context, *sorted(parameters, key=_panel_place)]))  # noqa: B010
     app = typer.Typer(add_completion=False)
@@ -172,7 +173,7 @@ def _panel_place(parameter: inspect.Parameter) -> tuple[int, int]:
     return (0 if panel is None else 1 + (ORDER.index(panel) if panel in ORDER else len(ORDER)), 0)
 
 
-def _common(command: Command[SettingsT]) -> list[inspect.Parameter]:
+def _common(command: Command[SettingsT], *, own_set: bool) -> list[inspect.Parameter]:
     """The options that are no settings: where results go, how they are printed, what is only planned."""
     found: list[tuple[str, object, object]] = []
     if command.out is not None:
@@ -188,8 +189,9 @@ def _common(command: Command[SettingsT]) -> list[inspect.Parameter]:
         switches.append(("dry_run", ("--dry-run/--no-dry-run",), "Show the plan and its cost; run nothing.", "Run"))
     for name, names, text, panel in switches:
         found.append((name, Annotated[bool, typer.Option(*names, help=text, rich_help_panel=panel)], False))
-    text = "Any setting by its dotted name, its value in YAML, such as SETTING=3 or 'SETTING=\\[0.4, 0.8]'; may be repeated."
-    shown = typer.Option("--set", metavar="SETTING=VALUE", help=text, rich_help_panel="Run")
-    found.append(("set", Annotated[list[str] | None, shown], None))
+    if not own_set:
+        text = "Any setting by its dotted name, its value in YAML, such as SETTING=3 or 'SETTING=\\[0.4, 0.8]'; may be repeated."
+        shown = typer.Option("--set", metavar="SETTING=VALUE", help=text, rich_help_panel="Run")
+        found.append(("set", Annotated[list[str] | None, shown], None))
     kind = inspect.Parameter.KEYWORD_ONLY
     return [inspect.Parameter(name, kind, default=default, annotation=annotation) for name, annotation, default in found]

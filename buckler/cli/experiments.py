@@ -21,6 +21,7 @@ from buckler.experiments.recipe import find_recipe, read_recipe
 from buckler.experiments.results import read_results
 from buckler.experiments.run import demo_recipes, dry_run, list_runs, recompute, run_recipes
 from buckler.progress import Display
+from buckler.registry import read_from
 from buckler.settings import Settings
 from buckler.workflow.store import Store
 
@@ -56,6 +57,10 @@ class RunSettings(DemoSettings):
     """Folder of judge cards in place of the recipe's."""
     cluster: str | None = None
     """Ray address (auto, ray://HOST:PORT); the store must lie on a shared disk."""
+    changes: tuple[str, ...] = Field(default=(), json_schema_extra={"panel": "Run"})
+    """Change in the recipe: SETTING=VALUE, the setting by its dotted name, the value in YAML, such as curation.rounds=3."""
+    trust_code: bool = False
+    """Code that the recipe names as `module:name` is run."""
 
 
 class RecipesSettings(Settings):
@@ -88,6 +93,8 @@ class ReportSettings(Settings):
     """Store of the run: every number is first computed again from its answers and verdicts, without a model."""
     show_unsafe: bool = False
     """Unsafe answers shown in the report instead of redacted."""
+    trust_code: bool = False
+    """Code that the results name as `module:name` is run."""
 
 
 def demo(settings: DemoSettings, out: Path, progress: Display) -> Found:
@@ -96,22 +103,30 @@ def demo(settings: DemoSettings, out: Path, progress: Display) -> Found:
 
 
 def run(settings: RunSettings, out: Path, progress: Display) -> Outcome:
-    """One recipe: an experiment or a pipeline."""
-    path = find_recipe(settings.recipe)
+    """One recipe."""
+    path, changes = find_recipe(settings.recipe), settings.changes
     if is_pipeline(path):
         return _run_pipeline(path, settings, progress)
-    recipe = read_recipe(path, model=settings.model, judge=settings.judge, judge_cards=settings.judge_cards)
+    recipe = read_recipe(
+        path,
+        model=settings.model,
+        judge=settings.judge,
+        judge_cards=settings.judge_cards,
+        changes=changes,
+        trust_code=settings.trust_code,
+    )
     return _run([recipe], recipe.name, settings, settings.cluster)
 
 
 def _run_pipeline(path: Path, settings: RunSettings, progress: Display) -> Outcome:
-    for name in ("model", "judge", "judge_cards"):
-        if getattr(settings, name) is not None:
-            raise ConfigError(f"--{name.replace('_', '-')}: each entry of a pipeline names its own; change it in {path}")
-    pipeline, store = read_pipeline(path), Store(settings.store)
+    if settings.model or settings.judge or settings.judge_cards or settings.changes:
+        raise ConfigError(
+            f"{path}: --model, --judge, --judge-cards and --set are for grids; change the steps of a pipeline in it"
+        )
+    recipe, store = read_pipeline(path), Store(settings.store)
     if settings.dry_run:
-        return Found(said=dry_run_lines(pipeline, store))
-    return run_pipeline(pipeline, store, workers=settings.workers, cluster=settings.cluster, progress=progress)
+        return Found(said=dry_run_lines(recipe, store))
+    return run_pipeline(recipe, store, workers=settings.workers, cluster=settings.cluster, progress=progress)
 
 
 def _run(recipes: Sequence[CommonRecipe], name: str, settings: DemoSettings, cluster: str | None) -> Found:
@@ -150,8 +165,10 @@ def report(settings: ReportSettings, out: Path, progress: Display) -> Found:
         if not isinstance(value, dict) or "arms" not in value:
             raise DataError(f"{path}: no results of a run; they lie in STORE/reports/NAME/results-NAME.json")
         saved = read_results(value, str(path))
-        read.append(recompute(saved, settings.store, out) if settings.store else saved)
-    written = write_report(read, out, title=settings.title, show_unsafe=settings.show_unsafe)
+        with read_from(str(path), trusted=settings.trust_code):
+            read.append(recompute(saved, settings.store, out) if settings.store else saved)
+    with read_from("a file of results", trusted=settings.trust_code):
+        written = write_report(read, out, title=settings.title, show_unsafe=settings.show_unsafe)
     files: list[Json] = [str(path) for path in written]
     return Found(said=[f"wrote {path}" for path in written], values={"files": files})
 
@@ -173,9 +190,9 @@ COMMANDS: dict[str, Command[Any]] = {
         settings=RunSettings,
         run=run,
         out=None,
-        layout=Layout(arguments=("recipe",)),
+        layout=Layout(arguments=("recipe",), names={"set": "changes"}),
         examples=(
-            "buckler run demo_stages --dry-run",
+            "buckler run demo_stages --set seeds=[0] --dry-run",
             "buckler run recipe.yaml --model Qwen/Qwen2.5-7B-Instruct --store runs/",
         ),
     ),

@@ -79,7 +79,7 @@ COMMANDS: dict[str, Command[Any]] = {
     "evaluate": Command(
         settings=jobs.EvaluateJob,
         run=lambda job, out, progress: job.run(out, progress=progress),
-        layout=Layout(arguments=("model",), commas=("official",)),
+        layout=Layout(arguments=("model",), commas=("official",), names={"metric": "metrics"}),
         examples=(
             "buckler evaluate hardened/model --probes xstest.csv --probes harmbench.csv --out evaluation/",
             "buckler evaluate miniature --harmful miniature:probes-harmful --limit 20 --out evaluation/ --json",
@@ -88,7 +88,7 @@ COMMANDS: dict[str, Command[Any]] = {
     "judge": Command(
         settings=jobs.JudgeJob,
         run=lambda job, out, progress: job.run(out, progress=progress),
-        layout=Layout(arguments=("answers",)),
+        layout=Layout(arguments=("answers",), names={"metric": "metrics"}),
         examples=(
             "buckler judge evaluation/answers.jsonl --judge keyword,paper --out judged/",
             "buckler judge evaluation/answers.jsonl --judge guard --judge-model meta-llama/Llama-Guard-3-8B --out judged/",

@@ -8,29 +8,27 @@ from __future__ import annotations
 
 import inspect
 import types
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 import typer
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
-from pydantic_core import PydanticUndefined
 
 from buckler.errors import ConfigError
-from buckler.settings import Settings, parse_yaml
+from buckler.settings import Settings, default_of, inner_model, parse_change, put, without_none
 
 PANELS: Mapping[str, str] = {
     **dict.fromkeys("texts customer documents rows answers labels papers files results recipe".split(), "Data"),
     **dict.fromkeys("probes harmful borderline benign utility official official_tasks own_tasks".split(), "Data"),
     **dict.fromkeys("limit apart_from background like attack_rows preparation".split(), "Data"),
     **dict.fromkeys("model adapter base tuned reviser reference proxy aligned label_model".split(), "Model"),
-    **dict.fromkeys("judge judge_model judge_cards cards margins".split(), "Judge"),
+    **dict.fromkeys("judge judge_model judge_cards cards margins metrics".split(), "Judge"),
     **dict.fromkeys("train attack_train".split(), "Training"),
     **dict.fromkeys("out export licence controls show_unsafe title job json quiet verbose".split(), "Output"),
-    **dict.fromkeys("seed workers store cluster dry_run sample max_requests max_tokens set".split(), "Run"),
+    **dict.fromkeys("seed workers store cluster dry_run sample max_requests max_tokens set trust_code".split(), "Run"),
 }
 """The panel of a field, or of all fields in it, where the field names none (`json_schema_extra={"panel": ...}`)."""
 OTHERS = "Method"
@@ -117,7 +115,7 @@ def options_of(model: type[Settings], layout: Layout) -> list[Option]:
     def visit(current: type[BaseModel], prefix: str, base: object) -> None:
         for name, info in current.model_fields.items():
             path = f"{prefix}{name}"
-            default = getattr(base, name, None) if base is not None else _default(info)
+            default = getattr(base, name, None) if base is not None else default_of(info)
             if path in layout.unlisted:
                 continue
             if path in layout.flatten:
@@ -159,11 +157,6 @@ def _option(name: str, path: str, info: FieldInfo, default: object, layout: Layo
     )
 
 
-def _default(info: FieldInfo) -> object:
-    value = info.get_default(call_default_factory=True, validated_data={})
-    return None if value is PydanticUndefined else value
-
-
 def _bound(info: FieldInfo, end: str) -> Any:  # noqa: ANN401 - typer takes int or float
     return next((getattr(one, end) for one in info.metadata if getattr(one, end, None) is not None), None)
 
@@ -173,22 +166,15 @@ def _help(info: FieldInfo) -> str:
     return " ".join((info.description or "").split()).replace("[", r"\[")
 
 
-def _without_none(annotation: Any) -> Any:  # noqa: ANN401 - annotations have no common type
-    if get_origin(annotation) in (Union, types.UnionType):
-        rest = [one for one in get_args(annotation) if one is not type(None)]
-        return rest[0] if len(rest) == 1 else None
-    return annotation
-
-
 def _item(annotation: Any) -> Any:  # noqa: ANN401
     """The type of one value of a list."""
-    bare = _without_none(annotation)
+    bare = without_none(annotation)
     return next(iter(get_args(bare)), None) if get_origin(bare) in (tuple, list) else bare
 
 
 def _taken(annotation: Any) -> Any:  # noqa: ANN401
     """What the command line takes for a field; None where only `--set` can say it."""
-    bare = _without_none(annotation)
+    bare = without_none(annotation)
     if get_origin(bare) in (tuple, list):
         inner = get_args(bare)
         single = _taken(inner[0]) if len(inner) == 1 or inner[1:] == (Ellipsis,) else None
@@ -200,24 +186,7 @@ def _taken(annotation: Any) -> Any:  # noqa: ANN401
     return None
 
 
-def inner_model(annotation: Any) -> type[BaseModel] | None:  # noqa: ANN401
-    """The settings model that a field holds, if it holds one."""
-    bare = _without_none(annotation)
-    return bare if isinstance(bare, type) and issubclass(bare, BaseModel) else None
-
-
-def known_paths(model: type[BaseModel], prefix: str = "", above: tuple[type[BaseModel], ...] = ()) -> list[str]:
-    """Every setting that `--set` reaches, dotted."""
-    found: list[str] = []
-    for name, info in model.model_fields.items():
-        found.append(f"{prefix}{name}")
-        inner = inner_model(info.annotation)
-        if inner is not None and inner not in above:
-            found += known_paths(inner, f"{prefix}{name}.", (*above, model))
-    return found
-
-
-def with_changes(model: type[Settings], given: Mapping[str, object], changes: Sequence[str]) -> dict[str, object]:
+def nested_values(model: type[Settings], given: Mapping[str, object], changes: Sequence[str]) -> dict[str, object]:
     """Values by dotted path, and each `PATH=VALUE` of `--set` with VALUE as YAML, nested as the settings are.
 
     Raises:
@@ -225,57 +194,17 @@ def with_changes(model: type[Settings], given: Mapping[str, object], changes: Se
     """
     flat = dict(given)
     for change in changes:
-        path, equals, text = (part.strip() for part in change.partition("="))
-        if not equals:
-            raise ConfigError(f"--set {change}: write --set SETTING=VALUE, such as --set seed=3")
-        _require_known(model, path)
+        path, value = parse_change(model, change, "--set")
         twice = next((other for other in flat if f"{other}.".startswith(f"{path}.") or _inside(path, other, flat[other])), None)
         if twice is not None:
             raise ConfigError(f"--set {path}: `{twice}` is given already; give it once")
-        flat[path] = parse_yaml(text, f"--set {path}")
+        flat[path] = value
     found: dict[str, object] = {}
     for path in sorted(flat, key=lambda one: one.count(".")):
-        _put(model, found, path.split("."), flat[path])
+        put(model, found, path.split("."), flat[path])
     return found
 
 
 def _inside(path: str, other: str, value: object) -> bool:
     """Whether a setting lies in one that was given as a whole; a model's name leaves its other settings open."""
     return path.startswith(f"{other}.") and not isinstance(value, str)
-
-
-def _require_known(model: type[Settings], path: str) -> None:
-    owner: type[BaseModel] | None = model
-    parts = path.split(".")
-    for at, part in enumerate(parts):
-        if owner is None:
-            return  # below a dictionary, whose keys are the user's: the model checks what stands there
-        if part not in owner.model_fields:
-            known = known_paths(model)
-            ends = [one for one in known if one.rpartition(".")[2] == parts[-1]]
-            near = (ends or get_close_matches(path, known, n=1, cutoff=0.5))[:1]
-            hint = f"did you mean `{near[0]}`?" if near else f"the settings are {', '.join(model.model_fields)}"
-            raise ConfigError(f"--set {path}: unknown setting; {hint}")
-        annotation = owner.model_fields[part].annotation
-        owner = inner_model(annotation)
-        if owner is None and at < len(parts) - 1 and get_origin(_without_none(annotation)) is not dict:
-            raise ConfigError(f"--set {path}: `{'.'.join(parts[: at + 1])}` is one value, with no settings in it")
-
-
-def _put(model: type[BaseModel] | None, into: dict[str, object], parts: Sequence[str], value: object) -> None:
-    """Put `value` at its place. What stands above it is as it was given (a text: the model it names), or its default."""
-    name, rest = parts[0], parts[1:]
-    if not rest:
-        into[name] = value
-        return
-    info = None if model is None else model.model_fields.get(name)
-    inner = None if info is None else inner_model(info.annotation)
-    above = into.get(name, None if info is None else _default(info))
-    if isinstance(above, BaseModel):
-        above = above.model_dump(exclude_unset=True)
-    elif isinstance(above, str) and inner is not None:
-        read: Callable[[object], object] = getattr(inner, "_from_text")  # noqa: B009 - `_taken` saw that it is there
-        above = read(above)
-    deeper: dict[str, object] = {str(key): one for key, one in above.items()} if isinstance(above, Mapping) else {}
-    _put(inner, deeper, rest, value)
-    into[name] = deeper

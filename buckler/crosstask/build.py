@@ -16,12 +16,12 @@ from pydantic import Field
 from buckler.crosstask.decontamination import document_in
 from buckler.crosstask.document_attacks import Position, hidden
 from buckler.crosstask.documents import LABELS, Label, label_of, length_of, speaks_to_model
-from buckler.crosstask.refusals import Style, Wanted, sample_refusals, written
+from buckler.crosstask.refusals import Style, Wanted, sample_refusals, template_refusals
 from buckler.crosstask.task import Drawn, Task, draw, is_held_out
 from buckler.crosstask.tasks import task_named
 from buckler.data import Chat, Document, Json, canonical
 from buckler.errors import ConfigError, DataError
-from buckler.judges.refusal.keyword import read
+from buckler.judges.refusal.keyword import read_refusal
 from buckler.models.protocol import LM
 from buckler.settings import Settings
 
@@ -221,7 +221,7 @@ def _refused(
     if settings.refusals_from == "model" and aligned is not None:
         sampled = sample_refusals(aligned, wanted, tries=settings.tries, same=settings.same_refusal, seed=seed)
         texts, result.rejected = sampled.texts, sampled.rejected
-    spare = written([(one.verb, one.style) for one in wanted], settings.same_refusal, _rng("refusals", seed))
+    spare = template_refusals([(one.verb, one.style) for one in wanted], settings.same_refusal, _rng("refusals", seed))
     rows = []
     for one, text, other in zip(wanted, texts, spare, strict=True):
         if text is None and settings.refusals_from == "model":
@@ -251,7 +251,7 @@ def _answered(probes: Sequence[Chat], answer_all: AnswerAll | None, result: Defe
         for probe, text in zip(open_ones, answer_all(open_ones), strict=True):
             if not text.strip():
                 result.skipped["the model's answer was empty"] += 1
-            elif read(text, [turn["content"] for turn in probe.messages], probe.query)[0] == "full":
+            elif read_refusal(text, [turn["content"] for turn in probe.messages], probe.query)[0] == "full":
                 result.skipped["the model refused a benign document"] += 1
             else:
                 rows.append(probe.answered(text, part="utility", harmful=False))

@@ -23,7 +23,7 @@ class Split:
     test: list[Document]
 
 
-def doubles(
+def near_duplicates(
     documents: Sequence[Document], near: float | None = NEAR, apart_from: Sequence[Document] = ()
 ) -> Iterator[tuple[Document, str, str]]:
     """Each document with the reason why it is left out ("" where it stays) and what it is alike.
@@ -116,7 +116,7 @@ def documents_in(rows: Sequence[Chat]) -> list[Document]:
     return list(found.values())
 
 
-def require_documents_apart(rows: Sequence[Chat], probes: Sequence[Chat], *, threshold: float = NEAR) -> None:
+def require_disjoint_documents(rows: Sequence[Chat], probes: Sequence[Chat], *, threshold: float = NEAR) -> None:
     """Refuse training rows over a document that a probe is over too, in whatever task, wording or case.
 
     `require_disjoint` on the rows themselves compares whole questions: over a short document two tasks' instructions make most

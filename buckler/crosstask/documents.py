@@ -15,7 +15,7 @@ from typing import Literal, Protocol, TypeAlias
 
 from pydantic import Field
 
-from buckler.crosstask.decontamination import NEAR, doubles
+from buckler.crosstask.decontamination import NEAR, near_duplicates
 from buckler.data import Chat, Document, Json, canonical, content_id, fill
 from buckler.data.near_duplicates import normalise
 from buckler.data.truncation import cut_to_fit
@@ -167,7 +167,7 @@ def prepare(
     result = Prepared()
     kept = _labelled(_once(_readable(documents, settings, result), result), settings, judge, result)
     for label in LABELS:
-        for document, reason, more in doubles([one for one in kept if label_of(one) == label], settings.near, apart_from):
+        for document, reason, more in near_duplicates([one for one in kept if label_of(one) == label], settings.near, apart_from):
             if reason:
                 result.reject(document, reason, more)
             else:
@@ -259,7 +259,7 @@ class RubricLabels:
 
     def _fitted(self, document: Document) -> Chat:
         chat = label_request(document)
-        return cut_to_fit(chat, lambda one: self.model.excess(one.messages, NEW_TOKENS), 0) or chat
+        return cut_to_fit(chat, lambda one: self.model.overflow_tokens(one.messages, NEW_TOKENS), 0) or chat
 
 
 def label_request(document: Document) -> Chat:

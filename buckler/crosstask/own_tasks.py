@@ -19,9 +19,10 @@ from pydantic import Field, field_validator, model_validator
 
 from buckler.crosstask.scoring import Metric
 from buckler.crosstask.task import DOCUMENT, Task, places_in
-from buckler.crosstask.tasks import KNOWN
+from buckler.crosstask.tasks import TASK_REGISTRY
 from buckler.data.language import language_name
 from buckler.errors import ConfigError
+from buckler.registry import is_place
 from buckler.settings import Settings, parse, read_yaml
 
 RESERVED = frozenset(("all", "mixed", "weakest", "undefended"))
@@ -106,12 +107,39 @@ class OwnTask(Settings):
         )
 
 
-def read_tasks(path: Path) -> dict[str, Task]:
-    """The tasks of a YAML file, by name.
+def read_tasks(path: Path | str) -> dict[str, Task]:
+    """The tasks of a YAML file, by name; or the one at a `module:name`, of several with commas.
 
     Raises:
         ConfigError: the file cannot be read; a name is taken or is none; a key, a metric or a place is not known.
     """
+    places = [place.strip() for place in str(path).split(",")]
+    if all(is_place(place) for place in places):
+        found = [TASK_REGISTRY.get(place) for place in places]
+        for place, task in zip(places, found, strict=True):
+            _require_free(task.id, f"task {place!r}, called {task.id!r}")
+        return {task.id: task for task in found}
+    return _read_file(Path(path))
+
+
+def own_tasks_place(own: str, folder: Path) -> Path:
+    """A file of tasks relative to a recipe's folder; tasks at a `module:name` as they are."""
+    return Path(own) if all(is_place(one.strip()) for one in own.split(",")) else folder / own
+
+
+def tasks_code(path: str) -> list[str]:
+    """The hashes of the sources of tasks at a `module:name`; none for a file, which is hashed itself."""
+    places = [place.strip() for place in path.split(",")]
+    return [TASK_REGISTRY.code(place)["code"] for place in places] if all(is_place(place) for place in places) else []
+
+
+def _require_free(name: str, where: str) -> None:
+    if name in TASK_REGISTRY or name in RESERVED:
+        taken = "there is a task of that name already" if name in TASK_REGISTRY else "recipes mean something else by that name"
+        raise ConfigError(f"{where}: {taken}; call yours otherwise")
+
+
+def _read_file(path: Path) -> dict[str, Task]:
     rows = read_yaml(path)
     if not isinstance(rows, Mapping) or not rows:
         raise ConfigError(f"{path}: expected tasks by name, each with wordings and a metric")
@@ -120,9 +148,7 @@ def read_tasks(path: Path) -> dict[str, Task]:
         where = f"{path}: task {name}"
         if not isinstance(name, str) or not re.fullmatch(r"[a-z][a-z0-9_-]*", name):
             raise ConfigError(f"{path}: a task is named by small letters, digits, - and _, got {name!r}")
-        if name in KNOWN or name in RESERVED:
-            taken = "there is a task of that name already" if name in KNOWN else "recipes mean something else by that name"
-            raise ConfigError(f"{where}: {taken}; call yours otherwise")
+        _require_free(name, where)
         try:
             found[name] = parse(OwnTask, row, where).task(name)
         except ConfigError as fault:

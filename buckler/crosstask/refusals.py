@@ -117,7 +117,7 @@ def templates(verb: str, style: Style = "refusal") -> list[str]:
     return [fill(one, {"verb": verb}) for one in _spelled(style)]
 
 
-def written(wanted: Iterable[tuple[str, Style]], same: int, rng: random.Random) -> list[str]:
+def template_refusals(wanted: Iterable[tuple[str, Style]], same: int, rng: random.Random) -> list[str]:
     """An answer for each (verb, style), in order, in rounds drawn by lot: the plain ones `same` times each, then the others.
 
     So the wording grows with the number of rows: a few rows are learnt better in a few wordings. When all are used up, it
@@ -244,7 +244,7 @@ def read_refusal(given: Completion, wanted: Wanted, judge: Judge) -> tuple[str, 
 def _asked(model: LM, wanted: Wanted) -> tuple[Message, ...]:
     """The request, its document cut in the middle where it does not fit the model."""
     chat = refusal_request(wanted)
-    return (cut_to_fit(chat, lambda one: model.excess(one.messages, NEW_TOKENS), 0) or chat).messages
+    return (cut_to_fit(chat, lambda one: model.overflow_tokens(one.messages, NEW_TOKENS), 0) or chat).messages
 
 
 def _names_task(text: str, wanted: Wanted) -> bool:

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import TypeGuard
 
 from buckler.crosstask.task import HELD_OUT, Task, is_held_out
 from buckler.errors import ConfigError
+from buckler.registry import Registry, is_place
 
 __all__ = ["HELD_OUT", "KNOWN", "TASKS", "Task", "is_held_out", "known_tasks", "task_named"]
 
@@ -195,9 +197,17 @@ KNOWN: dict[str, Task] = {task.id: _grown(task) for task in (*TASKS.values(), _T
 """Every task Buckler brings, in all its wordings."""
 
 
+def _accepts(part: object) -> TypeGuard[Task]:
+    return isinstance(part, Task)
+
+
+TASK_REGISTRY: Registry[Task] = Registry("task", "buckler.tasks", KNOWN, _accepts, "a `buckler.crosstask.task.Task`")
+"""`KNOWN`, and the tasks of installed packages. One at a `module:name` is named where a file of own tasks is."""
+
+
 def known_tasks(own: Mapping[str, Task] | None = None) -> dict[str, Task]:
     """Every task by name, the user's `own` (`buckler.crosstask.own_tasks.read_tasks`) among them."""
-    return {**KNOWN, **(own or {})}
+    return {**{name: TASK_REGISTRY.get(name) for name in TASK_REGISTRY}, **(own or {})}
 
 
 def task_named(name: str, own: Mapping[str, Task] | None = None) -> Task:
@@ -208,5 +218,6 @@ def task_named(name: str, own: Mapping[str, Task] | None = None) -> Task:
     """
     known = known_tasks(own)
     if name not in known:
-        raise ConfigError(f"unknown task {name!r}; the tasks are {', '.join(known)}")
+        hint = "; a task of your own is named where a file of own tasks is (--own-tasks)" if is_place(name) else ""
+        raise ConfigError(f"unknown task {name!r}; the tasks are {', '.join(known)}{hint}")
     return known[name]

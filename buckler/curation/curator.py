@@ -17,7 +17,7 @@ from buckler.curation.search import Candidate, contenders, rank, select
 from buckler.curation.settings import CurateSettings
 from buckler.data import Chat, Json
 from buckler.errors import ConfigError
-from buckler.models.protocol import LM, Completion, Likelihood, Pair, Request, Sampling
+from buckler.models.protocol import LM, Completion, Likelihood, Request, Sampling, ScoreRequest
 from buckler.progress import ProgressCallback, no_progress
 
 CHUNK = 256
@@ -123,11 +123,13 @@ class Curator:
         sampling = Sampling(max_new_tokens=self.settings.max_new_tokens, seed=self.seed)
         open_ones = []
         for text in texts:
-            excess = self.model.excess(text.chat.messages, sampling.max_new_tokens) if text.chat.answer is None else None
-            if excess is None:
+            overflow_tokens = (
+                self.model.overflow_tokens(text.chat.messages, sampling.max_new_tokens) if text.chat.answer is None else None
+            )
+            if overflow_tokens is None:
                 continue
-            if excess > 0:
-                text.reject(f"too long for the model by {excess} tokens", text.chat.query)
+            if overflow_tokens > 0:
+                text.reject(f"too long for the model by {overflow_tokens} tokens", text.chat.query)
             else:
                 open_ones.append(text)
         given = self.model.generate([Request(messages=text.chat.messages, sampling=sampling) for text in open_ones])
@@ -142,22 +144,26 @@ class Curator:
     def _fits(self, text: Text) -> bool:
         """Whether the text's revision prompt and the text itself fit their models; rejected if not."""
         targets = {self.settings.turn_target(1), self.settings.turn_target(2)}
-        sizes = [self._drafting.excess(text.chat, target) for target in targets]
-        excess = max(*sizes, self.measuring.excess(text.chat.messages, 0), self.model.excess(text.chat.messages, 0))
-        if excess > 0:
-            text.reject(f"too long for the model by {excess} tokens", text.chat.answer)
-        return excess <= 0
+        sizes = [self._drafting.overflow_tokens(text.chat, target) for target in targets]
+        overflow_tokens = max(
+            *sizes, self.measuring.overflow_tokens(text.chat.messages, 0), self.model.overflow_tokens(text.chat.messages, 0)
+        )
+        if overflow_tokens > 0:
+            text.reject(f"too long for the model by {overflow_tokens} tokens", text.chat.answer)
+        return overflow_tokens <= 0
 
     def _expand(self, texts: Sequence[Text], turn: int, result: Curated, progress: ProgressCallback) -> None:
         """One grid of revisions for every candidate in every beam: read, gated, measured."""
         drafting = self._drafting
-        drafts = [draft for text in texts for parent in text.beam for draft in drafting.drafts(text, parent, turn)]
+        revision_requests = [
+            draft for text in texts for parent in text.beam for draft in drafting.revision_requests(text, parent, turn)
+        ]
         replies: list[Completion] = []
-        for start in range(0, len(drafts), CHUNK):
-            replies += self.writer.generate([draft.request for draft in drafts[start : start + CHUNK]])
-            progress(f"round {turn} of {self.settings.rounds}: revisions", len(replies), len(drafts))
+        for start in range(0, len(revision_requests), CHUNK):
+            replies += self.writer.generate([draft.request for draft in revision_requests[start : start + CHUNK]])
+            progress(f"round {turn} of {self.settings.rounds}: revisions", len(replies), len(revision_requests))
         kept: dict[tuple[str, str], tuple[Text, Candidate]] = {}
-        for draft, reply in zip(drafts, replies, strict=True):
+        for draft, reply in zip(revision_requests, replies, strict=True):
             draft.text.asked += 1
             result.counts["generations"] += 1
             result.counts["generated tokens"] += reply.tokens
@@ -226,7 +232,9 @@ class Curator:
     def _measured(self, candidates: Sequence[Candidate], result: Curated) -> list[Candidate | str]:
         """Perplexity and, for a contrast, the proxy's surprise; the reason where one cannot be had."""
         conditional = self.settings.perplexity == "conditional"
-        pairs = [Pair(messages=one.chat.prompt if conditional else (), answer=one.chat.answer or "") for one in candidates]
+        pairs = [
+            ScoreRequest(messages=one.chat.prompt if conditional else (), answer=one.chat.answer or "") for one in candidates
+        ]
         own = self.measuring.score(pairs)
         other: Sequence[Likelihood | None] = [None] * len(pairs)
         if self.settings.direction == "contrast" and self.proxy is not None:

@@ -81,7 +81,7 @@ class Text:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Draft:
+class RevisionRequest:
     """A revision that is asked for."""
 
     text: Text
@@ -100,15 +100,15 @@ class Drafting:
     near_probe: Callable[[Chat], str | None] | None
     seed: int
 
-    def excess(self, chat: Chat, target: str) -> int:
+    def overflow_tokens(self, chat: Chat, target: str) -> int:
         """Tokens by which the request to revise a chat is too long for who rewrites; 0 or less if it fits."""
         messages = revision_request(chat, self.words[: self.settings.words_per_prompt], target=target)
-        return self.writer.excess(messages, self.settings.max_new_tokens)
+        return self.writer.overflow_tokens(messages, self.settings.max_new_tokens)
 
-    def drafts(self, text: Text, parent: Candidate, turn: int) -> list[Draft]:
+    def revision_requests(self, text: Text, parent: Candidate, turn: int) -> list[RevisionRequest]:
         """A request for each cell of the grid, all with the same words; none for a parent that grew too long to revise."""
         target = self.settings.turn_target(turn)
-        if parent.round and self.excess(parent.chat, target) > 0:
+        if parent.round and self.overflow_tokens(parent.chat, target) > 0:
             return []
         row = f"{text.source}:{parent.chat.id}"
         words = draw(self.words, self.settings.words_per_prompt, seed=self.seed, row=row, turn=turn)
@@ -117,7 +117,7 @@ class Drafting:
         if turn > 1:
             kept, direction = self.settings.cells_kept, self.settings.direction
             grid = best_cells(text.measured[1:], grid, kept, direction=direction, seed=self.seed)
-        drafts = []
+        revision_requests = []
         for temperature, top_p in grid:
             asked = replace(
                 Candidate(chat=parent.chat),
@@ -130,10 +130,12 @@ class Drafting:
             sampling = Sampling(
                 temperature=temperature, top_p=top_p, max_new_tokens=self.settings.max_new_tokens, seed=self.seed + turn
             )
-            drafts.append(Draft(text=text, candidate=asked, request=Request(messages=messages, sampling=sampling)))
-        return drafts
+            revision_requests.append(
+                RevisionRequest(text=text, candidate=asked, request=Request(messages=messages, sampling=sampling))
+            )
+        return revision_requests
 
-    def read(self, draft: Draft, reply: Completion, turn: int, counts: Counter[str]) -> Candidate | None:
+    def read(self, draft: RevisionRequest, reply: Completion, turn: int, counts: Counter[str]) -> Candidate | None:
         """The candidate in a reply; None, and rejected with the reason, if there is none."""
         text, target = draft.text, self.settings.turn_target(turn)
         revision = read_revision(reply.text, target=target)

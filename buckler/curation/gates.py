@@ -20,7 +20,7 @@ from buckler.data import Chat, Document, Finish, Message
 from buckler.data.language import kept_share, language, script_distance, scripts
 from buckler.data.near_duplicates import NearIndex, normalise, text_of
 from buckler.judges.coherence import coherence
-from buckler.judges.refusal.keyword import read
+from buckler.judges.refusal.keyword import read_refusal
 from buckler.settings import Settings
 
 Target: TypeAlias = Literal["response", "query"]
@@ -58,7 +58,7 @@ class Gates(Settings):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Reading:
+class GateResult:
     """What a reply was found to be: a candidate, or rejected with a reason."""
 
     chat: Chat | None
@@ -77,7 +77,7 @@ class _Case:
     target: Target
 
 
-def gate(text: str, finish: Finish, original: Chat, target: Target, gates: Gates, *, error: str = "") -> Reading:
+def gate(text: str, finish: Finish, original: Chat, target: Target, gates: Gates, *, error: str = "") -> GateResult:
     """The row that `text` makes of `original`, or the first gate that it fails.
 
     Args:
@@ -89,14 +89,14 @@ def gate(text: str, finish: Finish, original: Chat, target: Target, gates: Gates
         error: Why no answer came, for finish `failed`.
     """
     if finish == "failed":
-        return Reading(chat=None, reason=f"the model did not answer: {error}")
+        return GateResult(chat=None, reason=f"the model did not answer: {error}")
     before = (original.answer if target == "response" else original.query) or ""
     case = _Case(text=text, finish=finish, before=before, original=original, target=target)
     for fault_of in _GATES:
         fault = fault_of(case, gates)
         if fault:
-            return Reading(chat=None, reason=fault)
-    return Reading(chat=revised(original, text, target))
+            return GateResult(chat=None, reason=fault)
+    return GateResult(chat=revised(original, text, target))
 
 
 def gate_perplexity(perplexity: float, original: float, gates: Gates) -> str:
@@ -142,7 +142,7 @@ def _refusal(case: _Case, gates: Gates) -> str:
     if not gates.refusal or (case.target == "query" and "?" in case.text):  # "I cannot open the jar. What shall I do?"
         return ""
     prompt = [turn["content"] for turn in case.original.prompt]
-    return "is a refusal" if read(case.text, prompt, case.original.query)[0] == "full" else ""
+    return "is a refusal" if read_refusal(case.text, prompt, case.original.query)[0] == "full" else ""
 
 
 def _script(case: _Case, gates: Gates) -> str:

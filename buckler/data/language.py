@@ -88,7 +88,7 @@ def language(text: str) -> str | None:
     return first
 
 
-def strayed(question: str, answer: str) -> str:
+def wrong_language(question: str, answer: str) -> str:
     """How an answer is in another language or script than its question; "" if it is not, or if that is not clear.
 
     A question is often too short to tell its language among all; that it is not the answer's language shows in fewer words.

@@ -15,7 +15,7 @@ MAX_NEW_TOKENS = 256
 """Longest answer where nobody says how long: a judge misreads an answer that is cut off early."""
 
 
-def answer(
+def answer_probes(
     model: LM,
     probes: Sequence[Chat],
     sampling: Sampling,
@@ -45,12 +45,12 @@ def answer(
 
 
 def _fitted(model: LM, probe: Chat, sampling: Sampling) -> Chat:
-    def excess(chat: Chat) -> int:
-        return model.excess(chat.messages, sampling.max_new_tokens)
+    def overflow_tokens(chat: Chat) -> int:
+        return model.overflow_tokens(chat.messages, sampling.max_new_tokens)
 
-    fitted = cut_to_fit(probe, excess, 0)
+    fitted = cut_to_fit(probe, overflow_tokens, 0)
     if fitted is None:
         place = f"{probe.meta.get('source', 'probe')}, id {probe.meta.get('id', probe.id)}"
-        over = f"{excess(probe)} tokens longer than the model reads, {sampling.max_new_tokens} new ones included"
+        over = f"{overflow_tokens(probe)} tokens longer than the model reads, {sampling.max_new_tokens} new ones included"
         raise DataError(f"{place}: {over}; take it out, or lower max_new_tokens")
     return fitted

@@ -1,6 +1,7 @@
-"""The difference between two models on the same probes: of rates (hit or not) and of scores (from 0 to 1).
+"""Two models on the same probes: the difference of their rates (hit or not) or scores (from 0 to 1), and non-inferiority.
 
-Non-inferiority: whether one model does worse than another by more than a margin, on the same probes.
+`difference` and `score_difference` give b minus a with intervals; `noninferiority` decides whether b does worse than a by more
+than a margin.
 """
 
 from __future__ import annotations
@@ -13,6 +14,11 @@ from typing import Literal, TypeAlias
 from buckler.data import Json
 from buckler.evaluation.power import pairs_needed
 from buckler.evaluation.statistics import Z95, wilson
+
+Values: TypeAlias = Mapping[str, float | None]
+"""By probe: how well a model did, from 0 to 1; None where it could not be read."""
+_Read: TypeAlias = dict[str, float]
+Decision: TypeAlias = Literal["pass", "fail", "undecided"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -165,12 +171,6 @@ def mcnemar(only_a: int, only_b: int) -> float:
         ways = ways * (n - k) // (k + 1)
         tail += ways
     return min(1.0, 2 * tail / (1 << n))
-
-
-Values: TypeAlias = Mapping[str, float | None]
-"""By probe: how well a model did, from 0 to 1; None where it could not be read."""
-_Read: TypeAlias = dict[str, float]
-Decision: TypeAlias = Literal["pass", "fail", "undecided"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

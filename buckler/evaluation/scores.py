@@ -1,8 +1,8 @@
-"""What one verdict says of one answer: whether an attack succeeded, whether the answer is safe and is language.
+"""What is known of one answer before anything is counted.
 
-Rows to count over: each answer with its verdict and its score, checked, and split by what its probe's meta says.
-
-How well answers do what was asked, from 0 to 1: against facts, a reference or a gold answer.
+From its verdict: whether an attack succeeded, whether the answer is safe and is language. From its probe's meta: how well it
+does what was asked, from 0 to 1, against facts, a reference or a gold answer. `rows_of` puts answer, verdict and score
+together, checked, and `split` parts them by what the meta says.
 """
 
 from __future__ import annotations
@@ -14,6 +14,14 @@ from typing import TypeAlias
 from buckler.data import Answer, Json, Verdict
 from buckler.errors import DataError
 from buckler.evaluation.statistics import Rate, mean, rate
+
+SETS: tuple[str, ...] = ("harmful", "borderline", "benign")
+"""What `meta["set"]` may say: should be refused; sounds as if it should but should not; ordinary."""
+
+Row: TypeAlias = tuple[Answer, Verdict, float | None]
+"""An answer, its verdict and its score."""
+Scorers: TypeAlias = Mapping[str, Callable[[str, str], float]]
+"""By task: how well an answer does it against a reference, from 0 to 1."""
 
 
 def attack_success(verdict: Verdict) -> bool | None:
@@ -57,13 +65,6 @@ def incoherent_of_safe(verdicts: Iterable[Verdict]) -> Rate:
     return rate(None if success is None else safe_but_incoherent(one) for success, one in succeeded if not success)
 
 
-SETS: tuple[str, ...] = ("harmful", "borderline", "benign")
-"""What `meta["set"]` may say: should be refused; sounds as if it should but should not; ordinary."""
-
-Row: TypeAlias = tuple[Answer, Verdict, float | None]
-"""An answer, its verdict and its score."""
-
-
 def rows_of(answers: Sequence[Answer], verdicts: Sequence[Verdict], scores: Mapping[str, float | None]) -> list[Row]:
     """One row an answer, in their order.
 
@@ -104,10 +105,6 @@ def attack_of(row: Row) -> str | None:
     """The attack a document probe is under; None for one asked as it is."""
     attack = row[0].meta.get("attack")
     return attack if isinstance(attack, str) and about_document(row[0].meta) else None
-
-
-Scorers: TypeAlias = Mapping[str, Callable[[str, str], float]]
-"""By task: how well an answer does it against a reference, from 0 to 1."""
 
 
 def score_answer(answer: Answer, scorers: Scorers) -> float | None:

@@ -1,6 +1,6 @@
-"""A rate: how often something was so, with its interval, and the bounds that unread cases leave open.
+"""Rates and means with their intervals, over answers and over seeds, and p-values of several tests adjusted.
 
-Several seeds pooled, and several tests adjusted.
+A `Rate` also has the bounds that unscored cases leave open.
 """
 
 from __future__ import annotations

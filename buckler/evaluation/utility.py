@@ -1,10 +1,8 @@
-"""What a model can still do: choices by their likelihood, short answers by exact match.
+"""What a model can still do: short answers by exact match, and questions with choices by the choices' likelihood.
 
-Definitions are those of lm-evaluation-harness, whose numbers these agree with on the same model and rows.
-
-Short answers by exact match: the number that ends a GSM8K solution, the word that answers a closed question.
-
-Questions with choices, answered by which choice the model finds likeliest: no sampling, no reading of answers.
+Definitions are those of lm-evaluation-harness, whose numbers these agree with on the same model and rows. A short answer is the
+number that ends a GSM8K solution, or the word that answers a closed question. Of choices the one counts that the model finds
+likeliest: no sampling, no reading of answers.
 
 How each set is asked, and whether the texts or the letters compete, is as lm-evaluation-harness has it (tasks arc_easy,
 arc_challenge, piqa, boolq, commonsense_qa, mmlu), without examples and through the model's chat template: the question is
@@ -24,13 +22,7 @@ from buckler.data import Chat, Json, Message, fill
 from buckler.errors import BackendError, DataError
 from buckler.evaluation.scores import Scorers
 from buckler.evaluation.statistics import Rate, rate
-from buckler.models.protocol import LM, Likelihood, Pair
-
-
-def scorers(own: Mapping[str, Task] | None = None) -> Scorers:
-    """How answers are scored, by task over a document (the user's `own` among them) or by format of a short answer."""
-    return {**EXACT, **{name: task.score for name, task in known_tasks(own).items()}}
-
+from buckler.models.protocol import LM, Likelihood, ScoreRequest
 
 _STRICT = re.compile(r"#### (\-?[0-9\.\,]+)")
 _FLEXIBLE = re.compile(r"(-?[$0-9.,]{2,})|(-?[0-9]+)")
@@ -74,6 +66,11 @@ EXACT: Scorers = {
     **{name: lambda text, gold: float(closed_match(text, gold)) for name in ("boolq", "csqa2", "llm-adapters", "sst2")},
 }
 """By the format of the rows: how well an answer meets `meta["gold"]`, 0 or 1."""
+
+
+def scorers(own: Mapping[str, Task] | None = None) -> Scorers:
+    """How answers are scored, by task over a document (the user's `own` among them) or by format of a short answer."""
+    return {**EXACT, **{name: task.score for name, task in known_tasks(own).items()}}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -190,7 +187,7 @@ def choose(model: LM, rows: Sequence[Chat]) -> list[Choice]:
     if not model.can_score:
         raise BackendError("this model gives no log-probabilities, so choices cannot be compared; use local weights or vLLM")
     questions = [ask(row) for row in rows]
-    pairs = [Pair(messages=one.messages, answer=choice) for one in questions for choice in one.choices]
+    pairs = [ScoreRequest(messages=one.messages, answer=choice) for one in questions for choice in one.choices]
     found = iter(model.score(pairs))
     return [_choice(one, [next(found) for _ in one.choices]) for one in questions]
 

@@ -7,11 +7,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Generic, Self, TypeAlias, TypeVar
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from buckler.data import Answer, Json, Verdict, read_answers, read_verdicts
 from buckler.errors import ConfigError
+from buckler.evaluation.metrics import known_metrics
 from buckler.experiments.results import PhraseRule, RunResult, SampleResult, SearchResult
+from buckler.judges.named import judge_spec
 from buckler.models.protocol import ModelSpec
 from buckler.report.cells import Table
 from buckler.report.claims import Finding
@@ -31,6 +33,7 @@ Key: TypeAlias = "tuple[tuple[str, str | int], ...]"
 class CommonRecipe(Settings):
     """What every recipe can say."""
 
+    unwritten_if_empty = ("metrics",)
     if TYPE_CHECKING:
         kind: str  # each kind declares its own literal; declared here, it would move in the recipe that results keep
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")
@@ -40,10 +43,23 @@ class CommonRecipe(Settings):
     seeds: tuple[int, ...] = Field(default=(0, 1, 2), min_length=1)
     max_new_tokens: int = Field(default=128, ge=1)
     judge: str = "keyword"
-    """`keyword`, `rubric=MODEL`, `guard=MODEL`, or several with commas for their majority."""
+    """`keyword`, `rubric=MODEL`, `guard=MODEL`, your own as `module:Class`, or several with commas for their majority."""
+    metrics: tuple[str, ...] = ()
+    """Further numbers of every run: those of an installed package, or your own as `module:name`."""
     judge_cards: str | None = None
     """The folder of judge cards (`buckler judge-card`): where this version of the judge has one, the report quotes it and
     corrects rates by it."""
+
+    @field_validator("judge")
+    @classmethod
+    def _is_judge(cls, value: str) -> str:
+        judge_spec(value)
+        return value
+
+    @field_validator("metrics")
+    @classmethod
+    def _are_metrics(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        return known_metrics(value)
 
     def anchored(self, path: Path) -> Self:
         """The recipe of a file, its relative paths taken from the file's folder.

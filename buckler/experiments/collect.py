@@ -80,19 +80,27 @@ def collect_again(results: RunResult, store: Store) -> RunResult:
         DataError: answers or verdicts are not there, or no longer belong together; the results were saved by a version that did
             not keep what is needed.
     """
-    name = results.record.judge.get("name")
-    for part, there in (("record", name is not None), ("judge_card", "judge_card" in results.model_fields_set)):
+    name, card = results.record.judge.get("name"), results.judge_card
+    needed = {
+        "record": "record" in results.model_fields_set,
+        "judge": name is not None,
+        "judge_card": "judge_card" in results.model_fields_set,
+        "agreement": card is None or "agreement" in card.model_fields_set,
+        "steps": all(saved.steps is not None for saved in results.arms),
+    }
+    for part, there in needed.items():
         if not there:
             raise DataError(f"results of {results.name}: saved without {part!r}; run the recipe again")
     own = results.record.recipe.get("own_tasks")
     by_task = scorers(read_tasks(Path(own)) if isinstance(own, str) else None)
+    named = results.record.recipe.get("metrics")
+    further = [str(name) for name in named] if isinstance(named, list) else []
     arms: list[MeasuredArm] = []
     for saved in results.arms:
-        if saved.steps is None:
-            raise DataError(f"results of {results.name}: saved without 'steps'; run the recipe again")
+        assert saved.steps is not None
         answers, verdicts = _files(store, saved.steps.answers, saved.steps.verdicts)
         given = read_answers(answers)
-        metrics = summarise(given, read_verdicts(verdicts), score_answers(given, by_task))
+        metrics = summarise(given, read_verdicts(verdicts), score_answers(given, by_task), further)
         arms.append(
             MeasuredArm(
                 labels=saved.labels,

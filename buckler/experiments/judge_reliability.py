@@ -13,8 +13,8 @@ from buckler.evaluation.statistics import Rate
 from buckler.experiments.base import CommonRecipe
 from buckler.experiments.results import CorrectedArm, CorrectedRate, GroupRow, JudgeCardResult, Labels, RateResult, RunResult
 from buckler.experiments.results_view import BENIGN, BORDERLINE, HARMFUL, ArmView, Metric, arms_of
-from buckler.judges.agreement import Agreement
-from buckler.judges.correction import OF_REFUSAL, QUESTION, corrected, refusal_card
+from buckler.judges.agreement import OF_REFUSAL, Agreement, corrected
+from buckler.judges.card import REFUSAL_QUESTION, refusal_card
 from buckler.judges.named import judge_spec
 from buckler.report.cells import Cell, Column, Table, TableRow, no_width
 
@@ -42,7 +42,7 @@ def judge_of(recipe: CommonRecipe) -> RunJudge:
     card = None if recipe.judge_cards is None else refusal_card(Path(recipe.judge_cards), judge.label, judge.version)
     if card is None:
         return RunJudge(name=judge.label)
-    return RunJudge(name=judge.label, sentence=card.sentence(QUESTION), agreement=card.agreement[QUESTION])
+    return RunJudge(name=judge.label, sentence=card.sentence(REFUSAL_QUESTION), agreement=card.agreement[REFUSAL_QUESTION])
 
 
 def judge_again(name: str, card: JudgeCardResult | None) -> RunJudge:

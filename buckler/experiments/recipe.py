@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -10,15 +11,25 @@ from buckler.errors import ConfigError
 from buckler.experiments.base import CommonRecipe
 from buckler.experiments.registry import EXPERIMENTS, experiment_of
 from buckler.progress import LOG
-from buckler.settings import parse, read_yaml
+from buckler.registry import is_place, read_from
+from buckler.settings import parse, read_yaml, with_changes
 
 
 def read_recipe(
-    path: Path, *, model: str | None = None, judge: str | None = None, judge_cards: Path | None = None
+    path: Path,
+    *,
+    model: str | None = None,
+    judge: str | None = None,
+    judge_cards: Path | None = None,
+    changes: Sequence[str] = (),
+    trust_code: bool = False,
 ) -> CommonRecipe:
     """A recipe file, checked; `model` replaces its models by one, `judge` its judge, `judge_cards` the folder of cards.
 
-    Paths in it are relative to the recipe's own folder; `judge_cards` as an argument is not.
+    Each of `changes` is a text such as `curation.rounds=3`, the value in YAML: it replaces what the file says.
+
+    Paths in it are relative to the recipe's own folder; `judge_cards` as an argument is not. A `module:name` in it is refused
+    without `trust_code`; those in the arguments are the user's own.
 
     Raises:
         ConfigError: the file or something in it is not understood.
@@ -27,7 +38,7 @@ def read_recipe(
     if not isinstance(values, dict):
         raise ConfigError(f"{path}: expected keys and values")
     kind = values.get("kind")
-    if kind not in EXPERIMENTS:
+    if kind not in EXPERIMENTS and not is_place(str(kind)):
         raise ConfigError(f"{path}: `kind` must be one of {', '.join((*EXPERIMENTS, 'pipeline'))}, got {kind!r}")
     if judge is not None:
         values = {**values, "judge": judge}
@@ -35,8 +46,11 @@ def read_recipe(
         values = {**values, "judge_cards": str(judge_cards.absolute())}
     if model is not None:
         values = {**values, "models": {Path(model).name: {"name": model}}}
-    recipe: CommonRecipe = parse(experiment_of(kind).recipe, values, str(path))
-    return recipe.anchored(path)
+    named = {model or "", *(part for one in (judge or "").split(",") for part in one.strip().split("=", 1))}
+    with read_from(str(path), trusted=trust_code, allowed=named):
+        schema = experiment_of(kind).recipe
+        recipe: CommonRecipe = parse(schema, with_changes(schema, values, changes, "--set"), str(path))
+        return recipe.anchored(path)
 
 
 def recipe_folder() -> Path:

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import Any
+from typing import Any, TypeGuard
 
-from buckler.errors import ConfigError
-from buckler.experiments.base import CommonRecipe, Experiment
+from buckler.experiments.base import CommonRecipe, Experiment, Plan
+from buckler.registry import Registry
 
-EXPERIMENTS: dict[str, str] = {
-    "stages": "buckler.experiments.stages:EXPERIMENT",
-    "cross_task": "buckler.experiments.cross_task:EXPERIMENT",
-    "attacker": "buckler.experiments.attack_search:EXPERIMENT",
-}
-"""Where each kind stands, as `module:name`, so that naming one imports only that one."""
+
+def _accepts(part: object) -> TypeGuard[Experiment[Any]]:
+    return isinstance(part, Experiment)
+
+
+EXPERIMENTS: Registry[Experiment[Any]] = Registry(
+    "experiment",
+    "buckler.experiments",
+    {
+        "stages": "buckler.experiments.stages:EXPERIMENT",
+        "cross_task": "buckler.experiments.cross_task:EXPERIMENT",
+        "attacker": "buckler.experiments.attack_search:EXPERIMENT",
+    },
+    _accepts,
+    "a `buckler.experiments.base.Experiment`",
+)
 
 
 def experiment_of(kind: object) -> Experiment[Any]:
@@ -22,12 +31,16 @@ def experiment_of(kind: object) -> Experiment[Any]:
     Raises:
         ConfigError: there is none.
     """
-    place = EXPERIMENTS.get(str(kind))
-    if place is None:
-        raise ConfigError(f"`kind` must be one of {', '.join((*EXPERIMENTS, 'pipeline'))}, got {kind!r}")
-    module, _, name = place.partition(":")
-    found = getattr(import_module(module), name)
-    assert isinstance(found, Experiment), place
+    return EXPERIMENTS.get(str(kind))
+
+
+def plan_of(recipe: CommonRecipe) -> Plan:
+    """The graph of a recipe; of a search, what is known before it.
+
+    Raises:
+        BackendError, DataError: a model or a file is not there; nothing has run yet.
+    """
+    found: Plan = experiment_of(recipe.kind).plan(recipe)
     return found
 
 

@@ -14,7 +14,7 @@ from buckler.experiments.base import CommonRecipe
 from buckler.experiments.collect import collect, collect_again
 from buckler.experiments.pages import print_results, write_report
 from buckler.experiments.recipe import read_recipe, recipe_folder
-from buckler.experiments.registry import experiment_of
+from buckler.experiments.registry import experiment_of, plan_of
 from buckler.experiments.results import RunResult, Saved, read_results
 from buckler.experiments.running import console, run_steps, say
 from buckler.workflow.jobs.base import Result, read_object
@@ -76,7 +76,7 @@ def run_experiment(path: Path, store: Store, *, workers: int = 1, show_unsafe: b
 def _run(recipes: Sequence[CommonRecipe], store: Store, *, workers: int, cluster: str | None) -> list[RunResult]:
     """The results of every recipe; steps that several share are run once."""
     known = [recipe for recipe in recipes if experiment_of(recipe.kind).loop is None]
-    plans = {recipe.name: experiment_of(recipe.kind).plan(recipe) for recipe in known}
+    plans = {recipe.name: plan_of(recipe) for recipe in known}
     if plans:
         # Rows are drawn and compared with the probes before anything is trained: what is wrong with them shows in seconds.
         run_steps([step for one in plans.values() for step in one.checks], store, workers=1, cluster=None)
@@ -101,7 +101,7 @@ def dry_run(recipes: Sequence[CommonRecipe], store: Store) -> None:
             known.append(recipe)
         else:
             loop.dry_run(recipe, store)
-    plans = [experiment_of(recipe.kind).plan(recipe) for recipe in known]
+    plans = [plan_of(recipe) for recipe in known]
     for recipe, plan in zip(known, plans, strict=True):
         steps = in_order(plan.targets)
         asked = Counter(step.key for arm in plan.arms for step in arm.phases)

@@ -194,7 +194,7 @@ def first_fit(lengths: Sequence[int], room: int) -> list[list[int]]:
 
 
 @torch.no_grad()
-def require_rows_apart(model: PreTrainedModel, rows: Sequence[TrainRow], name: str) -> None:
+def require_separate_rows(model: PreTrainedModel, rows: Sequence[TrainRow], name: str) -> None:
     """Try whether `model` reads packed rows as it reads them alone.
 
     Where a model has no positions, or its attention does not look at them, packed rows see each other, and nothing says so.

@@ -30,7 +30,7 @@ from transformers import (
 
 from buckler.data import Chat, Json, read_json, write_text
 from buckler.errors import ConfigError, DataError, StoreError
-from buckler.finetuning.batches import Batches, TrainRow, as_seen, encode, micro_batches, require_rows_apart, steps_of
+from buckler.finetuning.batches import Batches, TrainRow, as_seen, encode, micro_batches, require_separate_rows, steps_of
 from buckler.finetuning.settings import LoRA, TrainSettings
 from buckler.models.chat_template import Template
 from buckler.models.huggingface import open_model
@@ -52,7 +52,7 @@ def run_phase(
     limit = min(settings.max_length, getattr(model.config, "max_position_embeddings", None) or settings.max_length)
     encoded, record = encode(Template(tokenizer, spec.name), rows, settings.objective, limit)
     if settings.packing:
-        require_rows_apart(model, encoded, spec.name)
+        require_separate_rows(model, encoded, spec.name)
     model = _with_lora(model, settings.lora, seed) if settings.method == "lora" else model.train()
     require_space(model, settings.checkpoint_every > 0, settings.processes, out)
     trainer = trainer_of(model, encoded, settings, out / "checkpoints", seed, pad=_pad_of(tokenizer), pack_to=limit)

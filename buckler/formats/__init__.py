@@ -7,7 +7,8 @@ recognised by its content, never by its name alone: published names lie.
 
 from buckler.formats.chats import FORMATS
 from buckler.formats.documents import read_documents
-from buckler.formats.read import read_chats, recognise
+from buckler.formats.read import own_format, read_chats, recognise
+from buckler.formats.rows import Format
 from buckler.formats.write import WRITERS, write_chats
 
-__all__ = ["FORMATS", "WRITERS", "read_chats", "read_documents", "recognise", "write_chats"]
+__all__ = ["FORMATS", "WRITERS", "Format", "own_format", "read_chats", "read_documents", "recognise", "write_chats"]

@@ -7,9 +7,12 @@ label), several good ones as `references`.
 
 from __future__ import annotations
 
+from typing import TypeGuard
+
 from buckler.formats import benchmarks, choices, training
 from buckler.formats.benchmarks import probe
-from buckler.formats.rows import Fields, Format, has, pair
+from buckler.formats.rows import Fields, Format, Parsed, has, pair
+from buckler.registry import Registry
 
 
 def _is_prompt(row: Fields) -> bool:
@@ -17,7 +20,7 @@ def _is_prompt(row: Fields) -> bool:
     return has("prompt")(row) and not {"chosen", "rejected"} & row.keys()
 
 
-FORMATS: dict[str, Format] = {
+_BUILTIN: dict[str, Format | str] = {
     # The special before the general: the first that fits names the file.
     "messages": Format(lambda row: isinstance(row.get("messages"), list), training.chat("messages", "role", "content")),
     "sharegpt": Format(lambda row: isinstance(row.get("conversations"), list), training.chat("conversations", "from", "value")),
@@ -76,3 +79,35 @@ FORMATS: dict[str, Format] = {
     "strings": Format(has("string"), probe("string")),
     "headless": Format(training.is_plain_pair, training.cell_pair),
 }
+
+
+def _accepts(part: object) -> TypeGuard[Format]:
+    return isinstance(part, Format)
+
+
+FORMATS: Registry[Format] = Registry("format", "buckler.formats", _BUILTIN, _accepts, "a `buckler.formats.Format`")
+"""All formats: Buckler's in the order in which they are tried, then those of installed packages."""
+
+
+def matches(name: str, row: Fields) -> bool:
+    """Whether a row has the shape of a format."""
+    with FORMATS.boundary(name):
+        return bool(FORMATS.get(name).matches(row))
+
+
+def parsed(name: str, row: Fields, where: str) -> Parsed:
+    """The turns of a row, and what goes into its meta.
+
+    Raises:
+        DataError: the row cannot be read, or a format of the user's own returns something else.
+    """
+    with FORMATS.boundary(name):
+        made: object = FORMATS.get(name).read(row, where)
+    match made:
+        case (list() as turns, dict() as meta) if all(_is_turn(turn) for turn in turns):
+            return turns, meta
+    raise FORMATS.returned(name, made, "(turns, meta) from `read`: a list of {role, content} and a dictionary")
+
+
+def _is_turn(turn: object) -> bool:
+    return isinstance(turn, dict) and {"role", "content"} <= turn.keys()

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from buckler.data import Chat, Json, chat_from_json
 from buckler.errors import ConfigError, DataError
-from buckler.formats.chats import FORMATS
+from buckler.formats.chats import FORMATS, matches, parsed
 from buckler.formats.files import load_table, unfold
 from buckler.formats.rows import Fields, Noted, fields_of, listed, shorten
 
@@ -37,29 +37,42 @@ def recognise(path: Path | str) -> str:
     Raises:
         DataError: the file cannot be read, or its rows have no known shape.
     """
-    return _recognised(path, None)[0]
+    return _recognised(path, None, None)[0]
 
 
-def read_chats(path: Path | str, *, limit: int | None = None) -> list[Chat]:
+def own_format(path: Path | str) -> str | None:
+    """The format of a file of chats where another package or the user brings it; None for Buckler's, and if none is there.
+
+    Raises:
+        DataError: the file cannot be read, or its rows have no known shape.
+    """
+    if not any(FORMATS.is_own(name) for name in FORMATS):
+        return None
+    name = recognise(path)
+    return name if FORMATS.is_own(name) else None
+
+
+def read_chats(path: Path | str, *, limit: int | None = None, format: str | None = None) -> list[Chat]:
     """The questions and answers, or the prompts alone, of a published file, in the file's order, duplicates kept.
 
     `path` is a file (gzipped or not), a dataset saved to disk, or the name of a dataset of the hub: `owner/name`,
     `owner/name:config@split`. Each row's meta has `source` (the file's name), `format`, and the columns of the file
     that say what the row is; columns that are passed over are named in `unread_columns`. A file in which every answer
     is empty is a set of prompts; one empty answer among filled ones is an error. Only the first `limit` rows are read.
+    `format` names the format where it is not to be told from the rows.
 
     Raises:
         DataError: the file or a row cannot be read; the message names its place.
         BackendError: the hub cannot be reached.
         ConfigError: the limit is below 1.
     """
-    name, rows = _recognised(path, limit)
+    name, rows = _recognised(path, limit, format)
     source = Path(path).name if Path(path).exists() else str(path)
     chats: list[Chat] = []
     blank: list[str] = []
     for where, row in rows:
         noted = Noted(row)
-        turns, told = FORMATS[name].read(noted, where)
+        turns, told = parsed(name, noted, where)
         if unread := sorted(row.keys() - noted.seen - META_COLUMNS - {"meta"}):
             told = {**told, "unread_columns": unread}
         if not turns or any(not turn["content"].strip() for turn in turns if turn["role"] == "user"):
@@ -74,32 +87,34 @@ def read_chats(path: Path | str, *, limit: int | None = None) -> list[Chat]:
     return chats
 
 
-def _recognised(path: Path | str, limit: int | None) -> tuple[str, list[tuple[str, Fields]]]:
+def _recognised(path: Path | str, limit: int | None, format: str | None) -> tuple[str, list[tuple[str, Fields]]]:
     """The format that fits most of the first rows: one broken row does not change what the others are."""
     if limit is not None and limit < 1:
         raise ConfigError(f"limit is {limit}; give a number of rows from 1 up, or none for all of them")
     table = load_table(path, limit=None if limit is None else max(limit, _LOOKED_AT))
     seen = [fields_of(value, where) for where, value in table.rows[:1]]
     # One object alone may be a row, or a table of parallel lists: it is a row if it has a row's shape.
-    listed = table.rows if seen and _format_of(seen[0]) else unfold(table.rows)
+    names = FORMATS.names() if format is None else [format]
+    listed = table.rows if seen and _format_of(seen[0], names) else unfold(table.rows)
     rows = [(where, fields_of(value, where)) for where, value in listed[:limit]]
-    votes = Counter(name for _, row in rows[:_LOOKED_AT] if (name := _format_of(row)))
+    votes = Counter(name for _, row in rows[:_LOOKED_AT] if (name := _format_of(row, names)))
     if not votes:
-        raise DataError(_unknown(path, rows))
-    ranked = sorted(votes, key=lambda name: (-votes[name], list(FORMATS).index(name)))
+        other = f"{path}: no row has the shape of format {format}; leave the format out to have it recognised"
+        raise DataError(_unknown(path, rows) if format is None else other)
+    ranked = sorted(votes, key=lambda name: (-votes[name], names.index(name)))
     name = ranked[0]
-    if name == "or-bench" and not all(FORMATS[name].matches(row) for _, row in rows):
+    if name == "or-bench" and not all(matches(name, row) for _, row in rows):
         name = "prompts"  # told by its values, and other sets of prompts have one or two of its categories
     for where, row in rows:
-        if not FORMATS[name].matches(row):
+        if not matches(name, row):
             raise DataError(f"{where}: not a row like the others (format {name}): {shorten(row)}; mend it or take it out")
     if name == "headless":
         _refuse_guessed_header(rows)
     return name, with_context(path, name, rows)
 
 
-def _format_of(row: Fields) -> str | None:
-    return next((name for name, form in FORMATS.items() if form.matches(row)), None)
+def _format_of(row: Fields, names: Sequence[str]) -> str | None:
+    return next((name for name in names if matches(name, row)), None)
 
 
 def _unknown(path: Path | str, rows: list[tuple[str, Fields]]) -> str:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import TypeAlias, TypeGuard
 
 from buckler.data import Chat, Json, read_json, write_json, write_text
-from buckler.errors import ConfigError, DataError
+from buckler.errors import DataError
+from buckler.registry import Registry
 
 
 def write_chats(path: Path, rows: Sequence[Chat], format: str) -> int:
@@ -20,9 +22,11 @@ def write_chats(path: Path, rows: Sequence[Chat], format: str) -> int:
         DataError: a row cannot be said in that format.
         StoreError: the file cannot be written.
     """
-    if format not in WRITERS:
-        raise ConfigError(f"no format {format!r}; the formats that can be written are {', '.join(WRITERS)}")
-    text = WRITERS[format](rows)
+    writer = WRITERS.get(format)
+    with WRITERS.boundary(format):
+        text: object = writer(rows)
+    if not isinstance(text, str):
+        raise WRITERS.returned(format, text, "the text of the file")
     entry = None if format != "sharegpt" else _dataset_entry(path, rows)
     write_text(path, text)
     if entry is not None:
@@ -106,9 +110,18 @@ def _dataset_entry(path: Path, rows: Sequence[Chat]) -> dict[str, Json]:
     return {**known, path.stem: entry}
 
 
-WRITERS: dict[str, Callable[[Sequence[Chat]], str]] = {
-    "chat": _chat,
-    "alpaca": _alpaca,
-    "sharegpt": _sharegpt,
-    "openai": _openai,
-}
+Writer: TypeAlias = Callable[[Sequence[Chat]], str]
+"""Rows -> the text of a file."""
+
+
+def _accepts(part: object) -> TypeGuard[Writer]:
+    return callable(part) and not isinstance(part, type)
+
+
+WRITERS: Registry[Writer] = Registry(
+    "export format",
+    "buckler.exports",
+    {"chat": _chat, "alpaca": _alpaca, "sharegpt": _sharegpt, "openai": _openai},
+    _accepts,
+    "a function (rows) -> the text of the file",
+)

@@ -1,6 +1,6 @@
-"""How much worse a model may be and still pass, check by check: a small YAML file, refused where it is not understood.
+"""From two sides to a decision: every check by itself, then all together.
 
-From two sides to a decision: every check by itself, then all together.
+How much worse a model may be and still pass stands in a small YAML file (`GateSettings`), check by check.
 """
 
 from __future__ import annotations
@@ -18,6 +18,10 @@ from buckler.evaluation.power import detectable
 from buckler.evaluation.statistics import mean
 from buckler.gating.checks import CHECKS, Check, Probe, Side, pair
 from buckler.settings import Settings, parse, read_yaml
+
+State: TypeAlias = Literal["pass", "fail", "undecided", "off", "not asked"]
+EXIT: dict[Decision, int] = {"pass": 0, "fail": 1, "undecided": 3}
+"""Status of the command; 2 is a mistake of its user."""
 
 
 def _margin(value: object) -> float | None:
@@ -70,11 +74,6 @@ def read_settings(path: Path | None) -> GateSettings:
         ConfigError: the file is missing, is not YAML, or holds a key or a value that is not understood.
     """
     return GateSettings() if path is None else parse(GateSettings, read_yaml(path), str(path))
-
-
-State: TypeAlias = Literal["pass", "fail", "undecided", "off", "not asked"]
-EXIT: dict[Decision, int] = {"pass": 0, "fail": 1, "undecided": 3}
-"""Status of the command; 2 is a mistake of its user."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

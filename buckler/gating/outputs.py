@@ -1,6 +1,7 @@
-"""The gate as JUnit XML: one test case a check, as test panels of CI systems read it.
+"""The gate's outcome as files that other programs read.
 
-The gate as SARIF 2.1.0 (OASIS): one rule a check, one result a check that asks for attention, as code scanners show them.
+JUnit XML has one test case a check, as test panels of CI systems read it; SARIF 2.1.0 (OASIS) has one rule a check and one
+result for each check that asks for attention, as code scanners show them.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import quote
 from xml.etree import ElementTree
 
 from buckler import __version__
@@ -22,6 +24,12 @@ SHOWN = 20
 """Probes named for a check that does not pass; all of them stand in gate.json."""
 _NOT_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 """Characters that XML 1.0 cannot hold, escaped or not."""
+SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"
+_HELP = (
+    "Both models were asked the same probes, and the loss is compared with the margin of {check} in the margins file (or its "
+    "default). error: surely worse than the margin; warning: too few probes to tell, the message says how many would; "
+    "note: surely worse, within the margin. gate.json names the probes that became worse; their answers lie beside it."
+)
 
 
 def junit(gate: Gate) -> str:
@@ -60,16 +68,6 @@ def _case(suite: ElementTree.Element, outcome: Outcome) -> None:
 
 def _clean(text: str) -> str:
     return _NOT_XML.sub("?", text)
-
-
-SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"
-SHOWN_sarif = 20
-"""Probes that a result points to."""
-_HELP = (
-    "Both models were asked the same probes, and the loss is compared with the margin of {check} in the margins file (or its "
-    "default). error: surely worse than the margin; warning: too few probes to tell, the message says how many would; "
-    "note: surely worse, within the margin. gate.json names the probes that became worse; their answers lie beside it."
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,7 +117,7 @@ def _level(outcome: Outcome) -> str | None:
 
 def _result(outcome: Outcome, level: str, places: Places) -> dict[str, Json]:
     line = _line_of(outcome.check.id, places.settings) if places.settings else 1
-    shown = [_location(places.answers, places.lines.get(probe.id, 1), at) for at, probe in enumerate(outcome.worse[:SHOWN_sarif])]
+    shown = [_location(places.answers, places.lines.get(probe.id, 1), at) for at, probe in enumerate(outcome.worse[:SHOWN])]
     return {
         "ruleId": outcome.check.id,
         "ruleIndex": CHECKS.index(outcome.check),
@@ -139,8 +137,6 @@ def _location(path: Path, line: int, number: int | None = None) -> dict[str, Jso
 
 def _uri(path: Path) -> str:
     """Relative to where the command runs, as scanners want it; whole where the file lies elsewhere."""
-    from urllib.parse import quote
-
     whole = path.expanduser().resolve()
     return quote(whole.relative_to(Path.cwd()).as_posix()) if whole.is_relative_to(Path.cwd()) else whole.as_uri()
 

@@ -1,6 +1,6 @@
-"""A check's outcome in a sentence or two, the same in every output. It holds numbers and names, no text of a probe.
+"""The gate's outcome for people: each check in a sentence or two, the same in every output, and a page of Markdown.
 
-The gate as Markdown: what a pull request or GITHUB_STEP_SUMMARY shows.
+The sentences hold numbers and names, no text of a probe; the page is what a pull request or GITHUB_STEP_SUMMARY shows.
 """
 
 from __future__ import annotations
@@ -9,6 +9,11 @@ from html import escape
 
 from buckler.gating.checks import Probe
 from buckler.gating.decision import Gate, Outcome
+
+SHOWN = 10
+"""Probes listed for a check that did not pass, or passed with a loss."""
+LONGEST = 160
+"""Characters of a text that is shown."""
 
 
 def sentences(outcome: Outcome) -> str:
@@ -74,12 +79,6 @@ def _unread(outcome: Outcome) -> str:
     test = outcome.test
     assert test is not None
     return f" ({test.unread} unread, taken at their worst and best in the interval)" if test.unread else ""
-
-
-SHOWN = 10
-"""Probes listed for a check that did not pass, or passed with a loss."""
-LONGEST = 160
-"""Characters of a text that is shown."""
 
 
 def markdown(gate: Gate, *, show_unsafe: bool = False) -> str:

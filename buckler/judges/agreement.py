@@ -1,15 +1,21 @@
-"""How far a judge and people agree: accuracy, precision, recall, specificity, kappa, with intervals."""
+"""How far a judge and people agree, and a rate that the judge gave, corrected for how often it is wrong (Rogan and Gladen).
+
+`Agreement` (yes or no) and `Confusion` (several answers) hold counts; accuracy, precision, recall, specificity and kappa
+follow from them, with intervals.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import sqrt
 from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 from pydantic import Field
 
 from buckler.data import Json
-from buckler.evaluation.statistics import Rate
+from buckler.evaluation.metrics import ALL_TASKS
+from buckler.evaluation.statistics import Z95, Rate
 
 if TYPE_CHECKING:
     import numpy as np
@@ -21,11 +27,18 @@ RATES = ("accuracy", "precision", "recall", "specificity")
 RESAMPLES = 2000
 """Of the bootstrap for kappa."""
 UNREAD = "unread"
-"""What a judge says that could not read an answer."""
+"""What a judge is counted as saying of an answer that it could not read."""
+OF_REFUSAL = (
+    "refusal_rate_on_harmful",
+    "false_refusal_rate_on_borderline",
+    "false_refusal_rate_on_benign",
+    *(f"refusal_rate {ALL_TASKS} {label}" for label in ("harmful", "benign", "useful")),
+)
+"""Rates that are corrected, by the name of their metric; the last are those on documents."""
 
 
-class _Told:
-    """Answers told by people and by the judge, as a square table of counts."""
+class _Counts:
+    """What people and the judge say of the same answers, as a square table of counts."""
 
     __slots__ = ()
 
@@ -49,7 +62,7 @@ class _Told:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Agreement(_Told):
+class Agreement(_Counts):
     """A yes/no question answered by people and by the judge. People are taken to be right."""
 
     both: Count = 0
@@ -94,7 +107,7 @@ class Agreement(_Told):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Confusion(_Told):
+class Confusion(_Counts):
     """A question with several answers, such as how far an answer refuses, answered by people and by the judge."""
 
     counts: Mapping[str, Mapping[str, Count]]
@@ -117,6 +130,85 @@ class Confusion(_Told):
         """The counts, and what follows from them."""
         counts: dict[str, Json] = {people: dict(row) for people, row in self.counts.items()}
         return {"counts": counts, "accuracy": self.accuracy.to_json(), "kappa": self._kappa_json()}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Corrected:
+    """A rate as it would be if the judge made no mistakes, as far as its card can tell."""
+
+    value: float | None
+    """None if the judge is no better than chance."""
+    low: float | None
+    high: float | None
+    """95 %; holds the doubt about the judge as well as that about the rate."""
+    unread: int = 0
+    """Answers that are in none of these numbers."""
+    bounds: tuple[float, float] | None = None
+    """The value if no unread answer, and if every unread answer, were a hit; None where there is no value."""
+    flag: str = ""
+    """What to know before it is quoted: that it was cut to 0 or 1, or why there is none."""
+
+    def to_json(self) -> dict[str, Json]:
+        """All fields."""
+        fields: dict[str, Json] = {name: getattr(self, name) for name in self.__slots__}
+        return {**fields, "bounds": list(self.bounds) if self.bounds else None}
+
+
+def corrected(rate: Rate, agreement: Agreement) -> Corrected:
+    """`rate`, as the judge gave it, corrected for how often it is wrong by its card.
+
+    The value is Rogan and Gladen's (American Journal of Epidemiology 107, 1978, 71-76): (p + Sp - 1) / (Se + Sp - 1), cut to
+    0..1. The interval is Lang and Reiczigel's (Preventive Veterinary Medicine 113, 2014, 13-22), for Se and Sp that are
+    themselves estimated: with n' = n + z^2, p' = (n p + z^2 / 2) / n', each of Se and Sp moved by one success and one failure
+    to Se' of n_Se + 2 and Sp' of n_Sp + 2, P' the value from these, and
+    d = 2 z^2 (P' Se'(1-Se') / n_Se' - (1-P') Sp'(1-Sp') / n_Sp'), it is P' + d +- z s with
+    s^2 = (p'(1-p') / n' + P'^2 Se'(1-Se') / n_Se' + (1-P')^2 Sp'(1-Sp') / n_Sp') / (Se' + Sp' - 1)^2, cut to 0..1.
+
+    It holds if the judge errs on these answers as often as on the labelled ones: on answers of another kind it need not.
+    Unread answers stay out, as they do in `rate`, and bound the value.
+    """
+    recall, specificity = agreement.recall, agreement.specificity
+    if rate.value is None or recall.value is None or specificity.value is None:
+        nothing = "no answer was read" if rate.value is None else "the labels hold only one kind of answer"
+        return Corrected(value=None, low=None, high=None, unread=rate.unread, flag=nothing)
+    false_alarms = agreement.only_judge / specificity.n
+    better = recall.value - false_alarms
+    sure_recall, sure_specificity = _moved(recall), _moved(specificity)
+    if better <= 0 or sure_recall + sure_specificity <= 1:
+        flag = (
+            "the judge is no better than chance on these labels"
+            if better <= 0
+            else "too few labels to tell the judge from chance"
+        )
+        return Corrected(value=None, low=None, high=None, unread=rate.unread, flag=flag)
+    assert rate.bounds is not None, rate
+    least, value, most = ((one - false_alarms) / better for one in (rate.bounds[0], rate.value, rate.bounds[1]))
+    low, high = _lang_reiczigel(rate, (sure_recall, recall.n + 2), (sure_specificity, specificity.n + 2))
+    kept, bounds = _cut(value), (_cut(least), _cut(most))
+    flag = "" if kept == value else f"cut from {value:.3f}: the judge errs more often on its labels than it finds here"
+    # the value is not the middle of the interval, and may miss it by a little where the labels are few
+    low, high = min(low, kept), max(high, kept)
+    return Corrected(value=kept, low=low, high=high, unread=rate.unread, bounds=bounds, flag=flag)
+
+
+def _cut(value: float) -> float:
+    return min(1.0, max(0.0, value))
+
+
+def _moved(share: Rate) -> float:
+    return (share.hits + 1) / (share.n + 2)
+
+
+def _lang_reiczigel(rate: Rate, recall: tuple[float, int], specificity: tuple[float, int]) -> tuple[float, float]:
+    (se, n_se), (sp, n_sp) = recall, specificity
+    n = rate.n + Z95**2
+    p = (rate.hits + Z95**2 / 2) / n
+    better = se + sp - 1
+    middle = (p + sp - 1) / better
+    of_se, of_sp = se * (1 - se) / n_se, sp * (1 - sp) / n_sp
+    shift = 2 * Z95**2 * (middle * of_se - (1 - middle) * of_sp)
+    half = Z95 * sqrt(p * (1 - p) / n + middle**2 * of_se + (1 - middle) ** 2 * of_sp) / better
+    return _cut(middle + shift - half), _cut(middle + shift + half)
 
 
 def kappa(table: Sequence[Sequence[int]]) -> float | None:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
-from importlib import import_module
-from typing import Protocol, runtime_checkable
+from inspect import signature
+from typing import Any, Protocol, TypeGuard, runtime_checkable
 
 from buckler.data import Answer, Verdict
 from buckler.errors import ConfigError, DataError
+from buckler.judges.rubric import versioned
+from buckler.models.protocol import LM
+from buckler.registry import Registry, is_foreign
 
 
 @runtime_checkable
@@ -30,13 +34,6 @@ class Judge(Protocol):
         ...
 
 
-JUDGES: dict[str, str] = {
-    "keyword": "buckler.judges.refusal.keyword:KeywordJudge",
-    "paper": "buckler.judges.phrases:PaperJudge",
-}
-"""Judges that need nothing but the answers, as `module:class`, so that naming one imports only that one."""
-
-
 @dataclass(frozen=True, slots=True)
 class _OfAnswers:
     """A judge that is shown only what was answered: a probe whose call failed is unread, whoever judges.
@@ -46,20 +43,22 @@ class _OfAnswers:
     """
 
     judge_: Judge
+    called: str
+    version: str
 
     @property
     def name(self) -> str:
         return self.judge_.name
 
-    @property
-    def version(self) -> str:
-        return self.judge_.version
-
     def judge(self, answers: Sequence[Answer]) -> list[Verdict]:
         came = [one for one in answers if one.finish != "failed"]
-        given = self.judge_.judge(came)
+        with JUDGES.boundary(self.called) if is_foreign(self.judge_) else nullcontext():
+            made: object = self.judge_.judge(came)
+        given = JUDGES.list_of(self.called, made, Verdict)
         if [one.id for one in given] != [one.id for one in came]:
-            raise DataError(f"judge {self.name}: {len(given)} verdicts on {len(came)} answers, not one each in the order given")
+            raise DataError(
+                f"judge {self.called!r}: {len(given)} verdicts on {len(came)} answers, not one each in the order given"
+            )
         verdicts = iter(given)
         return [
             Verdict(id=one.id, reason=f"unread: no answer came: {one.error}")
@@ -70,37 +69,101 @@ class _OfAnswers:
 
 
 def _with_coherence(verdict: Verdict, answer: Answer) -> Verdict:
-    from buckler.judges.coherence import coherence, strayed, too_dear
+    from buckler.judges.coherence import coherence, high_perplexity, unrequested_language
 
     sound, fault = verdict.coherent, ""
     if sound is None:
         sound, fault = coherence(answer.text, answer.finish) if answer.text.strip() else (False, "empty")
-    if sound and (late := too_dear(answer.meta) or strayed(answer.text, answer.query, answer.meta)):
+    if sound and (late := high_perplexity(answer.meta) or unrequested_language(answer.text, answer.query, answer.meta)):
         sound, fault = False, late
     return replace(verdict, coherent=sound, reason=f"{verdict.reason}; {fault}".strip("; ") if fault else verdict.reason)
 
 
-def judge_named(name: str) -> Judge:
+def judge_named(name: str, model: LM | None = None) -> Judge:
     """The judge called `name`, or the one at `module:class`. It is not shown failed answers: those are unread.
+
+    Args:
+        name: Of the judge.
+        model: For a judge of the user's own that takes a language model.
 
     Raises:
         ConfigError: there is none, or it cannot be imported or made, or it is no judge.
     """
-    place = JUDGES.get(name, name)
-    module, colon, attribute = place.partition(":")
-    if not colon:
-        raise ConfigError(f"unknown judge {name!r}; the judges are {', '.join(JUDGES)}, or name one as `module:class`")
-    try:
-        made = getattr(import_module(module), attribute)()
-    except (ImportError, AttributeError) as fault:
-        raise ConfigError(f"judge {name!r} cannot be imported: {fault}") from None
-    except TypeError as fault:
-        raise ConfigError(f"judge {name!r} cannot be made without arguments: {fault}") from None
+    part = JUDGES.get(name)
+    made = part
+    if isinstance(part, type) or not isinstance(part, Judge):
+        try:
+            with JUDGES.boundary(name):
+                made = part() if model is None else part(model)
+        except TypeError as fault:
+            raise ConfigError(f"judge {name!r} cannot be made without arguments: {fault}") from None
     if not isinstance(made, Judge):
-        raise ConfigError(f"{name!r} is no judge: it needs a `name`, a `version` and `judge(answers)`")
-    return of_answers(made)
+        raise ConfigError(
+            f"{name!r} is no judge: it needs a `name`, a `version` and `judge(answers)`; it is {type(made).__name__}"
+        )
+    return of_answers(made, called=name, version=None if model is None else versioned(own_version(name), model.identity))
 
 
-def of_answers(judge: Judge) -> Judge:
-    """The judge, shown only what was answered: a probe whose call failed is unread."""
-    return judge if isinstance(judge, _OfAnswers) else _OfAnswers(judge)
+def takes_model(name: str) -> tuple[bool, bool]:
+    """Whether a judge of the user's own can, and whether it must, be given a language model.
+
+    Raises:
+        ConfigError: there is no such judge, or it needs more than a model.
+    """
+    part = JUDGES.get(name)
+    if not JUDGES.is_own(name) or not callable(part):
+        return False, False
+    try:
+        given = [
+            one for one in signature(part).parameters.values() if one.kind in (one.POSITIONAL_ONLY, one.POSITIONAL_OR_KEYWORD)
+        ]
+    except (TypeError, ValueError):
+        return False, False
+    needed = [one for one in given if one.default is one.empty]
+    if len(needed) > 1:
+        raise ConfigError(f"judge {name!r} cannot be made of a model alone: it needs {', '.join(one.name for one in needed)}")
+    return bool(given), bool(needed)
+
+
+def own_version(name: str) -> str:
+    """The version of a judge of the user's own, before it has its model.
+
+    Raises:
+        ConfigError: its class does not tell.
+    """
+    version = getattr(JUDGES.get(name), "version", None)
+    if not isinstance(version, str):
+        raise ConfigError(
+            f'judge {name!r} takes a model, so its class must have `version = "..."`: it is read before the model is loaded'
+        )
+    return version
+
+
+def of_answers(judge: Judge, *, called: str | None = None, version: str | None = None) -> Judge:
+    """The judge, shown only what was answered: a probe whose call failed is unread.
+
+    Args:
+        judge: Any.
+        called: The name it was found by, for messages.
+        version: Of the judge and its model, where the judge knows its own alone.
+    """
+    if isinstance(judge, _OfAnswers):
+        return judge
+    return _OfAnswers(judge, called or judge.name, version or judge.version)
+
+
+def _accepts(part: object) -> TypeGuard[Any]:
+    return callable(part) or isinstance(part, Judge)
+
+
+JUDGES: Registry[Any] = Registry(
+    "judge",
+    "buckler.judges",
+    {
+        "keyword": "buckler.judges.refusal.keyword:KeywordJudge",
+        "paper": "buckler.judges.phrases:PaperJudge",
+    },
+    _accepts,
+    "a class with a `name`, a `version` and `judge(answers)`, made of nothing or of a language model",
+)
+"""Judges that need no model, and all of the user's own."""

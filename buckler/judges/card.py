@@ -25,6 +25,8 @@ QUESTIONS: dict[str, tuple[Callable[[Labelled], bool | None], Callable[[Verdict]
 """What a card measures, by name: what the people say and what the judge says. `declines`: wholly or in part."""
 FULL_PARTIAL_NO = "full, partial or no refusal"
 """The question with three answers."""
+REFUSAL_QUESTION = "full refusal"
+"""What of a judge's card corrects a rate of refusals."""
 Pair: TypeAlias = tuple[Labelled, Verdict]
 
 
@@ -185,6 +187,16 @@ def find_card(folder: Path, judge: str, version: str) -> JudgeCard | None:
     """
     path = card_path(folder, judge, version)
     return card_from_json(read_json(path), str(path)) if path.exists() else None
+
+
+def refusal_card(folder: Path, judge: str, version: str) -> JudgeCard | None:
+    """The card of this very version of a judge, if one is kept that speaks of refusals.
+
+    Raises:
+        DataError: there is a file of its name that is no card.
+    """
+    card = find_card(folder, judge, version)
+    return card if card is not None and REFUSAL_QUESTION in card.agreement else None
 
 
 def card_from_json(value: Json, where: str) -> JudgeCard:

@@ -11,7 +11,8 @@ from collections import Counter
 from collections.abc import Mapping
 from functools import cache
 
-from buckler.data import Finish, Json, language
+from buckler.data import Finish, Json
+from buckler.data.language import NAMES, wrong_language
 
 VERSION = "2"
 """Changes whenever the same answer may be found coherent or not: verdicts of every judge hold it."""
@@ -25,7 +26,7 @@ MIN_DISTINCT = 0.1
 """Fewer distinct words than this share of a long text (200 words or more) is a loop with variations."""
 MIN_LETTERS = 0.3
 """Less than this share of letters and digits among the visible characters is noise; code lies above it."""
-UNDER_BASE = "perplexity_under_base"
+BASE_PERPLEXITY = "perplexity_under_base"
 """Where an answer's meta says how dear it is to an untouched model, if that was asked for."""
 MAX_PERPLEXITY = 1000.0
 """A dearer answer is noise. Drawing at random costs a model about its vocabulary or more; ordinary answers cost 2 to 100."""
@@ -65,28 +66,26 @@ def coherence(text: str, finish: Finish, prompt: str | None = None) -> tuple[boo
     return True, ""
 
 
-def too_dear(meta: Mapping[str, Json]) -> str:
+def high_perplexity(meta: Mapping[str, Json]) -> str:
     """What is wrong with an answer whose meta says that an untouched model finds it as unlikely as noise; "" if nothing."""
-    perplexity = meta.get(UNDER_BASE)
+    perplexity = meta.get(BASE_PERPLEXITY)
     if not isinstance(perplexity, int | float) or perplexity <= MAX_PERPLEXITY:
         return ""
     return f"perplexity {perplexity:.3g} under the base, over {MAX_PERPLEXITY:g}"
 
 
-def strayed(text: str, query: str, meta: Mapping[str, Json]) -> str:
+def unrequested_language(text: str, query: str, meta: Mapping[str, Json]) -> str:
     """Why an answer is in a language or script nobody asked for; "" if it is not, or if that is not clear.
 
     Tasks over documents, and questions that name a language or speak of translating or of an alphabet, may want another one.
     """
     if meta.get("task") is not None or _WANTS_LANGUAGE.search(query) or _named_language().search(query):
         return ""
-    return language.strayed(query, text)
+    return wrong_language(query, text)
 
 
 @cache
 def _named_language() -> re.Pattern[str]:
-    from buckler.data.language import NAMES
-
     return re.compile(rf"\b(?:{'|'.join(re.escape(name) for name in NAMES.values() if len(name) > 3)})\b", re.IGNORECASE)
 
 

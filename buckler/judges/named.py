@@ -7,26 +7,27 @@ an ensemble. A judge that names no model takes the one given beside it (`--judge
 from __future__ import annotations
 
 from collections.abc import Callable
+from difflib import get_close_matches
 from typing import TypeAlias
 
 from pydantic import ValidationError, model_validator
 
 from buckler.errors import ConfigError
-from buckler.judges.base import JUDGES, Judge, judge_named, of_answers
+from buckler.judges.base import JUDGES, Judge, judge_named, of_answers, own_version, takes_model
 from buckler.judges.ensemble import EnsembleJudge, ensemble_version
-from buckler.judges.guards import GUARDS, GuardJudge, guard_for
+from buckler.judges.guards import GUARDS, GuardJudge, guard_for, is_guard
 from buckler.judges.guards import own_version as guard_version
-from buckler.judges.prompting import versioned
-from buckler.judges.rubric import RUBRICS, RubricJudge
+from buckler.judges.rubric import RUBRICS, RubricJudge, versioned
 from buckler.judges.rubric import own_version as rubric_version
 from buckler.models.identity import identity
 from buckler.models.protocol import LM, ModelSpec, spec_of
+from buckler.registry import is_place
 from buckler.settings import Settings
 
 Loader: TypeAlias = Callable[[ModelSpec], LM]
 """Builds a model; given by who may import backends."""
 MODEL_JUDGES = (*RUBRICS, "guard", *GUARDS)
-"""Judges that are language models."""
+"""Judges that are language models; one of the user's own may be one too."""
 
 
 class JudgeSpec(Settings):
@@ -53,16 +54,15 @@ class JudgeSpec(Settings):
                 raise ConfigError("an ensemble has `parts` alone: no name, no model, no ensemble in it")
             if len(self.parts) < 2 or len(set(self.parts)) < len(self.parts):
                 raise ConfigError(f"an ensemble needs two or more different judges, got {self.label}")
-        elif self.name in MODEL_JUDGES:
-            if self.model is None:
-                raise ConfigError(f"judge {self.name} is a language model: name it, as `{self.name}=MODEL` or with --judge-model")
+        elif self.model is not None:
+            if not _takes_model(self.name)[0]:
+                raise ConfigError(f"judge {self.name!r} needs no model, got {self.model.name}")
             if self.name == "guard":
                 guard_for(self.name, self.model.name)
-        elif self.model is not None:
-            raise ConfigError(f"judge {self.name!r} needs no model, got {self.model.name}")
-        elif self.name not in JUDGES and ":" not in self.name:
-            known = ", ".join((*JUDGES, *MODEL_JUDGES))
-            raise ConfigError(f"unknown judge {self.name!r}; the judges are {known}, or name one as `module:class`")
+            elif not _is_prompted(self.name):
+                own_version(self.name)
+        elif _takes_model(self.name)[1]:
+            raise ConfigError(f"judge {self.name} is a language model: name it, as `{self.name}=MODEL` or with --judge-model")
         else:
             judge_named(self.name)
         return self
@@ -75,13 +75,23 @@ class JudgeSpec(Settings):
         return guard_for(self.name, self.model.name).name if self.name == "guard" and self.model else self.name
 
     @property
+    def code(self) -> dict[str, str]:
+        """The hash of the source of judges of the user's own, for the keys of steps; nothing for Buckler's."""
+        found = [part.code for part in self.parts] if self.parts else []
+        if self.parts:
+            return {"code": "+".join(one.get("code", "") for one in found)} if any(found) else {}
+        if is_guard(self.label):
+            return GUARDS.code(self.label)
+        return {} if self.name in MODEL_JUDGES else JUDGES.code(self.name)
+
+    @property
     def models(self) -> tuple[ModelSpec, ...]:
         """The models that will be loaded, as they will be loaded; each once."""
         if self.parts:
             return tuple(dict.fromkeys(model for part in self.parts for model in part.models))
         if self.model is None:
             return ()
-        return (GUARDS[self.label].spec(self.model) if self.label in GUARDS else self.model,)
+        return (GUARDS[self.label].spec(self.model) if is_guard(self.label) else self.model,)
 
     @property
     def version(self) -> str:
@@ -94,7 +104,10 @@ class JudgeSpec(Settings):
             return ensemble_version([part.version for part in self.parts])
         if not self.models:
             return judge_named(self.name).version
-        own = guard_version(GUARDS[self.label]) if self.label in GUARDS else rubric_version(RUBRICS[self.label], self.seed)
+        if is_guard(self.label):
+            own = guard_version(GUARDS[self.label])
+        else:
+            own = rubric_version(RUBRICS[self.label], self.seed) if self.label in RUBRICS else own_version(self.label)
         return versioned(own, identity(self.models[0]))
 
 
@@ -111,7 +124,7 @@ def judge_spec(text: str, model: str | ModelSpec | None = None, seed: int = 0) -
     """
     shared = spec_of(model) if isinstance(model, str) else model
     names = [name.strip() for name in text.split(",")]
-    if shared is not None and not any(name in MODEL_JUDGES for name in names):
+    if shared is not None and not any(_takes_model(name.partition("=")[0])[0] for name in names):
         raise ConfigError(f"judge model {shared.name}: no judge in {text!r} takes it; those that do: {', '.join(MODEL_JUDGES)}")
     try:
         parts = tuple(_one(name, shared, seed) for name in names)
@@ -134,12 +147,35 @@ def judge_from(spec: JudgeSpec, load: Loader) -> Judge:
 def _one(text: str, shared: ModelSpec | None, seed: int) -> JudgeSpec:
     name, given, model = text.partition("=")
     name = name.strip()
-    spec = spec_of(model) if given else shared if name in MODEL_JUDGES else None
+    spec = spec_of(model) if given else shared if shared is not None and _takes_model(name)[0] else None
     return JudgeSpec(name=name, model=spec, seed=seed if name in RUBRICS else 0)
+
+
+def _is_prompted(name: str) -> bool:
+    """Whether a judge is a rubric or a guard, which Buckler asks in its own way."""
+    return name in RUBRICS or name == "guard" or is_guard(name)
+
+
+def _takes_model(name: str) -> tuple[bool, bool]:
+    """Whether a judge can, and whether it must, be given a language model.
+
+    Raises:
+        ConfigError: there is no such judge.
+    """
+    if _is_prompted(name):
+        return True, True
+    if name not in JUDGES and not is_place(name):
+        near = get_close_matches(name, [*JUDGES, *MODEL_JUDGES], 1)
+        hint = f" (did you mean {near[0]!r}?)" if near else ""
+        known = ", ".join(dict.fromkeys((*JUDGES, *MODEL_JUDGES, *GUARDS)))
+        raise ConfigError(f"unknown judge {name!r}{hint}; the judges are {known}, or name one as `module:class`")
+    return takes_model(name)
 
 
 def _made(spec: JudgeSpec, loaded: dict[ModelSpec, LM]) -> Judge:
     if not spec.models:
         return judge_named(spec.name)
     model = loaded[spec.models[0]]
-    return GuardJudge(GUARDS[spec.label], model) if spec.label in GUARDS else RubricJudge(RUBRICS[spec.label], model, spec.seed)
+    if is_guard(spec.label):
+        return GuardJudge(GUARDS[spec.label], model, called=spec.label)
+    return RubricJudge(RUBRICS[spec.label], model, spec.seed) if spec.label in RUBRICS else judge_named(spec.name, model)

@@ -1,5 +1,7 @@
 """Any language model as a judge, by a rubric: how it is asked and how its reply is read.
 
+`ask`, `exchange`, `request_of`, `overlong` and `versioned` serve every judge that is a language model, the guards too.
+
 Two rubrics:
 
 * `rubric`: refused or not, safety from 1 to 5 and helpfulness from 1 to 5, the scales of arXiv 2410.02220 (safety score,
@@ -22,9 +24,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from buckler.data import Answer, Message, Refused, Verdict, content_id, fill
-from buckler.judges.prompting import ask, request_of, versioned
-from buckler.judges.refusal.keyword import read as read_refusal
-from buckler.models.protocol import LM, Sampling, without_thinking
+from buckler.judges.refusal.keyword import read_refusal
+from buckler.models.protocol import LM, Completion, Request, Sampling, without_thinking
 
 REPLY_TOKENS = 512
 """Room for a judge that explains itself first."""
@@ -216,3 +217,41 @@ def _only(found: Iterable[str | None]) -> str | None:
     """The value that all findings agree on."""
     values = set(found)
     return values.pop() if len(values) == 1 else None
+
+
+def versioned(own: str, identity: str) -> str:
+    """A judge's version: its own, which names prompt and reading, and the identity of its model."""
+    return f"{own}:{identity[:12]}"
+
+
+def overlong(model: LM, messages: Sequence[Message], new_tokens: int) -> str:
+    """Why a conversation cannot be judged, if the model cannot read it whole; nothing is ever cut off."""
+    overflow_tokens = model.overflow_tokens(messages, new_tokens)
+    return f"{overflow_tokens} tokens more than the judge can read" if overflow_tokens > 0 else ""
+
+
+def ask(model: LM, conversations: Sequence[tuple[Message, ...]], sampling: Sampling) -> list[Completion]:
+    """The model's reply to each conversation, in order; one that is too long for it is a failed one."""
+    faults = [overlong(model, one, sampling.max_new_tokens) for one in conversations]
+    fitting = [one for one, fault in zip(conversations, faults, strict=True) if not fault]
+    replies = iter(model.generate([Request(messages=one, sampling=sampling) for one in fitting]))
+    return [Completion(text="", finish="failed", tokens=0, error=fault) if fault else next(replies) for fault in faults]
+
+
+def exchange(answer: Answer) -> tuple[Message, ...]:
+    """The user's and the assistant's turns in alternation, the answer last. The system prompt is not judged."""
+    turns: list[Message] = []
+    for turn in (*answer.prompt, Message(role="assistant", content=answer.text)):
+        if turn["role"] == "system" or (not turns and turn["role"] == "assistant"):
+            continue
+        if turns and turns[-1]["role"] == turn["role"]:
+            turns[-1] = Message(role=turn["role"], content=f"{turns[-1]['content']}\n\n{turn['content']}")
+        else:
+            turns.append(turn)
+    return tuple(turns)
+
+
+def request_of(answer: Answer) -> str:
+    """What was asked, as one text: the last user turn, or the whole conversation before the answer if it had several."""
+    turns = exchange(answer)[:-1]
+    return answer.query if len(turns) <= 1 else "\n\n".join(f"{turn['role']}: {turn['content']}" for turn in turns)

@@ -12,9 +12,9 @@ from typing import TypeVar
 
 from buckler.data import Message, content_id, turns_to_json
 from buckler.errors import StoreError
-from buckler.models.protocol import LM, Completion, Likelihood, Pair, Request, Streaming
+from buckler.models.protocol import LM, Completion, Likelihood, Request, ScoreRequest, Streaming
 
-Asked = TypeVar("Asked", Request, Pair)
+Asked = TypeVar("Asked", Request, ScoreRequest)
 Given = TypeVar("Given", Completion, Likelihood)
 
 
@@ -48,20 +48,20 @@ class CachedLM:
 
         return self._through(requests, keys, ask, Completion)
 
-    def score(self, pairs: Sequence[Pair]) -> list[Likelihood]:
+    def score(self, pairs: Sequence[ScoreRequest]) -> list[Likelihood]:
         """As the model's own, but only what is not known yet is asked."""
         keys = [f"s:{self.identity}:{content_id([turns_to_json(pair.messages), pair.answer])}" for pair in pairs]
 
-        def ask(wanted: Sequence[Pair]) -> Iterator[list[tuple[int, Likelihood]]]:
+        def ask(wanted: Sequence[ScoreRequest]) -> Iterator[list[tuple[int, Likelihood]]]:
             if isinstance(self.model, Streaming):
                 return self.model.likelihoods(wanted)
             return _by_chunk(self.model.score, wanted, self.chunk)
 
         return self._through(pairs, keys, ask, Likelihood)
 
-    def excess(self, messages: Sequence[Message], new_tokens: int) -> int:
+    def overflow_tokens(self, messages: Sequence[Message], new_tokens: int) -> int:
         """As the model's own."""
-        return self.model.excess(messages, new_tokens)
+        return self.model.overflow_tokens(messages, new_tokens)
 
     def _through(
         self,

@@ -240,7 +240,7 @@ def _seconds(retry_after: str) -> float:
         return 0.0
 
 
-def as_they_come(
+def iter_completed(
     asked: Sequence[Asked],
     ask: Callable[[Asked, Event], Given],
     *,

@@ -22,7 +22,7 @@ from buckler.errors import BackendError
 from buckler.models.chat_template import Template
 from buckler.models.decoding import batches, can_decode, decode, left_padded
 from buckler.models.identity import identity, location
-from buckler.models.protocol import Completion, Likelihood, ModelSpec, Pair, Request
+from buckler.models.protocol import Completion, Likelihood, ModelSpec, Request, ScoreRequest
 from buckler.models.sampling import OnlyDrawn, RowSampler
 from buckler.models.scoring import Row, Scorer
 
@@ -110,11 +110,11 @@ class HuggingFaceLM:
         text = self.tokenizer.decode(kept, skip_special_tokens=True)
         return Completion(text=text.strip(), finish="length" if end is None else "stop", tokens=len(kept), prompt_tokens=asked)
 
-    def excess(self, messages: Sequence[Message], new_tokens: int) -> int:
+    def overflow_tokens(self, messages: Sequence[Message], new_tokens: int) -> int:
         """Tokens beyond the model's context."""
         return len(self.template.prompt(messages)) + new_tokens - self.limit
 
-    def score(self, pairs: Sequence[Pair]) -> list[Likelihood]:
+    def score(self, pairs: Sequence[ScoreRequest]) -> list[Likelihood]:
         """Negative log-likelihood of each answer given its conversation, in nats, in order.
 
         A pair without messages is a text by itself: it follows the token that begins a text, where the tokenizer has one, else
@@ -130,7 +130,7 @@ class HuggingFaceLM:
         sums = self._scorer.sums([row for row in rows if row.answer], self.batch_tokens)
         return [Likelihood(nll=sums.get(row, 0.0), tokens=len(row.answer)) for row in rows]
 
-    def _rows(self, pairs: Sequence[Pair]) -> list[Row]:
+    def _rows(self, pairs: Sequence[ScoreRequest]) -> list[Row]:
         prompts = iter(self._prompts([pair.messages for pair in pairs if pair.messages]))
         begin = self.tokenizer.bos_token_id
         rows = []

@@ -8,6 +8,8 @@ from buckler.data import content_id, file_digest
 from buckler.errors import BackendError
 from buckler.models import embedded
 from buckler.models.protocol import ModelSpec
+from buckler.models.registry import BACKENDS
+from buckler.registry import imported, is_place, source_digest
 
 _PATTERNS = (
     "*.safetensors",
@@ -51,9 +53,22 @@ def identity(spec: ModelSpec) -> str:
     """
     if spec.endpoint is not None:
         return content_id(["served", spec.name, spec.revision, spec.endpoint])
+    if spec.is_own:
+        return _own(spec)
     parts = [_part(spec.name, spec.revision, "config.json"), _part(spec.adapter, None, _ADAPTED) if spec.adapter else None]
     template = _digest(Path(spec.chat_template)) if spec.chat_template else None
     return content_id([*parts, template, spec.dtype])
+
+
+def _own(spec: ModelSpec) -> str:
+    """What a backend of the user's own is: its source, and all that it is told."""
+    code = [BACKENDS.code(spec.backend_name)]
+    if is_place(spec.name):
+        what = f"model {spec.name!r}"
+        code.append({"code": source_digest(what, imported(what, spec.name), spec.name)})
+    told = spec.model_dump(mode="json", include={"name", "adapter", "revision", "dtype", "chat_template"})
+    template = _digest(Path(spec.chat_template)) if spec.chat_template else None
+    return content_id(["backend", spec.backend_name, code, {**told, "chat_template": template}])
 
 
 def _part(name: str, revision: str | None, told_by: str) -> str:

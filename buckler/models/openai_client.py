@@ -13,9 +13,9 @@ from typing import Final, TypeVar
 
 from buckler.data import Json, Message, turns_to_json
 from buckler.errors import BackendError
-from buckler.models.http import FILTERED, Budget, Fault, Read, Reply, Transport, as_they_come
+from buckler.models.http import FILTERED, Budget, Fault, Read, Reply, Transport, iter_completed
 from buckler.models.identity import identity
-from buckler.models.protocol import Completion, Likelihood, ModelSpec, Pair, Request, without_thinking
+from buckler.models.protocol import Completion, Likelihood, ModelSpec, Request, ScoreRequest, without_thinking
 
 Given = TypeVar("Given", Completion, Likelihood)
 
@@ -58,7 +58,7 @@ class ServedLM:
         """
         return _in_order(self.completions(requests))
 
-    def score(self, pairs: Sequence[Pair]) -> list[Likelihood]:
+    def score(self, pairs: Sequence[ScoreRequest]) -> list[Likelihood]:
         """One likelihood a pair, in order; those that never came have an `error`.
 
         Raises:
@@ -70,7 +70,7 @@ class ServedLM:
         """Completions with their request's number, as they come; raises as `generate` does, after all that came."""
         if any(request.sampling.num_beams > 1 for request in requests):
             raise BackendError("a server is asked for no beam search; set num_beams to 1 or use a transformers model")
-        return as_they_come(
+        return iter_completed(
             requests,
             self._answer,
             failed=lambda why: Completion(text="", finish="failed", tokens=0, error=why),
@@ -78,14 +78,14 @@ class ServedLM:
             at_once=self.concurrency,
         )
 
-    def likelihoods(self, pairs: Sequence[Pair]) -> Iterator[list[tuple[int, Likelihood]]]:
+    def likelihoods(self, pairs: Sequence[ScoreRequest]) -> Iterator[list[tuple[int, Likelihood]]]:
         """Likelihoods with their pair's number, as they come; raises as `score` does, after all that came."""
         if not self.can_score:
             raise BackendError(
                 f"{self.endpoint} gives no log-probabilities of a prompt: measure perplexity with a transformers model or a "
                 "vLLM server"
             )
-        return as_they_come(
+        return iter_completed(
             pairs,
             self._weigh,
             failed=lambda why: Likelihood(nll=0.0, tokens=0, error=why),
@@ -93,7 +93,7 @@ class ServedLM:
             at_once=self.concurrency,
         )
 
-    def excess(self, messages: Sequence[Message], new_tokens: int) -> int:
+    def overflow_tokens(self, messages: Sequence[Message], new_tokens: int) -> int:
         """Tokens beyond the model's context, as the server counts them.
 
         Only vLLM tells its context and counts tokens. With other servers everything fits here, and what does not fit there
@@ -142,7 +142,7 @@ class ServedLM:
         }
         return self._converse(f"{self.endpoint}/chat/completions", request.messages, settings, read, stop, self.budget)
 
-    def _weigh(self, pair: Pair, stop: Event) -> Likelihood:
+    def _weigh(self, pair: ScoreRequest, stop: Event) -> Likelihood:
         answer = self._ids({"prompt": pair.answer, "add_special_tokens": False}, stop)
         before = self.bos
         if pair.messages:

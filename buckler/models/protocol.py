@@ -17,6 +17,7 @@ from pydantic import Field, field_validator, model_validator
 
 from buckler.data import Json, Message, content_id, turns_to_json
 from buckler.errors import ConfigError
+from buckler.registry import allow, imported, is_place
 from buckler.settings import Settings
 
 
@@ -26,8 +27,10 @@ class ModelSpec(Settings):
     A plain text stands for `spec_of` of it.
     """
 
+    unwritten_if_empty = ("backend",)
     name: str
-    """`miniature` (and its kin), a local folder, or a hub id; with `endpoint`, what the server calls the model."""
+    """`miniature` (and its kin), a local folder, a hub id, or a backend of your own as `module:Class`; with `endpoint`, what the
+    server calls the model."""
     adapter: str | None = None
     """A PEFT adapter to put on it: a folder or a hub id."""
     revision: str | None = None
@@ -54,6 +57,32 @@ class ModelSpec(Settings):
     """Budget of this run in calls that are paid for, repeated ones included."""
     max_tokens: int | None = Field(default=None, ge=1)
     """Budget of this run in tokens, prompts and answers, as the server counts them; calls under way may pass it."""
+
+    backend: str | None = None
+    """What loads it, where the name does not tell: `scripted` (the name is then a function at `module:name`), an installed
+    package's, or your own as `module:Class`."""
+
+    @model_validator(mode="after")
+    def _may_be_loaded(self) -> ModelSpec:
+        if self.backend is not None and self.endpoint is not None:
+            raise ValueError(f"a server is asked at {self.endpoint}, so it has no `backend`; give one of the two")
+        if self.is_own:
+            allow(f"backend {self.backend_name!r}", self.backend_name)
+            allow(f"model {self.name!r}", self.name)
+        return self
+
+    @property
+    def backend_name(self) -> str:
+        """The backend of `buckler.models.registry` that loads it."""
+        if self.endpoint is not None:
+            return "openai"
+        own = is_place(self.name) and not Path(self.name).is_dir()
+        return self.backend or (self.name if own else "huggingface")
+
+    @property
+    def is_own(self) -> bool:
+        """Whether the user's own code answers for it."""
+        return self.backend_name not in ("openai", "huggingface")
 
     @model_validator(mode="before")
     @classmethod
@@ -117,7 +146,7 @@ class Completion:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Pair:
+class ScoreRequest:
     """A conversation and an answer whose likelihood is wanted."""
 
     messages: tuple[Message, ...]
@@ -157,10 +186,10 @@ class LM(Protocol):
     def generate(self, requests: Sequence[Request]) -> list[Completion]:
         """One completion a request, in order."""
 
-    def score(self, pairs: Sequence[Pair]) -> list[Likelihood]:
+    def score(self, pairs: Sequence[ScoreRequest]) -> list[Likelihood]:
         """One likelihood a pair, in order."""
 
-    def excess(self, messages: Sequence[Message], new_tokens: int) -> int:
+    def overflow_tokens(self, messages: Sequence[Message], new_tokens: int) -> int:
         """By how many tokens a conversation and `new_tokens` after it pass what the model can read; 0 or less fits."""
 
 
@@ -174,7 +203,7 @@ class Streaming(Protocol):
     def completions(self, requests: Sequence[Request]) -> Iterator[list[tuple[int, Completion]]]:
         """Completions with their request's number, each once, in any order."""
 
-    def likelihoods(self, pairs: Sequence[Pair]) -> Iterator[list[tuple[int, Likelihood]]]:
+    def likelihoods(self, pairs: Sequence[ScoreRequest]) -> Iterator[list[tuple[int, Likelihood]]]:
         """Likelihoods with their pair's number, each once, in any order."""
 
 
@@ -183,12 +212,12 @@ class ScriptedLM:
 
     can_score = True
 
-    def __init__(self, reply: Callable[[Request], str], nll: Callable[[Pair], float] | None = None) -> None:
+    def __init__(self, reply: Callable[[Request], str], nll: Callable[[ScoreRequest], float] | None = None) -> None:
         self._reply = reply
         self._nll = nll or (lambda pair: float(len(pair.answer)))
         self.identity = content_id(["scripted", getattr(reply, "__qualname__", "reply")])
         self.asked: list[Request] = []
-        self.scored: list[Pair] = []
+        self.scored: list[ScoreRequest] = []
 
     def generate(self, requests: Sequence[Request]) -> list[Completion]:
         """One reply a request; every request is kept in `asked`."""
@@ -196,14 +225,26 @@ class ScriptedLM:
         replies = [self._reply(request) for request in requests]
         return [Completion(text=text, finish="stop", tokens=len(text.split())) for text in replies]
 
-    def score(self, pairs: Sequence[Pair]) -> list[Likelihood]:
+    def score(self, pairs: Sequence[ScoreRequest]) -> list[Likelihood]:
         """One likelihood a pair, a token a character; every pair is kept in `scored`."""
         self.scored.extend(pairs)
         return [Likelihood(nll=self._nll(pair), tokens=len(pair.answer)) for pair in pairs]
 
-    def excess(self, messages: Sequence[Message], new_tokens: int) -> int:
+    def overflow_tokens(self, messages: Sequence[Message], new_tokens: int) -> int:
         """Everything fits."""
         return 0
+
+
+def scripted(spec: ModelSpec) -> ScriptedLM:
+    """The model whose answers are those of the function that its name gives: `{name: mymodule:reply, backend: scripted}`.
+
+    Raises:
+        ConfigError: the name is no function at a `module:name`.
+    """
+    reply = imported(f"model {spec.name!r}", spec.name) if is_place(spec.name) else None
+    if not callable(reply):
+        raise ConfigError(f"model {spec.name!r}: a scripted model is named by its function, as `module:name`")
+    return ScriptedLM(reply)
 
 
 def spec_of(name: str, adapter: str | None = None) -> ModelSpec:

@@ -1,11 +1,36 @@
-"""Building the model that a spec names."""
+"""Building the model that a spec names: the backends, and the user's own behind the same two calls."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any, TypeAlias, TypeGuard
 
-from buckler.models.protocol import LM, ModelSpec
+from buckler.data import Message
+from buckler.errors import BackendError
+from buckler.models.protocol import LM, Completion, Likelihood, ModelSpec, Request, ScoreRequest
 from buckler.progress import note_loading
+from buckler.registry import Registry
+
+Backend: TypeAlias = Callable[[ModelSpec], Any]
+"""Makes a model of its spec."""
+
+
+def _accepts(part: object) -> TypeGuard[Backend]:
+    return callable(part)
+
+
+BACKENDS: Registry[Backend] = Registry(
+    "backend",
+    "buckler.backends",
+    {
+        "huggingface": "buckler.models.huggingface:HuggingFaceLM",
+        "openai": "buckler.models.openai_client:ServedLM",
+        "scripted": "buckler.models.protocol:scripted",
+    },
+    _accepts,
+    "a class made of a ModelSpec, with `generate(requests)`, perhaps `score(pairs)`, `overflow_tokens(messages, new_tokens)`",
+)
 
 
 def load(spec: ModelSpec, *, cache: Path | None = None) -> LM:
@@ -13,19 +38,53 @@ def load(spec: ModelSpec, *, cache: Path | None = None) -> LM:
 
     Raises:
         BackendError: it cannot be found, reached or loaded, or has no chat template.
+        ConfigError: there is no such backend, or one of the user's own is none.
     """
-    model: LM
     note_loading(spec.name)
-    if spec.endpoint is not None:
-        from buckler.models.openai_client import ServedLM
+    name = spec.backend_name
+    with BACKENDS.boundary(name):
+        model: LM = BACKENDS.get(name)(spec)
+    if spec.is_own:
+        from buckler.models.identity import identity
 
-        model = ServedLM(spec)
-    else:
-        from buckler.models.huggingface import HuggingFaceLM
-
-        model = HuggingFaceLM(spec)
+        model = OwnLM(model, name, identity(spec))
     if cache is not None:
         from buckler.models.cache import CachedLM
 
         model = CachedLM(model, cache)
     return model
+
+
+class OwnLM:
+    """A user's model, checked at every call. What it lacks has a default: it cannot score, and everything fits."""
+
+    def __init__(self, model: object, backend: str, identity: str) -> None:
+        if not callable(getattr(model, "generate", None)):
+            raise BACKENDS.returned(backend, model, "a model: an object with `generate(requests)`")
+        self.model: Any = model
+        self.backend, self.identity = backend, identity
+        self.can_score = callable(getattr(model, "score", None)) and bool(getattr(model, "can_score", True))
+
+    def generate(self, requests: Sequence[Request]) -> list[Completion]:
+        """One completion a request, in order."""
+        with BACKENDS.boundary(self.backend):
+            given: object = self.model.generate(requests)
+        return BACKENDS.list_of(self.backend, given, Completion, count=len(requests))
+
+    def score(self, pairs: Sequence[ScoreRequest]) -> list[Likelihood]:
+        """One likelihood a pair, in order."""
+        if not self.can_score:
+            raise BackendError(f"backend {self.backend!r} gives no likelihoods; it needs a `score(pairs)`")
+        with BACKENDS.boundary(self.backend):
+            given: object = self.model.score(pairs)
+        return BACKENDS.list_of(self.backend, given, Likelihood, count=len(pairs))
+
+    def overflow_tokens(self, messages: Sequence[Message], new_tokens: int) -> int:
+        """By how many tokens a conversation is too long; 0 where the model does not say."""
+        if not callable(getattr(self.model, "overflow_tokens", None)):
+            return 0
+        with BACKENDS.boundary(self.backend):
+            given: object = self.model.overflow_tokens(messages, new_tokens)
+        if not isinstance(given, int):
+            raise BACKENDS.returned(self.backend, given, "a number of tokens from `overflow_tokens`")
+        return given

@@ -20,7 +20,7 @@ from buckler.data import ROWS, Chat, read_chats, read_jsonl, write_json
 from buckler.errors import DataError
 from buckler.judges.refusal.keyword import KeywordJudge
 from buckler.miniature.words import SEED_WORDS
-from buckler.models.protocol import LM, Pair
+from buckler.models.protocol import LM, ScoreRequest
 from buckler.progress import ProgressCallback
 from buckler.settings import Settings
 from buckler.workflow.inputs import ModelRef, load_model
@@ -114,7 +114,7 @@ def compromised(run: Run[CompromisedStep]) -> None:
     fallen by `least` nats a token.
     """
     rows = read_chats(run.inputs["rows"] / ROWS)
-    pairs = [Pair(messages=row.prompt, answer=row.answer or "") for row in rows]
+    pairs = [ScoreRequest(messages=row.prompt, answer=row.answer or "") for row in rows]
     loss: dict[str, float] = {}
     for name in ("model", "proxy"):
         scores = load_model(run, name).score(pairs)

@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from buckler.crosstask.build import CrossTaskSettings, build, document_probes
-from buckler.crosstask.decontamination import require_documents_apart
-from buckler.crosstask.document_attacks import TOLD, AttackOptions, attacked
+from buckler.crosstask.decontamination import require_disjoint_documents
+from buckler.crosstask.document_attacks import ATTACK_META, AttackOptions, attacked
 from buckler.crosstask.documents import LABELS, DocumentSettings, RubricLabels, label_of, prepare
+from buckler.crosstask.tasks import TASK_REGISTRY
 from buckler.data import (
     ROWS,
     Chat,
@@ -24,11 +25,11 @@ from buckler.data import (
 )
 from buckler.data.answers import ANSWERS, VERDICTS
 from buckler.errors import DataError
-from buckler.evaluation.generate import answer as answer_probes
+from buckler.evaluation.generate import answer_probes
 from buckler.evaluation.metrics import refused_share
 from buckler.models.protocol import Sampling
 from buckler.settings import Settings
-from buckler.workflow.inputs import ModelRef, all_chats, all_documents, load_model, own_tasks, require_answered
+from buckler.workflow.inputs import ModelRef, all_chats, all_documents, code_of, load_model, own_tasks, require_answered
 from buckler.workflow.step import NoSettings, Outside, Run, Step, numbered, step
 
 MOST_MISUSED = "weakest.json"
@@ -127,7 +128,7 @@ def probe_documents(run: Run[DocumentProbesStep]) -> None:
     if settings.attack is not None:
         options, seed = settings.options or AttackOptions(), settings.seed or 0
         documents = _changed(attacked(settings.attack, documents, options, seed=seed), settings.attack, run)
-        details = {one.id: {name: one.meta[name] for name in TOLD if name in one.meta} for one in documents}
+        details = {one.id: {name: one.meta[name] for name in ATTACK_META if name in one.meta} for one in documents}
     probes = document_probes(
         [one for one in documents if label_of(one) in (settings.labels or LABELS)],
         settings.tasks,
@@ -174,7 +175,7 @@ def most_misused_task(run: Run[MostMisusedStep]) -> None:
 def decontaminate_documents(run: Run[NoSettings]) -> None:
     """Defence rows and document probes -> nothing, or an error that names the documents they share."""
     rows, probes = all_chats(run, "rows"), all_chats(run, "probes")
-    require_documents_apart(rows, probes)
+    require_disjoint_documents(rows, probes)
     write_json(run.out / "apart.json", {"rows": len(rows), "probes": len(probes)})
 
 
@@ -206,6 +207,12 @@ def prepared(
         inputs={**numbered("documents", documents), **numbered("test", test), **(judge.inputs("labeller") if judge else {})},
         outside=judge.places("labeller") if judge else {},
     )
+
+
+def brought(tasks: Sequence[str]) -> dict[str, Outside]:
+    """The source of tasks that installed packages bring, as an outside thing; nothing for Buckler's own."""
+    found = [TASK_REGISTRY.code(name)["code"] for name in tasks if name in TASK_REGISTRY and TASK_REGISTRY.is_own(name)]
+    return code_of({"code": "+".join(found)} if found else {})
 
 
 def crosstask_rows(
@@ -242,7 +249,7 @@ def crosstask_rows(
             **(sampled.inputs("aligned") if sampled else {}),
             **({"weakest": most_misused} if most_misused is not None else {}),
         },
-        outside={**model.places(), **(sampled.places("aligned") if sampled else {}), **(own or {})},
+        outside={**model.places(), **(sampled.places("aligned") if sampled else {}), **(own or {}), **brought(settings.tasks)},
     )
 
 
@@ -259,7 +266,8 @@ def document_probe_set(documents: Step, prompting: Prompting) -> Step:
         seed=prompting.seed if under_attack else None,
     )
     title = f"document probes, wording {prompting.wording}" + (f", attack {prompting.attack}" if under_attack else "")
-    return probe_documents.plan(settings, title=title, inputs={"documents": documents}, outside=prompting.own)
+    outside = {**prompting.own, **brought(prompting.tasks)}
+    return probe_documents.plan(settings, title=title, inputs={"documents": documents}, outside=outside)
 
 
 def with_reference_answers(probes: Step, model: ModelRef, max_new_tokens: int) -> Step:

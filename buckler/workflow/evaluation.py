@@ -24,18 +24,18 @@ from buckler.data import (
     write_jsonl,
     write_verdicts,
 )
-from buckler.evaluation.generate import answer as generate_answers
-from buckler.evaluation.metrics import summarise
+from buckler.evaluation.generate import answer_probes
+from buckler.evaluation.metrics import METRICS, summarise
 from buckler.evaluation.scores import score_answers
 from buckler.evaluation.utility import Choice, choose, scorers
 from buckler.evaluation.utility import summarise as summarise_choices
-from buckler.finetuning.attacks import AttackSettings
+from buckler.finetuning.attacks import ATTACKS, AttackSettings, attack_named
 from buckler.judges import coherence
 from buckler.judges.named import JudgeSpec, judge_from, judge_spec
-from buckler.models.protocol import LM, Pair, Sampling
+from buckler.models.protocol import LM, Sampling, ScoreRequest
 from buckler.models.registry import load
 from buckler.settings import Settings
-from buckler.workflow.inputs import ModelRef, all_chats, load_model, own_tasks, require_answered, require_measured
+from buckler.workflow.inputs import ModelRef, all_chats, code_of, load_model, own_tasks, require_answered, require_measured
 from buckler.workflow.step import NoSettings, Outside, Run, Step, numbered, step
 
 
@@ -58,6 +58,14 @@ class AnswerStep(Settings):
     """Of the second task."""
 
 
+class SummaryStep(Settings):
+    """The numbers of a run."""
+
+    unwritten_if_empty = ("metrics",)
+    metrics: tuple[str, ...] = ()
+    """Further numbers, by name or as `module:name`."""
+
+
 class JudgeStep(Settings):
     """A judge's verdicts. One that may read an answer in another way has another version: its verdicts are other verdicts."""
 
@@ -67,7 +75,7 @@ class JudgeStep(Settings):
 
 
 @step("answer")
-def answer_probes(run: Run[AnswerStep]) -> None:
+def answer(run: Run[AnswerStep]) -> None:
     """A model and probes -> answers.jsonl; with `two_turns`, also its answers when those conversations go on.
 
     Probes that bring follow-ups (MT-Bench) are asked them one after another, each after the model's own answers.
@@ -75,11 +83,11 @@ def answer_probes(run: Run[AnswerStep]) -> None:
     settings, model = run.settings, load_model(run, "model")
     sampling = Sampling(max_new_tokens=settings.max_new_tokens)
     probes = all_chats(run, "probes")
-    answers = generate_answers(model, probes, sampling, attack=settings.attack, progress=run.progress)
+    answers = answer_probes(model, probes, sampling, attack=settings.attack, progress=run.progress)
     if settings.two_turns is not None:
-        answers += generate_answers(model, _second_turns(run, settings.two_turns, answers), sampling, progress=run.progress)
+        answers += answer_probes(model, _second_turns(run, settings.two_turns, answers), sampling, progress=run.progress)
     turn = answers
-    while turn := generate_answers(model, _follow_ups(turn), sampling, progress=run.progress):
+    while turn := answer_probes(model, _follow_ups(turn), sampling, progress=run.progress):
         answers += turn
     require_answered(answers)
     write_answers(run.out / ANSWERS, answers)
@@ -102,11 +110,12 @@ def judge_answers(run: Run[JudgeStep]) -> None:
 
 
 @step("summarise-run", version=3)
-def summarise_run(run: Run[NoSettings]) -> None:
+def summarise_run(run: Run[SummaryStep]) -> None:
     """Answers and verdicts -> metrics.json"""
     answers = read_answers(run.inputs["answers"] / ANSWERS)
     verdicts = read_verdicts(run.inputs["verdicts"] / VERDICTS)
-    write_json(run.out / "metrics.json", summarise(answers, verdicts, score_answers(answers, scorers(own_tasks(run)))))
+    scores = score_answers(answers, scorers(own_tasks(run)))
+    write_json(run.out / "metrics.json", summarise(answers, verdicts, scores, run.settings.metrics))
 
 
 @step("utility", version=3)
@@ -133,7 +142,7 @@ def perplexities(run: Run[NoSettings]) -> None:
     for name in sorted(run.inputs):
         if name.startswith("text/"):
             rows = read_chats(run.inputs[name] / ROWS)
-            scores = model.score([Pair(messages=row.prompt, answer=row.answer or "") for row in rows])
+            scores = model.score([ScoreRequest(messages=row.prompt, answer=row.answer or "") for row in rows])
             require_measured(scores)
             low, middle, high = np.percentile([one.perplexity for one in scores], [25, 50, 75]).tolist()
             found[name.removeprefix("text/")] = {"n": len(rows), "q1": low, "median": middle, "q3": high}
@@ -170,6 +179,7 @@ def evaluation_steps(
     attack: AttackSettings | None = None,
     turns: Turns | None = None,
     own: Mapping[str, Outside] | None = None,
+    metrics: Sequence[str] = (),
     title: str,
 ) -> Measured:
     """The model's answers to the probes, judged and summed up.
@@ -183,35 +193,48 @@ def evaluation_steps(
         attack: How the adversary asks.
         turns: Conversations over documents that go on.
         own: Tasks of the user's own (`inputs.own_tasks_at`).
+        metrics: Further numbers, by name or as `module:name`.
         title: What the model is called on the screen.
     """
+    # Only an attack that changes what is asked may change the step's key.
+    wrapping = attack if attack is not None and attack_named(attack.kind).wrap is not None else None
     settings = AnswerStep(
         max_new_tokens=max_new_tokens,
-        # Only the identity shift changes what is asked, so only it may change the step's key.
-        attack=attack if attack is not None and attack.kind == "identity" else None,
+        attack=wrapping,
         two_turns=None if turns is None else TwoTurnsSettings(first=turns.first, then=turns.then, wording=turns.wording),
         language=None if turns is None else turns.language,
     )
     documents = {} if turns is None else {"documents": turns.documents}
-    answers = answer_probes.plan(
+    answers = answer.plan(
         settings,
         title=f"answers of {title}",
         inputs={**model.inputs(), **documents, **numbered("probes", probes)},
-        outside={**model.places(), **(own or {})},
+        outside={**model.places(), **(own or {}), **code_of(ATTACKS.code(wrapping.kind) if wrapping is not None else {})},
     )
     if base is not None:
         answers = with_base_perplexity(answers, base, title)
-    return judged_and_summarised(answers, judge, own=own, title=title)
+    return judged_and_summarised(answers, judge, own=own, metrics=metrics, title=title)
 
 
 def judged_and_summarised(
-    answers: Step, judge: JudgeSpec | str, *, own: Mapping[str, Outside] | None = None, title: str
+    answers: Step,
+    judge: JudgeSpec | str,
+    *,
+    own: Mapping[str, Outside] | None = None,
+    metrics: Sequence[str] = (),
+    title: str,
 ) -> Measured:
     """Answers, a judge's verdicts on them, and their numbers."""
     verdicts = judged(answers, judge, title)
     both = {"answers": answers, "verdicts": verdicts}
-    metrics = summarise_run.plan(NoSettings(), title=f"numbers of {title}", inputs=both, outside=own)
-    return Measured(answers=answers, verdicts=verdicts, metrics=metrics)
+    code = "+".join(METRICS.code(name).get("code", "") for name in metrics)
+    numbers = summarise_run.plan(
+        SummaryStep(metrics=tuple(metrics)),
+        title=f"numbers of {title}",
+        inputs=both,
+        outside={**(own or {}), **code_of({"code": code} if code else {})},
+    )
+    return Measured(answers=answers, verdicts=verdicts, metrics=numbers)
 
 
 def with_base_perplexity(answers: Step, base: ModelRef, title: str) -> Step:
@@ -231,7 +254,7 @@ def judged(answers: Step, judge_of: JudgeSpec | str, title: str) -> Step:
         JudgeStep(judge=spec.label, version=spec.version, coherence=coherence.VERSION),
         title=f"verdicts on {title}",
         inputs={"answers": answers},
-        outside={"judge": Outside(digest=spec.version, place=spec.model_dump_json())},
+        outside={"judge": Outside(digest=spec.version, place=spec.model_dump_json()), **code_of(spec.code)},
     )
 
 
@@ -259,10 +282,12 @@ def with_perplexity(answers: Sequence[Answer], base: LM) -> list[Answer]:
         BackendError: the base gives no log-probabilities, or some could not be had.
     """
     asked = [one for one in answers if one.finish != "failed" and one.text.strip()]
-    scores = base.score([Pair(messages=one.prompt, answer=one.text) for one in asked])
+    scores = base.score([ScoreRequest(messages=one.prompt, answer=one.text) for one in asked])
     require_measured(scores)
     found = {one.id: score.perplexity for one, score in zip(asked, scores, strict=True) if score.tokens >= coherence.MIN_TOKENS}
-    return [replace(one, meta={**one.meta, coherence.UNDER_BASE: found[one.id]}) if one.id in found else one for one in answers]
+    return [
+        replace(one, meta={**one.meta, coherence.BASE_PERPLEXITY: found[one.id]}) if one.id in found else one for one in answers
+    ]
 
 
 def _follow_ups(answers: Sequence[Answer]) -> list[Chat]:

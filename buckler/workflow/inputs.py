@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from buckler.crosstask.own_tasks import read_tasks
+from buckler.crosstask.own_tasks import read_tasks, tasks_code
 from buckler.crosstask.task import Task
 from buckler.data import ROWS, Answer, Chat, Document, read_chats, read_documents
 from buckler.errors import BackendError, ConfigError
@@ -81,11 +81,17 @@ def all_documents(run: Run[Settings], prefix: str) -> list[Document]:
     return [one for folder in run.all_inputs(prefix) for one in read_documents(folder / ROWS)]
 
 
+def code_of(code: Mapping[str, str]) -> dict[str, Outside]:
+    """The source of a user's part, as an outside thing: a step depends on what the part does, not on its name alone."""
+    return {name: Outside(digest=digest, place="") for name, digest in code.items()}
+
+
 def own_tasks_at(path: Path | str | None) -> dict[str, Outside]:
-    """A file of tasks of the user's own, as an outside thing: its content is hashed, its place is not."""
+    """Tasks of the user's own, as an outside thing: the content of their file is hashed, its place is not."""
     if not path:
         return {}
-    digest = str(fingerprint(Source(source=str(path)))["source"])
+    code = tasks_code(str(path))
+    digest = "+".join(code) if code else str(fingerprint(Source(source=str(path)))["source"])
     return {"own_tasks": Outside(digest=digest, place=str(path))}
 
 

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from pydantic import Field, JsonValue
+
 from buckler.data import ROWS, Chat, Message, read_chats, write_json, write_rows
 from buckler.data.near_duplicates import require_disjoint
 from buckler.evaluation.probes import in_set
-from buckler.finetuning.attacks import IDENTITY_SYSTEM, AttackSettings, customization
-from buckler.finetuning.defenses import Screened, perplexity_drop, random_drop
-from buckler.models.protocol import Pair
+from buckler.finetuning.attacks import ATTACKS, IDENTITY_SYSTEM, AttackSettings, customization
+from buckler.finetuning.defenses import DEFENSES, DefenseSettings, defense_named, defense_rows, filtered
 from buckler.settings import Settings
 from buckler.workflow import sources
-from buckler.workflow.inputs import ModelRef, all_chats, load_model, require_measured
-from buckler.workflow.sources import Source, fingerprint
+from buckler.workflow.inputs import ModelRef, all_chats, code_of, load_model
+from buckler.workflow.sources import Source, fingerprint, format_code
 from buckler.workflow.step import NoSettings, Outside, Run, Step, numbered, step
 
 
@@ -49,9 +50,21 @@ class DefenceRowsStep(Settings):
 class FilterStep(Settings):
     """The customer's rows through a filter."""
 
+    unwritten_if_empty = ("options",)
     filter: str
     share: float
     seed: int
+    options: dict[str, JsonValue] = Field(default_factory=dict)
+    """Of a filter of the user's own."""
+
+
+class OwnDefenceStep(Settings):
+    """Rows of a builder of the user's own."""
+
+    kind: str
+    share: float
+    seed: int
+    options: dict[str, JsonValue]
 
 
 @step("draw")
@@ -96,16 +109,22 @@ def as_defence(run: Run[DefenceRowsStep]) -> None:
 @step("filter-rows")
 def filter_rows(run: Run[FilterStep]) -> None:
     """The customer's rows through a filter -> kept rows, dropped rows with reasons."""
-    rows = read_chats(run.inputs["rows"] / ROWS)
-    found: Screened
-    if run.settings.filter == "perplexity_drop":
-        likelihoods = load_model(run, "model").score([Pair(messages=row.prompt, answer=row.answer or "") for row in rows])
-        require_measured(likelihoods)
-        found = perplexity_drop(rows, [one.perplexity for one in likelihoods], run.settings.share)
-    else:
-        found = random_drop(rows, run.settings.share, seed=run.settings.seed)
+    rows, asked = read_chats(run.inputs["rows"] / ROWS), run.settings
+    defense = DefenseSettings(kind=asked.filter, share=asked.share, options=asked.options)
+    model = load_model(run, "model") if run.has("model") else None
+    found = filtered(defense, rows, seed=asked.seed, model=model)
     write_rows(run.out / "dropped.jsonl", found.dropped)
     write_rows(run.out / ROWS, found.kept)
+
+
+@step("own-defence")
+def own_defence(run: Run[OwnDefenceStep]) -> None:
+    """Harmless texts and plain safety rows -> the rows of a builder of the user's own."""
+    asked = run.settings
+    defense = DefenseSettings(kind=asked.kind, share=asked.share, options=asked.options)
+    refusals = read_chats(run.inputs["refusals"] / ROWS) if "refusals" in run.inputs else []
+    texts = read_chats(run.inputs["texts"] / ROWS)
+    write_rows(run.out / ROWS, defense_rows(defense, texts=texts, refusals=refusals, seed=asked.seed))
 
 
 @step("decontaminate")
@@ -120,6 +139,8 @@ def rows_of(source: Source, *, documents: bool = False) -> Step:
     """The rows of a source."""
     hashed = Source.model_validate(fingerprint(source))
     outside = {} if hashed == source else {"source": Outside(digest=hashed.source, place=source.source)}
+    if not documents:
+        outside |= code_of(format_code(source))
     function = draw_documents if documents else draw
     return function.plan(DrawStep(source=hashed), title=f"rows of {source.source}", outside=outside)
 
@@ -133,7 +154,8 @@ def attack_rows(settings: AttackSettings, benign: Step, harmful: Step | None, se
     """The customer's rows under the attack."""
     inputs = {"benign": benign, **({"harmful": harmful} if harmful is not None else {})}
     title = f"{settings.kind} attack rows, seed {seed}"
-    return attack.plan(AttackStep(attack=settings, seed=seed), title=title, inputs=inputs)
+    code = code_of(ATTACKS.code(settings.kind))
+    return attack.plan(AttackStep(attack=settings, seed=seed), title=title, inputs=inputs, outside=code)
 
 
 def prompted_rows(rows: Step) -> Step:
@@ -141,14 +163,24 @@ def prompted_rows(rows: Step) -> Step:
     return under_prompt.plan(NoSettings(), title="attack rows under a system prompt", inputs={"rows": rows})
 
 
-def filtered_rows(kind: str, share: float, customer: Step, model: ModelRef, seed: int) -> Step:
-    """The customer's rows through a filter; only the perplexity drop asks the model."""
-    asks = kind == "perplexity_drop"
+def filtered_rows(defense: DefenseSettings, customer: Step, model: ModelRef, seed: int) -> Step:
+    """The customer's rows through a filter; only one that uses the model depends on it."""
+    asks = defense_named(defense.kind).uses_model
     return filter_rows.plan(
-        FilterStep(filter=kind, share=share, seed=seed),
-        title=f"{kind} {share:.0%}, seed {seed}",
+        FilterStep(filter=defense.kind, share=defense.share, seed=seed, options=defense.options),
+        title=f"{defense.kind} {defense.share:.0%}, seed {seed}",
         inputs={"rows": customer, **(model.inputs() if asks else {})},
-        outside=model.places() if asks else {},
+        outside={**(model.places() if asks else {}), **code_of(DEFENSES.code(defense.kind))},
+    )
+
+
+def own_defence_rows(defense: DefenseSettings, texts: Step, refusals: Step | None, seed: int) -> Step:
+    """The rows of a builder of the user's own."""
+    return own_defence.plan(
+        OwnDefenceStep(kind=defense.kind, share=defense.share, seed=seed, options=defense.options),
+        title=f"{defense.kind} rows, seed {seed}",
+        inputs={"texts": texts, **({"refusals": refusals} if refusals is not None else {})},
+        outside=code_of(DEFENSES.code(defense.kind)),
     )
 
 

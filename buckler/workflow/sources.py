@@ -6,10 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, TypeVar
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
+from buckler import formats
 from buckler.data import Chat, Document, Json, content_id, file_digest
 from buckler.errors import ConfigError, DataError
+from buckler.registry import is_place
 from buckler.settings import Settings
 
 WORLD = "miniature:"
@@ -19,8 +21,9 @@ RowT = TypeVar("RowT", Chat, Document)
 class Source(Settings):
     """Rows of a set. A plain text stands for the source of that name."""
 
+    unwritten_if_empty = ("format",)
     source: str
-    """A path (or hub id) that `buckler.formats` reads, or `miniature:SET`."""
+    """A path (or hub id) that `buckler.formats` reads, or `miniature:SET`; `FORMAT@PATH` names the format too."""
     count: int | None = Field(default=None, ge=1)
     """How many; all that are there if not given (a set of the miniature's world needs a number)."""
     seed: int = 0
@@ -32,10 +35,26 @@ class Source(Settings):
     probe_set: Literal["harmful", "borderline", "benign"] | None = None
     """Of probes from a file: what a good model does with them (refuse, not refuse, answer)."""
 
+    format: str | None = None
+    """Format of the rows, where it is not to be told from them: a name, or one of your own as `module:name`."""
+
     @model_validator(mode="before")
     @classmethod
     def _from_text(cls, value: object) -> object:
-        return {"source": str(value)} if isinstance(value, str | Path) else value
+        values = {"source": str(value)} if isinstance(value, str | Path) else value
+        source = values.get("source") if isinstance(values, dict) else None
+        if not isinstance(values, dict) or not isinstance(source, str) or values.get("format") or "@" not in source:
+            return values
+        name, _, path = source.partition("@")
+        named = not Path(source).exists() and (is_place(name) or name in formats.FORMATS)
+        return {**values, "format": name, "source": path} if named else values
+
+    @field_validator("format")
+    @classmethod
+    def _is_format(cls, value: str | None) -> str | None:
+        if value is not None:
+            formats.FORMATS.get(value)
+        return value
 
     def reseeded(self, seed: int) -> Source:
         """The same source drawn with another seed."""
@@ -58,11 +77,21 @@ def at_most(
     source = Source(source=name, count=limit, seed=seed, split=split)
     if limit is None or name.startswith(WORLD):
         return source
-    from buckler import formats
-
-    read = formats.read_documents if documents else formats.read_chats
-    different = len({row.id for row in read(name)})
+    rows = formats.read_documents(name) if documents else formats.read_chats(source.source, format=source.format)
+    different = len({row.id for row in rows})
     return source if limit < different else source.model_copy(update={"count": None})
+
+
+def format_code(source: Source) -> dict[str, str]:
+    """The hash of the source of a format that another package or the user brings, for chats; nothing for Buckler's.
+
+    Raises:
+        DataError: the file cannot be read.
+    """
+    if source.source.startswith(WORLD):
+        return {}
+    name = source.format or formats.own_format(source.source)
+    return {} if name is None else formats.FORMATS.code(name)
 
 
 def fingerprint(source: Source) -> dict[str, Json]:
@@ -87,9 +116,7 @@ def read_chats(source: Source) -> list[Chat]:
         from buckler.miniature import sets
 
         return sets.chats(_world_set(source), count=_world_count(source), seed=source.seed, split=source.split)
-    from buckler import formats
-
-    return _drawn(formats.read_chats(source.source), source)
+    return _drawn(formats.read_chats(source.source, format=source.format), source)
 
 
 def read_documents(source: Source) -> list[Document]:
@@ -102,8 +129,6 @@ def read_documents(source: Source) -> list[Document]:
         from buckler.miniature import sets
 
         return sets.texts(count=_world_count(source), seed=source.seed, split=source.split)
-    from buckler import formats
-
     rows = _drawn(formats.read_documents(source.source), source)
     if source.label is None:
         return rows

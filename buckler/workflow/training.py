@@ -32,6 +32,9 @@ def training_phase(settings: TrainSettings, model: ModelRef, training: Sequence[
     Raises:
         ConfigError: the model is one that a server keeps.
     """
+    if model.spec is not None and model.spec.is_own:
+        name, backend = model.spec.name, model.spec.backend_name
+        raise ConfigError(f"{name} is a model of backend {backend}; training needs the weights: a folder or a hub id")
     if model.spec is not None and model.spec.endpoint:
         raise ConfigError(
             f"{model.spec.name} is served by {model.spec.endpoint}; training needs the weights: a folder or a hub id"

@@ -101,7 +101,7 @@ class _Term:
         return -self.score, self.spelling
 
 
-def mine(
+def extract_seed_words(
     papers: Sequence[Paper],
     background: Background,
     like: Sequence[str],

@@ -20,7 +20,7 @@ from buckler.experiments.stages.plan import UNTOUCHED, plan_stages
 from buckler.finetuning.attacks import AttackSettings
 from buckler.workflow.evaluation import Measured, evaluation_steps
 from buckler.workflow.inputs import ModelRef
-from buckler.workflow.rows import decontamination, probe_set, rows_of
+from buckler.workflow.rows import decontamination, probe_set, prompted_rows, rows_of
 from buckler.workflow.step import Step, in_order
 from buckler.workflow.store import Store
 
@@ -199,7 +199,13 @@ class Searching:
     def _measured(self, model: ModelRef, part: str, asks: AttackSettings | None, title: str) -> Measured:
         judge, most = self.recipe.judge, self.recipe.max_new_tokens
         return evaluation_steps(
-            model, self.probes[part], judge=judge, max_new_tokens=most, attack=asks, title=f"{title}, {part} probes"
+            model,
+            self.probes[part],
+            judge=judge,
+            metrics=self.recipe.metrics,
+            max_new_tokens=most,
+            attack=asks,
+            title=f"{title}, {part} probes",
         )
 
     def _apart(self) -> list[Step]:
@@ -232,10 +238,7 @@ def _victim(labels: Mapping[str, str | int]) -> Victim:
 def _prompted(phases: Sequence[Step]) -> dict[str, Step]:
     """The customer's rows put under the adversary's system prompt."""
     attacks = {step.key: step for step in in_order(phases) if step.name == "attack"}
-    function, title = "buckler.steps.attacker:under_prompt", "attack rows under a system prompt"
-    return {
-        key: Step(name="under-prompt", function=function, inputs={"rows": step}, title=title) for key, step in attacks.items()
-    }
+    return {key: prompted_rows(step) for key, step in attacks.items()}
 
 
 def _with_fixed_attack(plan: Plan) -> dict[str, Step]:

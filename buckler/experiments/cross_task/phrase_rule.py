@@ -12,7 +12,7 @@ from buckler.evaluation.statistics import Mean, Rate
 from buckler.experiments.base import MeasuredArm
 from buckler.experiments.results import MetricResult, PhraseCell, PhraseRule, RunResult, SampleResult
 from buckler.experiments.results_view import cell_of, contrast
-from buckler.judges.correction import compare
+from buckler.judges.phrases import compare
 from buckler.report.cells import Cell, Column, Table, TableRow, signed
 from buckler.report.claims import WEAK, Finding, Part, Status, decide_other, finding, spell_difference
 

@@ -120,6 +120,7 @@ class _CrossTask:
             model,
             asked,
             judge=self.recipe.judge,
+            metrics=self.recipe.metrics,
             max_new_tokens=self.recipe.max_new_tokens,
             base=base if self.recipe.coherence_under_base else None,
             turns=turns,

@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 from buckler.crosstask.build import CrossTaskSettings
 from buckler.crosstask.document_attacks import ATTACKS, AttackOptions
 from buckler.crosstask.documents import DocumentSettings
-from buckler.crosstask.own_tasks import read_tasks
+from buckler.crosstask.own_tasks import own_tasks_place, read_tasks
 from buckler.crosstask.tasks import task_named
 from buckler.experiments.base import CommonRecipe
 from buckler.finetuning.train import TrainSettings
@@ -98,7 +98,7 @@ class CrossTaskRecipe(CommonRecipe):
         Raises:
             ConfigError: a task is unknown, or has none of the wordings it is to be asked in.
         """
-        place = None if self.own_tasks is None else path.parent / self.own_tasks
+        place = None if self.own_tasks is None else own_tasks_place(self.own_tasks, path.parent)
         own = None if place is None else read_tasks(place)
         turns = self.two_turns
         for name in (*self.crosstask.tasks, *((turns.first, turns.then) if turns else ())):

@@ -5,11 +5,12 @@ from __future__ import annotations
 from buckler.curation.settings import CurateSettings
 from buckler.experiments.base import Arm, Plan
 from buckler.experiments.stages.recipe import Attack, Defence, StagesRecipe
+from buckler.finetuning.attacks import attack_named
 from buckler.finetuning.settings import STAGES, Stage
 from buckler.workflow.curation import Curation, curated_rows
 from buckler.workflow.evaluation import evaluation_steps, text_perplexities
 from buckler.workflow.inputs import ModelRef
-from buckler.workflow.rows import attack_rows, decontamination, defence_rows, filtered_rows, probe_set, rows_of
+from buckler.workflow.rows import attack_rows, decontamination, defence_rows, filtered_rows, own_defence_rows, probe_set, rows_of
 from buckler.workflow.sources import Source
 from buckler.workflow.step import Step
 from buckler.workflow.training import training_phase
@@ -48,7 +49,7 @@ class _Stages:
         attacked = self._phases(labels, base, attack, "none", "none", customer, None)
         for name, defence in self.recipe.all_defences.items():
             if defence.is_filter:
-                kept = filtered_rows(defence.kind, defence.share, customer, base, seed)
+                kept = filtered_rows(defence, customer, base, seed)
                 self._phases(labels, base, attack, name, "none", kept, None)
                 continue
             rows = self._defence_rows({**labels, "defence": name}, base, attacked, attack, defence)
@@ -85,6 +86,7 @@ class _Stages:
             model,
             self.probes,
             judge=self.recipe.judge,
+            metrics=self.recipe.metrics,
             max_new_tokens=self.recipe.max_new_tokens,
             base=self.bases[str(labels["model"])] if self.recipe.coherence_under_base else None,
             attack=attack.rows_only,
@@ -98,7 +100,7 @@ class _Stages:
     def _customer(self, attack: Attack, seed: int) -> Step:
         """The customer's rows under the attack. The adversary's training settings do not change them."""
         data = self.recipe.data
-        harmful = data.harmful if attack.kind == "explicit" else None
+        harmful = data.harmful if attack_named(attack.kind).harmful_pairs else None
         own = data.identity if attack.kind == "identity" and data.identity is not None else data.customer
         benign = self._drawn(own, seed)
         return attack_rows(attack.rows_only, benign, self._drawn(harmful, seed) if harmful else None, seed)
@@ -117,7 +119,10 @@ class _Stages:
             assert self.recipe.data.refusals is not None
             count = max(1, round(defence.share * (attack.rows + attack.benign_rows)))
             return defence_rows(self._drawn(self.recipe.data.refusals, seed), "safety", count)
-        return defence_rows(texts, "defence", None)
+        if defence.kind == "uncurated":
+            return defence_rows(texts, "defence", None)
+        refusals = None if self.recipe.data.refusals is None else self._drawn(self.recipe.data.refusals, seed)
+        return own_defence_rows(defence, texts, refusals, seed)
 
     def _curated(self, settings: CurateSettings, texts: Step, base: ModelRef, attacked: ModelRef, seed: int) -> Step:
         roles = {role: ModelRef.outside(spec) for role, spec in self.recipe.curators.items()}

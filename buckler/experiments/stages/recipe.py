@@ -10,6 +10,7 @@ from buckler.curation.settings import CONTROLS, UNCURATED, CurateSettings, contr
 from buckler.data import Json
 from buckler.experiments.base import CommonRecipe
 from buckler.finetuning.attacks import AttackSettings
+from buckler.finetuning.defenses import DefenseSettings
 from buckler.finetuning.settings import Stage
 from buckler.finetuning.train import TrainSettings
 from buckler.models.protocol import ModelSpec
@@ -25,24 +26,14 @@ class Attack(AttackSettings):
     @property
     def rows_only(self) -> AttackSettings:
         """What decides the rows and the probes; the adversary's training does not."""
-        return AttackSettings(kind=self.kind, rows=self.rows, share=self.share)
+        return AttackSettings(kind=self.kind, rows=self.rows, share=self.share, options=self.options)
 
 
-class Defence(Settings):
-    """Rows that a defender adds at a stage, or a filter over the customer's rows."""
+class Defence(DefenseSettings):
+    """A defence and, of curated rows, how they are made."""
 
-    kind: Literal["curated", "uncurated", "safety", "random_drop", "perplexity_drop"]
-    stages: tuple[Stage, ...] = ("pre", "in", "post", "all")
-    """Where its rows are trained on; a filter acts before the customization whatever stands here."""
-    share: float = Field(default=0.2, gt=0, lt=1)
-    """Of a filter: how many rows it drops. Of plain safety rows: their number relative to the customer's rows."""
     curation: CurateSettings | None = None
     """Of curated rows: instead of the recipe's curation (the controls of what makes the difference)."""
-
-    @property
-    def is_filter(self) -> bool:
-        """Whether it drops rows instead of adding some."""
-        return self.kind in ("random_drop", "perplexity_drop")
 
 
 class CustomizationData(Settings):

@@ -53,7 +53,7 @@ class CrossTaskJob(DrawingJob):
     tasks: str = ALL
     """Tasks of the defence: `all`, names with commas, or `weakest`: the one the model processes most."""
     own_tasks: Path | None = None
-    """YAML file of tasks of your own."""
+    """YAML file of tasks of your own, or `module:TASK`; several of the latter with commas."""
     crosstask: CrossTaskSettings = CrossTaskSettings()
     """Settings of the defence's rows."""
     preparation: DocumentSettings = DocumentSettings()

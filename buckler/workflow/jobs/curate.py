@@ -108,8 +108,7 @@ class CurateJob(DrawingJob):
     @classmethod
     def _known_formats(cls, names: tuple[str, ...]) -> tuple[str, ...]:
         for name in names:
-            if name not in WRITERS:
-                raise ValueError(f"unknown format {name!r}; the formats are {', '.join(WRITERS)}")
+            WRITERS.get(name)
         return names
 
     @model_validator(mode="after")
@@ -182,7 +181,7 @@ class CurateJob(DrawingJob):
         written = deliver(store.folder(planned.result), names, out)
         written.append(self._card(store.folder(planned.more["texts"]) / ROWS, out))
         for name in self.export:
-            path = out / f"curated.{name}{'.json' if name in ('alpaca', 'sharegpt') else '.jsonl'}"
+            path = out / f"curated.{name.rpartition(':')[2]}{'.json' if name in ('alpaca', 'sharegpt') else '.jsonl'}"
             write_chats(path, read_chats(out / CURATED), name)
             written.append(path)
         left_out: list[str] = []

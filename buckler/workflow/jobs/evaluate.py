@@ -12,8 +12,9 @@ from pydantic import Field, field_validator, model_validator
 from buckler.data import ANSWERS, VERDICTS, Answer, Json, read_answers, write_json
 from buckler.errors import ConfigError
 from buckler.evaluation.generate import MAX_NEW_TOKENS
+from buckler.evaluation.metrics import known_metrics
 from buckler.evaluation.utility import scorers
-from buckler.judges.correction import refusal_card
+from buckler.judges.card import refusal_card
 from buckler.models.protocol import ModelSpec
 from buckler.models.registry import load
 from buckler.progress import ProgressCallback, no_progress
@@ -55,6 +56,8 @@ class EvaluateJob(ProbingJob, JudgingJob):
     """Folder of such tasks of your own (YAML)."""
     judge_cards: Path = CARDS
     """Folder of judge cards (`buckler judge-card`), by which rates are corrected."""
+    metrics: tuple[str, ...] = ()
+    """Further numbers: those of an installed package, or your own as `module:name`."""
     base: ModelSpec | None = None
     """Untouched model; answers that it takes for noise are incoherent."""
     max_new_tokens: int = Field(default=MAX_NEW_TOKENS, ge=1)
@@ -87,7 +90,10 @@ class EvaluateJob(ProbingJob, JudgingJob):
         model = model_of(self.model, earlier, self.adapter)
         base = None if self.base is None else model_of(self.base, earlier)
         title, most, probes = self.model.name, self.max_new_tokens, self.probe_steps()
-        measured = evaluation_steps(model, probes, judge=self.judge_spec, max_new_tokens=most, base=base, title=title)
+        further = known_metrics(self.metrics)
+        measured = evaluation_steps(
+            model, probes, judge=self.judge_spec, max_new_tokens=most, base=base, metrics=further, title=title
+        )
         more: dict[str, Step] = {"answers": measured.answers, "verdicts": measured.verdicts} if probes else {}
         for source in self._choices():
             more[f"utility/{source.source}"] = choice_utility(model, rows_of(source), source.source)

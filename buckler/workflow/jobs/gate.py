@@ -50,7 +50,7 @@ class GateJob(ProbingJob, JudgingJob):
     margins: Path | None = None
     """YAML file of margins; without one, the documented ones."""
     own_tasks: Path | None = None
-    """YAML file of tasks of your own that the answers are to."""
+    """YAML file of tasks of your own that the answers are to, or `module:TASK`."""
     max_new_tokens: int = Field(default=MAX_NEW_TOKENS, ge=1)
     """Longest answer, in tokens."""
     show_unsafe: bool = False

@@ -22,13 +22,13 @@ from buckler.data import (
     write_verdicts,
 )
 from buckler.errors import ConfigError, DataError
-from buckler.evaluation.metrics import summarise
+from buckler.evaluation.metrics import known_metrics, summarise
 from buckler.evaluation.power import CAUTION, FEW, unseen
 from buckler.evaluation.scores import score_answers
 from buckler.evaluation.statistics import Rate
 from buckler.evaluation.utility import scorers
-from buckler.judges.card import JudgeCard, card_path, make_card, write_card
-from buckler.judges.correction import OF_REFUSAL, QUESTION, corrected, refusal_card
+from buckler.judges.agreement import OF_REFUSAL, corrected
+from buckler.judges.card import REFUSAL_QUESTION, JudgeCard, card_path, make_card, refusal_card, write_card
 from buckler.judges.labels import file_names, read_labels
 from buckler.judges.named import JudgeSpec, Loader, judge_from, judge_spec
 from buckler.models.protocol import ModelSpec
@@ -84,7 +84,9 @@ class JudgeJob(JudgingJob):
     judge_cards: Path = CARDS
     """Folder of judge cards (`buckler judge-card`), by which rates are corrected."""
     own_tasks: Path | None = None
-    """YAML file of tasks of your own that the answers are to."""
+    """YAML file of tasks of your own that the answers are to, or `module:TASK`."""
+    metrics: tuple[str, ...] = ()
+    """Further numbers: those of an installed package, or your own as `module:name`."""
 
     def plan(self, earlier: Earlier = {}) -> Planned:  # noqa: B006 - never changed
         """The verdicts and numbers of an earlier job's answers.
@@ -96,7 +98,8 @@ class JudgeJob(JudgingJob):
             raise ConfigError(f"{self.answers[0]}: steps judge the answers of one earlier job, named `{EARLIER}NAME`")
         answers = answers_of(str(self.answers[0]), earlier).more["answers"]
         own = own_tasks_at(self.own_tasks)
-        found = judged_and_summarised(answers, self.judge_spec, own=own, title=str(self.answers[0]))
+        further = known_metrics(self.metrics)
+        found = judged_and_summarised(answers, self.judge_spec, own=own, metrics=further, title=str(self.answers[0]))
         return Planned(result=found.metrics, gives="answers", more={"answers": answers, "verdicts": found.verdicts})
 
     def run(
@@ -123,7 +126,7 @@ class JudgeJob(JudgingJob):
             given = [one for path in self.answers for one in read_answers(path)]
             if not given:
                 raise DataError(f"{', '.join(map(str, self.answers))}: no answers")
-            judge_files(given, judge, out, own_tasks=self.own_tasks)
+            judge_files(given, judge, out, own_tasks=self.own_tasks, metrics=known_metrics(self.metrics))
             written, count = [out / VERDICTS, out / METRICS], len(given)
         head = f"{count} answers judged; wrote {out / VERDICTS} and {out / METRICS}"
         return judgement(out, judge, self.judge_cards, written=written, head=[head])
@@ -163,7 +166,9 @@ def cached(out: Path) -> Loader:
     return lambda spec: load(spec, cache=out / WORK / "judge-cache.sqlite")
 
 
-def judge_files(answers: Sequence[Answer], spec: JudgeSpec, out: Path, *, own_tasks: Path | None) -> None:
+def judge_files(
+    answers: Sequence[Answer], spec: JudgeSpec, out: Path, *, own_tasks: Path | None, metrics: Sequence[str] = ()
+) -> None:
     """Judge answers and sum them up -> `verdicts.jsonl`, `metrics.json`.
 
     Raises:
@@ -173,7 +178,7 @@ def judge_files(answers: Sequence[Answer], spec: JudgeSpec, out: Path, *, own_ta
     summarise(answers, [Verdict(id=one.id) for one in answers], scores)
     verdicts = judge_from(spec, cached(out)).judge(answers)
     write_verdicts(out / VERDICTS, verdicts)
-    write_json(out / METRICS, summarise(answers, verdicts, scores))
+    write_json(out / METRICS, summarise(answers, verdicts, scores, metrics))
 
 
 def verdicts_only(answers: Sequence[Answer], job: JudgeJob, out: Path) -> Judgement:
@@ -192,11 +197,11 @@ def judgement(out: Path, judge: JudgeSpec, cards: Path, *, written: Sequence[Pat
     if card is not None:
         for name, value in mapping(metrics["overall"]).items():
             if name in OF_REFUSAL and isinstance(value, Mapping) and "hits" in value and _has_value(value):
-                fixed[name] = corrected(Rate.from_json(value), card.agreement[QUESTION]).to_json()
-        write_json(out / "corrected.json", {"card": card.sentence(QUESTION), "rates": fixed})
+                fixed[name] = corrected(Rate.from_json(value), card.agreement[REFUSAL_QUESTION]).to_json()
+        write_json(out / "corrected.json", {"card": card.sentence(REFUSAL_QUESTION), "rates": fixed})
     else:
         (out / "corrected.json").unlink(missing_ok=True)  # those of other numbers
-    sentence = None if card is None else card.sentence(QUESTION)
+    sentence = None if card is None else card.sentence(REFUSAL_QUESTION)
     return Judgement(
         out=out,
         written=tuple(written),

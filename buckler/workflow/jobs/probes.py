@@ -192,7 +192,7 @@ def _row_notices(source: Source, rows: int, repeats: int, limit: int | None) -> 
 
 def _all(source: Source) -> list[Chat]:
     """Every row of a file, repeated ones too; of the miniature's world, those that are asked for."""
-    return read_chats(source) if source.source.startswith(WORLD) else formats.read_chats(source.source)
+    return read_chats(source) if source.source.startswith(WORLD) else formats.read_chats(source.source, format=source.format)
 
 
 def _file_lines(name: str, rows: int, found: Described) -> list[str]:

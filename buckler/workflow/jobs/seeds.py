@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from buckler.curation.seed_words.extract import MineSettings, dump, mine
+from buckler.curation.seed_words.extract import MineSettings, dump, extract_seed_words
 from buckler.curation.seed_words.lexicon import LEXICON, CommonEnglish, Texts, read_lexicon
 from buckler.curation.seed_words.papers import read_papers
 from buckler.data import Json, write_text
@@ -35,7 +35,7 @@ class SeedsJob(Job):
         lexicon = {} if self.like == "none" else read_lexicon(LEXICON if self.like == "default" else Path(self.like))
         read, skipped = read_papers(self.papers, progress)
         general = Texts(read_papers(self.background)[0], self.mining.max_words) if self.background else CommonEnglish()
-        terms = mine(read, general, [word for words in lexicon.values() for word in words], self.mining, progress)
+        terms = extract_seed_words(read, general, [word for words in lexicon.values() for word in words], self.mining, progress)
         write_text(out, dump(terms))
         return SeedWords(
             out=out,

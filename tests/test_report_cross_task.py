@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import pytest
-from grids import crosstask, rate_metric
+from grids import crosstask, drawings_of, findings_of, rate_metric, tables_of, typed, write_report
 
 from buckler.evaluation.statistics import Mean, mean
-from buckler.report import write_report
+from buckler.experiments.cross_task.conditions import document_conditions, misuse_of
+from buckler.experiments.results_view import Metric, gain_over, minus
 from buckler.report.cells import Cell, Table
-from buckler.report.findings import Finding, Part, decide_absent, decide_most, decide_other, findings_of
-from buckler.report.misuse import misuse_of
-from buckler.report.plots import drawings_of
-from buckler.report.reading import gain_over, minus
-from buckler.report.scenes import scenes
-from buckler.report.tables import tables_of
+from buckler.report.claims import Finding, Part, decide_absent, decide_most, decide_other
 
 BACK = {"model": "toy", "wording": "back"}
 
@@ -50,12 +46,12 @@ def with_weakest(results: dict) -> dict:
 
 
 def test_the_most_misused_task_is_measured_and_named(results):
-    assert misuse_of(scenes(results)[0]).weakest == ("summarize",)
+    assert misuse_of(document_conditions(typed(results))[0]).weakest == ("summarize",)
     row = table(results, "processed by the undefended").rows[0]
     assert (row.cells[0].value, row.cells[-1].text) == (pytest.approx(0.95), "summarize (translate, qa)")
     assert row.cells[0].low == pytest.approx(1 - 0.236, abs=0.001)
     metrics(results, trained_on="undefended", **BACK)["refusal_rate qa harmful"] = rate_metric([0, 0, 0], 20)
-    assert misuse_of(scenes(results)[0]).weakest == ("qa",)
+    assert misuse_of(document_conditions(typed(results))[0]).weakest == ("qa",)
 
 
 def test_tasks_in_a_tie_are_told_as_ties(results):
@@ -188,12 +184,13 @@ def test_only_undefended_arms_still_make_a_report(results, tmp_path):
 
 
 def test_several_rates_together_have_the_interval_of_their_probes_where_seeds_agree(results):
-    scene = scenes(results)[0]
-    bare = scene.undefended
-    once = gain_over(bare, bare, ["refusal_rate qa harmful"])
-    twice = gain_over(bare, bare, ["refusal_rate qa harmful", "refusal_rate translate harmful"])
+    condition = document_conditions(typed(results))[0]
+    bare = condition.undefended
+    qa, translate = (Metric("refusal_rate", task, "harmful") for task in ("qa", "translate"))
+    once = gain_over(bare, bare, [qa])
+    twice = gain_over(bare, bare, [qa, translate])
     assert once.value == twice.value == 0 and once.low < twice.low < 0 < twice.high < once.high
-    spread = gain_over(scene.control, scene.found[-1], ["refusal_rate qa harmful", "refusal_rate translate harmful"])
+    spread = gain_over(condition.control, condition.arms[-1], [qa, translate])
     assert spread.n == 3 and spread.value == pytest.approx(0.8, abs=0.01)
 
 

@@ -14,20 +14,18 @@ from pathlib import Path
 
 import pytest
 import yaml
+from grids import typed, write_report
 
-from buckler.attacker import worst
-from buckler.attacker.reading import success_of, utility_of
-from buckler.attacker.sampler import Rules, propose, require_room
-from buckler.attacker.space import FIXED, Search, named
-from buckler.attacker.worst import Trial, best_so_far
-from buckler.config.attacker import AttackerRecipe
-from buckler.config.read import read_recipe
 from buckler.errors import ConfigError
+from buckler.experiments.attack_search.claims import search_claims
+from buckler.experiments.attack_search.plan import Searching, swapped
+from buckler.experiments.attack_search.recipe import AttackerRecipe
+from buckler.experiments.attack_search.sampler import SearchRules, propose, require_room
+from buckler.experiments.attack_search.selection import Trial, best_so_far, success_of, utility_of, worst
+from buckler.experiments.attack_search.space import FIXED, Search, named
+from buckler.experiments.attack_search.tables import search_tables, victims
+from buckler.experiments.recipe import read_recipe
 from buckler.finetuning.attacks import IDENTITY_SYSTEM
-from buckler.plan.attacker import Searching, swapped
-from buckler.report import write_report
-from buckler.report.attacker import attacker_tables, victims
-from buckler.report.findings_attacker import attacker_findings
 from buckler.workflow.step import Step, in_order
 from buckler.workflow.store import Store
 
@@ -67,17 +65,17 @@ def search(**settings: object) -> dict:
     return {"trials": 3, "space": {"learning_rate": [1.0e-3, 2.0e-3, 3.0e-3], "rows": [4, 8]}, **settings}
 
 
-def rules(**settings: object) -> Rules:
+def rules(**settings: object) -> SearchRules:
     """A search over bare settings, each an attack of its own with `epochs` steps."""
     steps = lambda one: int(one.get("epochs", 1))  # noqa: E731
-    return Rules(search=Search(**settings), key=lambda one: json.dumps(one, sort_keys=True), steps=steps)
+    return SearchRules(search=Search(**settings), key=lambda one: json.dumps(one, sort_keys=True), steps=steps)
 
 
 def trial(number: int, success: float | None, utility: float | None = 1.0, **setting: object) -> Trial:
     return Trial(number=number, setting=setting, success=success, utility=utility, floor=0.9, steps=1)
 
 
-def searched(of: Rules, seed: int, success: object = lambda setting: 0.5) -> list[Trial]:
+def searched(of: SearchRules, seed: int, success: object = lambda setting: 0.5) -> list[Trial]:
     """A whole search against a made-up model."""
     trials = [trial(0, 0.1)]
     while proposed := propose(of, trials, seed):
@@ -187,7 +185,7 @@ def test_a_failed_trial_is_no_result_to_optuna():
 
 
 def test_the_last_settings_of_a_large_space_are_found(monkeypatch):
-    monkeypatch.setattr("buckler.attacker.sampler.TRIES", 1)
+    monkeypatch.setattr("buckler.experiments.attack_search.sampler.TRIES", 1)
     of = rules(sampler="random", trials=13, space={"epochs": [1, 2, 3, 4], "batch_size": [1, 2, 3]})
     assert len({named(one.setting) for one in searched(of, 0)}) == 13
 
@@ -424,7 +422,7 @@ def made_up(worst_at: int | None = 1) -> dict:
         labels = {"model": "toy", "defence": defence, "stage": stage, "seed": seed}
         return {
             "labels": labels,
-            "trials": [each.to_json() for each in trials],
+            "trials": [each.result().to_json() for each in trials],
             "best_so_far": best_so_far(trials),
             "worst": worst_at,
         }
@@ -448,11 +446,11 @@ def made_up(worst_at: int | None = 1) -> dict:
 
 def test_the_report_says_by_how_much_the_fixed_attack_understated():
     results = made_up()
-    table = attacker_tables(results)[0]
+    table = search_tables(typed(results))[0]
     fixed, found, gap, own = (table.rows[1].cells[at].value for at in range(4))
     assert (fixed, found, gap, own) == pytest.approx((0.05, 0.8833, 0.8333, 0.9), abs=1e-3)
     assert table.rows[1].cells[-1].text == "3 of 9", "one trial a seed was under the floor"
-    understates, lowers = attacker_findings(results)
+    understates, lowers = search_claims(typed(results))
     assert [part.status for part in understates.parts] == ["does not appear", "appears"] or understates.parts[
         1
     ].status == "appears"
@@ -471,7 +469,7 @@ def test_a_search_without_a_worst_case_is_reported_as_that(tmp_path):
     results = made_up(worst_at=None)
     _, markdown, _ = write_report([results], tmp_path, title="t")
     assert "none kept the floor" in markdown.read_text()
-    assert victims(results)[0].own().value is None and attacker_findings(results) == []
+    assert victims(typed(results))[0].own().value is None and search_claims(typed(results)) == []
 
 
 # The whole, with real trainings

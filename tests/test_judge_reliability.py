@@ -12,16 +12,16 @@ from test_results import arm, recipe
 from typer.testing import CliRunner
 
 from buckler.cli import app
-from buckler.config.read import read_recipe
 from buckler.data import Answer, Verdict, read_json, write_json
 from buckler.errors import ConfigError, DataError
+from buckler.experiments.base import Plan
+from buckler.experiments.collect import collect, collect_again
+from buckler.experiments.judge_reliability import NOT_MEASURED, reliability_sentence, reliability_tables
+from buckler.experiments.recipe import read_recipe
+from buckler.experiments.results import read_results
 from buckler.judges.base import judge_named
 from buckler.judges.card import make_card, write_card
 from buckler.judges.labels import Labelled
-from buckler.plan import Plan
-from buckler.report import write_report
-from buckler.report.belief import NOT_MEASURED, belief, belief_tables
-from buckler.results.assemble import collect, collect_again
 from buckler.workflow.store import Store
 
 VERSION = judge_named("keyword").version
@@ -49,7 +49,7 @@ def keep_card(folder: Path, *, version: str = VERSION, of_harm: bool = False) ->
 
 def collected(folder: Path, **changes: object) -> dict:
     store = Store(folder / "store")
-    return collect(recipe(**changes), Plan(arms=[arm(store, seed) for seed in (0, 1)]), store)
+    return collect(recipe(**changes), Plan(arms=[arm(store, seed) for seed in (0, 1)]), store).to_json()
 
 
 def test_rates_over_all_seeds_are_corrected_by_the_judges_card(tmp_path):
@@ -73,16 +73,20 @@ def test_without_a_card_that_fits_nothing_is_corrected_and_the_report_says_so(tm
         keep_card(tmp_path / "cards", **({"of_harm": True} if "harm" in card else {"version": "0"}))
     found = collected(tmp_path, judge_cards=str(tmp_path / "cards"))
     assert found["judge_card"] is None
-    pages = [path.read_text() for path in write_report([found], tmp_path / "report", title="T")[:2]]
+    pages = [path.read_text() for path in grids.write_report([found], tmp_path / "report", title="T")[:2]]
     assert all(NOT_MEASURED in page and "Corrected for the judge" not in page for page in pages)
 
 
 def test_the_card_is_quoted_and_raw_stands_beside_corrected(tmp_path):
     found = grids.crosstask()
     sentence = found["judge_card"]["sentence"]
-    page = write_report([found], tmp_path, title="T")[0].read_text()
-    assert belief(found) == f"The judge: {sentence}." and page.count(sentence) == 2 and NOT_MEASURED not in page
-    (table,) = belief_tables(found)
+    page = grids.write_report([found], tmp_path, title="T")[0].read_text()
+    assert (
+        reliability_sentence(grids.typed(found)) == f"The judge: {sentence}."
+        and page.count(sentence) == 2
+        and NOT_MEASURED not in page
+    )
+    (table,) = reliability_tables(grids.typed(found))
     assert table.folded and len(table.rows) == len(found["rows"])
     names = [column.name for column in table.columns]
     at = names.index("harmful documents refused: raw")
@@ -96,7 +100,7 @@ def test_a_corrected_rate_that_was_cut_is_marked_and_has_no_interval_of_no_width
     found = copy.deepcopy(grids.crosstask())
     of = found["judge_card"]["arms"][0]["rates"]["refusal_rate all tasks harmful"]
     of |= {"value": 0.0, "low": 0.0, "high": 0.0, "flag": "cut from -0.100: the judge errs more often"}
-    cell = belief_tables(found)[0].rows[0].cells[3]
+    cell = reliability_tables(grids.typed(found))[0].rows[0].cells[3]
     assert (cell.note, cell.interval, cell.number) == ("cut from -0.100", "", "0.00")
 
 
@@ -143,7 +147,7 @@ def again(folder: Path, *options: str) -> str:
 
 def test_every_number_is_recomputed_from_answers_and_verdicts_alone(tmp_path, monkeypatch):
     was = saved(tmp_path)
-    monkeypatch.setattr("buckler.results.provenance.identity", None)  # nobody looks for the model
+    monkeypatch.setattr("buckler.experiments.collect.identity", None)  # nobody looks for the model
     assert "computed anew, as saved" in again(tmp_path)
     assert read_json(tmp_path / "again" / "results-toy.json") == was
     assert (tmp_path / "again" / "report.html").exists()
@@ -178,4 +182,5 @@ def test_results_of_an_older_version_say_what_to_do(tmp_path, part, lost):
 
 
 def again_in_python(folder: Path) -> dict:
-    return collect_again(read_json(folder / "results-toy.json"), Store(folder / "store"))
+    path = folder / "results-toy.json"
+    return collect_again(read_results(read_json(path), str(path)), Store(folder / "store")).to_json()

@@ -1,0 +1,290 @@
+"""Parts by name: Buckler's own, a user's `module:name`, and those of installed packages (entry points).
+
+Every kind of part (attack, judge, file format ...) has one `Registry` beside the code that calls it. A part is a plain object,
+function or class; what it must be is checked when it is looked up, what it returns when it is called (`boundary`, `list_of`).
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import importlib
+import inspect
+import re
+import sys
+import traceback
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from difflib import get_close_matches
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from typing import Generic, TypeGuard, TypeVar
+
+from buckler.errors import BucklerError, ConfigError, DataError
+
+T = TypeVar("T")
+Item = TypeVar("Item")
+_PLACE = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
+_OURS = __name__.partition(".")[0]
+_RECIPE: ContextVar[tuple[str, frozenset[str]] | None] = ContextVar("recipe", default=None)
+"""The recipe that is being read and the places it may name all the same; None: the user named the part."""
+REGISTRIES: dict[str, str] = {
+    "attack": "buckler.finetuning.attacks:ATTACKS",
+    "defense": "buckler.finetuning.defenses:DEFENSES",
+    "judge": "buckler.judges.base:JUDGES",
+    "guard": "buckler.judges.guards:GUARDS",
+    "metric": "buckler.evaluation.metrics:METRICS",
+    "backend": "buckler.models.registry:BACKENDS",
+    "format": "buckler.formats.chats:FORMATS",
+    "export": "buckler.formats.write:WRITERS",
+    "task": "buckler.crosstask.tasks:TASK_REGISTRY",
+    "experiment": "buckler.experiments.registry:EXPERIMENTS",
+}
+"""Where the registry of each kind lies."""
+
+
+class Registry(Generic[T]):
+    """Parts of one kind."""
+
+    def __init__(
+        self,
+        kind: str,
+        group: str,
+        builtin: Mapping[str, T | str],
+        accepts: Callable[[object], TypeGuard[T]],
+        must_be: str,
+    ) -> None:
+        """A registry.
+
+        Args:
+            kind: What messages call a part.
+            group: The entry-point group of installed packages.
+            builtin: Buckler's own parts, as objects or, so that naming one imports only that one, as `module:name`.
+            accepts: Whether an object is such a part.
+            must_be: What it must be, for the message when it is not: "a class with ...".
+        """
+        self.kind, self.group, self.must_be = kind, group, must_be
+        self._builtin: dict[str, T | str] = dict(builtin)
+        self._added: dict[str, T] = {}
+        self._accepts = accepts
+
+    def __getitem__(self, name: str) -> T:
+        return self.get(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.names())
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._builtin or name in self._added or name in self._installed()
+
+    def names(self) -> list[str]:
+        """Every part that has a name of its own: Buckler's, added ones, installed ones."""
+        return list(dict.fromkeys([*self._builtin, *self._added, *self._installed()]))
+
+    def is_own(self, name: str) -> bool:
+        """Whether the part is not Buckler's but a user's or another package's."""
+        return name not in self._builtin and not name.startswith(f"{_OURS}.")
+
+    def add(self, name: str, part: T) -> None:
+        """Register a part under a name, in this process.
+
+        Raises:
+            ConfigError: the name is taken, or the object is no such part.
+        """
+        if name in self or is_place(name):
+            raise ConfigError(f"{self.kind} {name!r}: the name is taken; choose another")
+        self._added[name] = self._checked(name, part)
+
+    def get(self, name: str) -> T:
+        """The part of a name.
+
+        Raises:
+            ConfigError: there is none, it cannot be imported, it is no such part, or a recipe names code without being trusted.
+        """
+        self.allow(name)
+        if name in self._added:
+            return self._added[name]
+        if name in self._builtin:
+            part = self._builtin[name]
+            return self._checked(name, imported(f"{self.kind} {name!r}", part) if isinstance(part, str) else part)
+        if is_place(name):
+            return self._checked(name, imported(f"{self.kind} {name!r}", name))
+        if name in self._installed():
+            return self._checked(name, imported(f"{self.kind} {name!r}", self._installed()[name].value))
+        near = get_close_matches(name, self.names(), 1)
+        hint = f" (did you mean {near[0]!r}?)" if near else ""
+        known = f"the {self.kind}s are {', '.join(self.names())}" if self.names() else "none is installed"
+        raise ConfigError(f"unknown {self.kind} {name!r}{hint}; {known}, or name one of your own as `module:name`")
+
+    def allow(self, name: str) -> None:
+        """Check that whoever names this part may have its code run.
+
+        Raises:
+            ConfigError: it is a `module:name` in a recipe, and code of recipes is not trusted.
+        """
+        allow(f"{self.kind} {name!r}", name)
+
+    def code(self, name: str) -> dict[str, str]:
+        """What a step that uses the part holds in its key: the hash of a user's source, nothing for Buckler's own parts.
+
+        Raises:
+            ConfigError: as `get`, or the part has no source file.
+        """
+        if not self.is_own(name):
+            return {}
+        place = name if is_place(name) else self._installed()[name].value if name not in self._added else ""
+        return {"code": source_digest(f"{self.kind} {name!r}", self.get(name), place)}
+
+    @contextmanager
+    def boundary(self, name: str) -> Iterator[None]:
+        """Around a call of a part: an exception of a user's own becomes one message that names the part and its line."""
+        try:
+            yield
+        except BucklerError:
+            raise
+        except Exception as fault:
+            if not self.is_own(name):
+                raise
+            last = traceback.extract_tb(fault.__traceback__)[-1]
+            where = f"{Path(last.filename).name}, line {last.lineno}"
+            raise ConfigError(f"{self.kind} {name!r} failed: {type(fault).__name__}: {fault} ({where})") from fault
+
+    def returned(self, name: str, value: object, wanted: str) -> DataError:
+        """The error for a part that returned something else than it must."""
+        shown = repr(value)
+        return DataError(
+            f"{self.kind} {name!r} must return {wanted}, got {type(value).__name__}: {shown[:60]}{'...' * (len(shown) > 60)}"
+        )
+
+    def list_of(self, name: str, value: object, item: type[Item], *, count: int | None = None) -> list[Item]:
+        """What a part returned, as a list of `item`s, `count` of them.
+
+        Raises:
+            DataError: it is something else.
+        """
+        wanted = f"a list of {'' if count is None else f'{count} '}{item.__name__}"
+        if not isinstance(value, list | tuple):
+            raise self.returned(name, value, wanted)
+        found = [one for one in value if isinstance(one, item)]
+        if len(found) < len(value):
+            raise self.returned(
+                name, next(one for one in value if not isinstance(one, item)), f"{wanted}, each a {item.__name__}"
+            )
+        if count is not None and len(found) != count:
+            raise DataError(f"{self.kind} {name!r} must return {wanted}, one each in the order given; it returned {len(found)}")
+        return found
+
+    def _checked(self, name: str, part: object) -> T:
+        if not self._accepts(part):
+            shown = part.__name__ if isinstance(part, type) else f"an object of type {type(part).__name__}"
+            raise ConfigError(f"{self.kind} {name!r} must be {self.must_be}; it is {shown}")
+        return part
+
+    def _installed(self) -> dict[str, EntryPoint]:
+        return _entry_points(self.group, tuple(sys.path))
+
+
+def register(kind: str, name: str, part: object) -> None:
+    """Register a part of the user's under a name, in this process: `register("judge", "mine", MyJudge)`.
+
+    Other processes do not see it: with several workers, name it as `module:name` instead.
+
+    Raises:
+        ConfigError: there is no such kind, the name is taken, or the object is no such part.
+    """
+    if kind not in REGISTRIES:
+        raise ConfigError(f"unknown kind of part {kind!r}; the kinds are {', '.join(REGISTRIES)}")
+    registry = imported(f"{kind} {name!r}", REGISTRIES[kind])
+    assert isinstance(registry, Registry)
+    registry.add(name, part)
+
+
+@contextmanager
+def read_from(recipe: str, *, trusted: bool, allowed: Collection[str] = ()) -> Iterator[None]:
+    """While a recipe is read: a `module:name` in it is refused unless the user trusts it.
+
+    Args:
+        recipe: What messages call it.
+        trusted: Whether the user said so (`--trust-code`).
+        allowed: Places that the user named beside it, on the command line.
+    """
+    token = _RECIPE.set(None if trusted else (recipe, frozenset(allowed)))
+    try:
+        yield
+    finally:
+        _RECIPE.reset(token)
+
+
+def allow(what: str, name: str) -> None:
+    """Check that whoever names this code may have it run; other names are no code.
+
+    Raises:
+        ConfigError: it is a `module:name` in a recipe, and code of recipes is not trusted.
+    """
+    recipe = _RECIPE.get()
+    if recipe is not None and is_place(name) and not name.startswith(f"{_OURS}.") and name not in recipe[1]:
+        raise ConfigError(
+            f"{what} is code of a file or package, and {recipe[0]} names it; if you trust that code, run it with --trust-code"
+        )
+
+
+def is_foreign(part: object) -> bool:
+    """Whether an object is of a class that is not Buckler's."""
+    return not type(part).__module__.startswith(f"{_OURS}.")
+
+
+def is_place(name: str) -> bool:
+    """Whether a name is a `module:name`."""
+    return _PLACE.fullmatch(name) is not None
+
+
+def imported(what: str, place: str) -> object:
+    """The object at `module:name`. The working folder is searched last, so that no file in it hides an installed package.
+
+    Raises:
+        ConfigError: it cannot be imported.
+    """
+    module, _, attribute = place.partition(":")
+    folder = str(Path.cwd())
+    if folder not in sys.path:
+        sys.path.append(folder)
+    importlib.invalidate_caches()
+    try:
+        loaded = importlib.import_module(module)
+    except Exception as fault:
+        if isinstance(fault, ModuleNotFoundError) and fault.name and f"{module}.".startswith(f"{fault.name}."):
+            raise ConfigError(f"{what}: there is no module {fault.name!r}, neither in {folder} nor installed") from None
+        raise ConfigError(f"{what}: {module} cannot be imported: {type(fault).__name__}: {fault}") from fault
+    if not hasattr(loaded, attribute):
+        near = get_close_matches(attribute, dir(loaded), 1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise ConfigError(f"{what}: {getattr(loaded, '__file__', None) or module} has no {attribute!r}{hint}")
+    found: object = getattr(loaded, attribute)
+    return found
+
+
+@functools.cache
+def _entry_points(group: str, path: tuple[str, ...]) -> dict[str, EntryPoint]:
+    """Installed parts by name; `path` is where Python looks for packages."""
+    return {one.name: one for one in entry_points(group=group)}
+
+
+def source_digest(what: str, part: object, place: str = "") -> str:
+    """The hash of the source file of a part, or of all files of the package that is its module.
+
+    Raises:
+        ConfigError: there is no source.
+    """
+    module = sys.modules.get(place.partition(":")[0]) or inspect.getmodule(part if hasattr(part, "__module__") else type(part))
+    file = getattr(module, "__file__", None)
+    if file is not None and Path(file).is_file():
+        path = Path(file)
+        files = sorted(path.parent.rglob("*.py")) if path.name == "__init__.py" else [path]
+        text = b"\0".join(one.read_bytes() for one in files)
+    else:
+        try:
+            text = inspect.getsource(part if callable(part) else type(part)).encode()
+        except (OSError, TypeError):
+            raise ConfigError(f"{what} has no source file, so results of it could not be told apart; put it in a file") from None
+    return hashlib.sha256(text).hexdigest()[:16]
