@@ -35,7 +35,7 @@ REGISTRIES: dict[str, str] = {
     "judge": "buckler.judges.base:JUDGES",
     "guard": "buckler.judges.guards:GUARDS",
     "metric": "buckler.evaluation.metrics:METRICS",
-    "backend": "buckler.models.registry:BACKENDS",
+    "backend": "buckler.models.protocol:BACKENDS",
     "format": "buckler.formats.chats:FORMATS",
     "export": "buckler.formats.write:WRITERS",
     "task": "buckler.crosstask.tasks:TASK_REGISTRY",
@@ -168,9 +168,8 @@ class Registry(Generic[T]):
             raise self.returned(name, value, wanted)
         found = [one for one in value if isinstance(one, item)]
         if len(found) < len(value):
-            raise self.returned(
-                name, next(one for one in value if not isinstance(one, item)), f"{wanted}, each a {item.__name__}"
-            )
+            odd = next(one for one in value if not isinstance(one, item))
+            raise DataError(f"{self.kind} {name!r} must return {wanted}; one of them is of type {type(odd).__name__}")
         if count is not None and len(found) != count:
             raise DataError(f"{self.kind} {name!r} must return {wanted}, one each in the order given; it returned {len(found)}")
         return found

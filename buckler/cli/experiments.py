@@ -123,7 +123,7 @@ def _run_pipeline(path: Path, settings: RunSettings, progress: Display) -> Outco
         raise ConfigError(
             f"{path}: --model, --judge, --judge-cards and --set are for grids; change the steps of a pipeline in it"
         )
-    recipe, store = read_pipeline(path), Store(settings.store)
+    recipe, store = read_pipeline(path, trust_code=settings.trust_code), Store(settings.store)
     if settings.dry_run:
         return Found(said=dry_run_lines(recipe, store))
     return run_pipeline(recipe, store, workers=settings.workers, cluster=settings.cluster, progress=progress)

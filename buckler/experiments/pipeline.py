@@ -24,6 +24,7 @@ from pydantic import Field, model_validator
 from buckler.data import Json
 from buckler.errors import ConfigError
 from buckler.progress import ProgressCallback, no_progress
+from buckler.registry import read_from
 from buckler.settings import Settings, parse, read_yaml
 from buckler.workflow.jobs.base import EARLIER, Planned, Result, run_steps
 from buckler.workflow.jobs.crosstask import CrossTaskJob
@@ -136,13 +137,16 @@ def is_pipeline(path: Path) -> bool:
     return isinstance(values, Mapping) and values.get("kind") == "pipeline"
 
 
-def read_pipeline(path: Path) -> PipelineRecipe:
+def read_pipeline(path: Path, *, trust_code: bool = False) -> PipelineRecipe:
     """A pipeline from its file; relative paths are taken from the file's folder where something lies there.
+
+    A `module:name` in it is refused without `trust_code`.
 
     Raises:
         ConfigError: the file or something in it is not understood.
     """
-    recipe = parse(PipelineRecipe, read_yaml(path), str(path))
+    with read_from(str(path), trusted=trust_code):
+        recipe = parse(PipelineRecipe, read_yaml(path), str(path))
     anchored = _anchored(recipe, path.parent)
     assert isinstance(anchored, PipelineRecipe)
     return anchored

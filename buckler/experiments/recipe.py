@@ -47,6 +47,7 @@ def read_recipe(
     if model is not None:
         values = {**values, "models": {Path(model).name: {"name": model}}}
     named = {model or "", *(part for one in (judge or "").split(",") for part in one.strip().split("=", 1))}
+    named |= {change.partition("=")[2].strip() for change in changes}
     with read_from(str(path), trusted=trust_code, allowed=named):
         schema = experiment_of(kind).recipe
         recipe: CommonRecipe = parse(schema, with_changes(schema, values, changes, "--set"), str(path))

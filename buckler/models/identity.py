@@ -7,8 +7,7 @@ from pathlib import Path
 from buckler.data import content_id, file_digest
 from buckler.errors import BackendError
 from buckler.models import embedded
-from buckler.models.protocol import ModelSpec
-from buckler.models.registry import BACKENDS
+from buckler.models.protocol import BACKENDS, ModelSpec
 from buckler.registry import imported, is_place, source_digest
 
 _PATTERNS = (

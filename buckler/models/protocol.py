@@ -10,14 +10,14 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, TypeAlias, TypeGuard, runtime_checkable
 from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator, model_validator
 
 from buckler.data import Json, Message, content_id, turns_to_json
 from buckler.errors import ConfigError
-from buckler.registry import allow, imported, is_place
+from buckler.registry import Registry, allow, imported, is_place
 from buckler.settings import Settings
 
 
@@ -245,6 +245,27 @@ def scripted(spec: ModelSpec) -> ScriptedLM:
     if not callable(reply):
         raise ConfigError(f"model {spec.name!r}: a scripted model is named by its function, as `module:name`")
     return ScriptedLM(reply)
+
+
+Backend: TypeAlias = Callable[[ModelSpec], Any]
+"""Makes a model of its spec."""
+
+
+def _accepts(part: object) -> TypeGuard[Backend]:
+    return callable(part)
+
+
+BACKENDS: Registry[Backend] = Registry(
+    "backend",
+    "buckler.backends",
+    {
+        "huggingface": "buckler.models.huggingface:HuggingFaceLM",
+        "openai": "buckler.models.openai_client:ServedLM",
+        "scripted": "buckler.models.protocol:scripted",
+    },
+    _accepts,
+    "a class made of a ModelSpec, with `generate(requests)`, perhaps `score(pairs)`, `overflow_tokens(messages, new_tokens)`",
+)
 
 
 def spec_of(name: str, adapter: str | None = None) -> ModelSpec:

@@ -2,35 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeAlias, TypeGuard
+from typing import Any
 
 from buckler.data import Message
 from buckler.errors import BackendError
-from buckler.models.protocol import LM, Completion, Likelihood, ModelSpec, Request, ScoreRequest
+from buckler.models.identity import identity
+from buckler.models.protocol import BACKENDS, LM, Completion, Likelihood, ModelSpec, Request, ScoreRequest
 from buckler.progress import note_loading
-from buckler.registry import Registry
-
-Backend: TypeAlias = Callable[[ModelSpec], Any]
-"""Makes a model of its spec."""
-
-
-def _accepts(part: object) -> TypeGuard[Backend]:
-    return callable(part)
-
-
-BACKENDS: Registry[Backend] = Registry(
-    "backend",
-    "buckler.backends",
-    {
-        "huggingface": "buckler.models.huggingface:HuggingFaceLM",
-        "openai": "buckler.models.openai_client:ServedLM",
-        "scripted": "buckler.models.protocol:scripted",
-    },
-    _accepts,
-    "a class made of a ModelSpec, with `generate(requests)`, perhaps `score(pairs)`, `overflow_tokens(messages, new_tokens)`",
-)
 
 
 def load(spec: ModelSpec, *, cache: Path | None = None) -> LM:
@@ -45,8 +25,6 @@ def load(spec: ModelSpec, *, cache: Path | None = None) -> LM:
     with BACKENDS.boundary(name):
         model: LM = BACKENDS.get(name)(spec)
     if spec.is_own:
-        from buckler.models.identity import identity
-
         model = OwnLM(model, name, identity(spec))
     if cache is not None:
         from buckler.models.cache import CachedLM

@@ -68,16 +68,17 @@ def at_most(
     seed: int = 0,
     split: Literal["train", "dev", "test"] = "train",
     documents: bool = False,
+    format: str | None = None,
 ) -> Source:
     """What `--limit` asks of a file: so many rows, or all where there are fewer (a recipe's `count` must be there in full).
 
     Raises:
         DataError: the file cannot be read.
     """
-    source = Source(source=name, count=limit, seed=seed, split=split)
+    source = Source(source=name, count=limit, seed=seed, split=split, format=format)
     if limit is None or name.startswith(WORLD):
         return source
-    rows = formats.read_documents(name) if documents else formats.read_chats(source.source, format=source.format)
+    rows = formats.read_documents(source.source) if documents else formats.read_chats(source.source, format=source.format)
     different = len({row.id for row in rows})
     return source if limit < different else source.model_copy(update={"count": None})
 

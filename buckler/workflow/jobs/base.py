@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import html
+import re
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Self, TypeAlias
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from buckler.data import Chat, Json, content_id, read_json, write_rows
 from buckler.errors import BucklerError, ConfigError, DataError, StoreError
 from buckler.models.protocol import ModelSpec
 from buckler.progress import ProgressCallback, no_progress
+from buckler.registry import allow
 from buckler.settings import Settings, parse
 from buckler.workflow.executor import execute
 from buckler.workflow.inputs import ModelRef
@@ -55,6 +57,15 @@ Earlier: TypeAlias = Mapping[str, Planned]
 
 class Job(Settings):
     """What one command is to do: every setting of it, with its one default and its description."""
+
+    @field_validator("judge", "metrics", "own_tasks", check_fields=False)
+    @classmethod
+    def _code_may_run(cls, value: object) -> object:
+        """A pipeline may name code of the user's in these fields only if it is trusted."""
+        for text in value if isinstance(value, tuple) else [str(value or "")]:
+            for name in re.split(r"[,=]", text):
+                allow(f"{name.strip()!r}", name.strip())
+        return value
 
     @classmethod
     def of(cls, values: Mapping[str, object], where: str) -> Self:
@@ -103,7 +114,7 @@ class DrawingJob(Job):
         given, is_world = source.model_fields_set, source.source.startswith(WORLD)
         limit = self.limit or (of_world if is_world else None)
         split = split if is_world else "train"  # a file has no splits: the same file is the same rows, whoever reads it
-        filled = at_most(limit, source.source, seed=self.seed, split=split, documents=documents)
+        filled = at_most(limit, source.source, seed=self.seed, split=split, documents=documents, format=source.format)
         return filled.model_copy(update={name: getattr(source, name) for name in given if name != "source"})
 
 
