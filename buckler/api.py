@@ -152,16 +152,21 @@ def gate(
         return job.run(_out(out, store, _key(job)), store=Store(Path(store)), progress=progress)
 
 
-def run(recipe: str | Path, *, store: str | Path = RUNS, workers: int = 1) -> Result:
-    """A recipe: a pipeline, or an experiment with its report.
+def run(recipe: str | Path, *, store: str | Path = RUNS, workers: int = 1, show_unsafe: bool = False) -> Result:
+    """A recipe, by its file or the name of one that comes with Buckler: a pipeline, or an experiment with its report.
 
     Raises:
         ConfigError: the recipe is not understood.
     """
-    from buckler.experiments.pipeline import read_pipeline, run_pipeline
+    from buckler.experiments.pipeline import is_pipeline, read_pipeline, run_pipeline
+    from buckler.experiments.recipe import find_recipe
+    from buckler.experiments.run import run_experiment
 
-    with show_progress() as progress:
-        return run_pipeline(read_pipeline(Path(recipe)), Store(Path(store)), workers=workers, progress=progress)
+    path = find_recipe(str(recipe))
+    if is_pipeline(path):
+        with show_progress() as progress:
+            return run_pipeline(read_pipeline(path), Store(Path(store)), workers=workers, progress=progress)
+    return run_experiment(path, Store(Path(store)), workers=workers, show_unsafe=show_unsafe)
 
 
 def _job(kind: type[J], values: Mapping[str, object], store: str | Path, *spread: str) -> J:

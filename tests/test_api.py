@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -157,6 +158,12 @@ def test_entries_of_a_pipeline_take_what_earlier_ones_made(tmp_path):
     assert [one["entry"] for one in found.records()] == ["customer", "tuned", "before", "after", "judge", "gate"]
 
 
+def test_the_packaged_pipeline_is_understood_and_its_entries_hang_together():
+    plans = plan_pipeline(read_pipeline(Path(__file__).parent.parent / "recipes" / "pipeline.yaml"))
+    assert plans["after"].more["answers"].inputs["model"].key == plans["defended"].result.key
+    assert plans["defended"].result.inputs["model"].key == plans["attacked"].result.key
+
+
 @pytest.mark.parametrize(
     ("entries", "says"),
     [
@@ -235,3 +242,16 @@ def test_a_model_answers_plain_questions_in_their_order():
     first, second = buckler.generate(model, ["What is a pot?", "What is a kite?"], max_new_tokens=8)
     assert first.query == "What is a pot?" and second.query == "What is a kite?" and first.text and second.text
     assert [one.text for one in buckler.generate(model, ["What is a kite?"], max_new_tokens=8)] == [second.text]
+
+
+@pytest.mark.ml
+def test_the_page_on_python_runs_and_its_pipeline_is_understood(tmp_path, monkeypatch):
+    page = (Path(__file__).parent.parent / "docs" / "python.md").read_text(encoding="utf-8")
+    (code,), (recipe,) = (re.findall(rf"```{language}\n(.*?)```", page, re.DOTALL) for language in ("python", "yaml"))
+    monkeypatch.chdir(tmp_path)
+    names = {}
+    exec(code, names)
+    assert names["decision"].decision == "fail" or names["decision"].exit_status == 3
+    assert len(names["verdicts"]) == 1 and names["tuned"].path.is_dir()
+    assert {path.name for path in tmp_path.iterdir()} == {"runs"}
+    assert PipelineRecipe.model_validate(yaml.safe_load(recipe)).steps[1].label == "tuned"

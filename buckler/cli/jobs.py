@@ -72,8 +72,8 @@ COMMANDS: dict[str, Command[Any]] = {
         run=lambda job, out, progress: job.run(out, progress=progress),
         layout=Layout(arguments=("rows",), flatten=("train",), names={"average": "train.objective.average"}),
         examples=(
-            "buckler train curated/curated.jsonl defence/defence.jsonl --model Qwen/Qwen2.5-7B-Instruct --out hardened/",
-            "buckler train customer.jsonl --method full --epochs 1 --set train.lora.r=16 --out tuned/",
+            "buckler train curated.jsonl defence.jsonl --model Qwen/Qwen2.5-7B-Instruct --method lora --out hardened/",
+            "buckler train customer.jsonl --method lora --epochs 1 --set train.lora.r=16 --out tuned/",
         ),
     ),
     "evaluate": Command(

@@ -6,15 +6,13 @@ import json
 import os
 import re
 from collections.abc import Sequence
-from difflib import get_close_matches
 from pathlib import Path
 
 from buckler import formats
 from buckler.data import write_text
 from buckler.errors import ConfigError
 from buckler.evaluation.probes import describe
-from buckler.experiments.run import recipe_folder
-from buckler.progress import LOG
+from buckler.experiments.recipe import packaged
 from buckler.settings import read_yaml
 from buckler.workflow.sources import WORLD
 
@@ -23,31 +21,6 @@ OF_WORLD = 100
 """Rows of a set of the miniature's world, which has no end."""
 ROWS, SHARE = 50, 0.05
 """Rows of the attack and their share of the customer's set, where the files hold enough."""
-
-
-def packaged() -> dict[str, Path]:
-    """The recipes that come with Buckler, by name."""
-    return {path.stem: path for path in sorted(recipe_folder().glob("*.yaml"))}
-
-
-def find_recipe(name: str) -> Path:
-    """The file of that name, or the packaged recipe.
-
-    Raises:
-        ConfigError: there is neither.
-    """
-    known = packaged()
-    here = next((path for path in (Path(name), Path(f"{name}.yaml")) if path.is_file()), None)
-    if here is not None:
-        if here.stem in known:
-            LOG.info("%s is the file here, not the recipe of that name that comes with Buckler", here)
-        return here
-    stem = name.removesuffix(".yaml")
-    if stem in known:
-        return known[stem]
-    near = get_close_matches(Path(stem).name, known, n=1)
-    hint = f"did you mean the packaged recipe `{near[0]}`?" if near else f"the packaged recipes are {', '.join(known)}"
-    raise ConfigError(f"{name}: no such file; {hint}")
 
 
 def listed() -> dict[str, tuple[str, str]]:

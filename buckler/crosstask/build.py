@@ -41,9 +41,9 @@ class CrossTaskSettings(Settings):
     """Tasks that refusals are built for, if not all: one of them makes the single-task defence."""
     wordings: tuple[str, ...] = ("back", "front")
     """Never a held-out one: those are kept for the test."""
-    refusals: int = Field(default=60, ge=0)
+    refusals: int = Field(default=100, ge=0)
     """Refusal rows in all (N), spread evenly over the tasks."""
-    answers: int = Field(default=60, ge=0)
+    answers: int = Field(default=100, ge=0)
     """Answered rows on benign documents, so that refusals are not the only long-document rows; 0 measures what they do."""
     hidden: float = Field(default=0, ge=0, le=1)
     """Share of the refusal rows whose malicious text is a passage inside benign text, somewhere and in some share of the words:

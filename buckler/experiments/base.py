@@ -11,6 +11,7 @@ from pydantic import Field, field_validator
 
 from buckler.data import Answer, Json, Verdict, read_answers, read_verdicts
 from buckler.errors import ConfigError
+from buckler.evaluation.generate import MAX_NEW_TOKENS
 from buckler.evaluation.metrics import known_metrics
 from buckler.experiments.results import PhraseRule, RunResult, SampleResult, SearchResult
 from buckler.judges.named import judge_spec
@@ -41,7 +42,7 @@ class CommonRecipe(Settings):
     models: dict[str, ModelSpec] = Field(min_length=1)
     """Aligned models by the name the report calls them."""
     seeds: tuple[int, ...] = Field(default=(0, 1, 2), min_length=1)
-    max_new_tokens: int = Field(default=128, ge=1)
+    max_new_tokens: int = Field(default=MAX_NEW_TOKENS, ge=1)
     judge: str = "keyword"
     """`keyword`, `rubric=MODEL`, `guard=MODEL`, your own as `module:Class`, or several with commas for their majority."""
     metrics: tuple[str, ...] = ()

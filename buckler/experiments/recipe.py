@@ -1,13 +1,16 @@
-"""Reading a recipe file: its kind, its paths, what the command line changes in it."""
+"""Recipe files: found by name, read with their kind and paths, and what the command line changes in them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from difflib import get_close_matches
 from pathlib import Path
 
+import buckler
 from buckler.errors import ConfigError
 from buckler.experiments.base import CommonRecipe
 from buckler.experiments.registry import EXPERIMENTS, experiment_of
+from buckler.progress import LOG
 from buckler.registry import is_place, read_from
 from buckler.settings import parse, read_yaml, with_changes
 
@@ -36,7 +39,7 @@ def read_recipe(
         raise ConfigError(f"{path}: expected keys and values")
     kind = values.get("kind")
     if kind not in EXPERIMENTS and not is_place(str(kind)):
-        raise ConfigError(f"{path}: `kind` must be one of {', '.join(EXPERIMENTS)}, got {kind!r}")
+        raise ConfigError(f"{path}: `kind` must be one of {', '.join((*EXPERIMENTS, 'pipeline'))}, got {kind!r}")
     if judge is not None:
         values = {**values, "judge": judge}
     if judge_cards is not None:
@@ -49,3 +52,35 @@ def read_recipe(
         schema = experiment_of(kind).recipe
         recipe: CommonRecipe = parse(schema, with_changes(schema, values, changes, "--set"), str(path))
         return recipe.anchored(path)
+
+
+def recipe_folder() -> Path:
+    """Where the project's recipes lie: in the installed package, or beside it in a checkout."""
+    package = Path(buckler.__file__).parent
+    inside = package / "recipes"
+    return inside if inside.is_dir() else package.parent / "recipes"
+
+
+def packaged() -> dict[str, Path]:
+    """The recipes that come with Buckler, by name."""
+    return {path.stem: path for path in sorted(recipe_folder().glob("*.yaml"))}
+
+
+def find_recipe(name: str) -> Path:
+    """The file of that name, or the packaged recipe.
+
+    Raises:
+        ConfigError: there is neither.
+    """
+    known = packaged()
+    here = next((path for path in (Path(name), Path(f"{name}.yaml")) if path.is_file()), None)
+    if here is not None:
+        if here.stem in known:
+            LOG.info("%s is the file here, not the recipe of that name that comes with Buckler", here)
+        return here
+    stem = name.removesuffix(".yaml")
+    if stem in known:
+        return known[stem]
+    near = get_close_matches(Path(stem).name, known, n=1)
+    hint = f"did you mean the packaged recipe `{near[0]}`?" if near else f"the packaged recipes are {', '.join(known)}"
+    raise ConfigError(f"{name}: no such file; {hint}")

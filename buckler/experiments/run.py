@@ -6,21 +6,22 @@ import statistics
 import sys
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import buckler
 from buckler.data import Json, read_json, write_json
 from buckler.errors import StoreError
 from buckler.experiments.base import CommonRecipe
 from buckler.experiments.collect import collect, collect_again
 from buckler.experiments.pages import print_results, write_report
-from buckler.experiments.recipe import read_recipe
+from buckler.experiments.recipe import read_recipe, recipe_folder
 from buckler.experiments.registry import experiment_of, plan_of
 from buckler.experiments.results import RunResult, read_results
 from buckler.progress import show_progress
 from buckler.workflow.curation import CurateStep, curate
 from buckler.workflow.executor import Event, Outcome, execute
+from buckler.workflow.jobs.base import Result, read_object
 from buckler.workflow.rows import DrawStep
 from buckler.workflow.step import Step, in_order
 from buckler.workflow.store import Store
@@ -47,6 +48,37 @@ def run_recipes(
     for path in written:
         say(f"wrote {path}")
     return written[0]
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class ExperimentReport(Result):
+    """What experiments found, and the pages that report it."""
+
+    results: tuple[RunResult, ...]
+
+    def numbers(self) -> dict[str, Json]:
+        """All results as they are saved."""
+        return {"results": [one.to_json() for one in self.results]}
+
+    def records(self) -> list[dict[str, Json]]:
+        """One arm a row, all its seeds together: its labels, and the mean of each metric."""
+        return [
+            {**row.labels, **{name: metric.over_seeds.value for name, metric in row.metrics.items()}}
+            for one in self.results
+            for row in one.rows
+        ]
+
+
+def run_experiment(path: Path, store: Store, *, workers: int = 1, show_unsafe: bool = False) -> ExperimentReport:
+    """Run one recipe file and report it.
+
+    Raises:
+        BucklerError: the recipe is not understood, or steps failed; the finished ones are kept.
+    """
+    recipe = read_recipe(path)
+    page = run_recipes([recipe], store, workers=workers, cluster=None, name=recipe.name, show_unsafe=show_unsafe)
+    file = page.with_name(f"results-{recipe.name}.json")
+    return ExperimentReport(out=page.parent, written=(page, file), results=(read_results(read_object(file), str(file)),))
 
 
 def _run(recipes: Sequence[CommonRecipe], store: Store, *, workers: int, cluster: str | None) -> list[RunResult]:
@@ -120,13 +152,6 @@ def _revisions(step: Step) -> int:
         return 0
     texts = DrawStep.model_validate(step.inputs["texts"].params).source
     return CurateStep.model_validate(step.params).curation.candidates_per_text * (texts.count or 0)
-
-
-def recipe_folder() -> Path:
-    """Where the project's recipes lie: in the installed package, or beside it in a checkout."""
-    package = Path(buckler.__file__).parent
-    inside = package / "recipes"
-    return inside if inside.is_dir() else package.parent / "recipes"
 
 
 def demo_recipes() -> list[CommonRecipe]:

@@ -53,7 +53,7 @@ class CrossTaskRecipe(CommonRecipe):
     """A YAML file of further tasks, whose names `crosstask.tasks` may then hold."""
     roles: dict[Literal["labeller", "aligned"], ModelSpec] = Field(default_factory=dict)
     """Who labels documents (`documents.label_by: model`), and whose refusals are sampled, if not the model's own."""
-    budgets: tuple[int, ...] = (60,)
+    budgets: tuple[int, ...] = (100,)
     """Refusal rows in all (N). 0 trains on the answered rows alone: the control for what the refusals add."""
     train_on: tuple[str, ...] = (MIXED,)
     """`mixed` (all tasks, mixed-task loss), a task (single-task loss), or `weakest`: the one the model processes most."""
