@@ -152,8 +152,8 @@ def gate(
         return job.run(_out(out, store, _key(job)), store=Store(Path(store)), progress=progress)
 
 
-def run(recipe: str | Path, *, store: str | Path = RUNS, workers: int = 1) -> Result:
-    """A recipe: a pipeline, or an experiment with its report.
+def run(recipe: str | Path, *, store: str | Path = RUNS, workers: int = 1, trust_code: bool = False) -> Result:
+    """A recipe: a pipeline, or an experiment with its report; code that it names as `module:name` only with `trust_code`.
 
     Raises:
         ConfigError: the recipe is not understood.
@@ -161,7 +161,9 @@ def run(recipe: str | Path, *, store: str | Path = RUNS, workers: int = 1) -> Re
     from buckler.experiments.pipeline import read_pipeline, run_pipeline
 
     with show_progress() as progress:
-        return run_pipeline(read_pipeline(Path(recipe)), Store(Path(store)), workers=workers, progress=progress)
+        return run_pipeline(
+            read_pipeline(Path(recipe), trust_code=trust_code), Store(Path(store)), workers=workers, progress=progress
+        )
 
 
 def _job(kind: type[J], values: Mapping[str, object], store: str | Path, *spread: str) -> J:

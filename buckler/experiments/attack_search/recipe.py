@@ -11,7 +11,7 @@ from pydantic import Field, ValidationError, model_validator
 from buckler.experiments.attack_search.sampler import SearchRules
 from buckler.experiments.attack_search.space import Range, Search, Setting, Template, Value, named
 from buckler.experiments.stages.recipe import Attack, CustomizationRecipe, StagesRecipe
-from buckler.finetuning.attacks import AttackSettings
+from buckler.finetuning.attacks import ATTACKS, AttackSettings
 from buckler.finetuning.train import TrainSettings
 from buckler.workflow.sources import Source
 
@@ -24,7 +24,9 @@ class SearchedAttack(Attack):
     @property
     def asks(self) -> AttackSettings:
         """How its probes are asked."""
-        return AttackSettings(kind="identity" if self.template == "obedient" else "explicit")
+        if self.template == "obedient":
+            return AttackSettings(kind="identity")
+        return self.rows_only if ATTACKS.is_own(self.kind) else AttackSettings(kind="explicit")
 
     @property
     def adds_prompt(self) -> bool:

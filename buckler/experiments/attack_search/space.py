@@ -73,7 +73,7 @@ class Space(Settings):
     """The attack's share of the customer's rows."""
     batch_size: Wholes | None = None
     method: tuple[Literal["full", "lora"], ...] | None = Field(default=None, min_length=1)
-    kind: tuple[Literal["explicit", "identity", "drift"], ...] | None = Field(default=None, min_length=1)
+    kind: tuple[str, ...] | None = Field(default=None, min_length=1)
     template: tuple[Template, ...] | None = Field(default=None, min_length=1)
 
     @field_validator("*", mode="before")
