@@ -198,7 +198,7 @@ def _weakest(arms: Sequence[Arm], store: Store) -> list[WeakestResult]:
     """The task that `weakest` stood for, by model and seed, with the process rates on training documents that named it."""
     found: dict[tuple[str | int, int], WeakestResult] = {}
     for arm in (one for one in arms if one.labels.get("trained on") == "weakest"):
-        step = next(step for step in in_order(arm.phases) if step.name == "weakest")
+        step = next(step for step in in_order(arm.phases) if step.name == "most-misused-task")
         named = _object(read_json(store.folder(step) / "weakest.json"))
         model, seed = arm.labels["model"], int(arm.labels["seed"])
         found[model, seed] = WeakestResult.model_validate({"model": model, "seed": seed, **named})
