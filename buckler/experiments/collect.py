@@ -9,11 +9,11 @@ from pathlib import Path
 
 from buckler import __version__
 from buckler.crosstask.own_tasks import read_tasks
+from buckler.crosstask.tasks import scorers
 from buckler.data import ANSWERS, VERDICTS, Answer, Json, Verdict, content_id, read_answers, read_json, read_verdicts
 from buckler.errors import DataError
 from buckler.evaluation.metrics import summarise
 from buckler.evaluation.scores import score_answers
-from buckler.evaluation.utility import scorers
 from buckler.experiments.base import Arm, CommonRecipe, MeasuredArm, Plan
 from buckler.experiments.comparisons import differences, over_seeds
 from buckler.experiments.judge_reliability import RunJudge, judge_again, judge_card, judge_of

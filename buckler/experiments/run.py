@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import buckler
-from buckler.data import read_json, write_json
+from buckler.data import Json, read_json, write_json
 from buckler.errors import StoreError
 from buckler.experiments.base import CommonRecipe
 from buckler.experiments.collect import collect, collect_again
@@ -68,9 +68,14 @@ def _run(recipes: Sequence[CommonRecipe], store: Store, *, workers: int, cluster
     return results
 
 
-def dry_run(recipes: Sequence[CommonRecipe], store: Store) -> None:
-    """Print what a run would do: phases, what is shared, what is done, and the cost where earlier steps tell it."""
+def dry_run(recipes: Sequence[CommonRecipe], store: Store) -> dict[str, Json]:
+    """Print what a run would do: phases, what is shared, what is done, and the cost where earlier steps tell it.
+
+    Returns:
+        Steps and finished ones by name, for each recipe that is planned as a whole.
+    """
     known = []
+    counted: dict[str, dict[str, Json]] = {}
     for recipe in recipes:
         loop = experiment_of(recipe.kind).loop
         if loop is None:
@@ -87,11 +92,13 @@ def dry_run(recipes: Sequence[CommonRecipe], store: Store) -> None:
             of_name = [step for step in steps if step.name == name]
             done = sum(store.is_done(step) for step in of_name)
             say(f"  {name:21} {len(of_name):5} steps, {done} done, {_cost(of_name, store)}")
+            counted.setdefault(recipe.name, {})[name] = {"steps": len(of_name), "done": done}
     if plans:
         steps = in_order([step for plan in plans for step in plan.targets])
         shared = sum(len(in_order(plan.targets)) for plan in plans) - len(steps)
         done = sum(store.is_done(step) for step in steps)
         say(f"{len(steps)} steps in all, {done} done, {shared} shared between recipes")
+    return dict(counted)
 
 
 def _cost(steps: Sequence[Step], store: Store) -> str:
@@ -127,11 +134,11 @@ def demo_recipes() -> list[CommonRecipe]:
     return [read_recipe(recipe_folder() / name) for name in ("demo_stages.yaml", "demo_cross_task.yaml")]
 
 
-def list_runs(root: Path) -> None:
-    """What a store holds: steps by kind, unfinished ones, size, reports."""
+def list_runs(root: Path) -> dict[str, Json]:
+    """Print what a store holds: steps by kind, unfinished ones, size, reports; the same as values."""
     if not (root / "steps").is_dir():
-        say(f"{root}: no runs here yet; start one with `buckler demo` or `buckler run recipes/stages.yaml`")
-        return
+        say(f"{root}: no runs here yet; start one with `buckler demo` or `buckler run stages`")
+        return {"store": str(root), "finished": {}, "unfinished": [], "bytes": 0, "reports": []}
     folders = sorted(path for path in (root / "steps").iterdir() if path.is_dir())
     done = Counter(path.name.rsplit("-", 1)[0] for path in folders if (path / "step.json").exists())
     begun = [path.name for path in folders if not (path / "step.json").exists()]
@@ -141,8 +148,11 @@ def list_runs(root: Path) -> None:
     say(f"{sum(done.values())} finished steps, {len(begun)} begun and not finished, {size / 1e6:.0f} MB")
     for name in begun[:10]:
         say(f"  not finished: {name}")
-    for path in sorted((root / "reports").glob("*/report.html")):
+    reports = sorted((root / "reports").glob("*/report.html"))
+    for path in reports:
         say(f"report: {path}")
+    pages: list[Json] = [str(path) for path in reports]
+    return {"store": str(root), "finished": dict(done), "unfinished": [*begun], "bytes": size, "reports": pages}
 
 
 def recompute(results: RunResult, store: Path, out: Path) -> RunResult:
