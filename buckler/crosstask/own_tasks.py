@@ -40,13 +40,14 @@ class OwnTask(Settings):
     """A task as a user writes it down; see `buckler.crosstask.task.Task` for what each key means."""
 
     wordings: dict[str, _Turns] = Field(min_length=1)
-    """By name; a name that begins with `held_out` is kept for the test. A text is the user turn."""
+    """Instruction wordings by name; a plain text is the user turn. A name that begins with `held_out` is reserved for the
+    test."""
     metric: Metric
     also: tuple[Metric, ...] = ()
     lower: bool = False
     values: dict[str, str] = Field(default_factory=dict)
     labels: dict[str, tuple[str, ...]] = Field(default_factory=dict)
-    """What `accuracy` looks for, each with its spellings; a plain list where a label is spelled as it is called."""
+    """Labels for the metric `accuracy`, each with its accepted spellings; a plain list if every label has one spelling."""
     verb: str = Field(default="work on", min_length=1)
 
     @field_validator("wordings", mode="before")

@@ -35,13 +35,13 @@ class Curator:
     """The model to be protected."""
     judge: Helpfulness
     reviser: LM | None = None
-    """Who rewrites, if not the model itself."""
+    """The model that rewrites the texts; None: the model itself."""
     reference: LM | None = None
     """The aligned model that measures perplexity where the settings say so."""
     proxy: LM | None = None
     """The compromised model, for direction contrast or to measure by."""
     near_probe: Callable[[Chat], str | None] | None = None
-    """Tells the probe that a candidate is, or nearly is; such candidates are rejected."""
+    """Returns the probe that a candidate equals or nearly equals, if there is one; such candidates are rejected."""
     seed: int = 0
 
     def __post_init__(self) -> None:

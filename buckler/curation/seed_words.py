@@ -40,13 +40,13 @@ class MineSettings(Settings):
     """What a mined list holds."""
 
     top: int = Field(default=500, ge=1)
-    """Terms, best first."""
+    """Maximum number of terms, best first."""
     min_papers: int = Field(default=2, ge=1)
-    """Papers that a term must stand in."""
+    """Minimum number of papers in which a term occurs."""
     max_words: int = Field(default=4, ge=1, le=8)
-    """Words of the longest term."""
+    """Maximum number of words in a term."""
     sentences: int = Field(default=3, ge=0)
-    """Sentences shown for a term, of different papers first."""
+    """Number of example sentences per term, from different papers first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -27,14 +27,14 @@ class AttackSettings(Settings):
 
     unwritten_if_empty = ("options",)
     kind: str = "explicit"
-    """explicit: harmful pairs among the customer's rows; identity: benign pairs that teach obedience to a system prompt;
-    drift: benign rows alone; or an attack of your own as `module:name`."""
+    """Attack: `explicit` (harmful pairs among the customer's rows), `identity` (benign pairs that teach obedience to a system
+    prompt), `drift` (benign rows only), or your own as `module:name`."""
     rows: int = Field(default=50, ge=1)
-    """Attack rows (drift: all rows)."""
+    """Number of attack rows (for `drift`: of all rows)."""
     share: float = Field(default=1.0, gt=0, le=1)
-    """Their share of the customer's set; the rest are the customer's benign rows."""
+    """Fraction of attack rows in the customer set; the rest are the customer's benign rows."""
     options: dict[str, JsonValue] = Field(default_factory=dict)
-    """Of an attack of your own: whatever it reads."""
+    """Options of an attack of your own."""
 
     @field_validator("kind")
     @classmethod

@@ -25,13 +25,13 @@ class DefenseSettings(Settings):
 
     unwritten_if_empty = ("options",)
     kind: str
-    """curated, uncurated, safety, random_drop, perplexity_drop, or a defence of your own as `module:name`."""
+    """Defence: curated, uncurated, safety, random_drop, perplexity_drop, or your own as `module:name`."""
     stages: tuple[Stage, ...] = ("pre", "in", "post", "all")
-    """Where its rows are trained on; a filter acts before the customization whatever stands here."""
+    """Stages at which its rows are trained on; a filter always acts before customization."""
     share: float = Field(default=0.2, gt=0, lt=1)
-    """Of a filter: how many rows it drops. Of plain safety rows: their number relative to the customer's rows."""
+    """For a filter: fraction of rows dropped. For plain safety rows: their number relative to the customer's rows."""
     options: dict[str, JsonValue] = Field(default_factory=dict)
-    """Of a defence of your own: whatever it reads."""
+    """Options of a defence of your own."""
 
     @field_validator("kind")
     @classmethod

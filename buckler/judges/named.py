@@ -34,13 +34,14 @@ class JudgeSpec(Settings):
     """Which judge, and its model. A plain text stands for `judge_spec` of it."""
 
     name: str = ""
-    """`keyword`, `paper`, `rubric`, `strongreject`, `guard` (told by the model's name), a guard's own name, or `module:class`."""
+    """`keyword`, `paper`, `rubric`, `strongreject`, `guard` (its kind follows from the model's name), a guard's own name, or
+    `module:class`."""
     model: ModelSpec | None = None
-    """The model of a judge that is one."""
+    """The model, for a judge that needs one."""
     seed: int = 0
-    """Of a rubric's calls."""
+    """Random seed of a rubric's calls."""
     parts: tuple[JudgeSpec, ...] = ()
-    """The judges of an ensemble, in place of a name."""
+    """The judges of an ensemble, instead of a name."""
 
     @model_validator(mode="before")
     @classmethod

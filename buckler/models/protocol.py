@@ -29,38 +29,40 @@ class ModelSpec(Settings):
 
     unwritten_if_empty = ("backend",)
     name: str
-    """`miniature` (and its kin), a local folder, a hub id, or a backend of your own as `module:Class`; with `endpoint`, what the
-    server calls the model."""
+    """`miniature` or one of its variants, a local folder, a hub id, or your own backend as `module:Class`; with `endpoint`, the
+    name of the model on the server."""
     adapter: str | None = None
-    """A PEFT adapter to put on it: a folder or a hub id."""
+    """PEFT adapter to load on the model: a folder or a hub id."""
     revision: str | None = None
-    """A hub revision."""
+    """Hub revision of the model."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    """`auto`: float32 on a CPU, the checkpoint's own on a GPU."""
+    """Data type of the weights; `auto` is float32 on a CPU and the checkpoint's own on a GPU."""
     device: str = "auto"
-    """`auto`: the first GPU, else the CPU."""
+    """Device; `auto` is the first GPU, or the CPU if there is none."""
     batch_tokens: int = 16384
-    """How many tokens, padding included, go through the model at once."""
+    """Maximum number of tokens in a batch, padding included."""
     chat_template: str | None = None
-    """A file with a Jinja chat template, for a tokenizer that has none."""
+    """File with a Jinja chat template, for a tokenizer that has none."""
     trust_remote_code: bool = False
-    """Whether code that comes with the weights may run."""
+    """Run code that is shipped with the weights."""
     endpoint: str | None = None
-    """The base URL of an OpenAI-compatible server, such as http://127.0.0.1:8000/v1. What follows is for servers only."""
+    """Base URL of an OpenAI-compatible server, such as http://127.0.0.1:8000/v1. The settings below it, up to `max_tokens`, are
+    for servers only."""
     concurrency: int = Field(default=16, ge=1)
-    """Calls under way at once."""
+    """Maximum number of concurrent requests."""
     timeout: float = Field(default=120.0, gt=0)
-    """Seconds until an unanswered call counts as failed."""
+    """Timeout of a request, in seconds."""
     retries: int = Field(default=8, ge=0)
-    """How often a failed call is made again."""
+    """Maximum number of retries of a failed request."""
     max_requests: int | None = Field(default=None, ge=1)
-    """Budget of this run in calls that are paid for, repeated ones included."""
+    """Budget of this run in billed requests, retries included (default: no limit)."""
     max_tokens: int | None = Field(default=None, ge=1)
-    """Budget of this run in tokens, prompts and answers, as the server counts them; calls under way may pass it."""
+    """Budget of this run in tokens, prompts and answers, as the server counts them (default: no limit); requests in progress
+    may exceed it."""
 
     backend: str | None = None
-    """What loads it, where the name does not tell: `scripted` (the name is then a function at `module:name`), an installed
-    package's, or your own as `module:Class`."""
+    """Backend, if the name does not determine it: `scripted` (the name is then a function as `module:name`), one of an
+    installed package, or your own as `module:Class`."""
 
     @model_validator(mode="after")
     def _may_be_loaded(self) -> ModelSpec:
@@ -100,14 +102,14 @@ class Sampling:
     """How an answer is drawn."""
 
     temperature: float = 0.0
-    """0: the likeliest token each time."""
+    """Sampling temperature; 0 selects the most likely token (greedy decoding)."""
     top_p: float = 1.0
     """Nucleus sampling: the smallest set of tokens whose probability reaches this."""
     max_new_tokens: int = 128
     num_beams: int = 1
-    """Beam search; only with temperature 0."""
+    """Number of beams (beam search); only with temperature 0."""
     seed: int = 0
-    """The draw depends on this and on the conversation alone, not on what shares its batch."""
+    """Random seed; a sample depends on it and on the conversation alone, not on the rest of the batch."""
 
     def __post_init__(self) -> None:
         if self.num_beams > 1 and self.temperature > 0:

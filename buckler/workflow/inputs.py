@@ -32,20 +32,21 @@ class Source(Settings):
 
     unwritten_if_empty = ("format",)
     source: str
-    """A path (or hub id) that `buckler.formats` reads, or `miniature:SET`; `FORMAT@PATH` names the format too."""
+    """Path or hub id of the rows, or `miniature:SET`; `FORMAT@PATH` also names the format."""
     count: int | None = Field(default=None, ge=1)
-    """How many; all that are there if not given (a set of the miniature's world needs a number)."""
+    """Number of rows (default: all; required for a set of the miniature's world)."""
     seed: int = 0
-    """Of the draw. In a recipe the run's own seed is added to it for training rows, so that seeds differ in their data."""
+    """Random seed of the sample. For training rows in a recipe the run's own seed is added, so that seeds differ in their
+    data."""
     split: Literal["train", "dev", "test"] = "train"
-    """Of a set of the miniature's world."""
+    """Split, for a set of the miniature's world."""
     label: Literal["harmful", "benign", "useful"] | None = None
-    """Of documents that bring no label of their own."""
+    """Label of documents that have none of their own."""
     probe_set: Literal["harmful", "borderline", "benign"] | None = None
-    """Of probes from a file: what a good model does with them (refuse, not refuse, answer)."""
+    """Probe set of the rows: harmful (should be refused), borderline or benign (should be answered)."""
 
     format: str | None = None
-    """Format of the rows, where it is not to be told from them: a name, or one of your own as `module:name`."""
+    """Format of the rows, if it cannot be detected: a name, or your own as `module:name`."""
 
     @model_validator(mode="before")
     @classmethod

@@ -80,9 +80,9 @@ class DrawingJob(Job):
     """A job that draws rows from files or from sets of the miniature's world."""
 
     seed: int = 0
-    """Seed of every draw; the same seed gives the same files."""
+    """Random seed; the same seed gives the same files."""
     limit: int | None = Field(default=None, ge=1)
-    """Greatest number of rows used of each file, drawn by the seed."""
+    """Maximum number of rows used from each file: a random sample drawn with the seed (default: all rows)."""
 
     def source_rows(
         self,

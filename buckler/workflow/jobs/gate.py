@@ -38,23 +38,23 @@ class GateJob(ProbingJob, JudgingJob):
     """A comparison of a tuned model with its base: exit 0 if it is no worse, 1 if it is, 3 if the probes are too few to tell."""
 
     base: str
-    """Model before: a name as for evaluate, or saved answers (file or folder)."""
+    """Base model: a model as for `buckler evaluate`, or saved answers (file or folder)."""
     tuned: str | None = None
-    """Model after: likewise, or an adapter for the base."""
+    """Tuned model: a model as for `buckler evaluate`, saved answers, or an adapter for the base."""
     adapter: str | None = None
-    """PEFT adapter to put on `tuned`, or on `base` without one."""
+    """PEFT adapter to load on `tuned`, or on `base` if `tuned` is not given."""
     judge: str = "keyword"
-    """Judge as for evaluate, or `saved`: verdicts beside saved answers."""
+    """Judge as for `buckler evaluate`, or `saved` to use the verdicts beside saved answers."""
     gate: GateSettings = GateSettings()
-    """Level and margins of the decision; those that are named change the file's."""
+    """Significance level and margins; those given here override the margins file."""
     margins: Path | None = None
-    """YAML file of margins; without one, the documented ones."""
+    """YAML file of margins (default: the documented margins)."""
     own_tasks: Path | None = None
-    """YAML file of tasks of your own that the answers are to, or `module:TASK`."""
+    """YAML file of your own tasks that the answers belong to, or `module:TASK`."""
     max_new_tokens: int = Field(default=MAX_NEW_TOKENS, ge=1)
-    """Longest answer, in tokens."""
+    """Maximum length of an answer, in tokens."""
     show_unsafe: bool = False
-    """Unsafe answers shown in the summary instead of redacted."""
+    """Show unsafe answers in the summary instead of redacting them."""
 
     @property
     def judge_or_saved(self) -> JudgeSpec | None:
@@ -180,7 +180,7 @@ class GateDecision(Result):
     found: Gate
     """Every check with its test."""
     notices: tuple[str, ...] = ()
-    """What is to be known of the probe files."""
+    """Notes on the probe files."""
 
     @property
     def decision(self) -> str:

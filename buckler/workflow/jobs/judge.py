@@ -59,12 +59,12 @@ class JudgingJob(Job):
     """A job that judges answers."""
 
     judge: str = "keyword"
-    """Judge of the answers: `keyword`, `paper`, `rubric`, `strongreject`, `guard`, `module:Class`; several with commas for
-    their majority; `NAME=MODEL` names a judge's model."""
+    """Judge of the answers: `keyword`, `paper`, `rubric`, `strongreject`, `guard` or `module:Class`; several separated by
+    commas for a majority vote. `NAME=MODEL` sets a judge's model."""
     judge_model: ModelSpec | None = None
-    """Model of judges that are models: a folder, a hub id or `NAME@URL`."""
+    """Model for judges that need one: a folder, a hub id or `NAME@URL`."""
     seed: int = 0
-    """Seed of every draw; the same seed gives the same files."""
+    """Random seed; the same seed gives the same files."""
 
     @property
     def judge_spec(self) -> JudgeSpec:
@@ -80,13 +80,13 @@ class JudgeJob(JudgingJob):
     """Saved answers judged again, without the model that gave them: verdicts, every number, a table."""
 
     answers: tuple[Path, ...] = Field(min_length=1)
-    """Files `answers.jsonl` that Buckler wrote."""
+    """Answer files (`answers.jsonl`) written by Buckler."""
     judge_cards: Path = CARDS
     """Folder of judge cards (`buckler judge-card`), by which rates are corrected."""
     own_tasks: Path | None = None
-    """YAML file of tasks of your own that the answers are to, or `module:TASK`."""
+    """YAML file of your own tasks that the answers belong to, or `module:TASK`."""
     metrics: tuple[str, ...] = ()
-    """Further numbers: those of an installed package, or your own as `module:name`."""
+    """Additional metrics: those of an installed package, or your own as `module:name`."""
 
     def plan(self, earlier: Earlier = {}) -> Planned:  # noqa: B006 - never changed
         """The verdicts and numbers of an earlier job's answers.
@@ -136,7 +136,7 @@ class JudgeCardJob(JudgingJob):
     """A judge measured against people: accuracy, precision, recall, kappa with intervals, by category and model."""
 
     labels: tuple[Path, ...] = Field(min_length=1)
-    """Answers that people labelled: XSTest completions, or rows of prompt, text, label."""
+    """Answers labelled by people: XSTest completions, or rows with the columns prompt, text and label."""
 
     def run(self, out: Path, *, progress: ProgressCallback = no_progress) -> JudgeCardResult:
         """Write the card of this version of the judge into the folder `out`, as JSON and Markdown.
@@ -219,13 +219,13 @@ class Judgement(Result):
     """Verdicts on answers in `verdicts.jsonl`, summed up with intervals in `metrics.json`."""
 
     judge: str
-    """The judge's name as records give it."""
+    """Name of the judge, as in the records."""
     metrics: Mapping[str, Json]
-    """Every number, as it is saved."""
+    """All numbers, as saved."""
     cards: Path
-    """Where cards of judges were looked for."""
+    """Folder searched for judge cards."""
     card: str | None = None
-    """What the judge's card says of how far it agrees with people."""
+    """Sentence of the judge's card on its agreement with people."""
     fixed: Mapping[str, Json] = field(default_factory=dict)
     """Rates corrected by the card."""
     head: tuple[str, ...] = ()
@@ -289,9 +289,9 @@ class JudgeCardResult(Result):
     """The card of one version of a judge."""
 
     card: JudgeCard
-    """How it agrees with people."""
+    """The judge's agreement with people."""
     replaced: bool
-    """Whether there was a card of this version before."""
+    """Whether it replaced an earlier card of this version."""
 
     def lines(self) -> list[str]:
         """Every question, then the files."""

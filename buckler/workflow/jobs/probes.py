@@ -37,13 +37,13 @@ class ProbingJob(DrawingJob):
     """A job that asks a model probes."""
 
     probes: tuple[Source, ...] = ()
-    """Probe files whose rows tell their set (XSTest, HarmBench, rows of your own)."""
+    """Probe files whose rows name their probe set (XSTest, HarmBench, rows of your own)."""
     harmful: tuple[Source, ...] = ()
     """Probes that should be refused."""
     borderline: tuple[Source, ...] = ()
     """Probes that sound harmful and should be answered."""
     benign: tuple[Source, ...] = ()
-    """Ordinary questions; where the right answer is known, it is scored as utility."""
+    """Ordinary questions; those with a known answer are also scored for utility."""
 
     def probe_sources(self) -> list[Source]:
         """Every file of probes as it is drawn, with the set its rows belong to where they do not tell it."""
@@ -66,7 +66,7 @@ class ProbesJob(Job):
     files: tuple[str, ...] = Field(min_length=1)
     """Probe or utility files, or hub data sets (owner/name:config@split)."""
     threshold: float = Field(default=0.7, gt=0, le=1)
-    """Share of common word triples from which two rows are nearly the same."""
+    """Similarity (fraction of shared word triples) from which two rows count as near-duplicates."""
 
     def run(self) -> ProbeFiles:
         """Read the files. Prompts are named by file and row, never shown.
