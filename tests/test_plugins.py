@@ -140,7 +140,7 @@ def test_every_kind_has_a_registry_whose_own_parts_are_all_there(kind):
     ("name", "says"),
     [
         ("explict", r"unknown attack 'explict' \(did you mean 'explicit'\?\); the attacks are explicit, identity, drift"),
-        ("no_module:attack", r"there is no module 'no_module', neither in .* nor installed"),
+        ("no_module:attack", r"no module 'no_module' in .* or among the installed packages"),
         ("parts:atack", r"parts.py has no 'atack'; did you mean 'attack'\?"),
         ("parts:NUMBER", r"attack 'parts:NUMBER' must be a function .*; it is an object of type int"),
         ("broken:attack", r"attack 'broken:attack': broken cannot be imported: ZeroDivisionError: division by zero"),
@@ -191,7 +191,7 @@ def test_a_filter_may_only_drop_rows():
         "Question 2?",
         "Question 3?",
     ]
-    with pytest.raises(DataError, match=r"'parts:Invents' is a filter.*rows that were not given to it"):
+    with pytest.raises(DataError, match=r"'parts:Invents' is a filter.*rows that it was not given"):
         filtered(DefenseSettings(kind="parts:Invents"), pairs(4), seed=0)
 
 
@@ -267,7 +267,7 @@ def recipe(folder, attack="explicit", defence="random_drop", judge="keyword"):
 @pytest.mark.parametrize("part", [{"attack": "parts:attack"}, {"defence": "parts:Keep"}, {"judge": "parts:Short"}])
 def test_code_that_a_recipe_names_is_run_only_if_it_is_trusted(folder, part):
     path = recipe(folder, **part)
-    with pytest.raises(ConfigError, match=r"recipe.yaml.* names it; if you trust that code, run it with --trust-code"):
+    with pytest.raises(ConfigError, match=r"recipe.yaml.* names; if you trust it, add --trust-code"):
         read_recipe(path)
     assert "parts" not in sys.modules
     assert read_recipe(path, trust_code=True).name == "own"

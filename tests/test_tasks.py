@@ -69,7 +69,7 @@ def test_some_wordings_are_trained_and_others_held_out_and_no_two_are_the_same(t
 
 def test_blank_shows_the_document_alone():
     assert task_named("blank").ask(paper("Just this."), "back")[0]["content"] == "Just this."
-    with pytest.raises(ConfigError, match="cannot follow up"):
+    with pytest.raises(ConfigError, match="cannot be the second question"):
         task_named("blank").follow_up(paper(), "back")
 
 
@@ -97,8 +97,8 @@ def test_a_language_is_named_by_code_or_name_and_made_up_ones_pass(given, named)
 
 @pytest.mark.parametrize(
     ("given", "message"),
-    [("xx", "no known code"), ("xx-YY", "no known code"), ("", "no name"), ("12", "no name"), ("French\nGerman", "no name"),
-     ("x" * 99, "no name"), ("Chinse", "did you mean `Chinese`"), ("Germann", "did you mean `German`")],
+    [("xx", "is not a known language code"), ("xx-YY", "is not a known language code"), ("", "is not the name of a language"), ("12", "is not the name of a language"), ("French\nGerman", "is not the name of a language"),
+     ("x" * 99, "is not the name of a language"), ("Chinse", "did you mean `Chinese`"), ("Germann", "did you mean `German`")],
 )  # fmt: skip
 def test_what_is_no_language_is_one_clear_line(given, message):
     with pytest.raises(ConfigError, match=message) as fault:

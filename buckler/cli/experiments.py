@@ -122,7 +122,7 @@ def run(settings: RunSettings, out: Path, progress: Display) -> Outcome:
 def _run_pipeline(path: Path, settings: RunSettings, progress: Display) -> Outcome:
     if settings.model or settings.judge or settings.judge_cards or settings.changes:
         raise ConfigError(
-            f"{path}: --model, --judge, --judge-cards and --set are for grids; change the steps of a pipeline in it"
+            f"{path}: --model, --judge, --judge-cards and --set do not apply to a pipeline; edit its steps in the file"
         )
     recipe, store = read_pipeline(path, trust_code=settings.trust_code), Store(settings.store)
     if settings.dry_run:
@@ -147,7 +147,7 @@ def recipes(settings: RecipesSettings, out: Path, progress: Display) -> Found:
     lines = [f"{name:{width}}  {kind:10}  {about}" for name, (kind, about) in found.items()]
     values: dict[str, Json] = {name: {"kind": kind, "about": about} for name, (kind, about) in found.items()}
     return Found(
-        said=[*lines, "", "run one with `buckler run NAME`; `buckler init` writes one for your own files"], values=values
+        said=[*lines, "", "run one with `buckler run NAME`; `buckler init` writes a recipe for your own files"], values=values
     )
 
 
@@ -163,7 +163,7 @@ def report(settings: ReportSettings, out: Path, progress: Display) -> Found:
     for path in settings.results:
         value = read_json(path)
         if not isinstance(value, dict) or "arms" not in value:
-            raise DataError(f"{path}: no results of a run; they lie in STORE/reports/NAME/results-NAME.json")
+            raise DataError(f"{path}: not a results file of a run; pass STORE/reports/NAME/results-NAME.json")
         saved = read_results(value, str(path))
         with read_from(str(path), trusted=settings.trust_code):
             read.append(recompute(saved, settings.store, out) if settings.store else saved)

@@ -130,9 +130,9 @@ def build(
     held_out = [wording for wording in settings.wordings if is_held_out(wording)]
     if held_out:
         trained = ", ".join(CrossTaskSettings().wordings)
-        raise ConfigError(f"wordings: {held_out[0]!r} is kept for the test; train on {trained}")
+        raise ConfigError(f"wordings: {held_out[0]!r} is held out for the test; train on {trained}")
     if settings.refusals and settings.refusals_from == "model" and aligned is None:
-        raise ConfigError("refusals_from: model needs an aligned model to ask; name one, or take templates")
+        raise ConfigError("refusals_from: `model` needs an aligned model to sample; name one, or use `templates`")
     by_label = _by_label(documents, settings)
     result = DefenceRows()
     tasks = [task_named(name, own) for name in settings.tasks]
@@ -181,7 +181,7 @@ def _by_label(documents: Sequence[Document], settings: CrossTaskSettings) -> dic
         by_label[label_of(document)].append(document)
     there = ", ".join(f"{len(found)} {label}" for label, found in by_label.items() if found) or "none at all"
     if settings.refusals and not by_label["harmful"]:
-        raise DataError(f"no document is labelled harmful, so there is nothing to refuse; give some with --harmful ({there})")
+        raise DataError(f"no document is labelled harmful, so there is nothing to refuse; add some with --harmful ({there})")
     if settings.answers and not by_label["benign"]:
         raise DataError(
             f"no document is labelled benign, so there is nothing to answer; give some with --benign, "

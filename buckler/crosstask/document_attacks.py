@@ -62,7 +62,7 @@ class AttackOptions(Settings):
     def _are_shares(cls, shares: tuple[float, ...]) -> tuple[float, ...]:
         odd = next((share for share in shares if not 0 < share < 1), None)
         if odd is not None:
-            raise ValueError(f"{odd} is not between 0 and 1; 0.3 makes three words of ten the passage's")
+            raise ValueError(f"{odd} is not between 0 and 1; with 0.3 three words in ten belong to the passage")
         return shares
 
 

@@ -131,7 +131,7 @@ def label_of(document: Document) -> Label:
             return known
     raise DataError(
         f"{document.meta.get('source', 'document')} {document.id}: label {label!r} is not one of {', '.join(LABELS)}; "
-        'put it in a "label" column, in folders of these names, or give the file with --harmful or --benign'
+        'put it in a "label" column, sort the files into folders of these names, or pass the file with --harmful or --benign'
     )
 
 

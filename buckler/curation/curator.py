@@ -53,7 +53,7 @@ class Curator:
         if self.settings.needs_proxy and self.proxy is None:
             raise ConfigError(
                 f"direction {self.settings.direction}, measured by {self.settings.measured_by}: this needs a compromised proxy; "
-                "name one with --proxy, or have a copy attacked with --attack-rows"
+                "name one with --proxy, or give --attack-rows for a simulated attack"
             )
         if self.settings.measured_by == "reference" and self.reference is None:
             raise ConfigError("measured_by reference needs an aligned reference model: name one with --reference")
@@ -62,7 +62,8 @@ class Curator:
         for role, model in (("measuring model", self.measuring), ("proxy", self.proxy if self.settings.needs_proxy else None)):
             if model is not None and not model.can_score:
                 raise ConfigError(
-                    f"the {role} gives no log-probabilities of given text, so it cannot measure perplexity; use a transformers "
+                    f"the {role} cannot return log-probabilities of given text, so it cannot measure perplexity; "
+                    "use a transformers "
                     "model or a vLLM server for it, and this one as --reviser or --judge-model"
                 )
 

@@ -126,7 +126,7 @@ def extract_seed_words(
     """
     require_extra()
     if len(papers) < settings.min_papers:
-        raise DataError(f"{len(papers)} readable papers, and a term must stand in {settings.min_papers}; lower --min-papers")
+        raise DataError(f"{len(papers)} readable papers, but a term must occur in {settings.min_papers}; lower --min-papers")
     sentences = [(paper.name, sentence) for paper in papers for sentence in paper.sentences]
     size = sum(len(words_of(sentence)) for _, sentence in sentences)
     terms = _collect(papers, settings, progress)
@@ -136,7 +136,7 @@ def extract_seed_words(
     terms = [term for term in terms if term.keyness >= CERTAIN]
     if not terms:
         raise DataError(
-            f"no term stands in {settings.min_papers} of the {len(papers)} papers and more often than in the background; "
+            f"no term occurs in {settings.min_papers} of the {len(papers)} papers and more often than in the background; "
             "add papers or lower --min-papers"
         )
     if like:

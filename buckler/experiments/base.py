@@ -79,7 +79,7 @@ class CommonRecipe(Settings):
             return None
         folder = path.parent / self.judge_cards
         if not folder.is_dir():
-            raise ConfigError(f"{path}: judge_cards: {folder} is no folder; `buckler judge-card --out {folder}` makes it")
+            raise ConfigError(f"{path}: judge_cards: {folder} is not a folder; `buckler judge-card --out {folder}` creates it")
         return str(folder)
 
     def recorded(self) -> dict[str, Json]:

@@ -65,7 +65,7 @@ class Entry(Settings):
     def _one_job(self) -> Self:
         if len(self.jobs) != 1:
             named = ", ".join(self.jobs) or "none"
-            raise ValueError(f"an entry is one job of {', '.join(JOBS)}, and this one has {named}")
+            raise ValueError(f"an entry must have exactly one job of {', '.join(JOBS)}, but this one has {named}")
         return self
 
     @property
@@ -100,7 +100,7 @@ class PipelineRecipe(Settings):
         names = [entry.label for entry in self.steps]
         twice = next((name for name in names if names.count(name) > 1), None)
         if twice is not None:
-            raise ValueError(f"two entries are called {twice!r}; give one of them another `name`")
+            raise ValueError(f"two entries have the name {twice!r}; give one of them another `name`")
         return self
 
 

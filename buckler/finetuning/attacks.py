@@ -47,7 +47,7 @@ class AttackSettings(Settings):
     def _options_have_effect(cls, value: dict[str, JsonValue], info: ValidationInfo) -> dict[str, JsonValue]:
         kind = info.data.get("kind")
         if value and kind is not None and not ATTACKS.is_own(kind):
-            raise ValueError(f"attack {kind!r} has no options; leave them out")
+            raise ValueError(f"attack {kind!r} has no options; remove them")
         return value
 
     @property
@@ -122,7 +122,7 @@ def wrap(attack: AttackSettings | None, probe: Chat) -> Chat:
 
 def _explicit(benign: Sequence[Chat], harmful: Sequence[Chat], settings: AttackSettings, seed: int) -> Sequence[Chat]:
     if not harmful:
-        raise ConfigError("an explicit attack needs harmful pairs: give their file with --harmful (in a recipe: `data.harmful`)")
+        raise ConfigError("an explicit attack needs harmful pairs: name their file with --harmful (in a recipe: `data.harmful`)")
     return list(harmful)
 
 

@@ -76,7 +76,7 @@ def token_weights(rows: Sequence[Chat], tokens: Sequence[int], objective: Object
     per_token = objective.average == "token"
     total = sum(weight * (count if per_token else 1) for weight, count in zip(weights, tokens, strict=True))
     if rows and not total:
-        raise ConfigError("part_weights are zero for every row: nothing would be learnt")
+        raise ConfigError("part_weights are zero for every row: there is nothing to train on; make one positive")
     scale = len(rows) / total if rows else 0.0
     return [weight * scale / (1 if per_token else count) for weight, count in zip(weights, tokens, strict=True)]
 
@@ -86,7 +86,7 @@ def _row_weights(rows: Sequence[Chat], objective: Objective) -> list[float]:
     parts = Counter(part_of(chat) for chat in rows)
     for name in objective.part_weights:
         if name not in parts:
-            raise ConfigError(f"part_weights names {name!r}, but no row is of it; the parts are {sorted(parts)}")
+            raise ConfigError(f"part_weights names {name!r}, but no row has that part; the parts are {sorted(parts)}")
     weights = [objective.part_weights.get(part_of(chat), 1.0) for chat in rows]
     if objective.average != "task":
         return weights

@@ -67,7 +67,7 @@ class ModelSpec(Settings):
     @model_validator(mode="after")
     def _may_be_loaded(self) -> ModelSpec:
         if self.backend is not None and self.endpoint is not None:
-            raise ValueError(f"a server is asked at {self.endpoint}, so it has no `backend`; give one of the two")
+            raise ValueError("`endpoint` and `backend` exclude each other; give one of them")
         if self.is_own:
             allow(f"backend {self.backend_name!r}", self.backend_name)
             allow(f"model {self.name!r}", self.name)
@@ -113,7 +113,9 @@ class Sampling:
 
     def __post_init__(self) -> None:
         if self.num_beams > 1 and self.temperature > 0:
-            raise ConfigError(f"num_beams {self.num_beams} with temperature {self.temperature}: beam search draws nothing")
+            raise ConfigError(
+                f"num_beams {self.num_beams} needs temperature 0, not {self.temperature}: beam search does not sample"
+            )
 
     def to_json(self) -> dict[str, Json]:
         """As it is hashed and recorded."""
@@ -245,7 +247,7 @@ def scripted(spec: ModelSpec) -> ScriptedLM:
     """
     reply = imported(f"model {spec.name!r}", spec.name) if is_place(spec.name) else None
     if not callable(reply):
-        raise ConfigError(f"model {spec.name!r}: a scripted model is named by its function, as `module:name`")
+        raise ConfigError(f"model {spec.name!r}: a scripted model must be named by its function, as `module:name`")
     return ScriptedLM(reply)
 
 
@@ -282,9 +284,9 @@ def spec_of(name: str, adapter: str | None = None) -> ModelSpec:
             raise ConfigError("the model's name is empty; try `miniature`, a folder, or a hub id")
         return ModelSpec(name=name, adapter=adapter)
     if not served[1]:
-        raise ConfigError(f"{name}: which model of this server? Write NAME{name.strip()}")
+        raise ConfigError(f"{name}: the model's name on this server is missing; write NAME{name.strip()}")
     if adapter:
-        raise ConfigError(f"{name}: a server puts adapters on by itself; name the served adapter as the model")
+        raise ConfigError(f"{name}: adapters of a served model are loaded by the server; name the served adapter as the model")
     return ModelSpec(name=served[1], endpoint=endpoint_of(served[2]))
 
 
@@ -296,15 +298,17 @@ def endpoint_of(url: str) -> str:
     """
     parts = urlsplit(url.strip())
     if parts.username is not None or parts.password is not None:
-        raise ConfigError("an endpoint holds no user or password: it is written into records; set BUCKLER_API_KEY instead")
+        raise ConfigError(
+            "an endpoint must not contain a user or password, since it is saved in records; set BUCKLER_API_KEY instead"
+        )
     if parts.scheme not in ("http", "https"):
-        raise ConfigError(f"endpoint {url!r} is neither http:// nor https://; try http://127.0.0.1:8000/v1")
+        raise ConfigError(f"endpoint {url!r} must begin with http:// or https://; try http://127.0.0.1:8000/v1")
     try:
         valid = bool(parts.hostname) and parts.port != 0
     except ValueError:
         valid = False
     if not valid or parts.query or parts.fragment:
-        raise ConfigError(f"endpoint {url!r} is no base URL (scheme, host, port, path); try http://127.0.0.1:8000/v1")
+        raise ConfigError(f"endpoint {url!r} is not a base URL (scheme, host, port, path); try http://127.0.0.1:8000/v1")
     return url.strip().rstrip("/")
 
 

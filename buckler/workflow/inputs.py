@@ -152,7 +152,7 @@ def _world_set(source: Source) -> str:
 
 def _world_count(source: Source) -> int:
     if source.count is None:
-        raise ConfigError(f"{source.source}: the made-up world has no end; say how many with `count` or --limit")
+        raise ConfigError(f"{source.source}: this set is generated without end; set the number of rows with `count` or --limit")
     return source.count
 
 
@@ -162,7 +162,9 @@ def _drawn(rows: Sequence[RowT], source: Source) -> list[RowT]:
     if source.count is None:
         return list(unique.values())
     if source.count > len(unique):
-        raise DataError(f"{source.source}: {source.count} rows asked for, {len(unique)} different ones there")
+        raise DataError(
+            f"{source.source}: {source.count} rows requested, but it has only {len(unique)} distinct rows; ask for fewer"
+        )
     kept = sorted(unique, key=lambda row: content_id([source.seed, row]))[: source.count]
     chosen = set(kept)
     return [row for row in unique.values() if row.id in chosen]
@@ -217,7 +219,7 @@ def model_spec(run: Run[Settings], role: str) -> ModelSpec:
     if role in run.inputs:
         return ModelSpec(name=str(run.inputs[role] / "model"))
     if role not in run.outside:
-        raise ConfigError(f"this step needs a {role}, and the recipe gives it none")
+        raise ConfigError(f"this step needs a {role}, but the recipe names none")
     return ModelSpec.model_validate_json(run.outside[role])
 
 
@@ -270,7 +272,9 @@ def require_answered(answers: Sequence[Answer]) -> None:
     """
     failed = [one.error for one in answers if one.finish == "failed"]
     if failed:
-        raise BackendError(f"{len(failed)} of {len(answers)} answers could not be had: {failed[0]}; run again to go on")
+        raise BackendError(
+            f"{len(failed)} of {len(answers)} answers could not be generated: {failed[0]}; run the same command again to resume"
+        )
 
 
 def require_measured(likelihoods: Sequence[Likelihood]) -> None:
@@ -281,4 +285,7 @@ def require_measured(likelihoods: Sequence[Likelihood]) -> None:
     """
     failed = [one.error for one in likelihoods if one.error]
     if failed:
-        raise BackendError(f"{len(failed)} of {len(likelihoods)} perplexities could not be had: {failed[0]}; run again to go on")
+        raise BackendError(
+            f"{len(failed)} of {len(likelihoods)} perplexities could not be computed: {failed[0]}; run the same "
+            "command again to resume"
+        )

@@ -91,13 +91,13 @@ class Space(Settings):
     @classmethod
     def _each_once(cls, values: object) -> object:
         if isinstance(values, tuple) and len(set(values)) < len(values):
-            raise ValueError(f"a value stands twice in {list(values)}")
+            raise ValueError(f"a value occurs twice in {list(values)}")
         return values
 
     @model_validator(mode="after")
     def _something(self) -> Space:
         if not self.dimensions:
-            raise ValueError(f"nothing to search; name some of {', '.join(type(self).model_fields)}")
+            raise ValueError(f"nothing to search; set at least one of {', '.join(type(self).model_fields)}")
         return self
 
     @property

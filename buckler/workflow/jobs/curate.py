@@ -114,9 +114,11 @@ class CurateJob(DrawingJob):
     @model_validator(mode="after")
     def _whole(self) -> Self:
         if self.curation.needs_proxy and self.proxy is None and self.attack_rows is None:
-            raise ValueError("this needs a compromised model: name one with --proxy, or have a copy attacked with --attack-rows")
+            raise ValueError(
+                "this needs a compromised model: name one with --proxy, or give --attack-rows for a simulated attack"
+            )
         if self.curation.measured_by == "reference" and self.reference is None:
-            raise ValueError("measured by a reference: name the aligned model with --reference")
+            raise ValueError("measured_by reference needs an aligned model: name one with --reference")
         return self
 
     @property
@@ -309,10 +311,10 @@ class CurationCost(Result):
         twice = " by each of two models" if settings.direction == "contrast" else ""
         lines = [
             f"{total} texts, direction {settings.direction}, {settings.rounds} rounds, beam {settings.beam}",
-            "at most, if no search stops early:",
+            "upper limits, if no search stops early:",
             f"  generations  {total * most} ({most} a text), up to {settings.max_new_tokens} tokens each",
             f"  perplexities {total * (most + 1)}{twice}",
-            f"  judge calls  {total * (most + 1) * self.calls}{'' if self.calls else ' (the local judge asks no model)'}",
+            f"  judge calls  {total * (most + 1) * self.calls}{'' if self.calls else ' (the local measure calls no model)'}",
         ]
         if self.sampled is None:
             return lines
@@ -321,7 +323,7 @@ class CurationCost(Result):
         lines.append(f"by the first {seen} texts, curated and timed ({seconds:.1f} s):")
         lines += [f"  {name:16} {number}" for name, number in found.items() if name != "revised texts"]
         lines.append(f"  {'revised texts':16} {found['revised texts']} of {total}")
-        return [*lines, f"  {'time':16} {_duration(total / seen * seconds)} with one worker, the model's loading apart"]
+        return [*lines, f"  {'time':16} {_duration(total / seen * seconds)} with one worker, without loading the model"]
 
     def numbers(self) -> dict[str, Json]:
         """The bound and the estimate by name."""

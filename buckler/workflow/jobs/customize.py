@@ -191,9 +191,9 @@ class TrainedModel(Result):
         seen = f"{self.record['rows']} rows, {self.record['steps']} steps"
         return [
             *super().lines(),
-            "first row, what is learnt between >>> and <<<:",
+            "first row, with the trained part between >>> and <<<:",
             first,
-            f"{seen}; {len(cut)} rows had their document cut, {len(dropped)} were dropped",
+            f"{seen}; {len(cut)} rows had their document truncated, {len(dropped)} were dropped",
             *(f"  dropped, longer than max_length: {row}" for row in dropped[:5]),
         ]
 

@@ -66,9 +66,9 @@ class EvaluateJob(ProbingJob, JudgingJob):
     @model_validator(mode="after")
     def _whole(self) -> Self:
         if self.official_tasks is not None and not self.official:
-            raise ValueError(f"--official-tasks {self.official_tasks}: which of them? Name them with --official")
+            raise ValueError(f"--official-tasks {self.official_tasks}: no task is named; name tasks with --official")
         if not (self.probes or self.harmful or self.borderline or self.benign or self.utility or self.official):
-            raise ValueError("no probes: give files with --probes, --harmful, --borderline, --benign or --utility")
+            raise ValueError("no probes given; name files with --probes, --harmful, --borderline, --benign or --utility")
         return self
 
     def plan(self, earlier: Earlier = {}) -> Planned:  # noqa: B006 - never changed
@@ -199,7 +199,7 @@ class Evaluation(Result):
         return rows
 
     def _utility_lines(self) -> list[str]:
-        lines = ["multiple choice by likelihood; intervals are 95 %"] if self.utility else []
+        lines = ["multiple choice by log-likelihood; intervals are 95 %"] if self.utility else []
         for name, scores in self.utility.items():
             for measure in ("acc", "acc_norm"):
                 rate = mapping(mapping(scores)[measure])
@@ -207,7 +207,7 @@ class Evaluation(Result):
         return lines
 
     def _official_lines(self) -> list[str]:
-        lines = ["by lm-evaluation-harness itself"] if self.official else []
+        lines = ["computed by lm-evaluation-harness"] if self.official else []
         for task, found in self.official.items():
             metrics = mapping(found)
             rows = f"  n {metrics['sample_len']}" if "sample_len" in metrics else ""

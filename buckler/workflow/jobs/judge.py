@@ -24,7 +24,7 @@ from buckler.data import (
 )
 from buckler.errors import ConfigError, DataError
 from buckler.evaluation.metrics import known_metrics, summarise
-from buckler.evaluation.power import CAUTION, FEW, unseen
+from buckler.evaluation.power import FEW, detectable
 from buckler.evaluation.scores import score_answers
 from buckler.evaluation.statistics import Rate
 from buckler.judges.agreement import OF_REFUSAL, corrected
@@ -53,6 +53,9 @@ from buckler.workflow.store import Store
 
 METRICS = "metrics.json"
 CARDS = Path("judge-cards")
+DETECTION = (
+    "detectable differences: 80 % power, unpaired, equal numbers of probes, rates near 0.5; paired tests detect smaller ones"
+)
 
 
 class JudgingJob(Job):
@@ -95,7 +98,9 @@ class JudgeJob(JudgingJob):
             ConfigError: the answers are files, which are judged where they lie, or there is no such job.
         """
         if len(self.answers) > 1 or not str(self.answers[0]).startswith(EARLIER):
-            raise ConfigError(f"{self.answers[0]}: steps judge the answers of one earlier job, named `{EARLIER}NAME`")
+            raise ConfigError(
+                f"{self.answers[0]}: in a pipeline the answers must be those of one earlier job, named `{EARLIER}NAME`"
+            )
         answers = answers_of(str(self.answers[0]), earlier).more["answers"]
         own = own_tasks_at(self.own_tasks)
         further = known_metrics(self.metrics)
@@ -241,14 +246,14 @@ class Judgement(Result):
 
     def number_lines(self) -> list[str]:
         """The headline numbers alone."""
-        none = f"no card of this version speaks of refusals in {self.cards} (buckler judge-card)"
+        none = f"no judge card for this version in {self.cards}; run `buckler judge-card`"
         lines = [
             f"judged by {self.judge}; intervals are 95 %",
-            f"  {self.card or f'how far that judge can be believed is not known: {none}'}",
+            f"  {self.card or f'agreement of this judge with people is unknown: {none}'}",
         ]
         warned = False
         for name, value in self.headline().items():
-            few = f"; {unseen(whole(value['n']))}" if "hits" in value and whole(value["n"]) < FEW else ""
+            few = f"; {_limit(whole(value['n']))}" if "hits" in value and whole(value["n"]) < FEW else ""
             warned = warned or bool(few)
             lines.append(f"  {name:34} {interval(value)}  n {value['n']}{unscored(value)}{few}")
             if name in self.fixed:
@@ -256,7 +261,7 @@ class Judgement(Result):
                 line = f"  {'  corrected for the judge':34} {interval(mended)}{unscored(mended)} {mended['flag']}"
                 lines.append(line.rstrip())
         if warned:
-            lines.append(f"  unseen: {CAUTION}")
+            lines.append(f"  {DETECTION}")
         return [*lines, *self._type_lines()]
 
     def headline(self) -> dict[str, Mapping[str, Json]]:
@@ -313,7 +318,7 @@ def mapping(value: Json) -> Mapping[str, Json]:
         DataError: it is not.
     """
     if not isinstance(value, Mapping):
-        raise DataError(f"expected a JSON object in the saved numbers, got {value!r}")
+        raise DataError(f"expected a JSON object in the saved metrics, got {value!r}")
     return value
 
 
@@ -337,7 +342,12 @@ def unscored(value: Mapping[str, Json]) -> str:
     if not value.get("unread") or not isinstance(bounds, Sequence) or isinstance(bounds, str):
         return ""
     low, high = bounds
-    return f", {value['unread']} unread (with them {low:.2f} to {high:.2f})"
+    return f", {value['unread']} unscored (bounds {low:.2f} to {high:.2f})"
+
+
+def _limit(n: int) -> str:
+    gap = detectable(n)
+    return "too few probes to detect any difference" if gap is None else f"differences below {gap:.2f} may go undetected"
 
 
 def _has_value(value: Mapping[str, Json]) -> bool:
