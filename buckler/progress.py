@@ -34,7 +34,7 @@ class Display(Protocol):
 @cache
 def note_loading(model: str) -> None:
     """Say once that a model is being loaded: it takes seconds, or minutes, before anything else is to be seen."""
-    LOG.info("loading %s ...", model)
+    LOG.log(logging.DEBUG if "/steps/" in model else logging.INFO, "loading %s ...", model)  # a step's own model is a detail
 
 
 def no_progress(name: str, done: int, total: int) -> None:

@@ -17,13 +17,20 @@ import yaml
 from grids import typed, write_report
 
 from buckler.errors import ConfigError
-from buckler.experiments.attack_search.claims import search_claims
 from buckler.experiments.attack_search.plan import Searching, swapped
-from buckler.experiments.attack_search.recipe import AttackerRecipe
-from buckler.experiments.attack_search.sampler import SearchRules, propose, require_room
-from buckler.experiments.attack_search.selection import Trial, best_so_far, success_of, utility_of, worst
-from buckler.experiments.attack_search.space import FIXED, Search, named
-from buckler.experiments.attack_search.tables import search_tables, victims
+from buckler.experiments.attack_search.presentation import search_claims, search_tables, victims
+from buckler.experiments.attack_search.recipe import FIXED, AttackerRecipe, Search, named
+from buckler.experiments.attack_search.search import (
+    SearchRules,
+    Trial,
+    best_so_far,
+    propose,
+    require_room,
+    search_rules,
+    success_of,
+    utility_of,
+    worst,
+)
 from buckler.experiments.recipe import read_recipe
 from buckler.finetuning.attacks import IDENTITY_SYSTEM
 from buckler.workflow.step import Step, in_order
@@ -185,7 +192,7 @@ def test_a_failed_trial_is_no_result_to_optuna():
 
 
 def test_the_last_settings_of_a_large_space_are_found(monkeypatch):
-    monkeypatch.setattr("buckler.experiments.attack_search.sampler.TRIES", 1)
+    monkeypatch.setattr("buckler.experiments.attack_search.search.TRIES", 1)
     of = rules(sampler="random", trials=13, space={"epochs": [1, 2, 3, 4], "batch_size": [1, 2, 3]})
     assert len({named(one.setting) for one in searched(of, 0)}) == 13
 
@@ -257,7 +264,7 @@ def test_optuna_that_is_not_there_is_told_with_the_mend(tmp_path, monkeypatch):
 
 def test_settings_that_make_one_attack_are_one(tmp_path):
     read = recipe(tmp_path)
-    key = read.rules.key
+    key = search_rules(read).key
     assert key({"learning_rate": 1e-4}) == key({})
     assert key({"kind": "identity"}) == key({"kind": "identity", "template": "obedient"}) != key({"template": "obedient"})
     assert key({"kind": "drift", "share": 0.5}) == key({"kind": "drift"})

@@ -63,7 +63,11 @@ def test_json_is_one_document_on_standard_output_and_all_else_is_elsewhere(tmp_p
     status, out, err = call(("recipes", "--json"), tmp_path)
     assert set(json.loads(out)) == set(packaged())
     status, out, err = call(("runs", "--store", "nowhere", "--json"), tmp_path)
-    assert json.loads(out) == {"store": "nowhere"} and "no runs here yet" in err
+    assert json.loads(out)["finished"] == {} and "no runs here yet" in err
+    status, out, err = call(("doctor", "--json"), tmp_path)
+    assert json.loads(out)["missing"] == [] and "torch" in json.loads(out)["found"]
+    status, out, err = call(("run", "demo_stages", "--dry-run", "--json"), tmp_path)
+    assert json.loads(out)["demo_stages"]["train"]["steps"] > 10 and "training phases" in err
 
 
 @pytest.mark.ml

@@ -167,7 +167,7 @@ def test_a_verdict_that_changed_changes_the_numbers_and_is_told(tmp_path):
 @pytest.mark.parametrize("lost", ["answers.jsonl", "verdicts.jsonl"])
 def test_without_answers_or_verdicts_nothing_is_recomputed(tmp_path, lost):
     saved(tmp_path)
-    next((tmp_path / "store").rglob(lost)).unlink()
+    next(path for path in (tmp_path / "store").rglob(lost) if not path.parent.name.startswith("phrases")).unlink()
     with pytest.raises(DataError, match=lost):
         again_in_python(tmp_path)
 

@@ -46,14 +46,7 @@ RIGHTS = {
 }
 
 # Cycles that still exist, each written as its sorted names: modules, or packages of the table above. To become empty.
-KNOWN_CYCLES = (
-    "buckler.plan buckler.plan.attacker buckler.plan.crosstask buckler.plan.stages",
-    "buckler.report.attacker buckler.report.attacks buckler.report.balance buckler.report.budgets buckler.report.controls "
-    "buckler.report.findings buckler.report.findings_attacker buckler.report.findings_budgets buckler.report.findings_crosstask "
-    "buckler.report.findings_stages buckler.report.misuse buckler.report.rules buckler.report.stages",
-    "buckler.report.plots buckler.report.plots_attacker buckler.report.plots_crosstask buckler.report.plots_stages",
-    "crosstask curation evaluation finetuning judges miniature workflow",
-)
+KNOWN_CYCLES: tuple[str, ...] = ()
 
 # Packages that take long to import or that few commands need, each with the modules that may import it at their top level.
 # Everywhere else the import stands in the function that needs it.

@@ -213,7 +213,7 @@ def test_the_command_names_what_it_skipped_and_overrules_nothing(tmp_path):
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        (["--top", "0"], "seeds: `top`"),
+        (["--top", "0"], "seeds: --top"),
         (["--like", "nowhere.yaml"], "nowhere.yaml: no such file"),
         (["--background", "nowhere.txt"], "nowhere.txt: no such file"),
         ([], "an empty folder"),

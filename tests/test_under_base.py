@@ -101,7 +101,7 @@ def test_a_recipe_measures_every_arm_under_its_own_untouched_model(wanted):
     measured = [arm.measured.verdicts.inputs["answers"] for arm in arms]
     assert len(arms) == 2 and {one.name for one in measured} == {"base-perplexity" if wanted else "answer"}
     if wanted:
-        assert {one.params["base_identity"] for one in measured} == {ModelRef.outside(ModelSpec(name="miniature")).digest}
+        assert {one.outside["base"].digest for one in measured} == {ModelRef.outside(ModelSpec(name="miniature")).digest}
 
 
 @pytest.mark.ml

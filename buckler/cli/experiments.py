@@ -132,8 +132,7 @@ def _run_pipeline(path: Path, settings: RunSettings, progress: Display) -> Outco
 def _run(recipes: Sequence[CommonRecipe], name: str, settings: DemoSettings, cluster: str | None) -> Found:
     store = Store(settings.store)
     if settings.dry_run:
-        dry_run(recipes, store)
-        return Found()
+        return Found(values=dry_run(recipes, store))
     shown = settings.show_unsafe
     page = run_recipes(recipes, store, workers=settings.workers, cluster=cluster, name=name, show_unsafe=shown)
     results: list[Json] = [str(path) for path in sorted(page.parent.glob("results-*.json"))]
@@ -175,13 +174,14 @@ def report(settings: ReportSettings, out: Path, progress: Display) -> Found:
 
 def runs(settings: StoreSettings, out: Path, progress: Display) -> Found:
     """What a store holds."""
-    list_runs(settings.store)
-    return Found(values={"store": str(settings.store)})
+    return Found(values=list_runs(settings.store))
 
 
 def doctor(settings: RecipesSettings, out: Path, progress: Display) -> Found:
     """What this machine has."""
-    return Found(exit_status=examine())
+    found = examine()
+    missing: list[Json] = list(found.missing)
+    return Found(said=found.lines(), values={"found": dict(found.found), "missing": missing}, exit_status=1 if missing else 0)
 
 
 COMMANDS: dict[str, Command[Any]] = {

@@ -82,22 +82,25 @@ class Option:
 
     def parameter(self) -> inspect.Parameter:
         """The parameter of the function that typer reads."""
-        low, high = (_bound(self.info, end) for end in ("ge", "le"))
-        shown: dict[str, Any] = {"help": _help(self.info), "min": low, "max": high, "rich_help_panel": self.panel}
         taken: Any = self.type if self.required else self.type | None
-        annotation: Any
         default = inspect.Parameter.empty if self.required else self.default
+        annotation: Any
         if self.argument:
-            annotation = Annotated[taken, typer.Argument(**{**shown, "rich_help_panel": None})]
+            annotation = Annotated[taken, typer.Argument(help=_help(self.info))]
         else:
-            metavar = f"<{'|'.join(get_args(_item(self.info.annotation)))}>" if self.commas and self._has_choices else None
             flag = f"{self.flag}/--no-{self.flag[2:]}" if self.type is bool else self.flag
-            annotation = Annotated[taken, typer.Option(flag, metavar=metavar, **shown)]
+            shown = typer.Option(flag, help=_help(self.info), metavar=self._metavar, rich_help_panel=self.panel)
+            annotation = Annotated[taken, shown]
         return inspect.Parameter(self.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
 
     @property
-    def _has_choices(self) -> bool:
-        return get_origin(_item(self.info.annotation)) is Literal
+    def _metavar(self) -> str | None:
+        """What stands for the value in the help where typer would not say it: a range, or choices with commas."""
+        item = _item(self.info.annotation)
+        if self.commas and get_origin(item) is Literal:
+            return f"<{'|'.join(get_args(item))}>"
+        bounds = _range(self.info) if self.type in (int, float) else ""
+        return f"<{item.__name__}> [{bounds}]" if bounds else None
 
     def value(self, given: object) -> object:
         """What the settings are given for what typer read."""
@@ -157,8 +160,14 @@ def _option(name: str, path: str, info: FieldInfo, default: object, layout: Layo
     )
 
 
-def _bound(info: FieldInfo, end: str) -> Any:  # noqa: ANN401 - typer takes int or float
-    return next((getattr(one, end) for one in info.metadata if getattr(one, end, None) is not None), None)
+def _range(info: FieldInfo) -> str:
+    """The range of a number as it is shown, such as `x>=1` or `0<x<=1`. The settings check it: their message has the value."""
+    found = {end: getattr(one, end) for one in info.metadata for end in ("ge", "gt", "le", "lt") if hasattr(one, end)}
+    low = next((f"{found[end]}{sign}" for end, sign in (("ge", "<="), ("gt", "<")) if end in found), "")
+    high = next((f"{sign}{found[end]}" for end, sign in (("le", "<="), ("lt", "<")) if end in found), "")
+    if low and not high:
+        return f"x>={found['ge']}" if "ge" in found else f"x>{found['gt']}"
+    return f"{low}x{high}" if low or high else ""
 
 
 def _help(info: FieldInfo) -> str:

@@ -13,9 +13,11 @@ from typing import TypeGuard
 
 from buckler.crosstask.task import HELD_OUT, Task, is_held_out
 from buckler.errors import ConfigError
+from buckler.evaluation.scores import Scorers
+from buckler.evaluation.utility import EXACT
 from buckler.registry import Registry, is_place
 
-__all__ = ["HELD_OUT", "KNOWN", "TASKS", "Task", "is_held_out", "known_tasks", "task_named"]
+__all__ = ["HELD_OUT", "KNOWN", "TASKS", "Task", "is_held_out", "known_tasks", "scorers", "task_named"]
 
 SENTIMENTS: dict[str, tuple[str, ...]] = {
     "positive": ("positive", "positively", "favorable", "favourable"),
@@ -221,3 +223,8 @@ def task_named(name: str, own: Mapping[str, Task] | None = None) -> Task:
         hint = "; a task of your own is named where a file of own tasks is (--own-tasks)" if is_place(name) else ""
         raise ConfigError(f"unknown task {name!r}; the tasks are {', '.join(known)}{hint}")
     return known[name]
+
+
+def scorers(own: Mapping[str, Task] | None = None) -> Scorers:
+    """How answers are scored, by task over a document (the user's `own` among them) or by format of a short answer."""
+    return {**EXACT, **{name: task.score for name, task in known_tasks(own).items()}}

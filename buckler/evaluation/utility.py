@@ -16,8 +16,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from buckler.crosstask.task import Task
-from buckler.crosstask.tasks import known_tasks
 from buckler.data import Chat, Json, Message, fill
 from buckler.errors import BackendError, DataError
 from buckler.evaluation.scores import Scorers
@@ -66,11 +64,6 @@ EXACT: Scorers = {
     **{name: lambda text, gold: float(closed_match(text, gold)) for name in ("boolq", "csqa2", "llm-adapters", "sst2")},
 }
 """By the format of the rows: how well an answer meets `meta["gold"]`, 0 or 1."""
-
-
-def scorers(own: Mapping[str, Task] | None = None) -> Scorers:
-    """How answers are scored, by task over a document (the user's `own` among them) or by format of a short answer."""
-    return {**EXACT, **{name: task.score for name, task in known_tasks(own).items()}}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,11 +9,11 @@ from pathlib import Path
 
 from buckler import __version__
 from buckler.crosstask.own_tasks import read_tasks
+from buckler.crosstask.tasks import scorers
 from buckler.data import ANSWERS, VERDICTS, Answer, Json, Verdict, content_id, read_answers, read_json, read_verdicts
 from buckler.errors import DataError
 from buckler.evaluation.metrics import summarise
 from buckler.evaluation.scores import score_answers
-from buckler.evaluation.utility import scorers
 from buckler.experiments.base import Arm, CommonRecipe, MeasuredArm, Plan
 from buckler.experiments.comparisons import differences, over_seeds
 from buckler.experiments.judge_reliability import RunJudge, judge_again, judge_card, judge_of
@@ -34,6 +34,7 @@ from buckler.experiments.results import (
 from buckler.judges.base import judge_named
 from buckler.judges.named import JudgeSpec, judge_spec
 from buckler.models.identity import identity
+from buckler.workflow.documents import most_misused_task
 from buckler.workflow.evaluation import Measured
 from buckler.workflow.step import Step, in_order
 from buckler.workflow.store import Store
@@ -198,7 +199,7 @@ def _weakest(arms: Sequence[Arm], store: Store) -> list[WeakestResult]:
     """The task that `weakest` stood for, by model and seed, with the process rates on training documents that named it."""
     found: dict[tuple[str | int, int], WeakestResult] = {}
     for arm in (one for one in arms if one.labels.get("trained on") == "weakest"):
-        step = next(step for step in in_order(arm.phases) if step.name == "weakest")
+        step = next(step for step in in_order(arm.phases) if step.name == most_misused_task.name)
         named = _object(read_json(store.folder(step) / "weakest.json"))
         model, seed = arm.labels["model"], int(arm.labels["seed"])
         found[model, seed] = WeakestResult.model_validate({"model": model, "seed": seed, **named})

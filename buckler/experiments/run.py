@@ -3,23 +3,31 @@
 from __future__ import annotations
 
 import statistics
+import sys
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from buckler.curation.settings import CurateSettings
 from buckler.data import Json, read_json, write_json
+from buckler.errors import StoreError
 from buckler.experiments.base import CommonRecipe
 from buckler.experiments.collect import collect, collect_again
 from buckler.experiments.pages import print_results, write_report
 from buckler.experiments.recipe import read_recipe, recipe_folder
 from buckler.experiments.registry import experiment_of, plan_of
-from buckler.experiments.results import RunResult, Saved, read_results
-from buckler.experiments.running import console, run_steps, say
+from buckler.experiments.results import RunResult, read_results
+from buckler.progress import show_progress
+from buckler.workflow.curation import CurateStep, curate
+from buckler.workflow.executor import Event, Outcome, execute
 from buckler.workflow.jobs.base import Result, read_object
+from buckler.workflow.rows import DrawStep
 from buckler.workflow.step import Step, in_order
 from buckler.workflow.store import Store
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 
 def run_recipes(
@@ -92,9 +100,14 @@ def _run(recipes: Sequence[CommonRecipe], store: Store, *, workers: int, cluster
     return results
 
 
-def dry_run(recipes: Sequence[CommonRecipe], store: Store) -> None:
-    """Print what a run would do: phases, what is shared, what is done, and the cost where earlier steps tell it."""
+def dry_run(recipes: Sequence[CommonRecipe], store: Store) -> dict[str, Json]:
+    """Print what a run would do: phases, what is shared, what is done, and the cost where earlier steps tell it.
+
+    Returns:
+        Steps and finished ones by name, for each recipe that is planned as a whole.
+    """
     known = []
+    counted: dict[str, dict[str, Json]] = {}
     for recipe in recipes:
         loop = experiment_of(recipe.kind).loop
         if loop is None:
@@ -111,11 +124,13 @@ def dry_run(recipes: Sequence[CommonRecipe], store: Store) -> None:
             of_name = [step for step in steps if step.name == name]
             done = sum(store.is_done(step) for step in of_name)
             say(f"  {name:21} {len(of_name):5} steps, {done} done, {_cost(of_name, store)}")
+            counted.setdefault(recipe.name, {})[name] = {"steps": len(of_name), "done": done}
     if plans:
         steps = in_order([step for plan in plans for step in plan.targets])
         shared = sum(len(in_order(plan.targets)) for plan in plans) - len(steps)
         done = sum(store.is_done(step) for step in steps)
         say(f"{len(steps)} steps in all, {done} done, {shared} shared between recipes")
+    return dict(counted)
 
 
 def _cost(steps: Sequence[Step], store: Store) -> str:
@@ -131,19 +146,12 @@ def _cost(steps: Sequence[Step], store: Store) -> str:
     return f"{asked}about {len(left) * statistics.median(known):.0f} s of one worker left"
 
 
-class _Drawn(Saved):
-    """The source of a step that draws rows."""
-
-    count: int | None = None
-
-
 def _revisions(step: Step) -> int:
     """The most revisions a curation can ask for; 0 for other steps, and where the number of texts is not given."""
-    if step.name != "curate":
+    if step.name != curate.name:
         return 0
-    source = _Drawn.model_validate(step.inputs["texts"].params["source"])
-    settings = CurateSettings.model_validate(step.params["curation"])
-    return settings.candidates_per_text * (source.count or 0)
+    texts = DrawStep.model_validate(step.inputs["texts"].params).source
+    return CurateStep.model_validate(step.params).curation.candidates_per_text * (texts.count or 0)
 
 
 def demo_recipes() -> list[CommonRecipe]:
@@ -151,11 +159,11 @@ def demo_recipes() -> list[CommonRecipe]:
     return [read_recipe(recipe_folder() / name) for name in ("demo_stages.yaml", "demo_cross_task.yaml")]
 
 
-def list_runs(root: Path) -> None:
-    """What a store holds: steps by kind, unfinished ones, size, reports."""
+def list_runs(root: Path) -> dict[str, Json]:
+    """Print what a store holds: steps by kind, unfinished ones, size, reports; the same as values."""
     if not (root / "steps").is_dir():
-        say(f"{root}: no runs here yet; start one with `buckler demo` or `buckler run recipes/stages.yaml`")
-        return
+        say(f"{root}: no runs here yet; start one with `buckler demo` or `buckler run stages`")
+        return {"store": str(root), "finished": {}, "unfinished": [], "bytes": 0, "reports": []}
     folders = sorted(path for path in (root / "steps").iterdir() if path.is_dir())
     done = Counter(path.name.rsplit("-", 1)[0] for path in folders if (path / "step.json").exists())
     begun = [path.name for path in folders if not (path / "step.json").exists()]
@@ -165,8 +173,11 @@ def list_runs(root: Path) -> None:
     say(f"{sum(done.values())} finished steps, {len(begun)} begun and not finished, {size / 1e6:.0f} MB")
     for name in begun[:10]:
         say(f"  not finished: {name}")
-    for path in sorted((root / "reports").glob("*/report.html")):
+    reports = sorted((root / "reports").glob("*/report.html"))
+    for path in reports:
         say(f"report: {path}")
+    pages: list[Json] = [str(path) for path in reports]
+    return {"store": str(root), "finished": dict(done), "unfinished": [*begun], "bytes": size, "reports": pages}
 
 
 def recompute(results: RunResult, store: Path, out: Path) -> RunResult:
@@ -180,3 +191,40 @@ def recompute(results: RunResult, store: Path, out: Path) -> RunResult:
     compared = f"not as saved: {', '.join(other)}" if other else "as saved"
     say(f"{results.name}: all that comes from answers and verdicts computed anew, {compared}")
     return read_results(again, str(path))
+
+
+def say(text: str = "") -> None:
+    """A line for the reader, on standard output."""
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
+
+
+def console() -> Console:
+    """The terminal, or lines wide enough for every column where there is none."""
+    from rich.console import Console
+
+    return Console() if sys.stdout.isatty() else Console(width=130)
+
+
+def executed(targets: Sequence[Step], store: Store, *, workers: int, cluster: str | None) -> Outcome:
+    """Run steps with progress, counted as they end; what became of them."""
+    total = len(in_order(targets))
+    seen = 0
+    with show_progress() as progress:
+
+        def on_event(event: Event) -> None:
+            nonlocal seen
+            seen += 1
+            progress("steps", seen, total, event.step.title or event.step.name)
+
+        return execute(targets, store, workers=workers, cluster=cluster, on_event=on_event, progress=progress)
+
+
+def run_steps(targets: Sequence[Step], store: Store, *, workers: int, cluster: str | None) -> None:
+    """Run steps with progress; the first errors become the command's error."""
+    outcome = executed(targets, store, workers=workers, cluster=cluster)
+    if outcome.failed:
+        shown = "\n".join(f"  {event.step.title}: {event.error}" for event in outcome.failed[:3])
+        more = f"\n  and {len(outcome.failed) - 3} more" if len(outcome.failed) > 3 else ""
+        kept = f"{outcome.done + outcome.reused} finished steps are kept, {outcome.skipped} wait for the failed ones"
+        raise StoreError(f"{len(outcome.failed)} steps failed ({kept}):\n{shown}{more}")

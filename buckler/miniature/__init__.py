@@ -5,6 +5,7 @@ The weights lie in `models/`, their measurements in `CARD.md`; how both were mad
 
 from __future__ import annotations
 
-from buckler.models.embedded import MODELS, path
+from buckler.models.identity import EMBEDDED as MODELS
+from buckler.models.identity import embedded_path as path
 
 __all__ = ["MODELS", "path"]

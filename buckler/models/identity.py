@@ -1,15 +1,23 @@
-"""What a model is, by content: a hash of weights, tokenizer and template, found without loading anything heavy."""
+"""What a model is: the folder that its name stands for, and its identity by content, found without loading anything heavy."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from buckler.data import content_id, file_digest
-from buckler.errors import BackendError
-from buckler.models import embedded
+from buckler.errors import BackendError, ConfigError
 from buckler.models.protocol import BACKENDS, ModelSpec
 from buckler.registry import imported, is_place, source_digest
 
+EMBEDDED: dict[str, str] = {
+    "miniature": "standard-aligned",
+    "miniature-base": "standard-base",
+    "miniature-small": "small-aligned",
+    "miniature-small-base": "small-base",
+}
+"""Names of the shipped models and their folders; the plain names are aligned, `-base` is what they were before."""
+
+EMBEDDED_FOLDER = Path(__file__).parents[1] / "miniature" / "models"
 _PATTERNS = (
     "*.safetensors",
     "config.json",
@@ -28,17 +36,28 @@ def location(name: str) -> Path | None:
     Raises:
         BackendError: the name looks like a path, but nothing is there.
     """
-    if name in embedded.MODELS:
-        return embedded.path(name)
+    if name in EMBEDDED:
+        return embedded_path(name)
     folder = Path(name).expanduser()
     if folder.is_dir():
         return folder
     if name.startswith(("/", "./", "../", "~")) or name.count("/") > 1:
         raise BackendError(f"{name}: no such model folder")
     if "/" not in name:
-        known = ", ".join(embedded.MODELS)
+        known = ", ".join(EMBEDDED)
         raise BackendError(f"unknown model {name!r}: neither a folder, nor a hub id (owner/name), nor one of {known}")
     return None
+
+
+def embedded_path(name: str) -> Path:
+    """The folder of a shipped model.
+
+    Raises:
+        ConfigError: no shipped model has this name.
+    """
+    if name not in EMBEDDED:
+        raise ConfigError(f"unknown miniature {name!r}; the shipped ones are {', '.join(EMBEDDED)}")
+    return EMBEDDED_FOLDER / EMBEDDED[name]
 
 
 def identity(spec: ModelSpec) -> str:

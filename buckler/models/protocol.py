@@ -1,6 +1,6 @@
 """A language model behind two calls over lists, `generate` and `score`: what goes in, what comes out, what a backend is.
 
-Answers come in the order of the requests. `ScriptedLM` is the smallest backend.
+Answers come in the order of the requests. `BACKENDS` names the backends; `ScriptedLM` is the smallest.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ class ModelSpec(Settings):
 
     @property
     def backend_name(self) -> str:
-        """The backend of `buckler.models.registry` that loads it."""
+        """The one of `BACKENDS` that loads it."""
         if self.endpoint is not None:
             return "openai"
         own = is_place(self.name) and not Path(self.name).is_dir()

@@ -1,4 +1,4 @@
-"""Building the model that a spec names: the backends, and the user's own behind the same two calls."""
+"""Building the model that a spec names; a user's own stands behind the same two calls."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 
 from buckler.data import Message
 from buckler.errors import BackendError
+from buckler.models.cache import CachedLM
 from buckler.models.identity import identity
 from buckler.models.protocol import BACKENDS, LM, Completion, Likelihood, ModelSpec, Request, ScoreRequest
 from buckler.progress import note_loading
@@ -27,8 +28,6 @@ def load(spec: ModelSpec, *, cache: Path | None = None) -> LM:
     if spec.is_own:
         model = OwnLM(model, name, identity(spec))
     if cache is not None:
-        from buckler.models.cache import CachedLM
-
         model = CachedLM(model, cache)
     return model
 

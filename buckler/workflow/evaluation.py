@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from buckler.crosstask.document_attacks import second_turn
-from buckler.crosstask.tasks import task_named
+from buckler.crosstask.tasks import scorers, task_named
 from buckler.data import (
     ANSWERS,
     ROWS,
@@ -27,7 +27,7 @@ from buckler.data import (
 from buckler.evaluation.generate import answer_probes
 from buckler.evaluation.metrics import METRICS, summarise
 from buckler.evaluation.scores import score_answers
-from buckler.evaluation.utility import Choice, choose, scorers
+from buckler.evaluation.utility import Choice, choose
 from buckler.evaluation.utility import summarise as summarise_choices
 from buckler.finetuning.attacks import ATTACKS, AttackSettings, attack_named
 from buckler.judges import coherence

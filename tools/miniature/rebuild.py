@@ -19,7 +19,7 @@ from importlib import metadata
 from pathlib import Path
 
 from buckler.data import read_json, write_json
-from buckler.models import embedded
+from buckler.models.identity import EMBEDDED, EMBEDDED_FOLDER
 from tools.miniature import build
 from tools.miniature.training import SIZES
 
@@ -46,8 +46,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     for size in sizes:
         read_back(options.out / size / "base", padded=False)
         read_back(options.out / size / "aligned", padded=True)
-    folders = [folder for folder in embedded.MODELS.values() if folder.split("-")[0] in sizes]
-    return compare(options.out, embedded.FOLDER, folders, write=options.write)
+    folders = [folder for folder in EMBEDDED.values() if folder.split("-")[0] in sizes]
+    return compare(options.out, EMBEDDED_FOLDER, folders, write=options.write)
 
 
 def read_back(folder: Path, *, padded: bool) -> None:

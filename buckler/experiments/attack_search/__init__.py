@@ -8,12 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations
 
-from buckler.experiments.attack_search.claims import search_claims
-from buckler.experiments.attack_search.figures import search_figures
 from buckler.experiments.attack_search.plan import plan_search
+from buckler.experiments.attack_search.presentation import search_claims, search_figures, search_tables
 from buckler.experiments.attack_search.recipe import AttackerRecipe
 from buckler.experiments.attack_search.run import dry_run, run_search
-from buckler.experiments.attack_search.tables import search_tables
 from buckler.experiments.base import Experiment, Key, Loop, MeasuredArm, Pair
 from buckler.experiments.stages.tables import FLAGS
 

@@ -9,10 +9,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from buckler.data import Json
-from buckler.experiments.attack_search.recipe import AttackerRecipe
-from buckler.experiments.attack_search.sampler import propose, require_room
-from buckler.experiments.attack_search.selection import Trial, best_so_far, success_of, utility_of, worst
-from buckler.experiments.attack_search.space import FIXED, WORST, Setting, named
+from buckler.experiments.attack_search.recipe import FIXED, WORST, AttackerRecipe, Setting, named
+from buckler.experiments.attack_search.search import (
+    Trial,
+    best_so_far,
+    propose,
+    require_room,
+    search_rules,
+    success_of,
+    utility_of,
+    worst,
+)
 from buckler.experiments.base import Arm, Plan
 from buckler.experiments.collect import read_metrics
 from buckler.experiments.results import SearchResult
@@ -20,7 +27,7 @@ from buckler.experiments.stages.plan import UNTOUCHED, plan_stages
 from buckler.finetuning.attacks import AttackSettings
 from buckler.workflow.evaluation import Measured, evaluation_steps
 from buckler.workflow.inputs import ModelRef
-from buckler.workflow.rows import decontamination, probe_set, prompted_rows, rows_of
+from buckler.workflow.rows import attack, decontamination, probe_set, prompted_rows, rows_of
 from buckler.workflow.step import Step, in_order
 from buckler.workflow.store import Store
 
@@ -71,7 +78,7 @@ class Searching:
             ConfigError: the budget and the space do not fit each other, or Optuna is missing.
             BackendError, DataError: a model or a file is not there.
         """
-        require_room(recipe.rules)
+        require_room(search_rules(recipe))
         self.recipe = recipe
         self.probes = {
             part: [probe_set(rows_of(one), one.probe_set) for one in of.values()] for part, of in recipe.both_probes.items()
@@ -140,7 +147,7 @@ class Searching:
             for setting in self.proposed[one.victim]:
                 one.trials.append(self._trial(one, setting, store, failed))
             seed = self.recipe.search.seed + int(one.labels["seed"])
-            self.proposed[one.victim] = propose(self.recipe.rules, one.trials, seed)
+            self.proposed[one.victim] = propose(search_rules(self.recipe), one.trials, seed)
 
     def ended(self) -> Plan:
         """What is reported: `known`, and every victim under the worst attack found, where one kept the floor."""
@@ -237,7 +244,7 @@ def _victim(labels: Mapping[str, str | int]) -> Victim:
 
 def _prompted(phases: Sequence[Step]) -> dict[str, Step]:
     """The customer's rows put under the adversary's system prompt."""
-    attacks = {step.key: step for step in in_order(phases) if step.name == "attack"}
+    attacks = {step.key: step for step in in_order(phases) if step.name == attack.name}
     return {key: prompted_rows(step) for key, step in attacks.items()}
 
 

@@ -10,9 +10,11 @@ from buckler.experiments.attack_search.plan import Searching
 from buckler.experiments.attack_search.recipe import AttackerRecipe
 from buckler.experiments.base import Plan
 from buckler.experiments.results import SearchResult
-from buckler.experiments.running import executed, run_steps, say
+from buckler.experiments.run import executed, run_steps, say
+from buckler.workflow.evaluation import answer, judge_answers, summarise_run
 from buckler.workflow.step import Step, in_order
 from buckler.workflow.store import Store
+from buckler.workflow.training import train
 
 DIVERGED = "training diverged"
 """What the trainer says of an attack that ruined its model before it ended: a lost trial, not a failed run."""
@@ -46,7 +48,7 @@ def _run_trials(steps: Sequence[Step], store: Store, *, workers: int, cluster: s
         StoreError: something else failed.
     """
     outcome = executed(steps, store, workers=workers, cluster=cluster)
-    others = [event for event in outcome.failed if event.step.name != "train" or DIVERGED not in event.error]
+    others = [event for event in outcome.failed if event.step.name != train.name or DIVERGED not in event.error]
     if others:
         raise StoreError(
             f"{len(others)} steps failed, the first: {others[0].step.title}: {others[0].error}; finished ones are kept"
@@ -98,5 +100,5 @@ def _replayed(searching: Searching, store: Store) -> list[Step]:
 
 def _seconds(store: Store) -> float:
     """What one phase and one measure took in this store, by their medians; 0 where none is known."""
-    known = [store.seconds_of(name) for name in ("train", "answer", "judge", "summarise-run")]
+    known = [store.seconds_of(step.name) for step in (train, answer, judge_answers, summarise_run)]
     return sum(statistics.median(one) for one in known) if all(known) else 0.0

@@ -99,7 +99,7 @@ def read_refusal(
         text: The answer.
         prompt: All turns of the prompt, so that copied sentences are not taken for the model's own.
         query: The last question, so that "No, it is not okay" can answer one.
-        errand: The task and its document, where there is one: then `query` is what was asked of it.
+        document_task: The task and its document, where there is one: then `query` is what was asked of it.
     """
     if _LETTER.match(plain(text)):
         return "no", "a letter"

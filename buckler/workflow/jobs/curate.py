@@ -132,7 +132,7 @@ class CurateJob(DrawingJob):
         """The steps' common part, with the attack on a copy where one is asked for."""
         roles = {role: model_of(spec, earlier) for role, spec in self.models.items()}
         if self.attack_rows is not None and "proxy" not in roles:
-            rows = self._harmful_rows(self.attack_rows, earlier)
+            rows = self._rows_of_attack(self.attack_rows, earlier)
             title = "the proxy: a copy under attack"
             roles["proxy"] = ModelRef(made_by=training_phase(self.attack_train, roles["model"], [rows], self.seed, title))
         probes = tuple(near_probes(name) for name in self.curation.apart_from)
@@ -141,11 +141,9 @@ class CurateJob(DrawingJob):
         settings = self.curation.model_copy(update={"apart_from": ()})
         return Curation(settings=settings, texts=texts, probes=probes, seed=self.seed, **roles)
 
-    def _harmful_rows(self, source: Source, earlier: Earlier) -> Step:
-        """All rows of the attack on a copy: the limit is for texts."""
-        whole = {"count": ATTACK_ROWS if source.source.startswith(WORLD) else None, "seed": self.seed}
-        given = source.model_dump(exclude_unset=True)
-        return self.source_rows(Source.model_validate({**whole, **given}), earlier)
+    def _rows_of_attack(self, source: Source, earlier: Earlier) -> Step:
+        """The attack's rows: the limit is on the texts to curate, not on these."""
+        return self.model_copy(update={"limit": None}).source_rows(source, earlier, of_world=ATTACK_ROWS)
 
     def plan(self, earlier: Earlier = {}) -> Planned:  # noqa: B006 - never changed
         """The curated rows and the texts; with an attack on a copy, the check that it took.
@@ -156,7 +154,7 @@ class CurateJob(DrawingJob):
         curation = self.curation_steps(earlier)
         more: dict[str, Step] = {"texts": curation.texts}
         if self.attack_rows is not None and curation.proxy is not None and curation.proxy.made_by is not None:
-            rows = self._harmful_rows(self.attack_rows, earlier)
+            rows = self._rows_of_attack(self.attack_rows, earlier)
             more["attack"] = proof_of_attack(rows, curation.model, curation.proxy, LEAST_COMPROMISED)
         return Planned(result=curated_rows(curation, self.workers), gives="rows", more=more)
 

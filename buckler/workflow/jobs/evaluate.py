@@ -9,11 +9,11 @@ from typing import Self
 
 from pydantic import Field, field_validator, model_validator
 
+from buckler.crosstask.tasks import scorers
 from buckler.data import ANSWERS, VERDICTS, Answer, Json, read_answers, write_json
 from buckler.errors import ConfigError
 from buckler.evaluation.generate import MAX_NEW_TOKENS
 from buckler.evaluation.metrics import known_metrics
-from buckler.evaluation.utility import scorers
 from buckler.judges.card import refusal_card
 from buckler.models.protocol import ModelSpec
 from buckler.models.registry import load

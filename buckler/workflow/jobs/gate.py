@@ -9,11 +9,11 @@ from pathlib import Path
 from pydantic import Field
 
 from buckler.crosstask.own_tasks import read_tasks
+from buckler.crosstask.tasks import scorers
 from buckler.data import ANSWERS, VERDICTS, Json, read_answers, read_verdicts, write_json, write_text, write_verdicts
 from buckler.errors import ConfigError, DataError, StoreError
 from buckler.evaluation.generate import MAX_NEW_TOKENS
 from buckler.evaluation.scores import Scorers, score_answers
-from buckler.evaluation.utility import scorers
 from buckler.gating.checks import Side
 from buckler.gating.decision import Gate, GateSettings, decide
 from buckler.gating.outputs import Places, junit, sarif

@@ -9,6 +9,7 @@ from pathlib import Path
 from pydantic import Field
 
 from buckler.crosstask.own_tasks import read_tasks
+from buckler.crosstask.tasks import scorers
 from buckler.data import (
     ANSWERS,
     VERDICTS,
@@ -26,7 +27,6 @@ from buckler.evaluation.metrics import known_metrics, summarise
 from buckler.evaluation.power import CAUTION, FEW, unseen
 from buckler.evaluation.scores import score_answers
 from buckler.evaluation.statistics import Rate
-from buckler.evaluation.utility import scorers
 from buckler.judges.agreement import OF_REFUSAL, corrected
 from buckler.judges.card import REFUSAL_QUESTION, JudgeCard, card_path, make_card, refusal_card, write_card
 from buckler.judges.labels import file_names, read_labels

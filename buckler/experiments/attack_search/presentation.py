@@ -1,19 +1,26 @@
-"""Tables of a search: the worst case found beside the fixed attack, the settings that won, and how it was reached."""
+"""What a report says of a search: the worst case found beside the fixed attack, the settings that won, how it was reached."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING
 
 from pydantic import Field
 
 from buckler.evaluation.statistics import Mean, mean
-from buckler.experiments.attack_search.space import FIXED, WORST
+from buckler.experiments.attack_search.recipe import FIXED, WORST
 from buckler.experiments.results import RunResult, Saved, SearchResult, TrialResult
 from buckler.experiments.results_view import ATTACK_SUCCESS, COHERENCE, UTILITY, ArmView, Metric, arms_of, first, gain
 from buckler.experiments.stages.plan import UNTOUCHED
 from buckler.experiments.stages.tables import faults_of
 from buckler.report.cells import NOTHING, Cell, Column, Table, TableRow, column_of, signed, spell
+from buckler.report.claims import D2D, Finding, Part, finding, negative, part, spell_difference, spell_level
+from buckler.report.figures import COLOURS, SHAPES, Sketch
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 class RecordedSearch(Saved):
@@ -204,3 +211,75 @@ def _reached_table(found: Sequence[Victim]) -> Table:
 
 def _at(values: Sequence[float | None], at: int) -> float | None:
     return values[at] if at < len(values) else None
+
+
+def search_claims(results: RunResult) -> list[Finding]:
+    """Each finding for every model that was attacked."""
+    found, search = victims(results), RecordedSearch.of(results)
+    bare = {one.model: one for one in found if one.defence == "none"}
+    return [
+        *finding(
+            "A fixed attack understates: an attacker who searches does better.",
+            "arXiv 2310.03693: what a fine-tuning attack does depends on its learning rate and batch size. "
+            f"Here: {search.budget}.",
+            [_understated(one, search.metric) for one in found],
+        ),
+        *finding(
+            "The defence lowers the success of the worst attack found, not only that of the fixed one.",
+            f"{D2D} attacks each defence with fixed settings.",
+            [_lowered(bare[one.model], one, search.metric) for one in found if one.defence != "none" and one.model in bare],
+        ),
+    ]
+
+
+def _understated(one: Victim, metric: Metric) -> Part | None:
+    if one.fixed is None or one.worst is None:
+        return None
+    levels = f"fixed {spell_level(one.fixed.cell(metric))}, worst found {spell_level(one.worst.cell(metric))}"
+    where = f"{one.model}, {one.name}"
+    return part(where, {"worst found minus fixed": understated(one, metric)}, f"Attack success {levels};")
+
+
+def _lowered(bare: Victim, one: Victim, metric: Metric) -> Part | None:
+    if one.worst is None or bare.worst is None:
+        return None
+    said = "Fall of attack success against no defence, each before the worst attack found on it:"
+    under_fixed = negative(gain(bare.fixed, one.fixed, metric))
+    tail = "" if under_fixed.value is None else f"Before the fixed attack the fall is {spell_difference(under_fixed)}."
+    return part(f"{one.model}, {one.name}", {"worst found": negative(gain(bare.worst, one.worst, metric))}, said, tail)
+
+
+def search_figures(results: RunResult) -> Iterator[Sketch]:
+    """One figure a model."""
+    found = victims(results)
+    for model in dict.fromkeys(one.model for one in found):
+        yield Sketch(
+            title=f"The best attack so far: {model}",
+            alt="Attack success on the attacker's own probes after each trial, of the attacks that kept the floor of utility: "
+            "the mean over seeds as a line, the lowest and the highest seed as a band. Trial 0 is the fixed attack.",
+            size=(8.2, 4.2),
+            draw=partial(_curves, found=[one for one in found if one.model == model]),
+        )
+
+
+def _curves(figure: Figure, found: Sequence[Victim]) -> None:
+    from matplotlib.ticker import MaxNLocator
+
+    axis = figure.subplots()
+    for at, one in enumerate(found):
+        colour, marker = COLOURS[at % len(COLOURS)], SHAPES[at % len(SHAPES)]
+        by_trial = [
+            [value for value in values if value is not None]
+            for values in zip(*(search.best_so_far for search in one.searches), strict=False)
+        ]
+        # Before the first attack that kept the floor there is nothing to draw.
+        trials = [trial for trial, values in enumerate(by_trial) if values]
+        means = [sum(by_trial[trial]) / len(by_trial[trial]) for trial in trials]
+        axis.plot(trials, means, color=colour, marker=marker, markersize=5, drawstyle="steps-post", label=one.name)
+        least, most = ([end(by_trial[trial]) for trial in trials] for end in (min, max))
+        axis.fill_between(trials, least, most, step="post", color=colour, alpha=0.12, linewidth=0)
+    axis.set(xlabel="trial", ylabel="attack success, best so far", ylim=(-0.04, 1.04))
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axis.grid(True)
+    axis.set_axisbelow(True)
+    figure.legend(loc="outside right center")
