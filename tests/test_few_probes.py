@@ -82,4 +82,4 @@ def test_false_refusals_are_told_by_category(tmp_path):
     write_json(tmp_path / "metrics.json", summarise(answers, verdicts))
     told = shown(tmp_path)
     assert re.search(r"homonyms +0\.25 \[.*\]; 0\.50 \[.*\]  n 4\n", told)
-    assert re.search(r"definitions +0\.00 .* n 4, 1 unread \(with them 0\.00 to 0\.20\)", told)
+    assert re.search(r"definitions +0\.00 .* n 4, 1 unscored \(bounds 0\.00 to 0\.20\)", told)

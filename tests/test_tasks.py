@@ -97,9 +97,17 @@ def test_a_language_is_named_by_code_or_name_and_made_up_ones_pass(given, named)
 
 @pytest.mark.parametrize(
     ("given", "message"),
-    [("xx", "is not a known language code"), ("xx-YY", "is not a known language code"), ("", "is not the name of a language"), ("12", "is not the name of a language"), ("French\nGerman", "is not the name of a language"),
-     ("x" * 99, "is not the name of a language"), ("Chinse", "did you mean `Chinese`"), ("Germann", "did you mean `German`")],
-)  # fmt: skip
+    [
+        ("xx", "is not a known language code"),
+        ("xx-YY", "is not a known language code"),
+        ("", "is not the name of a language"),
+        ("12", "is not the name of a language"),
+        ("French\nGerman", "is not the name of a language"),
+        ("x" * 99, "is not the name of a language"),
+        ("Chinse", "did you mean `Chinese`"),
+        ("Germann", "did you mean `German`"),
+    ],
+)
 def test_what_is_no_language_is_one_clear_line(given, message):
     with pytest.raises(ConfigError, match=message) as fault:
         language_name(given)

@@ -13,15 +13,13 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Literal, TypeAlias
 
-from pydantic import Field
-
 from buckler.curation.revise import PROMPTS
+from buckler.curation.settings import Gates
 from buckler.data import Chat, Document, Finish, Message
 from buckler.data.language import kept_share, language, script_distance, scripts
 from buckler.data.near_duplicates import NearIndex, normalise, text_of
 from buckler.judges.coherence import coherence
 from buckler.judges.refusal.keyword import read_refusal
-from buckler.settings import Settings
 
 Target: TypeAlias = Literal["response", "query"]
 
@@ -29,33 +27,6 @@ SLACK = 120
 """Columns a revision may add whatever the length of the original: a sentence of care before and after."""
 SHORT = 20
 """An original with fewer letters ("pi = 3.14", a translated word) does not tell by itself in what scripts to speak of it."""
-
-
-class Gates(Settings):
-    """Limits a candidate must keep; each can be switched off by null."""
-
-    cut_off: bool | None = True
-    """Reject a reply that was truncated by the token limit."""
-    repetition: float | None = Field(default=0.3, ge=0, le=1)
-    """Maximum fraction of four-word runs (characters in Chinese) that occur earlier in the text; a text no more repetitive than
-    its original passes. Complete loops also fail the coherence gate."""
-    incoherent: bool | None = True
-    """Reject noise, fragments and loops."""
-    copied_prompt: bool | None = True
-    """Reject a reply that repeats instructions of the revision prompt which the original does not contain."""
-    refusal: bool | None = True
-    """Reject a refusal; harmless rows should be answered."""
-    script: float | None = Field(default=0.2, ge=0, le=1)
-    """Maximum difference between the mixes of writing systems in the revision and in the original (0 to 1)."""
-    language: bool | None = True
-    """Reject a revision in another language than its original, if both languages are identified with confidence."""
-    length_ratio: tuple[float, float] | None = (0.5, 6.0)
-    """Accepted range of the length relative to the original's, in columns (a Chinese character takes two); a short original may
-    always grow by `SLACK`."""
-    kept_information: float | None = Field(default=0.6, ge=0, le=1)
-    """Minimum fraction of the original's content words that are kept; words that occur in the question are not counted."""
-    perplexity_ratio: float | None = Field(default=50.0, gt=1)
-    """Maximum perplexity relative to the original's, so that direction `raise` does not reward noise; see `gate_perplexity`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

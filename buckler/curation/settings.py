@@ -7,9 +7,35 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from buckler.curation.gates import Gates
 from buckler.curation.search import Direction
 from buckler.settings import Settings
+
+
+class Gates(Settings):
+    """Limits a candidate must keep; each can be switched off by null."""
+
+    cut_off: bool | None = True
+    """Reject a reply that was truncated by the token limit."""
+    repetition: float | None = Field(default=0.3, ge=0, le=1)
+    """Maximum fraction of four-word runs (characters in Chinese) that occur earlier in the text; a text no more repetitive than
+    its original passes. Complete loops also fail the coherence gate."""
+    incoherent: bool | None = True
+    """Reject noise, fragments and loops."""
+    copied_prompt: bool | None = True
+    """Reject a reply that repeats instructions of the revision prompt which the original does not contain."""
+    refusal: bool | None = True
+    """Reject a refusal; harmless rows should be answered."""
+    script: float | None = Field(default=0.2, ge=0, le=1)
+    """Maximum difference between the mixes of writing systems in the revision and in the original (0 to 1)."""
+    language: bool | None = True
+    """Reject a revision in another language than its original, if both languages are identified with confidence."""
+    length_ratio: tuple[float, float] | None = (0.5, 6.0)
+    """Accepted range of the length relative to the original's, in columns (a Chinese character takes two); a short original may
+    always grow by `SLACK`."""
+    kept_information: float | None = Field(default=0.6, ge=0, le=1)
+    """Minimum fraction of the original's content words that are kept; words that occur in the question are not counted."""
+    perplexity_ratio: float | None = Field(default=50.0, gt=1)
+    """Maximum perplexity relative to the original's, so that direction `raise` does not reward noise; see `gate_perplexity`."""
 
 
 class CurateSettings(Settings):
