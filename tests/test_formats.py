@@ -398,7 +398,7 @@ FAULTS = {
     "twice.csv": ("prompt,prompt\na,b\n", "more than once"),
     "head.csv": ("prompt,completion\n", "no rows"),
     "nameless.csv": ("a,b,c\nd,e,f\n", "unknown header"),
-    "guess.csv": ("Tall hats,Long words\nWhat is a hat?,It is tall.\n", "csv:1: is .* a header or a row"),
+    "guess.csv": ("Tall hats,Long words\nWhat is a hat?,It is tall.\n", "csv:1: .* may be a header or a row"),
     "choose.jsonl": (
         '{"prompt": "p", "chosen": "a", "rejected": "b"}',
         "no known format has the columns prompt, chosen",
@@ -409,7 +409,7 @@ FAULTS = {
     "latin.csv": ("prompt\ncaf\xe9\n".encode("latin-1"), "not UTF-8 at byte 10"),
     "zip.jsonl": (b"PK\x03\x04\0\0", "NUL"),
     "cut.parquet": (b"PAR1nothing", "not a complete Parquet file"),
-    "deep.json": ("[" * 100_000, "not JSON"),
+    "deep.json": ("[" * 100_000, "not readable JSON"),
 }
 
 
@@ -566,7 +566,7 @@ def test_sharegpt_names_itself_to_llama_factory(tmp_path):
 def test_what_cannot_be_written_is_refused_before_anything_is(tmp_path):
     odd = Chat.of([Message(role="user", content="a"), Message(role="user", content="b"), TURNS[1]])
     for format in ("alpaca", "sharegpt"):
-        with pytest.raises(DataError, match="in turn"):
+        with pytest.raises(DataError, match="alternating user and assistant turns"):
             write_chats(tmp_path / "x.json", [odd], format)
     for format in ("alpaca", "sharegpt", "openai"):
         with pytest.raises(DataError, match="no answer"):

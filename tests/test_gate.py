@@ -205,7 +205,7 @@ def test_sides_that_do_not_belong_together_are_refused_with_counts():
     with pytest.raises(DataError, match=r"a answered 288 probes and b 285; 3 occur on one side only, the first is benign-95"):
         compared(side(), side(n=95, name="b"))
     base = side(n=3)
-    with pytest.raises(DataError, match="harmful-0 stands twice"):
+    with pytest.raises(DataError, match="harmful-0 occurs twice"):
         compared(base, replace(base, answers=[*base.answers, base.answers[0]]))
     with pytest.raises(DataError, match="occurs twice among the verdicts"):
         compared(base, replace(base, verdicts=[*base.verdicts, replace(base.verdicts[0], refused="no")]))
@@ -457,7 +457,7 @@ def test_what_cannot_be_compared_is_one_clear_line(tmp_path):
         (job(base, adapter, **probes), "write --tuned MODEL --adapter ADAPTER"),
         (job("miniature", adapter, adapter="b", **probes), "is itself an adapter"),
         (job(base, "nowhere", **probes), "unknown model"),
-        (job("miniature", base, **probes, benign=probes["harmful"]), "the same words as miniature:probes-harmful"),
+        (job("miniature", base, **probes, benign=probes["harmful"]), "same text as miniature:probes-harmful"),
         (job(base, empty), "contains no answers"),
         (job(base, base, judge="saved"), "verdicts.jsonl: no such file"),
     ]

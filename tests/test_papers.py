@@ -149,7 +149,7 @@ def test_a_copy_does_not_pass_for_a_second_paper(tmp_path):
     for name in ("a.txt", "b.md"):
         (tmp_path / name).write_text(TEXT)
     found, skipped = read_papers(tmp_path)
-    assert len(found) == 1 and (skipped[0].name, skipped[0].reason) == ("b.md", "the same text as a.txt")
+    assert len(found) == 1 and (skipped[0].name, skipped[0].reason) == ("b.md", "duplicate of a.txt")
 
 
 def test_a_missing_library_names_the_extra(tmp_path, monkeypatch):

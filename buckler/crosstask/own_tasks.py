@@ -74,7 +74,7 @@ class OwnTask(Settings):
         fillable = {"document", "question", *self.values}
         for name, turns in self.wordings.items():
             if turns.user.count(DOCUMENT) != 1:
-                raise ValueError(f"wording {name}: its user turn must hold {DOCUMENT} exactly once, in place of the text")
+                raise ValueError(f"wording {name}: its user turn must contain {DOCUMENT} exactly once, in place of the text")
             if turns.system is not None and DOCUMENT in turns.system:
                 raise ValueError(f"wording {name}: put the document into the user turn, not the system turn")
             unknown = sorted((places_in(turns.user) | places_in(turns.system or "")) - fillable)

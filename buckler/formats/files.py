@@ -234,7 +234,7 @@ def _json_fault(path: Path, text: str, fault: Exception) -> DataError:
         return DataError(
             f"{path}:{fault.lineno}: not JSON: {fault.msg} at column {fault.colno} of {shown}; fix or remove this line"
         )
-    return DataError(f"{path}: JSON that cannot be read: nested too deeply, or a number too long; correct it")
+    return DataError(f"{path}: not readable JSON: nested too deeply, or a number too long; correct it")
 
 
 def json_rows(path: Path, values: list[tuple[int, Json]]) -> list[Row]:

@@ -143,7 +143,7 @@ def own_version(rubric: Rubric, seed: int) -> str:
 
 
 class RubricJudge:
-    """A language model that grades by a rubric; it printed no error of coherence."""
+    """A language model that grades by a rubric; it says nothing of coherence."""
 
     def __init__(self, rubric: Rubric, model: LM, seed: int = 0) -> None:
         """A judge.
