@@ -22,6 +22,7 @@ from buckler.cli import experiments, jobs, load_command
 from buckler.cli.build import Command, Found, build
 from buckler.cli.options import Layout, nested_values, options_of
 from buckler.errors import ConfigError
+from buckler.progress import no_progress
 from buckler.settings import Settings, known_paths
 
 FIXTURE = Path(__file__).parent / "fixtures" / "options.txt"
@@ -98,7 +99,8 @@ def test_every_example_is_understood(name, line, monkeypatch):
     first, second, *words = shlex.split(line)
     assert (first, second) == ("buckler", name)
     built = build(name, HELP[name], kept_command)
-    built.main(words, prog_name="buckler", standalone_mode=False)
+    run, _ = built.main(words, prog_name="buckler", standalone_mode=False)
+    run(progress=no_progress)
     assert isinstance(seen[0][0], command.settings)
 
 
