@@ -152,8 +152,12 @@ def gate(
         return job.run(_out(out, store, _key(job)), store=Store(Path(store)), progress=progress)
 
 
-def run(recipe: str | Path, *, store: str | Path = RUNS, workers: int = 1, show_unsafe: bool = False) -> Result:
+def run(
+    recipe: str | Path, *, store: str | Path = RUNS, workers: int = 1, show_unsafe: bool = False, trust_code: bool = False
+) -> Result:
     """A recipe, by its file or the name of one that comes with Buckler: a pipeline, or an experiment with its report.
+
+    Code that it names as `module:name` is run only with `trust_code`.
 
     Raises:
         ConfigError: the recipe is not understood.
@@ -164,9 +168,10 @@ def run(recipe: str | Path, *, store: str | Path = RUNS, workers: int = 1, show_
 
     path = find_recipe(str(recipe))
     if is_pipeline(path):
+        pipeline = read_pipeline(path, trust_code=trust_code)
         with show_progress() as progress:
-            return run_pipeline(read_pipeline(path), Store(Path(store)), workers=workers, progress=progress)
-    return run_experiment(path, Store(Path(store)), workers=workers, show_unsafe=show_unsafe)
+            return run_pipeline(pipeline, Store(Path(store)), workers=workers, progress=progress)
+    return run_experiment(path, Store(Path(store)), workers=workers, show_unsafe=show_unsafe, trust_code=trust_code)
 
 
 def _job(kind: type[J], values: Mapping[str, object], store: str | Path, *spread: str) -> J:

@@ -18,6 +18,8 @@ from buckler.models.protocol import ModelSpec
 from buckler.settings import Settings
 from buckler.workflow.sources import Source
 
+CROSS, WEAK = "arXiv 2405.15202", "arXiv 2312.06924"
+"""The papers of the defence and of the gap that it closes."""
 MIXED, WEAKEST = "mixed", "weakest"
 """What `train_on` calls all tasks together, and the one that the undefended model processes most."""
 

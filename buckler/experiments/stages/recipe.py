@@ -17,6 +17,9 @@ from buckler.models.protocol import ModelSpec
 from buckler.settings import Settings
 from buckler.workflow.sources import Source
 
+D2D = "arXiv 2410.02220"
+"""The paper whose experiment this is."""
+
 
 class Attack(AttackSettings):
     """An attack and how the adversary trains with it."""
