@@ -23,12 +23,11 @@ from buckler.finetuning.defenses import DefenseSettings, filtered
 from buckler.formats import write_chats
 from buckler.judges.base import JUDGES, judge_named
 from buckler.judges.named import judge_spec
-from buckler.models.identity import identity
 from buckler.models.protocol import ModelSpec, Request, spec_of
-from buckler.models.registry import load
+from buckler.models.registry import identity, load
 from buckler.registry import REGISTRIES, Registry, imported, read_from
 from buckler.workflow.executor import execute
-from buckler.workflow.sources import Source, read_chats
+from buckler.workflow.inputs import Source, read_chats
 from buckler.workflow.step import in_order
 from buckler.workflow.store import Store
 

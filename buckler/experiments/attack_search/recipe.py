@@ -11,9 +11,9 @@ from pydantic import Discriminator, Field, Tag, ValidationError, field_validator
 
 from buckler.experiments.stages.recipe import Attack, CustomizationRecipe, StagesRecipe
 from buckler.finetuning.attacks import ATTACKS, AttackSettings
-from buckler.finetuning.train import TrainSettings
+from buckler.finetuning.settings import TrainSettings
 from buckler.settings import Settings
-from buckler.workflow.sources import Source
+from buckler.workflow.inputs import Source
 
 Value: TypeAlias = "int | float | str"
 Setting: TypeAlias = Mapping[str, Value]

@@ -6,14 +6,7 @@ from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
 from buckler.experiments.results import RunResult
-from buckler.experiments.results_view import (
-    ATTACK_SUCCESS,
-    BORDERLINE,
-    HARMFUL,
-    UTILITY,
-    first,
-    gain,
-)
+from buckler.experiments.results_view import ATTACK_SUCCESS, BORDERLINE, HARMFUL, UTILITY, first, gain
 from buckler.experiments.stages.recipe import D2D
 from buckler.experiments.stages.tables import AttackCondition, RecordedStages, Spread, attack_conditions, faults_of, spreads
 from buckler.report.cells import format_number
