@@ -29,9 +29,9 @@ def test_every_file_of_the_tree_exists_and_every_file_is_in_it():
     tree = README.split("## The files")[1].split("```")[1]
     inside = tree.split("buckler/")[1].split("recipes/")[0]
     named = set(re.findall(r"(?:^ {2}| {3,})([a-z_]+(?:\.py|/))", inside, re.MULTILINE))
-    there = {path.name + ("/" if path.is_dir() else "") for path in (ROOT / "buckler").iterdir()}
-    expected = {name for name in there if name.endswith((".py", "/")) and not name.startswith("__")} - {"models/"}
-    assert named == expected
+    files = {path.name for path in (ROOT / "buckler").glob("[!_]*.py")}
+    packages = {f"{path.parent.name}/" for path in (ROOT / "buckler").glob("*/__init__.py")}
+    assert named == files | packages
 
 
 def test_every_linked_file_exists():

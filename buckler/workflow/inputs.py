@@ -126,6 +126,7 @@ def source_chats(source: Source) -> list[Chat]:
     if source.source.startswith(WORLD):
         from buckler.miniature import sets
 
+        sets.require_set(_world_set(source))
         return sets.chats(_world_set(source), count=_world_count(source), seed=source.seed, split=source.split)
     return _drawn(formats.read_chats(source.source, format=source.format), source)
 
@@ -139,6 +140,7 @@ def source_documents(source: Source) -> list[Document]:
     if source.source.startswith(WORLD):
         from buckler.miniature import sets
 
+        sets.require_set(_world_set(source))
         return sets.texts(count=_world_count(source), seed=source.seed, split=source.split)
     rows = _drawn(formats.read_documents(source.source), source)
     if source.label is None:
