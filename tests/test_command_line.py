@@ -112,7 +112,7 @@ def test_a_setting_of_a_recipe_is_changed_on_the_command_line(tmp_path):
     status, _, err = call((*words, "curation.rouns=1"), tmp_path)
     assert status == 2 and err == "error: --set curation.rouns: unknown setting; did you mean `curation.rounds`?\n"
     status, _, err = call((*words, "curation.rounds=none"), tmp_path)
-    assert status == 2 and "`curation.rounds`: Input should be a valid integer" in err
+    assert status == 2 and "`curation.rounds`: must be a valid integer" in err
 
 
 def test_a_pipeline_is_run_like_a_grid(tmp_path):
