@@ -14,7 +14,7 @@ from buckler.data import Chat
 from buckler.errors import ConfigError, DataError
 from buckler.evaluation.probes import BENIGN_FORMATS, HARMFUL_FORMATS, PARTS, describe, in_set, pairs_between, set_of
 from buckler.formats import FORMATS, read_chats
-from buckler.workflow.jobs import ProbesJob
+from buckler.workflow.jobs.probes import ProbesJob
 
 XSTEST = (
     "id,prompt,type,label,focus,note\n"

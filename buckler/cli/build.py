@@ -18,9 +18,8 @@ from typer.core import TyperCommand
 from buckler.cli.options import ORDER, Layout, nested_values, options_of
 from buckler.data import Json
 from buckler.errors import ConfigError
-from buckler.migrations import OPTIONS, now_called
 from buckler.progress import LOG, Display, show_progress
-from buckler.settings import Settings, parse
+from buckler.settings import OPTIONS, Settings, now_called, parse
 
 SettingsT = TypeVar("SettingsT", bound=Settings)
 

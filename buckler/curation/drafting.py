@@ -12,9 +12,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from buckler.curation.gates import gate, revised
+from buckler.curation.lexicon import draw
 from buckler.curation.revise import read_revision, revision_request
 from buckler.curation.search import Candidate, best_cells, unchanged
-from buckler.curation.seed_words.lexicon import draw
 from buckler.curation.settings import CurateSettings
 from buckler.data import Chat, Json
 from buckler.models.protocol import LM, Completion, Request, Sampling

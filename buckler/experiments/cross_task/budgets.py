@@ -19,22 +19,11 @@ from buckler.experiments.cross_task.conditions import (
     seeds_in_words,
 )
 from buckler.experiments.cross_task.plan import ANSWERS_ALONE
+from buckler.experiments.cross_task.recipe import CROSS
 from buckler.experiments.results import RunResult
 from buckler.experiments.results_view import DOCUMENTS, UTILITY, ArmView, gain
-from buckler.report.cells import NOTHING, Cell, Column, Table, TableRow, column_of, spell
-from buckler.report.claims import (
-    CROSS,
-    Finding,
-    Part,
-    Status,
-    any_of,
-    decide_level,
-    decide_most,
-    finding,
-    part,
-    spell_level,
-    together,
-)
+from buckler.report.cells import NOTHING, Cell, Column, Table, TableRow, column_of, format_number
+from buckler.report.claims import Finding, Part, Status, any_of, decide_level, decide_most, finding, level_text, part, together
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,14 +88,16 @@ class BudgetCheck:
     @property
     def text(self) -> str:
         """In words, with what is missing."""
-        said = f"{self.what} {spell_level(self.cell)}"
+        said = f"{self.what} {level_text(self.cell)}"
         if self.status == "appears":
             return said
         if self.short is None:
-            return f"{said}, {self.side} {spell(self.limit)} is asked for, and one seed does not tell how far seeds differ"
+            return (
+                f"{said}, {self.side} {format_number(self.limit)} is asked for, and one seed does not tell how far seeds differ"
+            )
         if self.side == "at least":
-            return f"{said}, whose lower end is {self.missing} under the {spell(self.limit)} wanted"
-        return f"{said}, whose upper end is {self.missing} over the {spell(self.limit)} allowed"
+            return f"{said}, whose lower end is {self.missing} under the {format_number(self.limit)} wanted"
+        return f"{said}, whose upper end is {self.missing} over the {format_number(self.limit)} allowed"
 
     @property
     def missing(self) -> str:
@@ -209,8 +200,9 @@ def _table(condition: DocumentCondition, limits: Limits) -> Table:
     columns = [column_of(names[at][0], [row.cells[at] for row in rows], names[at][1]) for at in kept]
     caption = (
         f"On the front: no other row is as good in all four numbers and better in one, by the means as shown. Enough: over seeds "
-        f"the interval of malicious documents refused begins at {spell(limits.refusal)} or more, those of benign and useful "
-        f"ones end at {spell(limits.false_refusal)} or less; else what is missing. {seeds_in_words(condition.arms)}"
+        f"the interval of malicious documents refused begins at {format_number(limits.refusal)} or more, those of benign and "
+        f"useful ones end at {format_number(limits.false_refusal)} or less; else what is missing. "
+        f"{seeds_in_words(condition.arms)}"
     )
     return Table(
         title=f"What the refusals buy: {condition.where}",
@@ -238,8 +230,8 @@ def budget_claims(results: RunResult) -> list[Finding]:
     seen, limits = document_conditions(results), limits_of(results)
     return [
         *finding(
-            f"A budget that was tried is enough: {spell(limits.refusal)} or more of the malicious documents refused, "
-            f"{spell(limits.false_refusal)} or less of the benign and of the useful ones.",
+            f"A budget that was tried is enough: {format_number(limits.refusal)} or more of the malicious documents refused, "
+            f"{format_number(limits.false_refusal)} or less of the benign and of the useful ones.",
             f"{CROSS}: a suitable number of defence rows gives safety without losing utility. Here by the ends of the intervals.",
             [_recommended(condition, name, points, limits) for condition in seen for name, points in curves(condition).items()],
         ),

@@ -19,11 +19,11 @@ from buckler.experiments.cross_task.document_attacks import attack_claims
 from buckler.experiments.cross_task.model_comparison import comparison_claims
 from buckler.experiments.cross_task.phrase_rule import rule_claims
 from buckler.experiments.cross_task.plan import UNDEFENDED
-from buckler.experiments.cross_task.recipe import WEAKEST
+from buckler.experiments.cross_task.recipe import CROSS, WEAK, WEAKEST
 from buckler.experiments.results import RunResult
 from buckler.experiments.results_view import DOCUMENTS, HARMFUL, ArmView, Metric, contrast, gain, gain_over
-from buckler.report.cells import spell
-from buckler.report.claims import CROSS, WEAK, Finding, Part, any_of, decide, finding, negative, part, spell_level, together
+from buckler.report.cells import format_number
+from buckler.report.claims import Finding, Part, any_of, decide, finding, level_text, negative, part, together
 
 
 def cross_task_claims(results: RunResult) -> list[Finding]:
@@ -64,7 +64,7 @@ def _hole(condition: DocumentCondition) -> Part | None:
     if bare is None or bare.measured(HARMFUL) is None:
         return None
     gap = contrast(bare.measured(DOCUMENTS), bare.measured(HARMFUL))
-    direct, documents = spell_level(bare.cell(HARMFUL)), spell_level(bare.cell(DOCUMENTS))
+    direct, documents = level_text(bare.cell(HARMFUL)), level_text(bare.cell(DOCUMENTS))
     return part(condition.where, {"a gap of": gap}, f"It refuses {direct} of the questions and {documents} of the documents:")
 
 
@@ -197,7 +197,7 @@ def chosen_in_words(results: RunResult, model: str) -> str:
     for one in (one for one in results.weakest if one.model == model):
         mine = one.processed.get(one.weakest)
         ties = [name for name, rate in one.processed.items() if name != one.weakest and rate == mine]
-        level = "" if mine is None else f" {spell(mine)}"
+        level = "" if mine is None else f" {format_number(mine)}"
         tied = f", in a tie with {', '.join(ties)} and named first" if ties else ""
         seeds.setdefault(f"{one.weakest}{level}{tied}", []).append(str(one.seed))
     said = "; ".join(f"for {what} (seed{'s' if len(of) > 1 else ''} {', '.join(of)})" for what, of in seeds.items())

@@ -19,10 +19,11 @@ from buckler.experiments.cross_task.conditions import (
     part_of,
     seeds_in_words,
 )
+from buckler.experiments.cross_task.recipe import CROSS
 from buckler.experiments.results import RunResult
 from buckler.experiments.results_view import DOCUMENTS, ArmView, gain, gain_over, minus
 from buckler.report.cells import Cell, Column, Table, TableRow, column_of, signed
-from buckler.report.claims import CROSS, MARGIN, Finding, Part, Status, decide_other, finding, spell_difference
+from buckler.report.claims import MARGIN, Finding, Part, Status, decide_other, difference_text, finding
 
 RULE = "Balance: refusal of malicious documents gained minus false refusal gained (mean of benign and useful documents)"
 
@@ -141,9 +142,9 @@ def _differ(one: DocumentCondition, other: DocumentCondition) -> Part | None:
         change = minus(_less(theirs.by_seed, mine.by_seed), theirs.mean, mine.mean)
         if change.value is not None:
             statuses.append(decide_other(change))
-            here, there = spell_difference(mine.mean), spell_difference(theirs.mean)
+            here, there = difference_text(mine.mean), difference_text(theirs.mean)
             name = ", ".join((arm.label("trained on"), f"{arm.label('refusals')} refusals"))
-            said.append(f"{name}: {here} and {there}, {spell_difference(change)} ({statuses[-1]})")
+            said.append(f"{name}: {here} and {there}, {difference_text(change)} ({statuses[-1]})")
     if not said:
         return None
     status: Status = "appears" if "appears" in statuses else "undecided" if "undecided" in statuses else "does not appear"

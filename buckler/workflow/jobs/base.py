@@ -19,9 +19,8 @@ from buckler.progress import ProgressCallback, no_progress
 from buckler.registry import allow
 from buckler.settings import Settings, parse
 from buckler.workflow.executor import execute
-from buckler.workflow.inputs import ModelRef
+from buckler.workflow.inputs import WORLD, ModelRef, Source, at_most
 from buckler.workflow.rows import rows_of
-from buckler.workflow.sources import WORLD, Source, at_most
 from buckler.workflow.step import Step
 from buckler.workflow.store import Store
 

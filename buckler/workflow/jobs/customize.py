@@ -14,6 +14,7 @@ from buckler.finetuning.attacks import AttackSettings
 from buckler.finetuning.settings import TrainSettings
 from buckler.models.protocol import ModelSpec
 from buckler.progress import ProgressCallback, no_progress
+from buckler.workflow.inputs import Source
 from buckler.workflow.jobs.base import (
     DrawingJob,
     Earlier,
@@ -27,7 +28,6 @@ from buckler.workflow.jobs.base import (
     with_adapter,
 )
 from buckler.workflow.rows import attack_rows
-from buckler.workflow.sources import Source
 from buckler.workflow.store import Store
 from buckler.workflow.training import training_phase
 

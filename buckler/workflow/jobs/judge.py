@@ -149,7 +149,7 @@ class JudgeCardJob(JudgingJob):
         judge = judge_from(spec, cached(out))
         verdicts = judge.judge([row.answer for row in rows])
         card = make_card(
-            judge.name,
+            spec.label,
             judge.version,
             rows,
             verdicts,
