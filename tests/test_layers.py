@@ -19,10 +19,9 @@ MODULES = read_package(ROOT / "buckler")
 RIGHTS = {
     "buckler": "",
     "errors": "",
-    "migrations": "",
     "progress": "",
     "registry": "errors",
-    "settings": "errors migrations",
+    "settings": "errors",
     "data": "errors",
     "formats": "errors data registry",
     "models": "errors data progress registry settings",
@@ -39,7 +38,7 @@ RIGHTS = {
     "experiments": "buckler errors data progress registry settings models finetuning evaluation judges crosstask "
     "curation workflow report",
     "api": "errors data progress settings models evaluation workflow experiments",
-    "cli": "errors data progress registry migrations settings formats evaluation miniature workflow experiments",
+    "cli": "errors data progress registry settings formats evaluation miniature workflow experiments",
     "__main__": "cli",
 }
 
@@ -49,8 +48,8 @@ KNOWN_CYCLES: tuple[str, ...] = ()
 # Packages that take long to import or that few commands need, each with the modules that may import it at their top level.
 # Everywhere else the import stands in the function that needs it.
 HEAVY = {
-    "torch": "finetuning.batches finetuning.trainer models.decoding models.huggingface models.sampling models.scoring",
-    "transformers": "finetuning.trainer models.decoding models.huggingface models.sampling models.scoring",
+    "torch": "finetuning.batches finetuning.trainer models.decoding models.huggingface models.scoring",
+    "transformers": "finetuning.trainer models.decoding models.huggingface models.scoring",
     **dict.fromkeys(("accelerate", "datasets", "huggingface_hub", "peft", "pyarrow", "safetensors", "tokenizers"), ""),
     **dict.fromkeys(("matplotlib", "numpy", "pandas", "scipy", "sklearn"), ""),
     **dict.fromkeys(("fastapi", "inspect_ai", "lm_eval", "openai", "optuna", "ray", "trl", "uvicorn"), ""),
