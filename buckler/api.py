@@ -191,7 +191,7 @@ def _job(kind: type[J], values: Mapping[str, object], store: str | Path, *spread
     for name, field in kind.model_fields.items():
         if name in named and str(field.annotation).startswith("tuple[") and not isinstance(named[name], list | tuple):
             named[name] = [named[name]]
-    return parse(kind, named, kind.__name__)
+    return parse(kind, named, _command(kind))
 
 
 def _has(kind: type[Job], settings: str, name: str) -> bool:
@@ -246,4 +246,8 @@ def _out(out: str | Path | None, store: str | Path, key: str) -> Path:
 
 
 def _key(job: Job) -> str:
-    return f"{type(job).__name__.removesuffix('Job').lower()}-{content_id(job.model_dump(mode='json'))[:12]}"
+    return f"{_command(type(job))}-{content_id(job.model_dump(mode='json'))[:12]}"
+
+
+def _command(kind: type[Job]) -> str:
+    return kind.__name__.removesuffix("Job").lower()

@@ -378,7 +378,7 @@ def saved(folder, given, verdicts=False):
 
 
 def buckler(*arguments, cwd=None):
-    command = [sys.executable, "-m", "buckler.cli", *(str(one) for one in arguments)]
+    command = [sys.executable, "-m", "buckler", *(str(one) for one in arguments)]
     return subprocess.run(command, capture_output=True, text=True, cwd=cwd, timeout=400)
 
 

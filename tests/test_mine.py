@@ -48,7 +48,7 @@ def names(terms):
 
 
 def buckler(*arguments, cwd, **environment):
-    command = [sys.executable, "-m", "buckler.cli", *(str(one) for one in arguments)]
+    command = [sys.executable, "-m", "buckler", *(str(one) for one in arguments)]
     return subprocess.run(command, capture_output=True, text=True, cwd=cwd, timeout=300, env={**os.environ, **environment})
 
 

@@ -129,7 +129,7 @@ def test_nothing_is_said_of_any_file_if_one_cannot_be_read_or_compared(tmp_path)
 
 def test_an_unreadable_file_is_one_clear_line_and_status_two(tmp_path):
     done = subprocess.run(
-        [sys.executable, "-m", "buckler.cli", "probes", str(put(tmp_path / "b.csv", "prompt,completion\na,b,c\n"))],
+        [sys.executable, "-m", "buckler", "probes", str(put(tmp_path / "b.csv", "prompt,completion\na,b,c\n"))],
         capture_output=True,
         text=True,
     )

@@ -150,7 +150,7 @@ def test_under_accelerate_launch_two_processes_end_with_the_weights_of_one(tmp_p
     command = [
         sys.executable,
         "-m",
-        "buckler.cli",
+        "buckler",
         "train",
         str(tmp_path / "rows.jsonl"),
         "--model",

@@ -26,8 +26,9 @@ from buckler.errors import ConfigError
 from buckler.progress import ProgressCallback, no_progress
 from buckler.registry import read_from
 from buckler.settings import Settings, parse, read_yaml
+from buckler.workflow.executor import run_steps
 from buckler.workflow.inputs import Source
-from buckler.workflow.jobs.base import EARLIER, Planned, Result, run_steps
+from buckler.workflow.jobs.base import EARLIER, Planned, Result
 from buckler.workflow.jobs.crosstask import CrossTaskJob
 from buckler.workflow.jobs.curate import CurateJob
 from buckler.workflow.jobs.customize import AttackJob, TrainJob

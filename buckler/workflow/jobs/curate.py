@@ -19,6 +19,7 @@ from buckler.formats import WRITERS, write_chats
 from buckler.models.protocol import ModelSpec
 from buckler.progress import ProgressCallback, no_progress
 from buckler.workflow.curation import Curation, CurationSample, curated_rows, curation_sample, proof_of_attack
+from buckler.workflow.executor import run_steps
 from buckler.workflow.inputs import WORLD, ModelRef, Source
 from buckler.workflow.inputs import source_chats as read_source
 from buckler.workflow.jobs.base import (
@@ -30,7 +31,6 @@ from buckler.workflow.jobs.base import (
     deliver,
     model_of,
     read_object,
-    run_steps,
     store_of,
     with_adapter,
 )

@@ -14,6 +14,7 @@ from buckler.finetuning.attacks import AttackSettings
 from buckler.finetuning.settings import TrainSettings
 from buckler.models.protocol import ModelSpec
 from buckler.progress import ProgressCallback, no_progress
+from buckler.workflow.executor import run_steps
 from buckler.workflow.inputs import Source
 from buckler.workflow.jobs.base import (
     DrawingJob,
@@ -23,7 +24,6 @@ from buckler.workflow.jobs.base import (
     deliver,
     model_of,
     read_object,
-    run_steps,
     store_of,
     with_adapter,
 )
