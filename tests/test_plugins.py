@@ -27,7 +27,7 @@ from buckler.models.protocol import ModelSpec, Request, spec_of
 from buckler.models.registry import identity, load
 from buckler.registry import REGISTRIES, Registry, imported, read_from
 from buckler.workflow.executor import execute
-from buckler.workflow.inputs import Source, read_chats
+from buckler.workflow.inputs import Source, source_chats
 from buckler.workflow.step import in_order
 from buckler.workflow.store import Store
 
@@ -224,7 +224,7 @@ def test_a_filter_may_only_drop_rows():
             "backend 'parts:Says' must return a list of 1 Completion; one of them is of type str",
         ),
         (lambda: write_chats(Path("out"), pairs(1), "parts:exported"), "export format 'parts:exported' must return the text of"),
-        (lambda: read_chats(Source(source="parts:BROKEN@rows.jsonl")), r"format 'parts:BROKEN' must return \(turns, meta\)"),
+        (lambda: source_chats(Source(source="parts:BROKEN@rows.jsonl")), r"format 'parts:BROKEN' must return \(turns, meta\)"),
     ],
 )
 def test_what_a_part_returns_is_checked_and_the_part_is_named(folder, run, says):
