@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,7 @@ from buckler.cli import load_command
 from buckler.crosstask.own_tasks import read_tasks
 from buckler.experiments.pipeline import PipelineRecipe
 from buckler.experiments.registry import recipe_kinds
+from buckler.registry import REGISTRIES
 from buckler.settings import parse
 
 ROOT = Path(__file__).parent.parent
@@ -66,3 +69,11 @@ def test_everything_that_is_imported_from_buckler_exists(page):
     for block in blocks(page, "python"):
         for line in re.findall(r"^from buckler.*$|^import buckler.*$", block, re.MULTILINE):
             exec(line, {})
+
+
+@pytest.mark.parametrize("page", [*PAGES, ROOT / "README.md", ROOT / "CONTRIBUTING.md"], ids=lambda page: page.name)
+def test_every_module_and_name_of_buckler_that_is_mentioned_exists(page):
+    groups = {getattr(import_module(place), name).group for place, _, name in (one.partition(":") for one in REGISTRIES.values())}
+    for name in set(re.findall(r"`(buckler(?:\.\w+)+)`", page.read_text(encoding="utf-8"))) - groups:
+        module, _, attribute = name.rpartition(".")
+        assert hasattr(import_module(module), attribute) or find_spec(name), name
