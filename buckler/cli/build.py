@@ -55,7 +55,7 @@ class Command(Generic[SettingsT]):
 
     settings: type[SettingsT]
     run: Callable[[SettingsT, Path, Display], Outcome] | None = None
-    """Called with the settings, the value of `--out` and a display of progress; None: the settings are a job, which runs itself."""
+    """Called with the settings, the value of `--out` and a display of progress; None: the settings are a job and run."""
     dry_run: Callable[[SettingsT, Path, Display], Outcome] | None = None
     """The same for `--dry-run`; None: there is no such option, or it is a setting."""
     layout: Layout = field(default_factory=Layout)

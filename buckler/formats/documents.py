@@ -98,7 +98,7 @@ def _document(value: Json, where: str, source: str, folder: str) -> Document:
         if found is None:
             raise DataError(
                 f"{where}: no text column ({', '.join(TEXT_COLUMNS)}) among {listed(row)}; name one 'text'. "
-                "Questions and answers are read with `read_chats`"
+                "A file of questions and answers holds no documents"
             )
         text, name = row[found], found
     if not isinstance(text, str) or not text.strip():

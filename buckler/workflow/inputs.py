@@ -125,6 +125,7 @@ def source_chats(source: Source) -> list[Chat]:
     if source.source.startswith(WORLD):
         from buckler.miniature import sets
 
+        sets.require_set(_world_set(source))
         return sets.chats(_world_set(source), count=_world_count(source), seed=source.seed, split=source.split)
     return _drawn(formats.read_chats(source.source, format=source.format), source)
 
@@ -138,6 +139,7 @@ def source_documents(source: Source) -> list[Document]:
     if source.source.startswith(WORLD):
         from buckler.miniature import sets
 
+        sets.require_set(_world_set(source))
         return sets.texts(count=_world_count(source), seed=source.seed, split=source.split)
     rows = _drawn(formats.read_documents(source.source), source)
     if source.label is None:
@@ -151,7 +153,7 @@ def _world_set(source: Source) -> str:
 
 def _world_count(source: Source) -> int:
     if source.count is None:
-        raise ConfigError(f"{source.source}: the made-up world has no end; say how many with `count` or --limit")
+        raise ConfigError(f"{source.source}: rows of the miniature's world have no end; say how many with `count` or --limit")
     return source.count
 
 
