@@ -166,11 +166,11 @@ def test_set_puts_a_yaml_value_at_its_place(given, changes, nested):
         ({}, "inner.deth=3", "--set inner.deth: unknown setting; did you mean `inner.depth`?"),
         ({}, "depth=3", "--set depth: unknown setting; did you mean `inner.depth`?"),
         ({}, "zzz=3", "--set zzz: unknown setting; the settings are inner, kind, thing, table"),
-        ({}, "kind.x=3", "--set kind.x: `kind` is one value, with no settings in it"),
+        ({}, "kind.x=3", "--set kind.x: `kind` is a single value without settings of its own"),
         ({}, "kind", "--set kind: write --set SETTING=VALUE"),
         ({}, "inner.shares=[0.4", "--set inner.shares"),
-        ({"inner.depth": 3}, "inner.depth=4", "--set inner.depth: `inner.depth` is given already"),
-        ({"inner.depth": 3}, "inner={depth: 4}", "--set inner: `inner.depth` is given already"),
+        ({"inner.depth": 3}, "inner.depth=4", "--set inner.depth: `inner.depth` is already set by its option"),
+        ({"inner.depth": 3}, "inner={depth: 4}", "--set inner: `inner.depth` is already set by its option"),
     ],
 )
 def test_a_setting_that_is_none_is_one_clear_error(given, change, says):

@@ -41,7 +41,7 @@ def test_an_answer_gets_its_perplexity_after_its_own_prompt():
 def test_a_perplexity_that_could_not_be_had_stops_the_step():
     base = ScriptedLM(lambda request: "")
     base.score = lambda pairs: [Likelihood(nll=0.0, tokens=0, error="HTTP 500") for _ in pairs]
-    with pytest.raises(BackendError, match="1 of 1 perplexities could not be had: HTTP 500"):
+    with pytest.raises(BackendError, match="1 of 1 perplexities could not be computed: HTTP 500"):
         with_perplexity([said(SAID)], base)
 
 
