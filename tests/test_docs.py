@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from importlib import import_module
 from importlib.util import find_spec
@@ -77,3 +78,16 @@ def test_every_module_and_name_of_buckler_that_is_mentioned_exists(page):
     for name in set(re.findall(r"`(buckler(?:\.\w+)+)`", page.read_text(encoding="utf-8"))) - groups:
         module, _, attribute = name.rpartition(".")
         assert hasattr(import_module(module), attribute) or find_spec(name), name
+
+
+def test_errors_are_quoted_as_the_program_writes_them():
+    patterns = [
+        "".join(re.escape(str(part.value)) if isinstance(part, ast.Constant) else ".+" for part in node.values)
+        for path in (ROOT / "buckler").rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.JoinedStr)
+    ]
+    quoted = [line for page in PAGES for line in re.findall(r"^error: (.*)$", page.read_text(encoding="utf-8"), re.MULTILINE)]
+    assert quoted
+    for line in quoted:
+        assert any(len(pattern) > 40 and re.fullmatch(pattern, line) for pattern in patterns), line
