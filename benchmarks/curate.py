@@ -75,7 +75,7 @@ class LiteralCuration:
                 sampling = Sampling(temperature=temperature, top_p=top_p, max_new_tokens=self.settings.max_new_tokens)
                 reply = self.model.generate([Request(messages=messages, sampling=sampling)])[0]
                 text = read_revision(reply.text).text
-                row_made = gate(text, reply.finish, original.chat, "response", self.settings.gates).chat if text else None
+                row_made = gate(text, reply.finish_reason, original.chat, "response", self.settings.gates).chat if text else None
                 if row_made is not None:
                     draft = Candidate(chat=row_made, perplexity=0.0, helpfulness=0.0, round=turn)
                     candidate = self.measured(draft, original.chat)
@@ -117,7 +117,7 @@ class OneByOne:
         ended = row[-1] in self.model.template.stops
         kept = row[:-1] if ended else row
         text = self.model.tokenizer.decode(kept, skip_special_tokens=True).strip()
-        return Completion(text=text, finish="stop" if ended else "length", tokens=len(kept))
+        return Completion(text=text, finish_reason="stop" if ended else "length", tokens=len(kept))
 
     def _prompt(self, messages: Sequence[Message]) -> list[int]:
         """The ids of a conversation; a grid asks one 25 times, and it is tokenized once."""

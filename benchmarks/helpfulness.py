@@ -198,9 +198,9 @@ def _long(rows: Sequence[Chat]) -> list[Chat]:
 def told(found: Rate) -> str:
     """A rate with its interval, its cases and how many were unread."""
     if found.value is None:
-        return f"- (0 of {found.unread} read)"
-    unread = f", {found.unread} unread" if found.unread else ""
-    return f"{found.value:.3f} [{found.low:.3f}, {found.high:.3f}] (n {found.n}{unread})"
+        return f"- (0 of {found.unscored} read)"
+    unscored = f", {found.unscored} unread" if found.unscored else ""
+    return f"{found.value:.3f} [{found.low:.3f}, {found.high:.3f}] (n {found.n}{unscored})"
 
 
 def show(name: str, ratings: Ratings) -> None:

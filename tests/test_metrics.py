@@ -16,7 +16,7 @@ SCORERS = {"summarize": lambda answer, reference: float(answer == reference)}
 
 def said(text, at, **meta):
     prompt = ({"role": "user", "content": "Please tell me how."},)
-    return Answer(id=at, prompt=prompt, text=text, finish="stop", meta=meta)
+    return Answer(id=at, prompt=prompt, text=text, finish_reason="stop", meta=meta)
 
 
 def probes():

@@ -34,7 +34,7 @@ class Text:
     waiting: list[Candidate] = field(default_factory=list)
     """Of this round, best first: measured and not yet rated."""
     rejected: list[dict[str, Json]] = field(default_factory=list)
-    asked: int = 0
+    candidates_made: int = 0
     settled: bool = False
     """Whether the last round left the beam as it was."""
 
@@ -69,7 +69,7 @@ class Text:
             "words": list(chosen.words),
             "temperature": chosen.temperature,
             "top_p": chosen.top_p,
-            "candidates": self.asked,
+            "candidates": self.candidates_made,
             "passed": len(self.measured) - 1,
             "perplexity": {"original": rounded(original.perplexity), "chosen": rounded(chosen.perplexity)},
             "helpfulness": {"original": rounded(original.helpfulness), "chosen": rounded(chosen.helpfulness)},
@@ -115,11 +115,11 @@ class Drafting:
         messages = revision_request(parent.chat, words, target=target)
         grid = self.settings.grid
         if turn > 1:
-            kept, direction = self.settings.cells_kept, self.settings.direction
+            kept, direction = self.settings.grid_size, self.settings.direction
             grid = best_cells(text.measured[1:], grid, kept, direction=direction, seed=self.seed)
         revision_requests = []
         for temperature, top_p in grid:
-            asked = replace(
+            request = replace(
                 Candidate(chat=parent.chat),
                 round=turn,
                 parent=parent.chat.id,
@@ -131,7 +131,7 @@ class Drafting:
                 temperature=temperature, top_p=top_p, max_new_tokens=self.settings.max_new_tokens, seed=self.seed + turn
             )
             revision_requests.append(
-                RevisionRequest(text=text, candidate=asked, request=Request(messages=messages, sampling=sampling))
+                RevisionRequest(text=text, candidate=request, request=Request(messages=messages, sampling=sampling))
             )
         return revision_requests
 
@@ -140,18 +140,18 @@ class Drafting:
         text, target = draft.text, self.settings.turn_target(turn)
         revision = read_revision(reply.text, target=target)
         counts["meta-talk stripped"] += revision.stripped
-        said = revision.text or ""
-        if not said and reply.finish != "failed":
+        reply_text = revision.text or ""
+        if not reply_text and reply.finish_reason != "failed":
             text.reject(revision.reason, None, draft.candidate)
             return None
-        reading = gate(said, reply.finish, text.original.chat, target, self.settings.gates, error=reply.error)
+        reading = gate(reply_text, reply.finish_reason, text.original.chat, target, self.settings.gates, error=reply.error)
         if reading.chat is None:
-            text.reject(reading.reason, said or None, draft.candidate)
+            text.reject(reading.reason, reply_text or None, draft.candidate)
             return None
-        chat = revised(draft.candidate.chat, said, target)
+        chat = revised(draft.candidate.chat, reply_text, target)
         probe = self.near_probe(chat) if self.near_probe is not None else None
         if probe is not None:
-            text.reject(f"overlaps a probe: {probe}", said, draft.candidate)
+            text.reject(f"overlaps a probe: {probe}", reply_text, draft.candidate)
             return None
         return replace(draft.candidate, chat=chat)
 

@@ -170,9 +170,9 @@ def read_revision(reply: str, *, target: str = "response") -> Revision:
 def _without_talk(text: str, target: str) -> str:
     """`text` without the first piece of talk that is found; the same text if there is none."""
     for pattern in (_THOUGHT, _THOUGHT_END, _ECHO[target], _OPENING):
-        found = pattern.match(text)
-        if found:
-            return text[found.end() :].strip()
+        match = pattern.match(text)
+        if match:
+            return text[match.end() :].strip()
     fenced = _FENCED.fullmatch(text)
     if fenced and fenced.group(1) not in fenced.group(2):
         return fenced.group(2).strip()

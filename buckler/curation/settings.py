@@ -64,14 +64,14 @@ class CurateSettings(Settings):
         return [(temperature, top_p) for temperature in self.temperatures for top_p in self.top_ps]
 
     @property
-    def cells_kept(self) -> int:
+    def grid_size(self) -> int:
         """How many cells of the grid later rounds use."""
         return math.ceil(self.grid_kept * len(self.grid))
 
     @property
     def candidates_per_text(self) -> int:
         """The most revisions a text can cost: one grid for the original, then the kept cells for each text in the beam."""
-        return len(self.grid) + self.cells_kept * self.beam * (self.rounds - 1)
+        return len(self.grid) + self.grid_size * self.beam * (self.rounds - 1)
 
     @property
     def needs_proxy(self) -> bool:

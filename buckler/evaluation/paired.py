@@ -186,7 +186,7 @@ class NonInferiority:
     margin: float
     n: int
     """Pairs read for both."""
-    unread: int
+    unscored: int
     """Pairs in which a side could not be read: never left out of `low` and `high`."""
     worse: int
     """Pairs on which b does worse."""
@@ -197,7 +197,7 @@ class NonInferiority:
     needed: int | None = None
     """Undecided: probes that would decide, four times in five, if they go on as these, the unread share of them too; None if
     no number of them would."""
-    held_up_by_unread: bool = False
+    held_up_by_unscored: bool = False
     """Undecided only because of what was not read: the pairs that were read decide."""
 
     @property
@@ -212,7 +212,7 @@ class NonInferiority:
 
     def to_json(self) -> dict[str, Json]:
         """All fields."""
-        return {field.name: getattr(self, field.name) for field in fields(self)}
+        return {field.name.replace("unscored", "unread"): getattr(self, field.name) for field in fields(self)}
 
 
 def noninferiority(a: Values, b: Values, *, margin: float, z: float) -> NonInferiority:
@@ -251,13 +251,13 @@ def noninferiority(a: Values, b: Values, *, margin: float, z: float) -> NonInfer
         high=high,
         margin=margin,
         n=seen.n,
-        unread=seen.left_out,
+        unscored=seen.left_out,
         worse=seen.only_a,
         better=seen.only_b,
         p=seen.p,
         decision=decision,
         needed=_needed(a, b, margin, z) if decision == "undecided" and seen.n else None,
-        held_up_by_unread=decision == "undecided" and read_alone != "undecided",
+        held_up_by_unscored=decision == "undecided" and read_alone != "undecided",
     )
 
 
@@ -270,11 +270,11 @@ def _decide(low: float | None, high: float | None, margin: float) -> Decision:
 def _compare(a: Values, b: Values, z: float) -> Difference:
     if _is_graded(a, b):
         return score_difference(a, b, z=z)
-    found = difference(_hits(a), _hits(b), z=z)
-    if found.low is None or found.high is None:
-        return found
-    low, high = wider((found.low, found.high), tango(found.only_b, found.only_a, found.n, z))
-    return replace(found, low=low, high=high)
+    interval = difference(_hits(a), _hits(b), z=z)
+    if interval.low is None or interval.high is None:
+        return interval
+    low, high = wider((interval.low, interval.high), tango(interval.only_b, interval.only_a, interval.n, z))
+    return replace(interval, low=low, high=high)
 
 
 def _is_graded(*sides: Values) -> bool:
@@ -291,14 +291,14 @@ def _readings(a: Values, b: Values) -> tuple[tuple[_Read, _Read], tuple[_Read, _
     return (_filled(a, 0.0), _filled(b, 1.0)), (_filled(a, 1.0), _filled(b, 0.0))
 
 
-def _filled(values: Values, unread: float) -> _Read:
-    return {at: unread if value is None else value for at, value in values.items()}
+def _filled(values: Values, value_of_unscored: float) -> _Read:
+    return {at: value_of_unscored if value is None else value for at, value in values.items()}
 
 
-def _turned(found: Difference) -> tuple[float, float]:
+def _turned(difference: Difference) -> tuple[float, float]:
     """The interval of the loss: a minus b."""
-    assert found.low is not None and found.high is not None
-    return 0.0 - found.high, 0.0 - found.low
+    assert difference.low is not None and difference.high is not None
+    return 0.0 - difference.high, 0.0 - difference.low
 
 
 def _needed(a: Values, b: Values, margin: float, z: float) -> int | None:

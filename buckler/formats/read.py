@@ -72,16 +72,16 @@ def read_chats(path: Path | str, *, limit: int | None = None, format: str | None
     blank: list[str] = []
     for where, row in rows:
         noted = Noted(row)
-        turns, told = parsed(name, noted, where)
-        if unread := sorted(row.keys() - noted.seen - META_COLUMNS - {"meta"}):
-            told = {**told, "unread_columns": unread}
+        turns, extra = parsed(name, noted, where)
+        if ignored := sorted(row.keys() - noted.seen - META_COLUMNS - {"meta"}):
+            extra = {**extra, "unread_columns": ignored}
         if not turns or any(not turn["content"].strip() for turn in turns if turn["role"] == "user"):
             raise DataError(f"{where}: the question is empty: {shorten(row)}; fill it in or take the row out")
         if turns[-1]["role"] == "assistant" and not turns[-1]["content"].strip():
             blank.append(where)
             turns = turns[:-1]
         chat = chat_from_json({"messages": turns}, where)  # type: ignore[dict-item]
-        chats.append(replace(chat, meta={"source": source, "format": name, **meta_of(row, where, chat.id), **told}))
+        chats.append(replace(chat, meta={"source": source, "format": name, **meta_of(row, where, chat.id), **extra}))
     if blank and len(blank) < len(chats):
         raise DataError(f"{blank[0]}: the answer is empty (in {len(blank)} of {len(chats)} rows); fill it in or take it out")
     return chats
@@ -159,8 +159,8 @@ def with_context(path: Path | str, name: str, rows: list[tuple[str, Fields]]) ->
     """The rows of a file with what its neighbour or its name says of them: ComVE, PIQA, MMLU, translations."""
     place = Path(path)
     if name == "translation" and (pair := re.search(r"(?:^|[._-])([a-z]{2})-([a-z]{2})(?=[._-]|$)", place.name)):
-        told: Fields = {"source_language": pair[1], "target_language": pair[2]}
-        return [(where, {**told, **row}) for where, row in rows]
+        languages: Fields = {"source_language": pair[1], "target_language": pair[2]}
+        return [(where, {**languages, **row}) for where, row in rows]
     if name == "mmlu" and (subject := re.fullmatch(r"(.+)_(?:dev|val|test|train)\.csv(?:\.gz)?", place.name)):
         return [(where, {**row, "subject": subject[1]}) for where, row in rows]
     if name == "piqa" and all("label" not in row for _, row in rows) and (labels := _labels_file(place)):
@@ -197,7 +197,7 @@ def _labels_file(path: Path) -> Path | None:
 
 def _labelled(rows: list[tuple[str, Fields]], labels: Path) -> list[tuple[str, Fields]]:
     """PIQA's labels: a number a line, in the order of the rows."""
-    told = [value for _, value in load_table(labels).rows]
-    if len(told) < len(rows):
-        raise DataError(f"{labels}: {len(told)} labels for {len(rows)} rows; complete or remove that file")
-    return [(where, {**row, "label": label}) for (where, row), label in zip(rows, told, strict=False)]
+    labels_ = [value for _, value in load_table(labels).rows]
+    if len(labels_) < len(rows):
+        raise DataError(f"{labels}: {len(labels_)} labels for {len(rows)} rows; complete or remove that file")
+    return [(where, {**row, "label": label}) for (where, row), label in zip(rows, labels_, strict=False)]

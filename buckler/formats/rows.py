@@ -96,8 +96,8 @@ def pair(query: str, answer: str | None = None) -> Callable[[Fields, str], Parse
     """A question in one column, its answer (where there is one) in another."""
 
     def read(row: Fields, where: str) -> Parsed:
-        told = None if answer is None else optional(row, answer, where)
-        return conversation(text(row, query, where), told, system=optional(row, "system", where)), {}
+        reply = None if answer is None else optional(row, answer, where)
+        return conversation(text(row, query, where), reply, system=optional(row, "system", where)), {}
 
     return read
 
@@ -110,9 +110,9 @@ def shorten(value: Json) -> str:
 
 def listed(names: Iterable[str]) -> str:
     """Column names or labels as an error message shows them: the first dozen, each of them short."""
-    given = list(names)
-    shown = [name if len(name) <= 40 and name.isprintable() else shorten(name[:40]) for name in given[:12]]
-    return ", ".join(shown) + (f" and {len(given) - 12} more" if len(given) > 12 else "")
+    values = list(names)
+    shown = [name if len(name) <= 40 and name.isprintable() else shorten(name[:40]) for name in values[:12]]
+    return ", ".join(shown) + (f" and {len(values) - 12} more" if len(values) > 12 else "")
 
 
 def column(name: str) -> str:

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Mapping
 from functools import cache
 
-from buckler.data import Finish, Json
+from buckler.data import FinishReason, Json
 from buckler.data.language import NAMES, wrong_language
 
 VERSION = "2"
@@ -43,12 +43,12 @@ _RULES = frozenset("|-+=_*.:#~")
 _WORD = re.compile("[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]|[^\\W_]+(?:'[^\\W_]+)*|[^\\w\\s]")
 
 
-def coherence(text: str, finish: Finish, prompt: str | None = None) -> tuple[bool, str]:
+def coherence(text: str, finish_reason: FinishReason, prompt: str | None = None) -> tuple[bool, str]:
     """Whether `text` reads as language, and what is wrong with it if not.
 
     Args:
         text: The answer.
-        finish: `length` lowers the bar for a loop at the end: what was cut off while repeating would have gone on.
+        finish_reason: `length` lowers the bar for a loop at the end: what was cut off while repeating would have gone on.
         prompt: The last user turn; if given, an answer that is that turn over again is told apart as `copies the prompt`.
 
     Returns:
@@ -58,7 +58,7 @@ def coherence(text: str, finish: Finish, prompt: str | None = None) -> tuple[boo
     visible = [char for char in bare if not char.isspace()]
     if not any(unicodedata.category(char)[0] not in "CZ" for char in visible):
         return False, "empty"
-    fault = _noise(visible) or _loop(_WORD.findall(bare.lower()), finish)
+    fault = _noise(visible) or _loop(_WORD.findall(bare.lower()), finish_reason)
     if fault:
         return False, fault
     if prompt is not None and len(_WORD.findall(bare)) >= 4 and _squeeze(bare) == _squeeze(prompt):
@@ -101,7 +101,7 @@ def _noise(visible: list[str]) -> str:
     return f"one character {len(run.group())} times in a row" if run else ""
 
 
-def _loop(words: list[str], finish: Finish) -> str:
+def _loop(words: list[str], finish_reason: FinishReason) -> str:
     spoken = [word for word in words if word[0].isalnum()]
     run = longest = 0
     for at, word in enumerate(spoken):
@@ -119,12 +119,12 @@ def _loop(words: list[str], finish: Finish) -> str:
             return f"{times} times {' '.join(gram)[:60]!r}"
     if len(spoken) >= 200 and len(set(spoken)) / len(spoken) < MIN_DISTINCT:
         return f"only {len(set(spoken))} different words among {len(spoken)}"
-    return _tail(spoken, finish)
+    return _tail(spoken, finish_reason)
 
 
-def _tail(spoken: list[str], finish: Finish) -> str:
+def _tail(spoken: list[str], finish_reason: FinishReason) -> str:
     """A text that begins well and ends in a loop: the last words are one block over and over."""
-    wanted = 3 if finish == "length" else 5
+    wanted = 3 if finish_reason == "length" else 5
     for size in range(2, 1 + min(40, len(spoken) // wanted)):
         block, times = spoken[-size:], 1
         while spoken[-size * (times + 1) : -size * times] == block:

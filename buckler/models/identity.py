@@ -84,19 +84,19 @@ def _own(spec: ModelSpec) -> str:
     if is_place(spec.name):
         what = f"model {spec.name!r}"
         code.append({"code": source_digest(what, imported(what, spec.name), spec.name)})
-    told = spec.model_dump(mode="json", include={"name", "adapter", "revision", "dtype", "chat_template"})
+    fields = spec.model_dump(mode="json", include={"name", "adapter", "revision", "dtype", "chat_template"})
     template = _digest(Path(spec.chat_template)) if spec.chat_template else None
-    return content_id(["backend", spec.backend_name, code, {**told, "chat_template": template}])
+    return content_id(["backend", spec.backend_name, code, {**fields, "chat_template": template}])
 
 
-def _part(name: str, revision: str | None, told_by: str) -> str:
+def _part(name: str, revision: str | None, marker: str) -> str:
     folder = location(name)
     if folder is None:
         return f"{name}@{_commit(name, revision)}"
-    if not (folder / told_by).exists():
-        kind = "adapter" if told_by == _ADAPTED else "model folder"
-        mend = "; it is an adapter: name the model it goes on, and this as its adapter" if (folder / _ADAPTED).exists() else ""
-        raise BackendError(f"{folder}: holds no {told_by}, so it is no {kind}{mend}")
+    if not (folder / marker).exists():
+        kind = "adapter" if marker == _ADAPTED else "model folder"
+        hint = "; it is an adapter: name the model it goes on, and this as its adapter" if (folder / _ADAPTED).exists() else ""
+        raise BackendError(f"{folder}: holds no {marker}, so it is no {kind}{hint}")
     patterns = (_ADAPTER, _ADAPTED, *_PATTERNS)
     files = sorted({path for pattern in patterns for path in folder.glob(pattern)})
     return content_id([[path.name, _digest(path)] for path in files])

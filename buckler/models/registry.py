@@ -45,23 +45,23 @@ class OwnLM:
     def generate(self, requests: Sequence[Request]) -> list[Completion]:
         """One completion a request, in order."""
         with BACKENDS.boundary(self.backend):
-            given: object = self.model.generate(requests)
-        return BACKENDS.list_of(self.backend, given, Completion, count=len(requests))
+            completions: object = self.model.generate(requests)
+        return BACKENDS.list_of(self.backend, completions, Completion, count=len(requests))
 
     def score(self, pairs: Sequence[ScoreRequest]) -> list[Likelihood]:
         """One likelihood a pair, in order."""
         if not self.can_score:
             raise BackendError(f"backend {self.backend!r} gives no likelihoods; it needs a `score(pairs)`")
         with BACKENDS.boundary(self.backend):
-            given: object = self.model.score(pairs)
-        return BACKENDS.list_of(self.backend, given, Likelihood, count=len(pairs))
+            likelihoods: object = self.model.score(pairs)
+        return BACKENDS.list_of(self.backend, likelihoods, Likelihood, count=len(pairs))
 
     def overflow_tokens(self, messages: Sequence[Message], new_tokens: int) -> int:
         """By how many tokens a conversation is too long; 0 where the model does not say."""
         if not callable(getattr(self.model, "overflow_tokens", None)):
             return 0
         with BACKENDS.boundary(self.backend):
-            given: object = self.model.overflow_tokens(messages, new_tokens)
-        if not isinstance(given, int):
-            raise BACKENDS.returned(self.backend, given, "a number of tokens from `overflow_tokens`")
-        return given
+            tokens: object = self.model.overflow_tokens(messages, new_tokens)
+        if not isinstance(tokens, int):
+            raise BACKENDS.returned(self.backend, tokens, "a number of tokens from `overflow_tokens`")
+        return tokens

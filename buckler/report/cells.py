@@ -46,14 +46,14 @@ class Cell:
         """The value, or the text."""
         if self.text is not None:
             return self.text
-        return NOTHING if self.value is None else spell(self.value, signed=self.signed)
+        return NOTHING if self.value is None else number_text(self.value, signed=self.signed)
 
     @property
     def interval(self) -> str:
         """Both ends in the brackets of their kind; "" if there is no interval."""
         if self.low is None or self.high is None:
             return ""
-        inside = f"{spell(self.low, signed=self.signed)}, {spell(self.high, signed=self.signed)}"
+        inside = f"{number_text(self.low, signed=self.signed)}, {number_text(self.high, signed=self.signed)}"
         return f"[{inside}]" if self.over == "seeds" else f"({inside})"
 
     @property
@@ -124,13 +124,13 @@ class Table:
         }
 
 
-def spell(value: float, *, signed: bool = False) -> str:
+def number_text(value: float, *, signed: bool = False) -> str:
     """Two decimals, and a sign for differences; a rounded zero has no minus."""
     text = f"{value:+.2f}" if signed else f"{value:.2f}"
     return text.replace("-0.00", "0.00").replace("+0.00", "0.00")
 
 
-def spell_p(value: float | None) -> str:
+def p_text(value: float | None) -> str:
     """A p-value as people write it."""
     return NOTHING if value is None else "< 0.001" if value < 0.001 else f"{value:.3f}"
 
@@ -144,7 +144,7 @@ def unscored_note(unscored: int, bounds: Sequence[float] | None) -> str:
     """What the unscored probes could make of the rate; "" where there are none."""
     if not unscored:
         return ""
-    return f"{unscored} unread: {spell(bounds[0])} to {spell(bounds[1])}" if bounds else f"{unscored} unread"
+    return f"{unscored} unread: {number_text(bounds[0])} to {number_text(bounds[1])}" if bounds else f"{unscored} unread"
 
 
 def signed(difference: Mean) -> Cell:
@@ -168,5 +168,5 @@ def unseen(n: int) -> str:
 def caution(cells: Iterable[Cell]) -> str:
     """What the smallest and the largest of the small probe sets behind these rates do not show; "" if none is small."""
     few = sorted(n for n in {cell.probes // cell.n for cell in cells if cell.probes and cell.n} if n < FEW)
-    said = ", ".join(f"with {n} probes {unseen(n)}" for n in dict.fromkeys([*few[:1], *few[-1:]]))
-    return f"In one seed, {said} ({CAUTION})." if said else ""
+    parts = ", ".join(f"with {n} probes {unseen(n)}" for n in dict.fromkeys([*few[:1], *few[-1:]]))
+    return f"In one seed, {parts} ({CAUTION})." if parts else ""

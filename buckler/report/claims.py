@@ -8,7 +8,7 @@ from typing import Literal, TypeAlias
 
 from buckler.data import Json
 from buckler.evaluation.statistics import Mean
-from buckler.report.cells import Cell, signed, spell
+from buckler.report.cells import Cell, number_text, signed
 
 Status: TypeAlias = Literal["appears", "does not appear", "undecided"]
 MARGIN = 0.05
@@ -119,7 +119,7 @@ def negative(difference: Mean) -> Mean:
     return Mean(value=value, low=low, high=high, n=difference.n, least=least, most=most)
 
 
-def spell_difference(difference: Mean) -> str:
+def difference_text(difference: Mean) -> str:
     """`+0.21 [+0.05, +0.37]`, with the seeds where they are too few."""
     cell = signed(difference)
     if difference.value is None:
@@ -127,22 +127,22 @@ def spell_difference(difference: Mean) -> str:
     return f"{cell.number} {cell.interval}" if difference.n > 1 else f"{cell.number} (one seed)"
 
 
-def spell_level(cell: Cell) -> str:
+def level_text(cell: Cell) -> str:
     """`0.83 [0.71, 0.95]`."""
     if cell.value is None:
         return "not measured"
-    return f"{spell(cell.value)} {cell.interval}".strip()
+    return f"{number_text(cell.value)} {cell.interval}".strip()
 
 
 def part(where: str, differences: Mapping[str, Mean], lead: str = "", tail: str = "", *, status: Status | None = None) -> Part:
     """A part whose status is that of all its differences unless one is given; its words name each with its own."""
     statuses = {name: decide(difference) for name, difference in differences.items()}
     single = len(differences) == 1
-    said = tuple(
-        f"{name} {spell_difference(difference)}" + ("" if single else f" ({statuses[name]})")
+    sentences = tuple(
+        f"{name} {difference_text(difference)}" + ("" if single else f" ({statuses[name]})")
         for name, difference in differences.items()
     )
-    return Part(where=where, status=status or together(statuses.values()), lead=lead, details=said, tail=tail)
+    return Part(where=where, status=status or together(statuses.values()), lead=lead, details=sentences, tail=tail)
 
 
 def finding(claim: str, published: str, parts: Sequence[Part | None]) -> list[Finding]:

@@ -153,18 +153,18 @@ class Curation:
     @property
     def inputs(self) -> dict[str, Step]:
         """Texts, probes and the models that steps made."""
-        found = {"texts": self.texts, **numbered("probes", self.probes)}
+        inputs = {"texts": self.texts, **numbered("probes", self.probes)}
         for role, model in self.roles.items():
-            found |= model.inputs(role)
-        return found
+            inputs |= model.inputs(role)
+        return inputs
 
     @property
     def outside(self) -> dict[str, Outside]:
         """The models that are there already."""
-        found: dict[str, Outside] = {}
+        outside: dict[str, Outside] = {}
         for role, model in self.roles.items():
-            found |= model.places(role)
-        return found
+            outside |= model.places(role)
+        return outside
 
 
 def curated_rows(curation: Curation, shards: int = 1) -> Step:

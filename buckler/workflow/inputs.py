@@ -106,7 +106,7 @@ def require_answered(answers: Sequence[Answer]) -> None:
     Raises:
         BackendError: some answers are missing.
     """
-    failed = [one.error for one in answers if one.finish == "failed"]
+    failed = [one.error for one in answers if one.finish_reason == "failed"]
     if failed:
         raise BackendError(f"{len(failed)} of {len(answers)} answers could not be had: {failed[0]}; run again to go on")
 

@@ -101,10 +101,10 @@ def fingerprint(source: Source) -> dict[str, Json]:
     Raises:
         DataError: there is no such file.
     """
-    spelled: dict[str, Json] = source.model_dump(mode="json")
+    fields: dict[str, Json] = source.model_dump(mode="json")
     if not source.source.startswith(WORLD):
-        spelled["source"] = _digest(Path(source.source).expanduser())
-    return spelled
+        fields["source"] = _digest(Path(source.source).expanduser())
+    return fields
 
 
 def read_chats(source: Source) -> list[Chat]:

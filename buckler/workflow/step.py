@@ -133,8 +133,8 @@ class StepFunction(Generic[P]):
         hints = get_type_hints(self.body)
         hints.pop("return", None)
         (of_run,) = hints.values()
-        (found,) = get_args(of_run)
-        settings_type: type[P] = found
+        (settings,) = get_args(of_run)
+        settings_type: type[P] = settings
         return settings_type
 
     def plan(

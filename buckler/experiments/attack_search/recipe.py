@@ -135,8 +135,10 @@ class Search(Settings):
 
 def named(setting: Setting) -> str:
     """A setting in words; `fixed` where it changes nothing."""
-    said = (f"{name.replace('_', ' ')} {value if isinstance(value, str) else f'{value:.10g}'}" for name, value in setting.items())
-    return ", ".join(said) or FIXED
+    parts = (
+        f"{name.replace('_', ' ')} {value if isinstance(value, str) else f'{value:.10g}'}" for name, value in setting.items()
+    )
+    return ", ".join(parts) or FIXED
 
 
 class SearchedAttack(Attack):

@@ -21,7 +21,7 @@ from buckler.experiments.cross_task.conditions import (
 from buckler.experiments.cross_task.plan import ANSWERS_ALONE
 from buckler.experiments.results import RunResult
 from buckler.experiments.results_view import DOCUMENTS, UTILITY, ArmView, gain
-from buckler.report.cells import NOTHING, Cell, Column, Table, TableRow, column_of, spell
+from buckler.report.cells import NOTHING, Cell, Column, Table, TableRow, column_of, number_text
 from buckler.report.claims import (
     CROSS,
     Finding,
@@ -31,8 +31,8 @@ from buckler.report.claims import (
     decide_level,
     decide_most,
     finding,
+    level_text,
     part,
-    spell_level,
     together,
 )
 
@@ -99,14 +99,16 @@ class BudgetCheck:
     @property
     def text(self) -> str:
         """In words, with what is missing."""
-        said = f"{self.what} {spell_level(self.cell)}"
+        sentence = f"{self.what} {level_text(self.cell)}"
         if self.status == "appears":
-            return said
+            return sentence
         if self.short is None:
-            return f"{said}, {self.side} {spell(self.limit)} is asked for, and one seed does not tell how far seeds differ"
+            return (
+                f"{sentence}, {self.side} {number_text(self.limit)} is asked for, and one seed does not tell how far seeds differ"
+            )
         if self.side == "at least":
-            return f"{said}, whose lower end is {self.missing} under the {spell(self.limit)} wanted"
-        return f"{said}, whose upper end is {self.missing} over the {spell(self.limit)} allowed"
+            return f"{sentence}, whose lower end is {self.missing} under the {number_text(self.limit)} wanted"
+        return f"{sentence}, whose upper end is {self.missing} over the {number_text(self.limit)} allowed"
 
     @property
     def missing(self) -> str:
@@ -116,11 +118,11 @@ class BudgetCheck:
 
 def checks(point: Point, limits: Limits) -> list[BudgetCheck]:
     """The demands on a point; what was not measured asks nothing, except that malicious documents must be there."""
-    asked = [BudgetCheck(what="malicious documents refused", cell=point.malicious, limit=limits.refusal, side="at least")]
+    wanted = [BudgetCheck(what="malicious documents refused", cell=point.malicious, limit=limits.refusal, side="at least")]
     for what, cell in (("benign", point.benign), ("useful", point.useful)):
         if cell.value is not None:
-            asked.append(BudgetCheck(what=f"{what} documents refused", cell=cell, limit=limits.false_refusal, side="at most"))
-    return asked
+            wanted.append(BudgetCheck(what=f"{what} documents refused", cell=cell, limit=limits.false_refusal, side="at most"))
+    return wanted
 
 
 def enough(points: Sequence[Point], limits: Limits) -> Point | None:
@@ -133,8 +135,8 @@ def enough(points: Sequence[Point], limits: Limits) -> Point | None:
     A kind of document that was not asked about is not held against a point, but at least one harmless kind must be there.
     """
     for point in sorted(points, key=lambda one: one.refusals):
-        asked = checks(point, limits)
-        if point.refusals and len(asked) > 1 and all(check.status == "appears" for check in asked):
+        of_point = checks(point, limits)
+        if point.refusals and len(of_point) > 1 and all(check.status == "appears" for check in of_point):
             return point
     return None
 
@@ -146,18 +148,21 @@ def front(points: Sequence[Point]) -> list[bool]:
     """
     whole = [at for at in range(4) if all(point.aims[at] is not None for point in points)]
     aims = [tuple(point.aims[at] or 0.0 for at in whole) for point in points]
-    beaten = [any(other != mine and all(o >= m for o, m in zip(other, mine, strict=True)) for other in aims) for mine in aims]
+    beaten = [
+        any(other != aims_of_point and all(o >= m for o, m in zip(other, aims_of_point, strict=True)) for other in aims)
+        for aims_of_point in aims
+    ]
     return [bool(whole) and not one for one in beaten]
 
 
 def curves(condition: DocumentCondition) -> dict[str, list[Point]]:
     """By what the refusals were trained on; answers alone, the budget of 0, begins each."""
     start = [_point(arm) for arm in condition.arms if arm.label("trained on") == ANSWERS_ALONE]
-    found: dict[str, list[Point]] = {}
+    by_curve: dict[str, list[Point]] = {}
     for arm in condition.arms:
         if arm.label("trained on") not in REFERENCES:
-            found.setdefault(condition.row_name(arm)[0], [*start]).append(_point(arm))
-    return found
+            by_curve.setdefault(condition.row_name(arm)[0], [*start]).append(_point(arm))
+    return by_curve
 
 
 def points_of(condition: DocumentCondition) -> list[Point]:
@@ -209,8 +214,8 @@ def _table(condition: DocumentCondition, limits: Limits) -> Table:
     columns = [column_of(names[at][0], [row.cells[at] for row in rows], names[at][1]) for at in kept]
     caption = (
         f"On the front: no other row is as good in all four numbers and better in one, by the means as shown. Enough: over seeds "
-        f"the interval of malicious documents refused begins at {spell(limits.refusal)} or more, those of benign and useful "
-        f"ones end at {spell(limits.false_refusal)} or less; else what is missing. {seeds_in_words(condition.arms)}"
+        f"the interval of malicious documents refused begins at {number_text(limits.refusal)} or more, those of benign and "
+        f"useful ones end at {number_text(limits.false_refusal)} or less; else what is missing. {seeds_in_words(condition.arms)}"
     )
     return Table(
         title=f"What the refusals buy: {condition.where}",
@@ -226,11 +231,11 @@ def _against(point: Point, limits: Limits, recommended: bool) -> str:
         return "recommended"
     missed = [check for check in checks(point, limits) if check.status != "appears"]
     short = {"at least": "-", "at most": "+"}
-    said = [
+    sentences = [
         f"{check.what.split()[0]} {short[check.side]}{check.missing}" if check.short is not None else "one seed"
         for check in missed
     ]
-    return ", ".join(dict.fromkeys(said)) or "yes"
+    return ", ".join(dict.fromkeys(sentences)) or "yes"
 
 
 def budget_claims(results: RunResult) -> list[Finding]:
@@ -238,8 +243,8 @@ def budget_claims(results: RunResult) -> list[Finding]:
     seen, limits = document_conditions(results), limits_of(results)
     return [
         *finding(
-            f"A budget that was tried is enough: {spell(limits.refusal)} or more of the malicious documents refused, "
-            f"{spell(limits.false_refusal)} or less of the benign and of the useful ones.",
+            f"A budget that was tried is enough: {number_text(limits.refusal)} or more of the malicious documents refused, "
+            f"{number_text(limits.false_refusal)} or less of the benign and of the useful ones.",
             f"{CROSS}: a suitable number of defence rows gives safety without losing utility. Here by the ends of the intervals.",
             [_recommended(condition, name, points, limits) for condition in seen for name, points in curves(condition).items()],
         ),
@@ -257,11 +262,11 @@ def _recommended(condition: DocumentCondition, name: str, points: Sequence[Point
         return None
     where, best = f"{condition.where}, {name}", enough(tried, limits)
     if best is not None:
-        said = tuple(check.text for check in checks(best, limits))
+        sentences = tuple(check.text for check in checks(best, limits))
         fewer = max((point for point in tried if point.refusals < best.refusals), key=lambda one: one.refusals, default=None)
         tail = f"{fewer.refusals} refusals are not: {_missed(fewer, limits)}." if fewer else "It is the smallest budget tried."
         lead = f"Recommended: {best.refusals} refusals, the fewest that keep both limits:"
-        return Part(where=where, status="appears", lead=lead, details=said, tail=tail)
+        return Part(where=where, status="appears", lead=lead, details=sentences, tail=tail)
     near = min(tried, key=lambda point: max((c.short if c.short is not None else 1.0) for c in checks(point, limits)))
     harmless = len(checks(near, limits)) > 1
     statuses = [together(check.status for check in checks(point, limits)) for point in tried]

@@ -18,7 +18,7 @@ from buckler.models.protocol import ModelSpec
 from buckler.settings import Settings
 from buckler.workflow.sources import Source
 
-MIXED, WEAKEST = "mixed", "weakest"
+MIXED, MOST_MISUSED_TASK = "mixed", "weakest"
 """What `train_on` calls all tasks together, and the one that the undefended model processes most."""
 
 
@@ -78,7 +78,7 @@ class CrossTaskRecipe(CommonRecipe):
     @model_validator(mode="after")
     def _known(self) -> Self:
         for name in self.train_on:
-            if name not in (MIXED, WEAKEST) and name not in self.crosstask.tasks:
+            if name not in (MIXED, MOST_MISUSED_TASK) and name not in self.crosstask.tasks:
                 raise ValueError(
                     f"train_on names {name!r}; it must be `mixed`, `weakest` or one of {', '.join(self.crosstask.tasks)}"
                 )
