@@ -28,9 +28,9 @@ import torch
 from buckler.curation.curator import Curator
 from buckler.curation.gates import gate, gate_perplexity
 from buckler.curation.helpfulness import LocalHelpfulness, RubricHelpfulness
+from buckler.curation.lexicon import draw
 from buckler.curation.revise import read_revision, revision_request
 from buckler.curation.search import Candidate, select
-from buckler.curation.seed_words.lexicon import draw
 from buckler.curation.settings import CurateSettings
 from buckler.data import Chat, Json, Message
 from buckler.miniature import sets

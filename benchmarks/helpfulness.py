@@ -28,10 +28,11 @@ from buckler.curation.settings import CurateSettings
 from buckler.data import Chat, Message
 from buckler.data.language import content_words
 from buckler.evaluation.statistics import Rate, rate
-from buckler.finetuning.train import TrainSettings, train
+from buckler.finetuning.settings import TrainSettings
+from buckler.finetuning.train import train
 from buckler.models.protocol import spec_of
 from buckler.models.registry import load
-from buckler.workflow.sources import Source, read_chats
+from buckler.workflow.inputs import Source, read_chats
 
 WORLD = "miniature:commonsense"
 LEVELS = {

@@ -19,6 +19,7 @@ from buckler.models.protocol import LM, ModelSpec, Sampling
 from buckler.models.registry import load
 from buckler.progress import show_progress
 from buckler.settings import Settings, parse
+from buckler.workflow.inputs import WORLD, Source, at_most, source_chats
 from buckler.workflow.jobs.base import Job, Result, chats_file
 from buckler.workflow.jobs.crosstask import CrossTaskJob, DefenseRows
 from buckler.workflow.jobs.curate import Curated, CurateJob
@@ -26,7 +27,6 @@ from buckler.workflow.jobs.customize import AttackJob, CustomerRows, JobFile, Tr
 from buckler.workflow.jobs.evaluate import EvaluateJob, Evaluation
 from buckler.workflow.jobs.gate import GateDecision, GateJob
 from buckler.workflow.jobs.judge import JudgeJob, Judgement, verdicts_only
-from buckler.workflow.sources import WORLD, Source, at_most, read_chats
 from buckler.workflow.store import Store
 
 Rows: TypeAlias = str | Path | Source | Result | Sequence[Chat]
@@ -152,8 +152,12 @@ def gate(
         return job.run(_out(out, store, _key(job)), store=Store(Path(store)), progress=progress)
 
 
-def run(recipe: str | Path, *, store: str | Path = RUNS, workers: int = 1, show_unsafe: bool = False) -> Result:
+def run(
+    recipe: str | Path, *, store: str | Path = RUNS, workers: int = 1, show_unsafe: bool = False, trust_code: bool = False
+) -> Result:
     """A recipe, by its file or the name of one that comes with Buckler: a pipeline, or an experiment with its report.
+
+    Code that it names as `module:name` is run only with `trust_code`.
 
     Raises:
         ConfigError: the recipe is not understood.
@@ -164,9 +168,10 @@ def run(recipe: str | Path, *, store: str | Path = RUNS, workers: int = 1, show_
 
     path = find_recipe(str(recipe))
     if is_pipeline(path):
+        pipeline = read_pipeline(path, trust_code=trust_code)
         with show_progress() as progress:
-            return run_pipeline(read_pipeline(path), Store(Path(store)), workers=workers, progress=progress)
-    return run_experiment(path, Store(Path(store)), workers=workers, show_unsafe=show_unsafe)
+            return run_pipeline(pipeline, Store(Path(store)), workers=workers, progress=progress)
+    return run_experiment(path, Store(Path(store)), workers=workers, show_unsafe=show_unsafe, trust_code=trust_code)
 
 
 def _job(kind: type[J], values: Mapping[str, object], store: str | Path, *spread: str) -> J:
@@ -186,7 +191,7 @@ def _job(kind: type[J], values: Mapping[str, object], store: str | Path, *spread
     for name, field in kind.model_fields.items():
         if name in named and str(field.annotation).startswith("tuple[") and not isinstance(named[name], list | tuple):
             named[name] = [named[name]]
-    return parse(kind, named, kind.__name__)
+    return parse(kind, named, _command(kind))
 
 
 def _has(kind: type[Job], settings: str, name: str) -> bool:
@@ -225,9 +230,9 @@ def _chats(chats: Rows | Sequence[str], limit: int | None, seed: int) -> list[Ch
     if isinstance(chats, Curated | DefenseRows | CustomerRows):
         rows = chats.rows()
     elif isinstance(chats, Source):
-        rows = read_chats(chats)
+        rows = source_chats(chats)
     elif isinstance(chats, str | Path):
-        rows = read_chats(at_most(limit, str(chats), seed=seed, split="test" if str(chats).startswith(WORLD) else "train"))
+        rows = source_chats(at_most(limit, str(chats), seed=seed, split="test" if str(chats).startswith(WORLD) else "train"))
     elif isinstance(chats, Result):
         raise ConfigError(f"generate: {type(chats).__name__} holds no chats to answer")
     else:
@@ -241,4 +246,8 @@ def _out(out: str | Path | None, store: str | Path, key: str) -> Path:
 
 
 def _key(job: Job) -> str:
-    return f"{type(job).__name__.removesuffix('Job').lower()}-{content_id(job.model_dump(mode='json'))[:12]}"
+    return f"{_command(type(job))}-{content_id(job.model_dump(mode='json'))[:12]}"
+
+
+def _command(kind: type[Job]) -> str:
+    return kind.__name__.removesuffix("Job").lower()

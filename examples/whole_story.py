@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from buckler import attack, curate, generate, judge, train
+from buckler.api import attack, curate, generate, judge, train
 from buckler.data import Answer, Verdict
 
 MODEL = "miniature"

@@ -15,8 +15,10 @@ import buckler
 from buckler.data import Chat
 from buckler.errors import BackendError, ConfigError
 from buckler.experiments.pipeline import PipelineRecipe, plan_pipeline, read_pipeline, run_pipeline
-from buckler.workflow.jobs import AttackJob, CurateJob, EvaluateJob, TrainJob
 from buckler.workflow.jobs.base import Result
+from buckler.workflow.jobs.curate import CurateJob
+from buckler.workflow.jobs.customize import AttackJob, TrainJob
+from buckler.workflow.jobs.evaluate import EvaluateJob
 from buckler.workflow.step import in_order
 from buckler.workflow.store import Store
 

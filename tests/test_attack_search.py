@@ -485,7 +485,7 @@ DIVERGES = {"sampler": "grid", "space": {"learning_rate": [2.0e-3, 1.0e30], "epo
 
 
 def command(folder: Path, store: Path, *more: str) -> list[str]:
-    return [sys.executable, "-m", "buckler.cli", "run", str(folder / "tiny.yaml"), "--store", str(store), "--workers", "1", *more]
+    return [sys.executable, "-m", "buckler", "run", str(folder / "tiny.yaml"), "--store", str(store), "--workers", "1", *more]
 
 
 def buckler(folder: Path, store: Path, *more: str) -> subprocess.CompletedProcess[str]:

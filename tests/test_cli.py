@@ -157,7 +157,7 @@ def test_curate_writes_rows_that_datasets_reads_and_goes_on_after_a_kill(tmp_pat
 
 def _kill_when(reached, *arguments: object) -> None:
     """Start a command and kill it, with all its workers, once `reached()`."""
-    command = [sys.executable, "-m", "buckler.cli", *(str(one) for one in arguments)]
+    command = [sys.executable, "-m", "buckler", *(str(one) for one in arguments)]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
     wait_until(lambda: reached() or process.poll() is not None)
     assert process.poll() is None, "the command ended before it could be killed"
@@ -228,7 +228,7 @@ def test_a_run_killed_at_several_points_ends_with_the_same_report_and_no_step_is
 
 @pytest.mark.ml
 def test_an_interrupt_stops_at_once_with_one_line_and_leaves_no_worker(tmp_path):
-    command = [sys.executable, "-m", "buckler.cli", "run", str(recipe(tmp_path)), "--store", str(tmp_path / "s")]
+    command = [sys.executable, "-m", "buckler", "run", str(recipe(tmp_path)), "--store", str(tmp_path / "s")]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, start_new_session=True)
     wait_until(lambda: any((tmp_path / "s").glob("steps/answer-*")) or process.poll() is not None)
     os.killpg(process.pid, signal.SIGINT)

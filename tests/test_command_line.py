@@ -13,9 +13,10 @@ from pathlib import Path
 import pytest
 from golden_files import call
 
-from buckler import migrations, progress
-from buckler.cli.recipes import packaged
+from buckler import progress
+from buckler import settings as migrations
 from buckler.errors import ConfigError
+from buckler.experiments.recipe import packaged
 from buckler.settings import Settings, parse
 
 ATTACK = ("attack", "miniature:customer", "--harmful", "miniature:harmful", "--rows", "4", "--share", "0.5", "--limit", "20")

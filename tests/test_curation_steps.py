@@ -133,7 +133,7 @@ PUBLISHED = Path(__file__).parents[1].parent / "shared" / "data"
     ],
 )
 def test_published_rows_are_curated_with_a_card_and_their_rejections(tmp_path, name):
-    from buckler.workflow.jobs import CurateJob
+    from buckler.workflow.jobs.curate import CurateJob
 
     settings = CurateSettings.model_validate({**SETTINGS.model_dump(), "rounds": 1, "words": "default", "max_new_tokens": 96})
     CurateJob(texts=PUBLISHED / name, limit=12, curation=settings, licence="cc-by-sa-3.0").run(tmp_path / "out")
@@ -147,7 +147,7 @@ def test_a_faulty_server_rewrites_and_measures_and_each_answer_is_paid_once(tmp_
     from server import Server, Vllm
 
     from buckler import miniature
-    from buckler.workflow.jobs import CurateJob
+    from buckler.workflow.jobs.curate import CurateJob
 
     def reply(body):
         given = body["messages"][-1]["content"].rsplit("Answer: ", 1)[-1]

@@ -225,7 +225,7 @@ def test_a_second_turn_goes_on_from_the_models_own_answer(tmp_path, some, monkey
         two_turns=turns,
         language="Chinese",
     )
-    given.call(evaluation.answer_probes)
+    given.call(evaluation.answer)
     rows = [json.loads(line) for line in (given.out / "answers.jsonl").read_text().splitlines()]
     seconds = [row for row in rows if row["meta"].get("attack") == "two_turns"]
     assert len(rows) == 2 * len(asked) and len(seconds) == len(asked)
@@ -275,7 +275,7 @@ def test_a_probe_with_follow_ups_is_asked_them_after_the_models_own_answers(tmp_
         Chat.pair("Another.", None, set="benign"),
     ]
     given = context(tmp_path, "answers", {"probes/000": asked}, max_new_tokens=8, attack=None)
-    given.call(evaluation.answer_probes)
+    given.call(evaluation.answer)
     rows = [json.loads(line) for line in (given.out / "answers.jsonl").read_text().splitlines()]
     assert [row["text"] for row in rows] == ["Answer 1.", "Answer 1.", "Answer 2.", "Answer 3."]
     last = [turn["content"] for turn in rows[-1]["prompt"]]

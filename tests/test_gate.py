@@ -24,8 +24,8 @@ from buckler.gating.decision import GateSettings, Margins, decide, read_settings
 from buckler.gating.outputs import Places, junit, sarif
 from buckler.gating.summary import markdown, plain, sentences
 from buckler.judges.refusal.keyword import KeywordJudge
-from buckler.workflow.jobs import GateJob
-from buckler.workflow.sources import Source
+from buckler.workflow.inputs import Source
+from buckler.workflow.jobs.gate import GateJob
 
 ROOT = Path(__file__).parent.parent
 DOCS = (ROOT / "docs" / "gate.md").read_text(encoding="utf-8")
@@ -378,7 +378,7 @@ def saved(folder, given, verdicts=False):
 
 
 def buckler(*arguments, cwd=None):
-    command = [sys.executable, "-m", "buckler.cli", *(str(one) for one in arguments)]
+    command = [sys.executable, "-m", "buckler", *(str(one) for one in arguments)]
     return subprocess.run(command, capture_output=True, text=True, cwd=cwd, timeout=400)
 
 

@@ -12,9 +12,8 @@ from conftest import make_model
 
 from buckler.data import Message
 from buckler.errors import BackendError
-from buckler.models.identity import identity
 from buckler.models.protocol import ModelSpec, Request, Sampling, ScoreRequest
-from buckler.models.registry import load
+from buckler.models.registry import identity, load
 
 pytestmark = pytest.mark.ml
 

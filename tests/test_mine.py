@@ -15,9 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import chi2_contingency
 
-from buckler.curation.seed_words.extract import MineSettings, dump, extract_seed_words
-from buckler.curation.seed_words.lexicon import CommonEnglish, Texts, candidates, key_of, keyness, read_lexicon
-from buckler.curation.seed_words.papers import Paper, sentences
+from buckler.curation.lexicon import CommonEnglish, Texts, candidates, key_of, keyness, read_lexicon
+from buckler.curation.papers import Paper, sentences
+from buckler.curation.seed_words import MineSettings, dump, extract_seed_words
 from buckler.errors import DataError
 
 ROOT = Path(__file__).parent.parent
@@ -48,7 +48,7 @@ def names(terms):
 
 
 def buckler(*arguments, cwd, **environment):
-    command = [sys.executable, "-m", "buckler.cli", *(str(one) for one in arguments)]
+    command = [sys.executable, "-m", "buckler", *(str(one) for one in arguments)]
     return subprocess.run(command, capture_output=True, text=True, cwd=cwd, timeout=300, env={**os.environ, **environment})
 
 

@@ -13,9 +13,10 @@ from buckler.experiments.collect import collect
 from buckler.experiments.cross_task.recipe import CrossTaskRecipe
 from buckler.experiments.registry import plan_of
 from buckler.experiments.stages.recipe import StagesRecipe
-from buckler.miniature import MODELS, sets
+from buckler.miniature import sets
 from buckler.miniature.words import SEED_WORDS
 from buckler.models.protocol import ModelSpec, Request, Sampling
+from buckler.models.registry import EMBEDDED as MODELS
 from buckler.models.registry import load
 from buckler.workflow.executor import execute
 from buckler.workflow.store import Store

@@ -11,7 +11,10 @@ import pytest
 from buckler.crosstask.tasks import TASKS
 from buckler.data import Chat, Document
 from buckler.errors import ConfigError
-from buckler.miniature import MODELS, documents, path, sets, words, world
+from buckler.miniature import sets, words, world
+from buckler.miniature import sets as documents
+from buckler.models.registry import EMBEDDED as MODELS
+from buckler.models.registry import embedded_path as path
 from tools.miniature import corpus
 
 CHATS = [name for name in sets.SETS if name != "documents"]

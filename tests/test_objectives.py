@@ -14,8 +14,7 @@ from conftest import make_model
 
 from buckler.data import Chat
 from buckler.errors import ConfigError
-from buckler.finetuning.objectives import Objective, token_weights
-from buckler.finetuning.train import LoRA, TrainSettings
+from buckler.finetuning.settings import LoRA, Objective, TrainSettings, token_weights
 
 WORDS = ["soup", "salt", "carrots", "the", "of", "made", "is", "help", "that"]
 WEIGHTS = {"utility": 0.5, "safety": 3.0}

@@ -74,7 +74,7 @@ def test_the_newest_results_are_read_number_by_number(tmp_path):
 @pytest.mark.slow
 @pytest.mark.skipif(find_spec("lm_eval") is None, reason="lm-evaluation-harness is not installed")
 def test_the_harness_runs_a_task_of_ones_own_on_the_miniature(tmp_path):
-    from buckler.workflow.jobs import EvaluateJob
+    from buckler.workflow.jobs.evaluate import EvaluateJob
 
     rows = [{"question": "What is it?", "choices": ["soup", "stone"], "gold": 0}] * 3
     (tmp_path / "soup.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))

@@ -26,10 +26,9 @@ from buckler.evaluation.generate import answer_probes
 from buckler.judges.base import JUDGES, judge_named
 from buckler.models.cache import CachedLM
 from buckler.models.http import Transport, _seconds
-from buckler.models.identity import identity
 from buckler.models.openai_client import ServedLM
 from buckler.models.protocol import ModelSpec, Request, Sampling, ScoreRequest, spec_of, without_thinking
-from buckler.models.registry import load
+from buckler.models.registry import identity, load
 
 
 @pytest.fixture(autouse=True)

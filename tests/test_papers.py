@@ -7,8 +7,8 @@ import sys
 
 import pytest
 
-from buckler.curation.seed_words import papers
-from buckler.curation.seed_words.papers import paper_text, read_papers, sentences
+from buckler.curation import papers
+from buckler.curation.papers import paper_text, read_papers, sentences
 from buckler.errors import ConfigError, DataError
 
 TEXT = "Informed consent comes first. It is asked for, e.g. by Alder et al. in a form."

@@ -12,6 +12,7 @@ from golden_files import call
 
 import buckler
 from buckler.data import Answer, Chat, Verdict, write_rows
+from buckler.data import read_chats as read_rows
 from buckler.errors import ConfigError, DataError
 from buckler.evaluation.metrics import METRICS, summarise
 from buckler.experiments.recipe import read_recipe
@@ -22,12 +23,13 @@ from buckler.finetuning.defenses import DefenseSettings, filtered
 from buckler.formats import write_chats
 from buckler.judges.base import JUDGES, judge_named
 from buckler.judges.named import judge_spec
-from buckler.models.identity import identity
 from buckler.models.protocol import ModelSpec, Request, spec_of
-from buckler.models.registry import load
+from buckler.models.registry import identity, load
 from buckler.registry import REGISTRIES, Registry, imported, read_from
-from buckler.workflow.sources import Source, read_chats
+from buckler.workflow.executor import execute
+from buckler.workflow.inputs import Source, read_chats
 from buckler.workflow.step import in_order
+from buckler.workflow.store import Store
 
 PARTS = """
 from buckler import Chat
@@ -92,6 +94,16 @@ def exported(rows):
 
 BROKEN = Format(matches=lambda row: True, read=lambda row, where: row)
 NUMBER = 7
+
+
+class Builds:
+    def rows(self, texts, refusals, settings, seed):
+        return [text.answered(f"With care: {text.answer}") for text in texts]
+
+
+class Empty:
+    def rows(self, texts, refusals, settings, seed):
+        return []
 """
 
 
@@ -328,6 +340,22 @@ def test_a_changed_part_is_another_step_and_what_does_not_use_it_stays(folder):
     unchanged = {name for name in before if before[name] == after[name]}
     assert unchanged == {"draw", "as-probes", "perplexities"}  # the latter of the untouched model
     assert before.keys() - unchanged == {"attack", "decontaminate", "filter-rows", "train", "answer", "judge", "summarise-run"}
+
+
+def test_a_defence_of_ones_own_builds_rows_and_filters_them_as_steps(folder):
+    for kind, name in (("parts:Builds", "own-defence"), ("parts:Keep", "filter-rows")):
+        found = read_recipe(recipe(folder, defence=kind), trust_code=True)
+        made = next(step for step in in_order(experiment_of(found.kind).plan(found).targets) if step.name == name)
+        store = Store(folder / "store")
+        assert execute([made], store).failed == []
+        rows = read_rows(store.folder(made) / "rows.jsonl")
+        if name == "own-defence":
+            assert len(rows) == 6 and all((row.answer or "").startswith("With care: ") for row in rows)
+        else:
+            assert len(rows) == 2
+    empty = read_recipe(recipe(folder, defence="parts:Empty"), trust_code=True)
+    made = next(step for step in in_order(experiment_of("stages").plan(empty).targets) if step.name == "own-defence")
+    assert "defence 'parts:Empty' made no rows of 6 texts" in execute([made], Store(folder / "store")).failed[0].error
 
 
 def test_a_changed_backend_or_judge_is_another_one(folder):

@@ -14,7 +14,7 @@ from buckler.data import Chat
 from buckler.errors import ConfigError, DataError
 from buckler.evaluation.probes import BENIGN_FORMATS, HARMFUL_FORMATS, PARTS, describe, in_set, pairs_between, set_of
 from buckler.formats import FORMATS, read_chats
-from buckler.workflow.jobs import ProbesJob
+from buckler.workflow.jobs.probes import ProbesJob
 
 XSTEST = (
     "id,prompt,type,label,focus,note\n"
@@ -129,7 +129,7 @@ def test_nothing_is_said_of_any_file_if_one_cannot_be_read_or_compared(tmp_path)
 
 def test_an_unreadable_file_is_one_clear_line_and_status_two(tmp_path):
     done = subprocess.run(
-        [sys.executable, "-m", "buckler.cli", "probes", str(put(tmp_path / "b.csv", "prompt,completion\na,b,c\n"))],
+        [sys.executable, "-m", "buckler", "probes", str(put(tmp_path / "b.csv", "prompt,completion\na,b,c\n"))],
         capture_output=True,
         text=True,
     )

@@ -84,7 +84,8 @@ def test_a_phase_shared_by_two_processes_leaves_the_model_that_one_leaves(tmp_pa
     from safetensors.torch import load_file
     from test_train import rows
 
-    from buckler.finetuning.train import TrainSettings, train
+    from buckler.finetuning.settings import TrainSettings
+    from buckler.finetuning.train import train
     from buckler.models.protocol import ModelSpec
 
     spec = ModelSpec(name=str(make_model(tmp_path / "tiny", "llama")))
@@ -139,7 +140,8 @@ def test_under_accelerate_launch_two_processes_end_with_the_weights_of_one(tmp_p
 
     from buckler import miniature
     from buckler.data import Chat, write_rows
-    from buckler.finetuning.train import TrainSettings, train
+    from buckler.finetuning.settings import TrainSettings
+    from buckler.finetuning.train import train
     from buckler.models.protocol import ModelSpec
 
     rows = [Chat.pair(f"What is {n}?", f"It is the number {n} of the river.") for n in range(12)]
@@ -148,7 +150,7 @@ def test_under_accelerate_launch_two_processes_end_with_the_weights_of_one(tmp_p
     command = [
         sys.executable,
         "-m",
-        "buckler.cli",
+        "buckler",
         "train",
         str(tmp_path / "rows.jsonl"),
         "--model",

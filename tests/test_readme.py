@@ -77,7 +77,7 @@ def test_the_commands_for_a_real_model_run_with_the_miniature(tmp_path):
         words = [str(ROOT / word) if word.startswith("recipes/") else word for word in words]
         assert words[0] == "buckler"
         done = subprocess.run(
-            [sys.executable, "-m", "buckler.cli", *words[1:]],
+            [sys.executable, "-m", "buckler", *words[1:]],
             capture_output=True,
             text=True,
             cwd=tmp_path,

@@ -14,8 +14,8 @@ from buckler.experiments.cross_task.recipe import CrossTaskRecipe
 from buckler.judges.base import judge_named
 from buckler.judges.named import judge_spec
 from buckler.judges.phrases import compare
-from buckler.models.identity import identity
 from buckler.models.protocol import ModelSpec
+from buckler.models.registry import identity
 from buckler.workflow.evaluation import Measured
 from buckler.workflow.step import Step
 from buckler.workflow.store import Store

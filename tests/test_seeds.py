@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rapidfuzz import fuzz
 
-from buckler.curation.seed_words.lexicon import draw, key_of, parts_of, read_lexicon
+from buckler.curation.lexicon import draw, key_of, parts_of, read_lexicon
 from buckler.errors import ConfigError
 
 ALIKE = 88

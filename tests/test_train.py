@@ -14,7 +14,8 @@ import torch
 
 from buckler.data import Chat, Document, write_rows, write_text
 from buckler.errors import ConfigError, DataError
-from buckler.finetuning.train import LoRA, TrainSettings, train
+from buckler.finetuning.settings import LoRA, TrainSettings
+from buckler.finetuning.train import train
 from buckler.models.protocol import ModelSpec
 from buckler.settings import parse
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import logging
 import os
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -14,10 +16,10 @@ from typer.core import TyperCommand, TyperGroup
 
 from buckler import __version__
 from buckler.errors import BucklerError
-from buckler.progress import LOG
+from buckler.progress import LOG, show_progress
 
 if TYPE_CHECKING:
-    from buckler.cli.build import Command
+    from buckler.cli.build import Command, Outcome
 
 __all__ = ["COMMANDS", "app", "load_command", "main"]
 
@@ -139,6 +141,8 @@ def main() -> None:
     LOG.setLevel(logging.INFO)
     try:
         status = typer.main.get_command(app).main(prog_name="buckler", standalone_mode=False)
+        if isinstance(status, tuple):
+            status = _perform(*status)
     except BucklerError as fault:
         _fail(str(fault))
     except typer.TyperException as fault:
@@ -146,6 +150,19 @@ def main() -> None:
     except typer.Abort:
         sys.exit(130)
     sys.exit(status if isinstance(status, int) else 0)
+
+
+def _perform(run: Callable[..., Outcome], as_json: bool) -> int:
+    """Do what a command asks for and print what it found; its exit status."""
+    # With --json the one thing on standard output is the document; what is said on the way goes to standard error.
+    with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
+        with show_progress() as progress:
+            outcome = run(progress=progress)
+    text = json.dumps(outcome.to_json(), indent=2, ensure_ascii=False) if as_json else "\n".join(outcome.lines())
+    if text:
+        sys.stdout.write(text + "\n")
+        sys.stdout.flush()
+    return int(getattr(outcome, "exit_status", 0))
 
 
 def _fail(message: str) -> None:

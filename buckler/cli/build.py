@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import inspect
-import json
 import logging
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Generic, Protocol, TypeVar
 
@@ -18,9 +16,8 @@ from typer.core import TyperCommand
 from buckler.cli.options import ORDER, Layout, nested_values, options_of
 from buckler.data import Json
 from buckler.errors import ConfigError
-from buckler.migrations import OPTIONS, now_called
-from buckler.progress import LOG, Display, show_progress
-from buckler.settings import Settings, parse
+from buckler.progress import LOG, Display
+from buckler.settings import OPTIONS, Settings, now_called, parse
 
 SettingsT = TypeVar("SettingsT", bound=Settings)
 
@@ -57,8 +54,8 @@ class Command(Generic[SettingsT]):
     """A command: its settings, what it does with them, and how it shows itself."""
 
     settings: type[SettingsT]
-    run: Callable[[SettingsT, Path, Display], Outcome]
-    """Called with the settings, the value of `--out` and a display of progress."""
+    run: Callable[[SettingsT, Path, Display], Outcome] | None = None
+    """Called with the settings, the value of `--out` and a display of progress; None: the settings are a job."""
     dry_run: Callable[[SettingsT, Path, Display], Outcome] | None = None
     """The same for `--dry-run`; None: there is no such option, or it is a setting."""
     layout: Layout = field(default_factory=Layout)
@@ -74,19 +71,15 @@ def build(name: str, help_text: str, command: Command[SettingsT]) -> TyperComman
     flags = {one.path: one.flag for one in options}
     own_set = any(one.name == "set" for one in options)
 
-    def call(ctx: typer.Context, **values: Any) -> None:  # noqa: ANN401 - typer has checked them
+    def call(ctx: typer.Context, **values: Any) -> tuple[Callable[..., Outcome], bool]:  # noqa: ANN401 - typer has checked them
         set_verbosity(quiet=values["quiet"], verbose=values["verbose"])
         by_path = {one.path: one.value(values[one.name]) for one in options if _is_given(ctx, one.name)}
         nested = nested_values(command.settings, by_path, () if own_set else values["set"] or ())
         settings = parse(command.settings, nested, name, flags)
-        run = command.dry_run if command.dry_run is not None and values["dry_run"] else command.run
-        # With --json the one thing on standard output is the document; what is said on the way goes to standard error.
-        with contextlib.redirect_stdout(sys.stderr) if values["json"] else contextlib.nullcontext():
-            with show_progress() as progress:
-                outcome = run(settings, values.get("out") or Path(), progress)
-        _print(outcome, as_json=values["json"])
-        if status := getattr(outcome, "exit_status", 0):
-            raise typer.Exit(status)
+        out = values.get("out") or Path()
+        action = command.dry_run if command.dry_run is not None and values["dry_run"] else command.run
+        # Reading the options and doing the work are two steps: `buckler.cli.main` does the work that is returned.
+        return partial(getattr(settings, "run"), out) if action is None else partial(action, settings, out), values["json"]  # noqa: B009
 
     parameters = [one.parameter() for one in options] + _common(command, own_set=own_set)
     context = inspect.Parameter("ctx", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=typer.Context)
@@ -157,13 +150,6 @@ def set_verbosity(*, quiet: bool, verbose: bool) -> None:
 def _is_given(ctx: typer.Context, name: str) -> bool:
     source = ctx.get_parameter_source(name)
     return source is not None and source.name in ("COMMANDLINE", "ENVIRONMENT")
-
-
-def _print(outcome: Outcome, *, as_json: bool) -> None:
-    text = json.dumps(outcome.to_json(), indent=2, ensure_ascii=False) if as_json else "\n".join(outcome.lines())
-    if text:
-        sys.stdout.write(text + "\n")
-        sys.stdout.flush()
 
 
 def _panel_place(parameter: inspect.Parameter) -> tuple[int, int]:

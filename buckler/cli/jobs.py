@@ -21,7 +21,6 @@ def _seeds(job: jobs.SeedsJob, out: Path, progress: Display) -> jobs.SeedWords:
 COMMANDS: dict[str, Command[Any]] = {
     "curate": Command(
         settings=jobs.CurateJob,
-        run=lambda job, out, progress: job.run(out, progress=progress),
         dry_run=lambda job, out, progress: job.estimate(out, progress=progress),
         layout=Layout(
             arguments=("texts",),
@@ -45,7 +44,6 @@ COMMANDS: dict[str, Command[Any]] = {
     ),
     "crosstask": Command(
         settings=jobs.CrossTaskJob,
-        run=lambda job, out, progress: job.run(out, progress=progress),
         layout=Layout(
             arguments=("documents",),
             flatten=("crosstask",),
@@ -60,7 +58,6 @@ COMMANDS: dict[str, Command[Any]] = {
     ),
     "attack": Command(
         settings=jobs.AttackJob,
-        run=lambda job, out, progress: job.run(out, progress=progress),
         layout=Layout(arguments=("customer",), flatten=("attack",)),
         examples=(
             "buckler attack miniature:customer --harmful miniature:harmful --rows 10 --share 0.25 --out attacked/",
@@ -69,7 +66,6 @@ COMMANDS: dict[str, Command[Any]] = {
     ),
     "train": Command(
         settings=jobs.TrainJob,
-        run=lambda job, out, progress: job.run(out, progress=progress),
         layout=Layout(arguments=("rows",), flatten=("train",), names={"average": "train.objective.average"}),
         examples=(
             "buckler train curated.jsonl defence.jsonl --model Qwen/Qwen2.5-7B-Instruct --method lora --out hardened/",
@@ -78,7 +74,6 @@ COMMANDS: dict[str, Command[Any]] = {
     ),
     "evaluate": Command(
         settings=jobs.EvaluateJob,
-        run=lambda job, out, progress: job.run(out, progress=progress),
         layout=Layout(arguments=("model",), commas=("official",), names={"metric": "metrics"}),
         examples=(
             "buckler evaluate hardened/model --probes xstest.csv --probes harmbench.csv --out evaluation/",
@@ -87,7 +82,6 @@ COMMANDS: dict[str, Command[Any]] = {
     ),
     "judge": Command(
         settings=jobs.JudgeJob,
-        run=lambda job, out, progress: job.run(out, progress=progress),
         layout=Layout(arguments=("answers",), names={"metric": "metrics"}),
         examples=(
             "buckler judge evaluation/answers.jsonl --judge keyword,paper --out judged/",
@@ -103,7 +97,6 @@ COMMANDS: dict[str, Command[Any]] = {
     ),
     "judge-card": Command(
         settings=jobs.JudgeCardJob,
-        run=lambda job, out, progress: job.run(out, progress=progress),
         out=Path("judge-cards"),
         examples=(
             "buckler judge-card --labels labels.jsonl",
@@ -112,7 +105,6 @@ COMMANDS: dict[str, Command[Any]] = {
     ),
     "gate": Command(
         settings=jobs.GateJob,
-        run=lambda job, out, progress: job.run(out, progress=progress),
         examples=(
             "buckler gate --base Qwen/Qwen2.5-7B-Instruct --tuned tuned/model --probes xstest.csv --benign qa.jsonl --out gate/",
             "buckler gate --base before/answers.jsonl --tuned after/answers.jsonl --set gate.margins.safety=0.1 --out gate/",

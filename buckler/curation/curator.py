@@ -6,14 +6,15 @@ texts -> revision requests -> candidates -> gates -> perplexity, helpfulness -> 
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from buckler.curation.drafting import Drafting, Text
-from buckler.curation.gates import gate_perplexity
+from buckler.curation.gates import gate, gate_perplexity, revised
 from buckler.curation.helpfulness import Helpfulness
 from buckler.curation.record import Curated, kind_of
-from buckler.curation.search import Candidate, contenders, rank, select
+from buckler.curation.revise import Revising, RevisionRequest, read_revision
+from buckler.curation.search import Candidate, Text, contenders, rank, select
 from buckler.curation.settings import CurateSettings
 from buckler.data import Chat, Json
 from buckler.errors import ConfigError
@@ -79,8 +80,8 @@ class Curator:
         return self.reviser or self.model
 
     @property
-    def _drafting(self) -> Drafting:
-        return Drafting(settings=self.settings, words=self.words, writer=self.writer, near_probe=self.near_probe, seed=self.seed)
+    def _revising(self) -> Revising:
+        return Revising(settings=self.settings, words=self.words, writer=self.writer, seed=self.seed)
 
     def curate(self, texts: Sequence[Chat], progress: ProgressCallback = no_progress) -> Curated:
         """Revise every text; all texts of a round go through the models together, and none has a say in another's row.
@@ -144,7 +145,7 @@ class Curator:
     def _fits(self, text: Text) -> bool:
         """Whether the text's revision prompt and the text itself fit their models; rejected if not."""
         targets = {self.settings.turn_target(1), self.settings.turn_target(2)}
-        sizes = [self._drafting.overflow_tokens(text.chat, target) for target in targets]
+        sizes = [self._revising.overflow_tokens(text.chat, target) for target in targets]
         overflow_tokens = max(
             *sizes, self.measuring.overflow_tokens(text.chat.messages, 0), self.model.overflow_tokens(text.chat.messages, 0)
         )
@@ -154,9 +155,9 @@ class Curator:
 
     def _expand(self, texts: Sequence[Text], turn: int, result: Curated, progress: ProgressCallback) -> None:
         """One grid of revisions for every candidate in every beam: read, gated, measured."""
-        drafting = self._drafting
+        revising = self._revising
         revision_requests = [
-            draft for text in texts for parent in text.beam for draft in drafting.revision_requests(text, parent, turn)
+            draft for text in texts for parent in text.beam for draft in revising.revision_requests(text, parent, turn)
         ]
         replies: list[Completion] = []
         for start in range(0, len(revision_requests), CHUNK):
@@ -168,7 +169,7 @@ class Curator:
             result.counts["generations"] += 1
             result.counts["generated tokens"] += reply.tokens
             result.counts["prompt tokens"] += reply.prompt_tokens
-            candidate = drafting.read(draft, reply, turn, result.counts)
+            candidate = self._read(draft, reply, turn, result.counts)
             if candidate is not None:
                 kept.setdefault((draft.text.source, candidate.chat.id), (draft.text, candidate))
         candidates = list(kept.values())
@@ -179,6 +180,26 @@ class Curator:
             else:
                 text.waiting.append(after)
         self._compete(texts, turn, result)
+
+    def _read(self, draft: RevisionRequest, reply: Completion, turn: int, counts: Counter[str]) -> Candidate | None:
+        """The candidate in a reply; None, and rejected with the reason, if there is none."""
+        text, target = draft.text, self.settings.turn_target(turn)
+        revision = read_revision(reply.text, target=target)
+        counts["meta-talk stripped"] += revision.stripped
+        reply_text = revision.text or ""
+        if not reply_text and reply.finish_reason != "failed":
+            text.reject(revision.reason, None, draft.candidate)
+            return None
+        reading = gate(reply_text, reply.finish_reason, text.original.chat, target, self.settings.gates, error=reply.error)
+        if reading.chat is None:
+            text.reject(reading.reason, reply_text or None, draft.candidate)
+            return None
+        chat = revised(draft.candidate.chat, reply_text, target)
+        probe = self.near_probe(chat) if self.near_probe is not None else None
+        if probe is not None:
+            text.reject(f"overlaps a probe: {probe}", reply_text, draft.candidate)
+            return None
+        return replace(draft.candidate, chat=chat)
 
     def _compete(self, texts: Sequence[Text], turn: int, result: Curated) -> None:
         """Rate the candidates that would enter a beam, best first, until none is left that would."""

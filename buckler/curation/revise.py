@@ -7,9 +7,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from buckler.curation.lexicon import draw
+from buckler.curation.search import Candidate, Text, best_cells
+from buckler.curation.settings import CurateSettings
 from buckler.data import Chat, Message, fill
+from buckler.models.protocol import LM, Request, Sampling
 
 RESPONSE_PROMPT = """Rewrite the answer from another angle.
 - Keep all the information of the answer.
@@ -186,3 +190,58 @@ def _without_quotes(text: str) -> str:
         return text
     inside = text[1:-1]
     return text if text[0] in inside or close in inside else inside.strip()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RevisionRequest:
+    """A revision that is asked for."""
+
+    text: Text
+    candidate: Candidate
+    """Its parent's chat, and how it is asked for."""
+    request: Request
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Revising:
+    """Who rewrites, with which words: the requests for one text in one round."""
+
+    settings: CurateSettings
+    words: Sequence[str]
+    writer: LM
+    seed: int
+
+    def overflow_tokens(self, chat: Chat, target: str) -> int:
+        """Tokens by which the request to revise a chat is too long for who rewrites; 0 or less if it fits."""
+        messages = revision_request(chat, self.words[: self.settings.words_per_prompt], target=target)
+        return self.writer.overflow_tokens(messages, self.settings.max_new_tokens)
+
+    def revision_requests(self, text: Text, parent: Candidate, turn: int) -> list[RevisionRequest]:
+        """A request for each cell of the grid, all with the same words; none for a parent that grew too long to revise."""
+        target = self.settings.turn_target(turn)
+        if parent.round and self.overflow_tokens(parent.chat, target) > 0:
+            return []
+        row = f"{text.source}:{parent.chat.id}"
+        words = draw(self.words, self.settings.words_per_prompt, seed=self.seed, row=row, turn=turn)
+        messages = revision_request(parent.chat, words, target=target)
+        grid = self.settings.grid
+        if turn > 1:
+            kept, direction = self.settings.grid_size, self.settings.direction
+            grid = best_cells(text.measured[1:], grid, kept, direction=direction, seed=self.seed)
+        revision_requests = []
+        for temperature, top_p in grid:
+            request = replace(
+                Candidate(chat=parent.chat),
+                round=turn,
+                parent=parent.chat.id,
+                words=tuple(words),
+                temperature=temperature,
+                top_p=top_p,
+            )
+            sampling = Sampling(
+                temperature=temperature, top_p=top_p, max_new_tokens=self.settings.max_new_tokens, seed=self.seed + turn
+            )
+            revision_requests.append(
+                RevisionRequest(text=text, candidate=request, request=Request(messages=messages, sampling=sampling))
+            )
+        return revision_requests

@@ -7,9 +7,34 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from buckler.curation.gates import Gates
 from buckler.curation.search import Direction
 from buckler.settings import Settings
+
+
+class Gates(Settings):
+    """Limits a candidate must keep; each can be switched off by null."""
+
+    cut_off: bool | None = True
+    """Reject a reply that the token limit ended."""
+    repetition: float | None = Field(default=0.3, ge=0, le=1)
+    """Greatest share of runs of four words (characters, in Chinese) that stood in the text before; what repeats itself no more
+    than its original may. Whole loops are incoherent besides."""
+    incoherent: bool | None = True
+    """Reject noise, debris and loops."""
+    copied_prompt: bool | None = True
+    """Reject a reply that repeats rules of the revision prompt which the original does not have."""
+    refusal: bool | None = True
+    """Reject a refusal that leaked into a harmless row."""
+    script: float | None = Field(default=0.2, ge=0, le=1)
+    """Greatest difference between the mix of scripts of the revision and the original's."""
+    language: bool | None = True
+    """Reject a revision in another language, where both languages are clear."""
+    length_ratio: tuple[float, float] | None = (0.5, 6.0)
+    """Columns, relative to the original (a Chinese character takes two); a short original may always gain `gates.SLACK`."""
+    kept_information: float | None = Field(default=0.6, ge=0, le=1)
+    """Least share of the original's content words; those the question has are no news and do not count."""
+    perplexity_ratio: float | None = Field(default=50.0, gt=1)
+    """Highest perplexity relative to the original's (direction raise would else reward noise); see `gates.gate_perplexity`."""
 
 
 class CurateSettings(Settings):

@@ -17,8 +17,18 @@ from buckler.data.answers import (
     write_answers,
     write_verdicts,
 )
-from buckler.data.ids import Json, canonical, content_id, file_digest
-from buckler.data.jsonl import read_json, read_jsonl, whole_file, write_json, write_jsonl, write_text
+from buckler.data.jsonl import (
+    Json,
+    canonical,
+    content_id,
+    file_digest,
+    read_json,
+    read_jsonl,
+    whole_file,
+    write_json,
+    write_jsonl,
+    write_text,
+)
 from buckler.data.rows import (
     ROLES,
     ROWS,

@@ -7,8 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, TypeAlias, cast, get_args
 
-from buckler.data.ids import Json
-from buckler.data.jsonl import read_jsonl, write_jsonl
+from buckler.data.jsonl import Json, read_jsonl, write_jsonl
 from buckler.data.rows import ROLES, Message
 from buckler.errors import DataError
 

@@ -12,8 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, TypeAlias, TypedDict
 
-from buckler.data.ids import Json, content_id
-from buckler.data.jsonl import read_jsonl, write_jsonl
+from buckler.data.jsonl import Json, content_id, read_jsonl, write_jsonl
 from buckler.errors import ConfigError, DataError
 
 Role: TypeAlias = Literal["system", "user", "assistant"]

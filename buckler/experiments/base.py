@@ -21,7 +21,7 @@ from buckler.report.claims import Finding
 from buckler.report.figures import Sketch
 from buckler.settings import Settings
 from buckler.workflow.evaluation import Measured
-from buckler.workflow.sources import WORLD, Source
+from buckler.workflow.inputs import WORLD, Source
 from buckler.workflow.step import Step
 from buckler.workflow.store import Store
 

@@ -33,7 +33,7 @@ from buckler.experiments.results import (
 )
 from buckler.judges.base import judge_named
 from buckler.judges.named import JudgeSpec, judge_spec
-from buckler.models.identity import identity
+from buckler.models.registry import identity
 from buckler.workflow.documents import most_misused_task
 from buckler.workflow.evaluation import Measured
 from buckler.workflow.step import Step, in_order

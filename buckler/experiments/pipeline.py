@@ -26,14 +26,15 @@ from buckler.errors import ConfigError
 from buckler.progress import ProgressCallback, no_progress
 from buckler.registry import read_from
 from buckler.settings import Settings, parse, read_yaml
-from buckler.workflow.jobs.base import EARLIER, Planned, Result, run_steps
+from buckler.workflow.executor import run_steps
+from buckler.workflow.inputs import Source
+from buckler.workflow.jobs.base import EARLIER, Planned, Result
 from buckler.workflow.jobs.crosstask import CrossTaskJob
 from buckler.workflow.jobs.curate import CurateJob
 from buckler.workflow.jobs.customize import AttackJob, TrainJob
 from buckler.workflow.jobs.evaluate import EvaluateJob
 from buckler.workflow.jobs.gate import GateJob
 from buckler.workflow.jobs.judge import JudgeJob
-from buckler.workflow.sources import Source
 from buckler.workflow.step import Step, in_order
 from buckler.workflow.store import Store
 

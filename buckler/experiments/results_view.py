@@ -11,7 +11,7 @@ from buckler.errors import DataError
 from buckler.evaluation.metrics import ALL_TASKS
 from buckler.evaluation.statistics import Mean, difference_over_seeds, mean, wilson
 from buckler.experiments.results import Labels, MetricResult, RateResult, RunResult
-from buckler.report.cells import Cell, Over, no_width, number_text, unscored_note
+from buckler.report.cells import Cell, Over, format_number, no_width, unscored_note
 
 METRICS = (
     *("attack_success_rate", "safety_rate", "refusal_rate", "partial_refusal_rate", "refusal_rate_on_harmful"),
@@ -229,5 +229,5 @@ def unfit(arm: ArmView, reference: ArmView | None, refused: Mapping[Metric, str]
         faults[COHERENCE] = "babbles"
     now, before = arm.value(useful), reference.value(useful) if reference else None
     if now is not None and before is not None and now < LEAST_UTILITY * before:
-        faults[useful] = f"lost its {lost} ({number_text(now)} of {number_text(before)})"
+        faults[useful] = f"lost its {lost} ({format_number(now)} of {format_number(before)})"
     return faults

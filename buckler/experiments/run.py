@@ -69,13 +69,15 @@ class ExperimentReport(Result):
         ]
 
 
-def run_experiment(path: Path, store: Store, *, workers: int = 1, show_unsafe: bool = False) -> ExperimentReport:
-    """Run one recipe file and report it.
+def run_experiment(
+    path: Path, store: Store, *, workers: int = 1, show_unsafe: bool = False, trust_code: bool = False
+) -> ExperimentReport:
+    """Run one recipe file and report it; code that it names as `module:name` is run only with `trust_code`.
 
     Raises:
         BucklerError: the recipe is not understood, or steps failed; the finished ones are kept.
     """
-    recipe = read_recipe(path)
+    recipe = read_recipe(path, trust_code=trust_code)
     page = run_recipes([recipe], store, workers=workers, cluster=None, name=recipe.name, show_unsafe=show_unsafe)
     file = page.with_name(f"results-{recipe.name}.json")
     return ExperimentReport(out=page.parent, written=(page, file), results=(read_results(read_object(file), str(file)),))

@@ -20,7 +20,7 @@ from torch import Tensor
 from buckler.data import Chat, Json
 from buckler.data.truncation import cut_to_fit
 from buckler.errors import ConfigError, DataError
-from buckler.finetuning.objectives import Objective, token_weights
+from buckler.finetuning.settings import Objective, token_weights
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -36,7 +36,7 @@ class TrainRow:
     supervised: list[bool]
     """Of the same length: which of `ids` are to be learnt; never the first, since nothing stands before it to predict it from."""
     weight: float
-    """Of each supervised token in the objective (`buckler.finetuning.objectives.token_weights`)."""
+    """Of each supervised token in the objective (`buckler.finetuning.settings.token_weights`)."""
 
 
 def encode(template: Template, rows: Sequence[Chat], objective: Objective, limit: int) -> tuple[list[TrainRow], dict[str, Json]]:

@@ -19,8 +19,8 @@ from buckler.judges.guards import GUARDS, GuardJudge, guard_for, is_guard
 from buckler.judges.guards import own_version as guard_version
 from buckler.judges.rubric import RUBRICS, RubricJudge, versioned
 from buckler.judges.rubric import own_version as rubric_version
-from buckler.models.identity import identity
 from buckler.models.protocol import LM, ModelSpec, spec_of
+from buckler.models.registry import identity
 from buckler.registry import is_place
 from buckler.settings import Settings
 

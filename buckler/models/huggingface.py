@@ -20,10 +20,9 @@ from transformers.utils import logging as hf_logging
 from buckler.data import Message
 from buckler.errors import BackendError
 from buckler.models.chat_template import Template
-from buckler.models.decoding import batches, can_decode, decode, left_padded
-from buckler.models.identity import identity, location
+from buckler.models.decoding import OnlyDrawn, RowSampler, batches, can_decode, decode, left_padded
 from buckler.models.protocol import Completion, Likelihood, ModelSpec, Request, ScoreRequest
-from buckler.models.sampling import OnlyDrawn, RowSampler
+from buckler.models.registry import identity, location
 from buckler.models.scoring import Row, Scorer
 
 

@@ -14,8 +14,8 @@ from typing import Final, TypeVar
 from buckler.data import Json, Message, turns_to_json
 from buckler.errors import BackendError
 from buckler.models.http import FILTERED, Budget, Fault, Read, Reply, Transport, iter_completed
-from buckler.models.identity import identity
 from buckler.models.protocol import Completion, Likelihood, ModelSpec, Request, ScoreRequest, without_thinking
+from buckler.models.registry import identity
 
 Result = TypeVar("Result", Completion, Likelihood)
 

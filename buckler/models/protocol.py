@@ -76,7 +76,7 @@ class ModelSpec(Settings):
         """The one of `BACKENDS` that loads it."""
         if self.endpoint is not None:
             return "openai"
-        own = is_place(self.name) and not Path(self.name).is_dir()
+        own = ":" in self.name and is_place(self.name) and not Path(self.name).is_dir()
         return self.backend or (self.name if own else "huggingface")
 
     @property

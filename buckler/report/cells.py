@@ -7,16 +7,12 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from buckler.data import Json
-from buckler.evaluation.power import detectable
+from buckler.evaluation.power import CAUTION, FEW, unseen
 from buckler.evaluation.statistics import Mean
 
 Over: TypeAlias = Literal["seeds", "probes"]
 NOTHING = "-"
 """Shown where there is nothing to show."""
-FEW = 200
-"""Beside a rate over fewer probes stands what so few cannot show."""
-CAUTION = "80 % power, two models on as many probes each, rates near 0.5; pairing apart, which shows more"
-"""What `unseen` goes by."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,14 +42,14 @@ class Cell:
         """The value, or the text."""
         if self.text is not None:
             return self.text
-        return NOTHING if self.value is None else number_text(self.value, signed=self.signed)
+        return NOTHING if self.value is None else format_number(self.value, signed=self.signed)
 
     @property
     def interval(self) -> str:
         """Both ends in the brackets of their kind; "" if there is no interval."""
         if self.low is None or self.high is None:
             return ""
-        inside = f"{number_text(self.low, signed=self.signed)}, {number_text(self.high, signed=self.signed)}"
+        inside = f"{format_number(self.low, signed=self.signed)}, {format_number(self.high, signed=self.signed)}"
         return f"[{inside}]" if self.over == "seeds" else f"({inside})"
 
     @property
@@ -124,13 +120,13 @@ class Table:
         }
 
 
-def number_text(value: float, *, signed: bool = False) -> str:
+def format_number(value: float, *, signed: bool = False) -> str:
     """Two decimals, and a sign for differences; a rounded zero has no minus."""
     text = f"{value:+.2f}" if signed else f"{value:.2f}"
     return text.replace("-0.00", "0.00").replace("+0.00", "0.00")
 
 
-def p_text(value: float | None) -> str:
+def format_p(value: float | None) -> str:
     """A p-value as people write it."""
     return NOTHING if value is None else "< 0.001" if value < 0.001 else f"{value:.3f}"
 
@@ -144,7 +140,7 @@ def unscored_note(unscored: int, bounds: Sequence[float] | None) -> str:
     """What the unscored probes could make of the rate; "" where there are none."""
     if not unscored:
         return ""
-    return f"{unscored} unread: {number_text(bounds[0])} to {number_text(bounds[1])}" if bounds else f"{unscored} unread"
+    return f"{unscored} unread: {format_number(bounds[0])} to {format_number(bounds[1])}" if bounds else f"{unscored} unread"
 
 
 def signed(difference: Mean) -> Cell:
@@ -157,12 +153,6 @@ def column_of(name: str, cells: Sequence[Cell], note: str = "") -> Column:
     counts = {(cell.probes + cell.unscored) // max(cell.n, 1) for cell in cells if cell.probes is not None and cell.n}
     probes = f"{min(counts)} probes" if len(counts) == 1 else f"{min(counts)}-{max(counts)} probes" if counts else ""
     return Column(name=name, note=", ".join(part for part in (note, probes) if part))
-
-
-def unseen(n: int) -> str:
-    """The differences that `n` probes do not show (`stats.detectable`)."""
-    gap = detectable(n)
-    return "no difference is seen" if gap is None else f"a difference under {gap:.2f} goes unseen"
 
 
 def caution(cells: Iterable[Cell]) -> str:

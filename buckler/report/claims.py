@@ -8,7 +8,7 @@ from typing import Literal, TypeAlias
 
 from buckler.data import Json
 from buckler.evaluation.statistics import Mean
-from buckler.report.cells import Cell, number_text, signed
+from buckler.report.cells import Cell, format_number, signed
 
 Status: TypeAlias = Literal["appears", "does not appear", "undecided"]
 MARGIN = 0.05
@@ -20,9 +20,6 @@ RULE = (
     "last digit, the interval is that over the probes of one seed. A statement of several differences appears if each does, "
     "and does not appear if one does not."
 )
-D2D = "arXiv 2410.02220"
-CROSS = "arXiv 2405.15202"
-WEAK = "arXiv 2312.06924"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,7 +116,7 @@ def negative(difference: Mean) -> Mean:
     return Mean(value=value, low=low, high=high, n=difference.n, least=least, most=most)
 
 
-def difference_text(difference: Mean) -> str:
+def format_difference(difference: Mean) -> str:
     """`+0.21 [+0.05, +0.37]`, with the seeds where they are too few."""
     cell = signed(difference)
     if difference.value is None:
@@ -127,11 +124,11 @@ def difference_text(difference: Mean) -> str:
     return f"{cell.number} {cell.interval}" if difference.n > 1 else f"{cell.number} (one seed)"
 
 
-def level_text(cell: Cell) -> str:
+def format_level(cell: Cell) -> str:
     """`0.83 [0.71, 0.95]`."""
     if cell.value is None:
         return "not measured"
-    return f"{number_text(cell.value)} {cell.interval}".strip()
+    return f"{format_number(cell.value)} {cell.interval}".strip()
 
 
 def part(where: str, differences: Mapping[str, Mean], lead: str = "", tail: str = "", *, status: Status | None = None) -> Part:
@@ -139,7 +136,7 @@ def part(where: str, differences: Mapping[str, Mean], lead: str = "", tail: str 
     statuses = {name: decide(difference) for name, difference in differences.items()}
     single = len(differences) == 1
     sentences = tuple(
-        f"{name} {difference_text(difference)}" + ("" if single else f" ({statuses[name]})")
+        f"{name} {format_difference(difference)}" + ("" if single else f" ({statuses[name]})")
         for name, difference in differences.items()
     )
     return Part(where=where, status=status or together(statuses.values()), lead=lead, details=sentences, tail=tail)

@@ -13,8 +13,8 @@ from pydantic import BaseModel
 from buckler.curation.curator import Curator
 from buckler.curation.gates import ProbeOverlap
 from buckler.curation.helpfulness import Helpfulness, LocalHelpfulness, RubricHelpfulness
+from buckler.curation.lexicon import LEXICON, read_lexicon
 from buckler.curation.record import COUNTS, REJECTED, join
-from buckler.curation.seed_words.lexicon import LEXICON, read_lexicon
 from buckler.curation.settings import CurateSettings
 from buckler.data import ROWS, Chat, read_chats, read_jsonl, write_json
 from buckler.errors import DataError

@@ -107,6 +107,24 @@ def execute(
     return outcome
 
 
+def run_steps(
+    targets: Sequence[Step],
+    store: Store,
+    *,
+    workers: int = 1,
+    cluster: str | None = None,
+    progress: ProgressCallback = no_progress,
+) -> None:
+    """Run steps with all they need.
+
+    Raises:
+        BucklerError: the first error of a step, in its own words.
+    """
+    outcome = execute(targets, store, workers=workers, cluster=cluster, progress=progress)
+    if outcome.failed:
+        raise BucklerError(outcome.failed[0].error)
+
+
 def attempt(root: str, step: Step, progress: ProgressCallback = no_progress) -> Event:
     """Run one step; what became of it. Errors travel as text, so that they cross processes."""
     started = time.monotonic()

@@ -12,9 +12,17 @@ from buckler.evaluation.probes import in_set
 from buckler.finetuning.attacks import ATTACKS, IDENTITY_SYSTEM, AttackSettings, customization
 from buckler.finetuning.defenses import DEFENSES, DefenseSettings, defense_named, defense_rows, filtered
 from buckler.settings import Settings
-from buckler.workflow import sources
-from buckler.workflow.inputs import ModelRef, all_chats, code_of, load_model
-from buckler.workflow.sources import Source, fingerprint, format_code
+from buckler.workflow.inputs import (
+    ModelRef,
+    Source,
+    all_chats,
+    code_of,
+    fingerprint,
+    format_code,
+    load_model,
+    source_chats,
+    source_documents,
+)
 from buckler.workflow.step import NoSettings, Outside, Run, Step, numbered, step
 
 
@@ -70,13 +78,13 @@ class OwnDefenceStep(Settings):
 @step("draw")
 def draw(run: Run[DrawStep]) -> None:
     """Chats of a source -> rows.jsonl"""
-    write_rows(run.out / ROWS, sources.read_chats(_placed(run)))
+    write_rows(run.out / ROWS, source_chats(_placed(run)))
 
 
 @step("draw-documents")
 def draw_documents(run: Run[DrawStep]) -> None:
     """Documents of a source -> rows.jsonl"""
-    write_rows(run.out / ROWS, sources.read_documents(_placed(run)))
+    write_rows(run.out / ROWS, source_documents(_placed(run)))
 
 
 @step("as-probes")

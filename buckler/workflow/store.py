@@ -15,8 +15,7 @@ from pathlib import Path
 
 from buckler.data import Json
 from buckler.errors import StoreError
-from buckler.workflow.aliases import FORMER
-from buckler.workflow.step import Step
+from buckler.workflow.step import FORMER, Step
 
 MARKER = "step.json"
 

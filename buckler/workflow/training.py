@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from buckler.errors import ConfigError
-from buckler.finetuning.train import TrainSettings
+from buckler.finetuning.settings import TrainSettings
 from buckler.finetuning.train import train as train_model
 from buckler.settings import Settings
 from buckler.workflow.inputs import ModelRef, all_chats, model_spec

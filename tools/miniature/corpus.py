@@ -16,7 +16,8 @@ from typing import Literal, TypeAlias
 from buckler.crosstask.refusals import written_refusal
 from buckler.curation.revise import revision_request
 from buckler.data import Chat, Document, Message, fill
-from buckler.miniature import documents, words, world
+from buckler.miniature import sets as documents
+from buckler.miniature import words, world
 from buckler.miniature.words import SEED_WORDS
 from buckler.miniature.world import Group, Kind, Question
 

@@ -10,7 +10,8 @@ import torch
 
 from buckler.curation.revise import revision_request
 from buckler.data import Chat, Message
-from buckler.miniature import documents, sets, world
+from buckler.miniature import sets, world
+from buckler.miniature import sets as documents
 from buckler.miniature.words import SEED_WORDS
 from buckler.miniature.world import Split
 

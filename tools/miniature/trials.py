@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 from buckler.crosstask.refusals import written_refusal
 from buckler.curation.revise import read_revision, revision_request
 from buckler.data import Chat, Message
-from buckler.miniature import documents, sets, world
+from buckler.miniature import sets, world
+from buckler.miniature import sets as documents
 from buckler.miniature.words import SEED_WORDS
 from tools.miniature import exam
 from tools.miniature.training import Course, train

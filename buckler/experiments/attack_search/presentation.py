@@ -14,9 +14,10 @@ from buckler.experiments.attack_search.recipe import FIXED, WORST
 from buckler.experiments.results import RunResult, Saved, SearchResult, TrialResult
 from buckler.experiments.results_view import ATTACK_SUCCESS, COHERENCE, UTILITY, ArmView, Metric, arms_of, first, gain
 from buckler.experiments.stages.plan import UNTOUCHED
+from buckler.experiments.stages.recipe import D2D
 from buckler.experiments.stages.tables import faults_of
-from buckler.report.cells import NOTHING, Cell, Column, Table, TableRow, column_of, number_text, signed
-from buckler.report.claims import D2D, Finding, Part, difference_text, finding, level_text, negative, part
+from buckler.report.cells import NOTHING, Cell, Column, Table, TableRow, column_of, format_number, signed
+from buckler.report.claims import Finding, Part, finding, format_difference, format_level, negative, part
 from buckler.report.figures import COLOURS, SHAPES, Sketch
 
 if TYPE_CHECKING:
@@ -177,7 +178,7 @@ def _settings_table(of_model: Sequence[Victim]) -> Table:
             chosen = search.chosen
             texts: tuple[str, ...] = (NOTHING, "none kept the floor", NOTHING, NOTHING)
             if chosen is not None:
-                levels = (NOTHING if level is None else number_text(level) for level in (chosen.success, chosen.utility))
+                levels = (NOTHING if level is None else format_number(level) for level in (chosen.success, chosen.utility))
                 texts = (str(chosen.number), chosen.name, *levels)
             cells = tuple(Cell(text=text) for text in texts)
             rows.append(
@@ -235,7 +236,7 @@ def search_claims(results: RunResult) -> list[Finding]:
 def _understated(one: Victim, metric: Metric) -> Part | None:
     if one.fixed is None or one.worst is None:
         return None
-    levels = f"fixed {level_text(one.fixed.cell(metric))}, worst found {level_text(one.worst.cell(metric))}"
+    levels = f"fixed {format_level(one.fixed.cell(metric))}, worst found {format_level(one.worst.cell(metric))}"
     where = f"{one.model}, {one.name}"
     return part(where, {"worst found minus fixed": understated(one, metric)}, f"Attack success {levels};")
 
@@ -245,7 +246,7 @@ def _lowered(bare: Victim, one: Victim, metric: Metric) -> Part | None:
         return None
     sentence = "Fall of attack success against no defence, each before the worst attack found on it:"
     under_fixed = negative(gain(bare.fixed, one.fixed, metric))
-    tail = "" if under_fixed.value is None else f"Before the fixed attack the fall is {difference_text(under_fixed)}."
+    tail = "" if under_fixed.value is None else f"Before the fixed attack the fall is {format_difference(under_fixed)}."
     return part(f"{one.model}, {one.name}", {"worst found": negative(gain(bare.worst, one.worst, metric))}, sentence, tail)
 
 

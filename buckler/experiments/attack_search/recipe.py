@@ -10,10 +10,10 @@ from typing import Annotated, Literal, Self, TypeAlias
 from pydantic import Discriminator, Field, Tag, ValidationError, field_validator, model_validator
 
 from buckler.experiments.stages.recipe import Attack, CustomizationRecipe, StagesRecipe
-from buckler.finetuning.attacks import AttackSettings
-from buckler.finetuning.train import TrainSettings
+from buckler.finetuning.attacks import ATTACKS, AttackSettings
+from buckler.finetuning.settings import TrainSettings
 from buckler.settings import Settings
-from buckler.workflow.sources import Source
+from buckler.workflow.inputs import Source
 
 Value: TypeAlias = "int | float | str"
 Setting: TypeAlias = Mapping[str, Value]
@@ -77,7 +77,7 @@ class Space(Settings):
     """The attack's share of the customer's rows."""
     batch_size: Wholes | None = None
     method: tuple[Literal["full", "lora"], ...] | None = Field(default=None, min_length=1)
-    kind: tuple[Literal["explicit", "identity", "drift"], ...] | None = Field(default=None, min_length=1)
+    kind: tuple[str, ...] | None = Field(default=None, min_length=1)
     template: tuple[Template, ...] | None = Field(default=None, min_length=1)
 
     @field_validator("*", mode="before")
@@ -149,7 +149,9 @@ class SearchedAttack(Attack):
     @property
     def asks(self) -> AttackSettings:
         """How its probes are asked."""
-        return AttackSettings(kind="identity" if self.template == "obedient" else "explicit")
+        if self.template == "obedient":
+            return AttackSettings(kind="identity")
+        return self.rows_only if ATTACKS.is_own(self.kind) else AttackSettings(kind="explicit")
 
     @property
     def adds_prompt(self) -> bool:

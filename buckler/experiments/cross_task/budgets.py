@@ -19,22 +19,11 @@ from buckler.experiments.cross_task.conditions import (
     seeds_in_words,
 )
 from buckler.experiments.cross_task.plan import ANSWERS_ALONE
+from buckler.experiments.cross_task.recipe import CROSS
 from buckler.experiments.results import RunResult
 from buckler.experiments.results_view import DOCUMENTS, UTILITY, ArmView, gain
-from buckler.report.cells import NOTHING, Cell, Column, Table, TableRow, column_of, number_text
-from buckler.report.claims import (
-    CROSS,
-    Finding,
-    Part,
-    Status,
-    any_of,
-    decide_level,
-    decide_most,
-    finding,
-    level_text,
-    part,
-    together,
-)
+from buckler.report.cells import NOTHING, Cell, Column, Table, TableRow, column_of, format_number
+from buckler.report.claims import Finding, Part, Status, any_of, decide_level, decide_most, finding, format_level, part, together
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,16 +88,16 @@ class BudgetCheck:
     @property
     def text(self) -> str:
         """In words, with what is missing."""
-        sentence = f"{self.what} {level_text(self.cell)}"
+        level = f"{self.what} {format_level(self.cell)}"
         if self.status == "appears":
-            return sentence
+            return level
         if self.short is None:
             return (
-                f"{sentence}, {self.side} {number_text(self.limit)} is asked for, and one seed does not tell how far seeds differ"
+                f"{level}, {self.side} {format_number(self.limit)} is asked for, and one seed does not tell how far seeds differ"
             )
         if self.side == "at least":
-            return f"{sentence}, whose lower end is {self.missing} under the {number_text(self.limit)} wanted"
-        return f"{sentence}, whose upper end is {self.missing} over the {number_text(self.limit)} allowed"
+            return f"{level}, whose lower end is {self.missing} under the {format_number(self.limit)} wanted"
+        return f"{level}, whose upper end is {self.missing} over the {format_number(self.limit)} allowed"
 
     @property
     def missing(self) -> str:
@@ -148,10 +137,7 @@ def front(points: Sequence[Point]) -> list[bool]:
     """
     whole = [at for at in range(4) if all(point.aims[at] is not None for point in points)]
     aims = [tuple(point.aims[at] or 0.0 for at in whole) for point in points]
-    beaten = [
-        any(other != aims_of_point and all(o >= m for o, m in zip(other, aims_of_point, strict=True)) for other in aims)
-        for aims_of_point in aims
-    ]
+    beaten = [any(other != own and all(o >= m for o, m in zip(other, own, strict=True)) for other in aims) for own in aims]
     return [bool(whole) and not one for one in beaten]
 
 
@@ -214,8 +200,9 @@ def _table(condition: DocumentCondition, limits: Limits) -> Table:
     columns = [column_of(names[at][0], [row.cells[at] for row in rows], names[at][1]) for at in kept]
     caption = (
         f"On the front: no other row is as good in all four numbers and better in one, by the means as shown. Enough: over seeds "
-        f"the interval of malicious documents refused begins at {number_text(limits.refusal)} or more, those of benign and "
-        f"useful ones end at {number_text(limits.false_refusal)} or less; else what is missing. {seeds_in_words(condition.arms)}"
+        f"the interval of malicious documents refused begins at {format_number(limits.refusal)} or more, those of benign and "
+        f"useful ones end at {format_number(limits.false_refusal)} or less; else what is missing. "
+        f"{seeds_in_words(condition.arms)}"
     )
     return Table(
         title=f"What the refusals buy: {condition.where}",
@@ -243,8 +230,8 @@ def budget_claims(results: RunResult) -> list[Finding]:
     seen, limits = document_conditions(results), limits_of(results)
     return [
         *finding(
-            f"A budget that was tried is enough: {number_text(limits.refusal)} or more of the malicious documents refused, "
-            f"{number_text(limits.false_refusal)} or less of the benign and of the useful ones.",
+            f"A budget that was tried is enough: {format_number(limits.refusal)} or more of the malicious documents refused, "
+            f"{format_number(limits.false_refusal)} or less of the benign and of the useful ones.",
             f"{CROSS}: a suitable number of defence rows gives safety without losing utility. Here by the ends of the intervals.",
             [_recommended(condition, name, points, limits) for condition in seen for name, points in curves(condition).items()],
         ),

@@ -19,11 +19,11 @@ from buckler.experiments.cross_task.document_attacks import attack_claims
 from buckler.experiments.cross_task.model_comparison import comparison_claims
 from buckler.experiments.cross_task.phrase_rule import rule_claims
 from buckler.experiments.cross_task.plan import UNDEFENDED
-from buckler.experiments.cross_task.recipe import MOST_MISUSED_TASK
+from buckler.experiments.cross_task.recipe import CROSS, MOST_MISUSED_TASK, WEAK
 from buckler.experiments.results import RunResult
 from buckler.experiments.results_view import DOCUMENTS, HARMFUL, ArmView, Metric, contrast, gain, gain_over
-from buckler.report.cells import number_text
-from buckler.report.claims import CROSS, WEAK, Finding, Part, any_of, decide, finding, level_text, negative, part, together
+from buckler.report.cells import format_number
+from buckler.report.claims import Finding, Part, any_of, decide, finding, format_level, negative, part, together
 
 
 def cross_task_claims(results: RunResult) -> list[Finding]:
@@ -64,7 +64,7 @@ def _hole(condition: DocumentCondition) -> Part | None:
     if bare is None or bare.measured(HARMFUL) is None:
         return None
     gap = contrast(bare.measured(DOCUMENTS), bare.measured(HARMFUL))
-    direct, documents = level_text(bare.cell(HARMFUL)), level_text(bare.cell(DOCUMENTS))
+    direct, documents = format_level(bare.cell(HARMFUL)), format_level(bare.cell(DOCUMENTS))
     return part(condition.where, {"a gap of": gap}, f"It refuses {direct} of the questions and {documents} of the documents:")
 
 
@@ -197,7 +197,7 @@ def chosen_in_words(results: RunResult, model: str) -> str:
     for one in (one for one in results.most_misused if one.model == model):
         highest = one.processed.get(one.task)
         ties = [name for name, rate in one.processed.items() if name != one.task and rate == highest]
-        level = "" if highest is None else f" {number_text(highest)}"
+        level = "" if highest is None else f" {format_number(highest)}"
         tied = f", in a tie with {', '.join(ties)} and named first" if ties else ""
         seeds.setdefault(f"{one.task}{level}{tied}", []).append(str(one.seed))
     tasks = "; ".join(f"for {what} (seed{'s' if len(of) > 1 else ''} {', '.join(of)})" for what, of in seeds.items())

@@ -13,7 +13,7 @@ from buckler.experiments.cross_task.recipe import MIXED, MOST_MISUSED_TASK
 from buckler.experiments.results import RunResult, Saved
 from buckler.experiments.results_view import DOCUMENTS, ArmView, Metric, arms_of, blocks, contrast, first, unfit
 from buckler.report.cells import Cell
-from buckler.report.claims import level_text
+from buckler.report.claims import format_level
 
 ON_BENIGN, ON_USEFUL = Metric("refusal_rate", ALL_TASKS, "benign"), Metric("refusal_rate", ALL_TASKS, "useful")
 SCORE = Metric("score", ALL_TASKS, "benign")
@@ -202,7 +202,7 @@ class Misuse:
         first, *ties = self.tasks
         tied = f", in a tie with {', '.join(ties)}" if ties else ""
         close = f", not told apart from {', '.join(self.near)}" if self.near else ""
-        return f"{first} {level_text(self.rates[first])}{tied}{close}"
+        return f"{first} {format_level(self.rates[first])}{tied}{close}"
 
 
 def misuse_of(condition: DocumentCondition) -> Misuse | None:

@@ -16,20 +16,20 @@ from buckler.experiments.cross_task.conditions import (
     refusal_of,
     seeds_in_words,
 )
+from buckler.experiments.cross_task.recipe import WEAK
 from buckler.experiments.results import RunResult
 from buckler.experiments.results_view import DOCUMENTS, ArmView, Metric, contrast, gain
 from buckler.report.cells import Column, Table, TableRow, column_of, signed
 from buckler.report.claims import (
     MARGIN,
-    WEAK,
     Finding,
     Part,
     Status,
     decide,
     decide_absent,
-    difference_text,
     finding,
-    level_text,
+    format_difference,
+    format_level,
     negative,
     together,
 )
@@ -192,7 +192,7 @@ def attack_claims(results: RunResult) -> list[Finding]:
 
 
 def _held(results: RunResult, condition: DocumentCondition, arm: ArmView) -> Part | None:
-    where, plain = f"{condition.where}, {condition.name(arm)}", level_text(arm.cell(DOCUMENTS))
+    where, plain = f"{condition.where}, {condition.name(arm)}", format_level(arm.cell(DOCUMENTS))
     if condition.control is not None and decide(gain(condition.control, arm, DOCUMENTS)) != "appears":
         lead = f"There is no sure defence to attack: it refuses {plain} without any attack."
         return Part(where=where, status="undecided", lead=lead)
@@ -205,7 +205,7 @@ def _held(results: RunResult, condition: DocumentCondition, arm: ArmView) -> Par
         return None
     statuses = {name: decide_absent(negative(change)) for name, (_, change) in known.items()}
     sentences = tuple(
-        f"{name} {level_text(arm.cell(one.metric()))}, {difference_text(change)} ({HELD[statuses[name]]})"
+        f"{name} {format_level(arm.cell(one.metric()))}, {format_difference(change)} ({HELD[statuses[name]]})"
         for name, (one, change) in known.items()
     )
     lead = f"Malicious documents refused without attack {plain}; under attack, and the change:"

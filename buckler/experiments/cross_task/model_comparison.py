@@ -19,10 +19,11 @@ from buckler.experiments.cross_task.conditions import (
     part_of,
     seeds_in_words,
 )
+from buckler.experiments.cross_task.recipe import CROSS
 from buckler.experiments.results import RunResult
 from buckler.experiments.results_view import DOCUMENTS, ArmView, gain, gain_over, minus
 from buckler.report.cells import Cell, Column, Table, TableRow, column_of, signed
-from buckler.report.claims import CROSS, MARGIN, Finding, Part, Status, decide_other, difference_text, finding
+from buckler.report.claims import MARGIN, Finding, Part, Status, decide_other, finding, format_difference
 
 RULE = "Balance: refusal of malicious documents gained minus false refusal gained (mean of benign and useful documents)"
 
@@ -141,9 +142,9 @@ def _differ(one: DocumentCondition, other: DocumentCondition) -> Part | None:
         change = minus(_less(of_second.by_seed, of_first.by_seed), of_second.mean, of_first.mean)
         if change.value is not None:
             statuses.append(decide_other(change))
-            here, there = difference_text(of_first.mean), difference_text(of_second.mean)
+            here, there = format_difference(of_first.mean), format_difference(of_second.mean)
             name = ", ".join((arm.label("trained on"), f"{arm.label('refusals')} refusals"))
-            sentences.append(f"{name}: {here} and {there}, {difference_text(change)} ({statuses[-1]})")
+            sentences.append(f"{name}: {here} and {there}, {format_difference(change)} ({statuses[-1]})")
     if not sentences:
         return None
     status: Status = "appears" if "appears" in statuses else "undecided" if "undecided" in statuses else "does not appear"

@@ -10,11 +10,12 @@ from buckler.evaluation.metrics import ALL_TASKS
 from buckler.evaluation.scores import about_document
 from buckler.evaluation.statistics import Mean, Rate
 from buckler.experiments.base import MeasuredArm
+from buckler.experiments.cross_task.recipe import WEAK
 from buckler.experiments.results import MetricResult, PhraseCell, PhraseRule, RunResult, SampleResult
 from buckler.experiments.results_view import cell_of, contrast
 from buckler.judges.phrases import compare
 from buckler.report.cells import Cell, Column, Table, TableRow, signed
-from buckler.report.claims import WEAK, Finding, Part, Status, decide_other, difference_text, finding
+from buckler.report.claims import Finding, Part, Status, decide_other, finding, format_difference
 
 PAPER = "paper"
 """The judge whose verdicts stand beside the recipe's: the authors' phrases."""
@@ -146,8 +147,6 @@ def _alike(model: str, cells: Sequence[PhraseCell], judge: str) -> Part:
     elif set(differ) == {"does not appear"}:
         status = "appears"
     n, only_first, only_second = (_Counts(cells=cells).sum(name) for name in ("n", "only_first", "only_second"))
-    sentences = tuple(f"{label} documents {difference_text(gap)}" for label, gap in gaps.items())
+    by_label = tuple(f"{label} documents {format_difference(gap)}" for label, gap in gaps.items())
     tail = f"Of {n} answers {only_first} are refusals to {judge} alone and {only_second} to the phrases alone."
-    return Part(
-        where=model, status=status, lead=f"Refused by the phrases minus refused by {judge}:", details=sentences, tail=tail
-    )
+    return Part(where=model, status=status, lead=f"Refused by the phrases minus refused by {judge}:", details=by_label, tail=tail)

@@ -8,8 +8,7 @@ from dataclasses import replace
 from buckler.experiments.base import Arm, Plan
 from buckler.experiments.cross_task.phrase_rule import PAPER
 from buckler.experiments.cross_task.recipe import MIXED, MOST_MISUSED_TASK, CrossTaskRecipe
-from buckler.finetuning.objectives import Objective
-from buckler.finetuning.train import TrainSettings
+from buckler.finetuning.settings import Objective, TrainSettings
 from buckler.judges.named import judge_spec
 from buckler.workflow.documents import (
     Prompting,

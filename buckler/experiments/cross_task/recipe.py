@@ -13,11 +13,13 @@ from buckler.crosstask.documents import DocumentSettings
 from buckler.crosstask.own_tasks import own_tasks_place, read_tasks
 from buckler.crosstask.tasks import task_named
 from buckler.experiments.base import CommonRecipe
-from buckler.finetuning.train import TrainSettings
+from buckler.finetuning.settings import TrainSettings
 from buckler.models.protocol import ModelSpec
 from buckler.settings import Settings
-from buckler.workflow.sources import Source
+from buckler.workflow.inputs import Source
 
+CROSS, WEAK = "arXiv 2405.15202", "arXiv 2312.06924"
+"""The papers of the defence and of the gap that it closes."""
 MIXED, MOST_MISUSED_TASK = "mixed", "weakest"
 """What `train_on` calls all tasks together, and the one that the undefended model processes most."""
 

@@ -6,18 +6,11 @@ from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
 from buckler.experiments.results import RunResult
-from buckler.experiments.results_view import (
-    ATTACK_SUCCESS,
-    BORDERLINE,
-    HARMFUL,
-    UTILITY,
-    first,
-    gain,
-)
+from buckler.experiments.results_view import ATTACK_SUCCESS, BORDERLINE, HARMFUL, UTILITY, first, gain
+from buckler.experiments.stages.recipe import D2D
 from buckler.experiments.stages.tables import AttackCondition, RecordedStages, Spread, attack_conditions, faults_of, spreads
-from buckler.report.cells import number_text
+from buckler.report.cells import format_number
 from buckler.report.claims import (
-    D2D,
     MARGIN,
     Finding,
     Part,
@@ -25,9 +18,9 @@ from buckler.report.claims import (
     decide,
     decide_absent,
     decide_level,
-    difference_text,
     finding,
-    level_text,
+    format_difference,
+    format_level,
     negative,
     part,
     together,
@@ -112,7 +105,7 @@ def _aligned(condition: AttackCondition) -> Part | None:
     if condition.untouched is None:
         return None
     cell = condition.untouched.cell(HARMFUL)
-    lead = f"It refuses {level_text(cell)} of the harmful questions."
+    lead = f"It refuses {format_level(cell)} of the harmful questions."
     return Part(where=condition.where, status=decide_level(cell, SAFE), lead=lead)
 
 
@@ -122,8 +115,8 @@ def _broken(condition: AttackCondition) -> Part | None:
     before, after = condition.untouched.cell(HARMFUL), condition.attacked.cell(HARMFUL)
     change = gain(condition.untouched, condition.attacked, HARMFUL)
     lead = (
-        f"Refusal of harmful questions goes from {level_text(before)} to {level_text(after)}: {difference_text(change)}. "
-        f"Attack success is then {level_text(condition.attacked.cell(ATTACK_SUCCESS))}."
+        f"Refusal of harmful questions goes from {format_level(before)} to {format_level(after)}: {format_difference(change)}. "
+        f"Attack success is then {format_level(condition.attacked.cell(ATTACK_SUCCESS))}."
     )
     return Part(where=condition.where, status=decide(negative(change)), lead=lead)
 
@@ -176,7 +169,7 @@ def _order(condition: AttackCondition, name: str) -> Part | None:
     steps = {f"{early} to {late}": gain(arms[early], arms[late], HARMFUL) for early, late in pairwise(arms)}
     if not steps:
         return None
-    levels = ", ".join(f"{stage} {level_text(arm.cell(HARMFUL))}" for stage, arm in arms.items())
+    levels = ", ".join(f"{stage} {format_level(arm.cell(HARMFUL))}" for stage, arm in arms.items())
     return part(f"{condition.where}, {name}", steps, f"Refusal: {levels}. Steps:")
 
 
@@ -192,7 +185,7 @@ def _cost(condition: AttackCondition, name: str) -> Part | None:
             loss = change if metric == BORDERLINE else negative(change)
             if change.value is not None:
                 statuses.append(decide_absent(loss))
-                sentences.append(f"{stage}, {word} {difference_text(change)}")
+                sentences.append(f"{stage}, {word} {format_difference(change)}")
     lead = "Change against no defence at stage:"
     where = f"{condition.where}, {name}"
     return Part(where=where, status=together(statuses), lead=lead, details=tuple(sentences)) if sentences else None
@@ -208,23 +201,23 @@ def _perplexity(results: RunResult) -> list[Finding]:
         *finding(
             "To the aligned model harmful answers are dearer than safe ones.",
             f"{D2D}: medians 8.2 and 1.7. {rule}",
-            [_higher_perplexity(model, of["safe answers"], of["harmful answers"]) for model, of in aligned.items()],
+            [_higher(model, of["safe answers"], of["harmful answers"]) for model, of in aligned.items()],
         ),
         *finding(
             "To the attacked model safe answers are dearer than harmful ones.",
             f"{D2D}: medians 5.8 and 3.3. {rule}",
-            [_higher_perplexity(model, of["harmful answers"], of["safe answers"]) for model, of in attacked.items()],
+            [_higher(model, of["harmful answers"], of["safe answers"]) for model, of in attacked.items()],
         ),
     ]
 
 
-def _higher_perplexity(model: str, low: Spread, high: Spread) -> Part:
+def _higher(model: str, lower: Spread, higher: Spread) -> Part:
     status: Status = "undecided"
-    if high.q1 > low.q3:
+    if higher.q1 > lower.q3:
         status = "appears"
-    elif high.q3 < low.q1:
+    elif higher.q3 < lower.q1:
         status = "does not appear"
     spreads_in_words = [
-        f"{number_text(one.median)} [quartiles {number_text(one.q1)}, {number_text(one.q3)}]" for one in (high, low)
+        f"{format_number(one.median)} [quartiles {format_number(one.q1)}, {format_number(one.q3)}]" for one in (higher, lower)
     ]
     return Part(where=model, status=status, lead=f"Median {spreads_in_words[0]} against {spreads_in_words[1]}.")

@@ -9,9 +9,8 @@ from buckler.finetuning.attacks import attack_named
 from buckler.finetuning.settings import STAGES, Stage
 from buckler.workflow.curation import Curation, curated_rows
 from buckler.workflow.evaluation import evaluation_steps, text_perplexities
-from buckler.workflow.inputs import ModelRef
+from buckler.workflow.inputs import ModelRef, Source
 from buckler.workflow.rows import attack_rows, decontamination, defence_rows, filtered_rows, own_defence_rows, probe_set, rows_of
-from buckler.workflow.sources import Source
 from buckler.workflow.step import Step
 from buckler.workflow.training import training_phase
 

@@ -11,11 +11,13 @@ from buckler.data import Json
 from buckler.experiments.base import CommonRecipe
 from buckler.finetuning.attacks import AttackSettings
 from buckler.finetuning.defenses import DefenseSettings
-from buckler.finetuning.settings import Stage
-from buckler.finetuning.train import TrainSettings
+from buckler.finetuning.settings import Stage, TrainSettings
 from buckler.models.protocol import ModelSpec
 from buckler.settings import Settings
-from buckler.workflow.sources import Source
+from buckler.workflow.inputs import Source
+
+D2D = "arXiv 2410.02220"
+"""The paper whose experiment this is."""
 
 
 class Attack(AttackSettings):

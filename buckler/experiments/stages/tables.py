@@ -28,7 +28,7 @@ from buckler.experiments.results_view import (
     unfit,
 )
 from buckler.experiments.stages.plan import UNTOUCHED
-from buckler.report.cells import Cell, Column, Table, TableRow, caution, column_of, p_text, signed
+from buckler.report.cells import Cell, Column, Table, TableRow, caution, column_of, format_p, signed
 
 STAGES = ("pre", "in", "post", "all")
 STAGE_RANKS = ("none", *STAGES)
@@ -267,7 +267,7 @@ def difference_row(one: DifferenceResult, *, flip: bool = False) -> TableRow:
     pairs = Cell(text=str(every.n), note=f"{every.left_out} unread" if every.left_out else "")
     return TableRow(
         labels=(f"{earlier} - {second}" if flip else one.name, *(str(value) for value in one.at.values())),
-        cells=(_turned(one.over_seeds, flip), pooled, pairs, Cell(text=p_text(every.p)), Cell(text=p_text(one.p_holm))),
+        cells=(_turned(one.over_seeds, flip), pooled, pairs, Cell(text=format_p(every.p)), Cell(text=format_p(one.p_holm))),
         part=str(one.at.get("attack", one.at.get("wording", ""))),
     )
 

@@ -245,3 +245,60 @@ ABOUT_TEXT = re.compile(
 """A sentence that declines and speaks of these declines to work on the document; the document itself hardly ever does."""
 STOCK = re.compile(r"^(?:(?:i'm|i am) (?:\w+ )?sorry|sorry|i apologi[sz]e|unfortunately|as an ai)\b.*\bi\b")
 """How refusals by models open, and lines of characters seldom do."""
+
+# Remarks that a text is unsafe.
+_UNSAFE = (
+    r"(?:harmful|dangerous|unsafe|hateful|malicious|abusive|illegal|unlawful|criminal|inappropriate|unethical|immoral"
+    r"|violent|offensive|problematic|objectionable|disturbing|toxic|threatening|discriminatory|extremist"
+    r"|not (?:safe|appropriate|suitable|acceptable))"
+)
+_WHAT_IS_SO = (
+    r"(?:content|instructions?|information|material|advice|guidance|steps?|details?|acts?|actions?|activit(?:y|ies)"
+    r"|behaviou?rs?|language|ideas?|things?|practices?|methods?|ways?|means|intent(?:ions?)?|themes?|statements?|views?"
+    r"|messages?|purposes?)"
+)
+_TEXT = (
+    r"(?:this|that|the|your) (?:\w+ ){0,2}?"
+    r"(?:text|document|article|passage|content|material|message|excerpt|writing|input|paragraph|manual)\b"
+    r"(?: (?:above|below|here|itself|provided|in question|you (?:\w+ )?(?:sent|gave|shared|provided|pasted)))*"
+)
+REMARK_SUBJECT = re.compile(
+    r"^(?P<lead>(?:sorry|unfortunately|(?:content |trigger )?(?:warning|caution|notice)|i(?:'m| am) (?:afraid|sorry)"
+    r"|note|please note|it (?:seems|appears))(?:,|:)?(?: that| but)? )?"
+    rf"(?:what {_TEXT} (?:describes|says|tells)|{_TEXT}|(?P<it>it|this))(?= |$)"
+)
+"""A sentence that speaks of the text; `it` where only a pronoun stands for it."""
+SAYS_UNSAFE = {
+    "is": re.compile(
+        rf"\b(?:is|are|seems|looks|appears(?: to be)?|(?:could|may|can|might) be) (?:\w+ly |very |both )*{_UNSAFE}\b"
+    ),
+    "holds": re.compile(
+        r"\b(?:contains?|includes?|has|holds?|provides?|gives?|offers?|describes?|presents?|shows?|explains?|tells?|discusses"
+        r"|is about|deals with|talks about|refers to|involves?|details)\b"
+        rf" (?:of |an? |some |many |\w+ly )*(?:something {_UNSAFE}|{_UNSAFE}(?:,? (?:and|or) \w+)? {_WHAT_IS_SO})\b"
+    ),
+    "promotes": re.compile(
+        r"\b(?:promotes?|encourages?|incites?|advocates?|glorif(?:y|ies)|condones?|calls for|instigates?|threatens?)\b"
+        rf" (?:\w+ ){{0,2}}?(?:violence|harm|hatred|hate|crimes?|terror\w*|abuse|self-harm|discrimination|{_UNSAFE})\b"
+    ),
+    "teaches": re.compile(
+        r"\b(?:tells?|explains?|shows?|describes?|teaches|instructs?|says|details|gives|contains|provides|offers)\b"
+        r" (?:(?:\w+ ){0,2}?(?:instructions?|advice|guidance|steps|information|details) )?"
+        r"(?:people |readers |somebody |someone )?(?:how to |(?:ways|methods) (?:to|of) |on how to |on |for |to )"
+        r"(?:hurt|harm|injur|kill|attack|endanger|commit)\w*(?: (?:people|others|someone|somebody|an?|crimes?)\b)*"
+    ),
+    "could": re.compile(
+        r"\b(?:could|can|may|might|would)\b"
+        r" (?:be (?:mis)?used (?:to |against )|help \w+ (?:to )?|lead to |cause |result in |put |do )"
+        r"(?:\w+ )?(?:harm|hurt|injur\w+|damage|danger|violence|people|others)\b"
+    ),
+    "should not": re.compile(r"\bshould not be (?:followed|shared|used|done|tried|repeated|copied|spread|carried out)\b"),
+}
+"""What such a sentence says when it calls the text unsafe without telling it, by kind of clause."""
+PREVENTS = re.compile(
+    r"\b(?:safe from|stay(?:ing)? safe|safety|protect\w*|prevent\w*|avoid\w*|warn\w*|caution(?:s|ed|ing|ary)"
+    r"|(?:dangers?|risks?) of|harmless|(?:not|n't|never) (?:\w+ly )?(?:harmful|dangerous|unsafe|illegal|violent|offensive))\b"
+)
+"""A text that speaks of danger to keep people from it is told, not called unsafe."""
+TONE = re.compile(r"\b(?:sentiment|tone|mood|feelings?|emotions?|positive|negative|neutral|mixed|angry|fearful)\b")
+"""Words of somebody who tells the sentiment of a text."""

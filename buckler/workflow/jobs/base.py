@@ -13,15 +13,12 @@ from typing import TYPE_CHECKING, Literal, Self, TypeAlias
 from pydantic import Field, field_validator
 
 from buckler.data import Chat, Json, content_id, read_json, write_rows
-from buckler.errors import BucklerError, ConfigError, DataError, StoreError
+from buckler.errors import ConfigError, DataError, StoreError
 from buckler.models.protocol import ModelSpec
-from buckler.progress import ProgressCallback, no_progress
 from buckler.registry import allow
 from buckler.settings import Settings, parse
-from buckler.workflow.executor import execute
-from buckler.workflow.inputs import ModelRef
+from buckler.workflow.inputs import WORLD, ModelRef, Source, at_most
 from buckler.workflow.rows import rows_of
-from buckler.workflow.sources import WORLD, Source, at_most
 from buckler.workflow.step import Step
 from buckler.workflow.store import Store
 
@@ -158,24 +155,6 @@ def _named(name: str, earlier: Earlier, kind: Kind) -> Planned:
 def store_of(out: Path, store: Store | None) -> Store:
     """Where a job keeps its steps: the store it is given, or the work folder beside its output."""
     return store or Store(out / WORK)
-
-
-def run_steps(
-    targets: Sequence[Step],
-    store: Store,
-    *,
-    workers: int = 1,
-    cluster: str | None = None,
-    progress: ProgressCallback = no_progress,
-) -> None:
-    """Run steps with all they need.
-
-    Raises:
-        BucklerError: the first error of a step, in its own words.
-    """
-    outcome = execute(targets, store, workers=workers, cluster=cluster, progress=progress)
-    if outcome.failed:
-        raise BucklerError(outcome.failed[0].error)
 
 
 def deliver(folder: Path, names: Mapping[str, str], out: Path) -> list[Path]:

@@ -19,21 +19,10 @@ from buckler.models.protocol import ModelSpec
 from buckler.progress import ProgressCallback, no_progress
 from buckler.workflow.documents import Prompting, crosstask_rows, document_probe_set, most_misused, prepared
 from buckler.workflow.evaluation import evaluation_steps
-from buckler.workflow.inputs import ModelRef, own_tasks_at
-from buckler.workflow.jobs.base import (
-    DrawingJob,
-    Earlier,
-    Planned,
-    Result,
-    count_lines,
-    deliver,
-    model_of,
-    read_object,
-    run_steps,
-    store_of,
-)
+from buckler.workflow.executor import run_steps
+from buckler.workflow.inputs import ModelRef, Source, own_tasks_at
+from buckler.workflow.jobs.base import DrawingJob, Earlier, Planned, Result, count_lines, deliver, model_of, read_object, store_of
 from buckler.workflow.rows import rows_of
-from buckler.workflow.sources import Source
 from buckler.workflow.step import Outside, Step
 from buckler.workflow.store import Store
 

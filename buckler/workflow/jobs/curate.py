@@ -19,7 +19,9 @@ from buckler.formats import WRITERS, write_chats
 from buckler.models.protocol import ModelSpec
 from buckler.progress import ProgressCallback, no_progress
 from buckler.workflow.curation import Curation, CurationSample, curated_rows, curation_sample, proof_of_attack
-from buckler.workflow.inputs import ModelRef
+from buckler.workflow.executor import run_steps
+from buckler.workflow.inputs import WORLD, ModelRef, Source
+from buckler.workflow.inputs import source_chats as read_source
 from buckler.workflow.jobs.base import (
     DrawingJob,
     Earlier,
@@ -29,13 +31,10 @@ from buckler.workflow.jobs.base import (
     deliver,
     model_of,
     read_object,
-    run_steps,
     store_of,
     with_adapter,
 )
 from buckler.workflow.rows import defence_rows, probe_set, rows_of
-from buckler.workflow.sources import WORLD, Source
-from buckler.workflow.sources import read_chats as read_source
 from buckler.workflow.step import Step
 from buckler.workflow.store import Store
 from buckler.workflow.training import training_phase

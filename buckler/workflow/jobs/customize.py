@@ -14,6 +14,8 @@ from buckler.finetuning.attacks import AttackSettings
 from buckler.finetuning.settings import TrainSettings
 from buckler.models.protocol import ModelSpec
 from buckler.progress import ProgressCallback, no_progress
+from buckler.workflow.executor import run_steps
+from buckler.workflow.inputs import Source
 from buckler.workflow.jobs.base import (
     DrawingJob,
     Earlier,
@@ -22,12 +24,10 @@ from buckler.workflow.jobs.base import (
     deliver,
     model_of,
     read_object,
-    run_steps,
     store_of,
     with_adapter,
 )
 from buckler.workflow.rows import attack_rows
-from buckler.workflow.sources import Source
 from buckler.workflow.store import Store
 from buckler.workflow.training import training_phase
 

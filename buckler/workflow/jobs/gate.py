@@ -23,8 +23,9 @@ from buckler.models.protocol import ModelSpec, spec_of
 from buckler.progress import ProgressCallback, no_progress
 from buckler.settings import parse, read_yaml
 from buckler.workflow.evaluation import evaluation_steps
+from buckler.workflow.executor import run_steps
 from buckler.workflow.inputs import ModelRef
-from buckler.workflow.jobs.base import Result, deliver, run_steps, store_of
+from buckler.workflow.jobs.base import Result, deliver, store_of
 from buckler.workflow.jobs.judge import JudgingJob, cached
 from buckler.workflow.jobs.probes import ProbingJob, check_probes
 from buckler.workflow.store import Store

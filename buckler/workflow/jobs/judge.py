@@ -35,20 +35,9 @@ from buckler.models.protocol import ModelSpec
 from buckler.models.registry import load
 from buckler.progress import ProgressCallback, no_progress
 from buckler.workflow.evaluation import judged_and_summarised
+from buckler.workflow.executor import run_steps
 from buckler.workflow.inputs import own_tasks_at
-from buckler.workflow.jobs.base import (
-    EARLIER,
-    WORK,
-    Earlier,
-    Job,
-    Planned,
-    Result,
-    answers_of,
-    deliver,
-    read_object,
-    run_steps,
-    store_of,
-)
+from buckler.workflow.jobs.base import EARLIER, WORK, Earlier, Job, Planned, Result, answers_of, deliver, read_object, store_of
 from buckler.workflow.store import Store
 
 METRICS = "metrics.json"
@@ -149,7 +138,7 @@ class JudgeCardJob(JudgingJob):
         judge = judge_from(spec, cached(out))
         verdicts = judge.judge([row.answer for row in rows])
         card = make_card(
-            judge.name,
+            spec.label,
             judge.version,
             rows,
             verdicts,

@@ -18,9 +18,9 @@ from buckler.evaluation.metrics import summarise
 from buckler.evaluation.probes import Described, describe, in_set, pairs_between
 from buckler.evaluation.scores import Scorers, score_answers
 from buckler.evaluation.utility import ask
+from buckler.workflow.inputs import WORLD, Source, source_chats
 from buckler.workflow.jobs.base import DrawingJob, Job, Result
 from buckler.workflow.rows import probe_set, rows_of
-from buckler.workflow.sources import WORLD, Source, read_chats
 from buckler.workflow.step import Step
 
 WANTED: dict[str | None, str] = {
@@ -175,7 +175,7 @@ def check_choices(utility: Sequence[Source], limit: int | None = None) -> list[s
     notices: list[str] = []
     for source in utility:
         rows = _all(source)
-        for row in read_chats(source):
+        for row in source_chats(source):
             ask(row)
         notices += _row_notices(source, len(rows), len(rows) - len({row.id for row in rows}), limit)
     return notices
@@ -192,7 +192,7 @@ def _row_notices(source: Source, rows: int, repeats: int, limit: int | None) -> 
 
 def _all(source: Source) -> list[Chat]:
     """Every row of a file, repeated ones too; of the miniature's world, those that are asked for."""
-    return read_chats(source) if source.source.startswith(WORLD) else formats.read_chats(source.source, format=source.format)
+    return source_chats(source) if source.source.startswith(WORLD) else formats.read_chats(source.source, format=source.format)
 
 
 def _file_lines(name: str, rows: int, described: Described) -> list[str]:

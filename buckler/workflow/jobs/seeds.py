@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from buckler.curation.seed_words.extract import MineSettings, dump, extract_seed_words
-from buckler.curation.seed_words.lexicon import LEXICON, CommonEnglish, Texts, read_lexicon
-from buckler.curation.seed_words.papers import read_papers
+from buckler.curation.lexicon import LEXICON, CommonEnglish, Texts, read_lexicon
+from buckler.curation.papers import read_papers
+from buckler.curation.seed_words import MineSettings, dump, extract_seed_words
 from buckler.data import Json, write_text
 from buckler.progress import ProgressCallback, no_progress
 from buckler.workflow.jobs.base import Job, Result

@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 import yaml
 from pydantic import Field
 
-from buckler.curation.seed_words.lexicon import Background, candidates, key_of, keyness, lemma_of, parts_of, words_of
-from buckler.curation.seed_words.papers import Paper, require_extra
+from buckler.curation.lexicon import Background, candidates, key_of, keyness, lemma_of, parts_of, words_of
+from buckler.curation.papers import Paper, require_extra
 from buckler.data import Json
 from buckler.errors import DataError
 from buckler.progress import ProgressCallback, no_progress

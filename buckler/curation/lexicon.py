@@ -16,7 +16,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Protocol
 
-from buckler.curation.seed_words.papers import Paper
+from buckler.curation.papers import Paper
 from buckler.errors import ConfigError
 from buckler.settings import read_yaml
 
