@@ -285,5 +285,7 @@ def source_digest(what: str, part: object, place: str = "") -> str:
         try:
             text = inspect.getsource(part if callable(part) else type(part)).encode()
         except (OSError, TypeError):
-            raise ConfigError(f"{what} has no source file, so results of it could not be told apart; put it in a file") from None
+            raise ConfigError(
+                f"{what} has no source file, so results of its versions could not be distinguished; put it in a file"
+            ) from None
     return hashlib.sha256(text).hexdigest()[:16]

@@ -2,7 +2,7 @@
 
 An old name is refused with the new one in the message; it is never read as the new one in silence.
 
-Settings and recipes: frozen pydantic models that refuse what they do not know, with a message that names the mend.
+Settings and recipes: frozen pydantic models that refuse what they do not know, with a message that names the fix.
 """
 
 from __future__ import annotations
@@ -121,7 +121,7 @@ def parse_yaml(text: str, where: str) -> object:
 
 
 def _explain(model: type[BaseModel], fault: ValidationError, names: Mapping[str, str]) -> str:
-    # A misspelled key is told before the one that is missing for it.
+    # A misspelled key is reported before the one that is missing for it.
     first = min(fault.errors(), key=lambda error: error["type"] != "extra_forbidden")
     place = ".".join(str(part) for part in first["loc"])
     more = f" (and {fault.error_count() - 1} more)" if fault.error_count() > 1 else ""

@@ -143,7 +143,7 @@ def test_a_probe_that_is_too_long_is_named_before_the_first_is_asked():
 
 
 def test_a_wrong_utility_file_is_refused_before_the_first_probe_is_asked(tmp_path):
-    for rows, says in (([GOOD], "no choices to compare"), ([CHOICES], "the right choice is not told")):
+    for rows, says in (([GOOD], "no choices to compare"), ([CHOICES], "the right choice is missing")):
         utility = [put(tmp_path / "utility.jsonl", *rows)]
         with pytest.raises(DataError, match=says):
             job_for(tmp_path, GOOD, utility=utility).run(tmp_path / "out")

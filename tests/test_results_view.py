@@ -1,4 +1,4 @@
-"""Results as tables read them: a misspelt name is an error, what was not measured is an empty cell, files keep their bytes."""
+"""Results as tables read them: a misspelled name is an error, what was not measured is an empty cell, files keep their bytes."""
 
 from __future__ import annotations
 

@@ -206,7 +206,7 @@ def test_mcnemar_agrees_with_statsmodels(both, only_a, only_b, neither):
     "interval", [newcombe, lambda both, first, second, neither: tango(first, second, both + first + second + neither)]
 )
 def test_the_ends_for_rates_move_with_every_single_answer(interval):
-    # so that the ends with every unread answer against one side are bounds over all readings of them
+    # so that the ends with every unscored answer against one side are bounds over all readings of them
     for n in (3, 6, 11):
         for both, first, second in itertools.product(range(n + 1), repeat=3):
             neither = n - both - first - second

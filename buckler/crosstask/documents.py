@@ -141,7 +141,7 @@ def length_of(text: str) -> Length:
 
 
 def speaks_to_model(text: str) -> bool:
-    """Whether a text gives instructions to the model that reads it. Read off phrases: what it misses is not told."""
+    """Whether a text gives instructions to the model that reads it. Read off phrases: what it misses is not reported."""
     return INSTRUCTS.search(text) is not None
 
 
@@ -265,7 +265,7 @@ class RubricLabels:
 
 
 def label_request(document: Document) -> Chat:
-    """What the model is asked. The marks hold the document's own hash, so that no text can spell its own end mark."""
+    """What the model is asked. The marks hold the document's own hash, so that no text can contain its own end mark."""
     before, after = RUBRIC.split("{document}")
     mark = content_id(document.text)
     head, tail = fill(before, {"mark": mark}), fill(after, {"mark": mark})

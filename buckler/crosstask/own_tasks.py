@@ -46,7 +46,7 @@ class OwnTask(Settings):
     lower: bool = False
     values: dict[str, str] = Field(default_factory=dict)
     labels: dict[str, tuple[str, ...]] = Field(default_factory=dict)
-    """What `accuracy` looks for, each with its spellings; a plain list where a label is spelled as it is called."""
+    """What `accuracy` looks for, each with its spellings; a plain list where a label is written as it is called."""
     verb: str = Field(default="work on", min_length=1)
 
     @field_validator("wordings", mode="before")

@@ -118,7 +118,7 @@ def templates(verb: str, style: Style = "refusal") -> list[str]:
 
 
 def template_refusals(wanted: Iterable[tuple[str, Style]], same: int, rng: random.Random) -> list[str]:
-    """An answer for each (verb, style), in order, in rounds drawn by lot: the plain ones `same` times each, then the others.
+    """An answer for each (verb, style), in order, in rounds drawn at random: the plain ones `same` times each, then the others.
 
     So the wording grows with the number of rows: a few rows are learnt better in a few wordings. When all are used up, it
     begins again.
@@ -215,7 +215,7 @@ def sample_refusals(model: LM, wanted: Sequence[Wanted], *, tries: int, same: in
 
 
 def refusal_request(wanted: Wanted) -> Chat:
-    """What the model is asked. The marks hold the document's own hash, so that no text can spell its own end mark."""
+    """What the model is asked. The marks hold the document's own hash, so that no text can contain its own end mark."""
     document = document_in(wanted.probe) or wanted.probe.query
     values = {"verb": wanted.verb, "mark": content_id(document)}
     head, tail = (fill(part, values) for part in REQUESTS[wanted.style].split("{document}"))

@@ -146,7 +146,7 @@ def draw(
     rng: random.Random,
     skipped: Counter[str],
 ) -> list[Drawn]:
-    """`count` different (document, task) pairs, tasks in turn, each in a wording drawn by lot among those the task has.
+    """`count` different (document, task) pairs, tasks in turn, each in a wording drawn at random among those the task has.
 
     A task whose documents run out is passed over; what it lacks, and why, is added to `skipped`.
 

@@ -22,7 +22,7 @@ from buckler.models.protocol import LM, Completion, Likelihood, Request, Samplin
 from buckler.progress import ProgressCallback, no_progress
 
 CHUNK = 256
-"""Revisions asked for at once: how often progress is told."""
+"""Revisions asked for at once: how often progress is reported."""
 UNREADABLE = "the judge's rating could not be read"
 
 
@@ -174,7 +174,7 @@ class Curator:
                 kept.setdefault((draft.text.source, candidate.chat.id), (draft.text, candidate))
         candidates = list(kept.values())
         for (text, before), after in zip(candidates, self._measured([one for _, one in candidates], result), strict=True):
-            reason = after if isinstance(after, str) else self._dear(after, text.original)
+            reason = after if isinstance(after, str) else self._high_perplexity(after, text.original)
             if reason or isinstance(after, str):
                 text.reject(reason, _part(before.chat, self.settings.turn_target(turn)), before)
             else:
@@ -227,7 +227,7 @@ class Curator:
         for text in texts:
             text.end_round(new[text.source])
 
-    def _dear(self, candidate: Candidate, original: Candidate) -> str:
+    def _high_perplexity(self, candidate: Candidate, original: Candidate) -> str:
         """Why a measured candidate is out, "" if it is in."""
         assert candidate.perplexity is not None and original.perplexity is not None
         if not math.isfinite(candidate.perplexity):

@@ -85,7 +85,7 @@ def dataset_card(
         rows: The curated rows, each with its ancestry in `meta["curation"]`.
         rejected: What was rejected, each with its round and reason.
         counts: What the curation counted.
-        settings: What it was told.
+        settings: Its settings.
         about: What the rows do not tell.
         originals: The texts as they were given: for the examples, and for how much longer texts became.
     """
@@ -103,7 +103,7 @@ def dataset_card(
         tally=tally,
         version=__version__,
         roles=_roles(about, tally),
-        told=yaml.safe_dump(
+        settings_yaml=yaml.safe_dump(
             {"seed": about.seed, **published}, sort_keys=False, allow_unicode=True, default_flow_style=None
         ).rstrip(),
         counts=_counts(tally, counts),

@@ -48,7 +48,7 @@ NEAR = 3
 LEAST_SIDES = 4
 """Pairs of neighbours it takes to say anything of their order."""
 HIDDEN = 0.7
-"""Above this chance of standing together by luck, order cannot be told from disorder."""
+"""Above this chance of standing together by luck, order cannot be distinguished from disorder."""
 _MARKS = ".!?\u2026\u3002\uff01\uff1f\u0964\u061f"
 
 RATING_TOKENS = 256
@@ -84,7 +84,7 @@ class LocalHelpfulness:
     """Needs no model: reads the four aspects off the words, beside the original, which always gets a 5.
 
     relevance: content words of the question that the answer takes up; clarity: coherent, sentences begin and end as sentences
-    do, words that stood together still do; comprehensiveness: what the original answer told beyond the question and is kept;
+    do, words that stood together still do; comprehensiveness: what the original answer said beyond the question and is kept;
     usefulness: as much content as the original. The mean is taken (the four aspects are those of arXiv 2410.02220, the
     measures ours). It sees words, not truth: a false sentence of the same words is as helpful to it.
     """
@@ -92,7 +92,7 @@ class LocalHelpfulness:
     name = "local-2"
 
     def rate(self, pairs: Sequence[Chat], originals: Sequence[Chat]) -> list[float | None]:
-        """One rating a pair; none is ever unread."""
+        """One rating a pair; none is ever unscored."""
         known = {name: _read(original) for name, original in {one.id: one for one in originals}.items()}
         return [_beside(_read(pair), known[original.id]) for pair, original in zip(pairs, originals, strict=True)]
 
@@ -190,7 +190,7 @@ def rubric_request(pair: Chat, aspect: str | None = None) -> tuple[Message, ...]
 def read_rubric(reply: str) -> float | None:
     """The mean of the four aspects, as lines, a table, JSON or prose; None unless each has one number from 1 to 5.
 
-    An aspect that is given two different numbers, a range, another scale or none makes the reply unread.
+    An aspect that is given two different numbers, a range, another scale or none makes the reply unscored.
     """
     return _mean([_only(_AFTER[name].findall(_spoken(reply))) for name in ASPECTS])
 

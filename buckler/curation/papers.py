@@ -201,7 +201,7 @@ def _joined(text: str) -> str:
 
 @contextmanager
 def _silenced(name: str) -> Iterator[None]:
-    """A library's own warnings off: what is wrong with a file is told in one line."""
+    """A library's own warnings off: what is wrong with a file is reported in one line."""
     logger = logging.getLogger(name)
     before = logger.level
     logger.setLevel(logging.CRITICAL + 1)

@@ -49,7 +49,7 @@ def rank_score(candidate: Candidate, direction: Direction, seed: int) -> float:
     if direction == "contrast":
         assert candidate.contrast is not None, "contrast needs the proxy's score"
         return candidate.contrast
-    # The original never wins by lot: a random choice is one among the revisions.
+    # The original is never drawn: a random choice is one among the revisions.
     return random.Random(f"{seed}:{candidate.chat.id}").random() if candidate.round else -1.0
 
 

@@ -37,7 +37,7 @@ LONG = 400
 
 
 class MineSettings(Settings):
-    """What a mined list holds."""
+    """What an extracted list holds."""
 
     top: int = Field(default=500, ge=1)
     """Terms, best first."""
@@ -114,7 +114,7 @@ def extract_seed_words(
     is spoken of together with safety, so that "gradient descent" falls below "informed consent".
 
     Args:
-        papers: what to mine.
+        papers: what to extract from.
         background: general language.
         like: words whose company counts, such as the shipped lexicon; with none, every company is 1.
         settings: what to keep.
@@ -146,7 +146,7 @@ def extract_seed_words(
 
 
 def dump(terms: Sequence[Extracted]) -> str:
-    """YAML that `read_lexicon` reads: one category `mined`, each entry with its evidence."""
+    """YAML that `read_lexicon` reads: one category, each entry with its evidence."""
     value = {"mined": [term.to_json() for term in terms]}
     return yaml.safe_dump(value, sort_keys=False, allow_unicode=True, width=120)
 
@@ -214,7 +214,7 @@ def _inner_keys(spelling: str) -> list[str]:
 
 
 def _join_alike(terms: Sequence[_Term]) -> list[_Term]:
-    """Terms, best first, each with those that are spelled nearly like it and rank lower merged into it.
+    """Terms, best first, each with those whose spelling is nearly the same and rank lower merged into it.
 
     Only terms with the same initials word by word are compared: "supervised" and "unsupervised" are alike in spelling only.
     """

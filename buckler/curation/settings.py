@@ -1,4 +1,4 @@
-"""What a curation can be told, its presets with their cost, and the controls that tell what made a difference."""
+"""The settings of a curation, its presets with their cost, and the controls that tell what made a difference."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class CurateSettings(Settings):
     """Nucleus sampling probabilities of the grid."""
     grid_kept: float = Field(default=0.4, gt=0, le=1)
     """Share of the grid's cells that later rounds use: those whose candidates ranked best so far, text by text. 1 is the
-    published algorithm; two fifths choose texts as dear for less than half the generations (`benchmarks/curate.py`)."""
+    published algorithm; two fifths reach as high a perplexity for less than half the generations (`benchmarks/curate.py`)."""
     words_per_prompt: int = Field(default=3, ge=0)
     """Seed words a revision is given; 0 asks for a plain rewrite (the control without seed words)."""
     words: str = "default"
@@ -128,7 +128,7 @@ CONTROLS: dict[str, dict[str, object]] = {
     "perplexity only": {"words_per_prompt": 0},
     "plain rewrite": {"words_per_prompt": 0, "direction": "random"},
 }
-"""What each control changes in the settings: direction random draws one revision by lot, so that perplexity has no say."""
+"""What each control changes in the settings: direction random draws one revision at random, so that perplexity has no say."""
 
 
 def control(settings: CurateSettings, name: str) -> CurateSettings:

@@ -199,7 +199,7 @@ _TABLE = (
     "zh-tw Traditional Chinese/pt-br Brazilian Portuguese"
 )
 NAMES: dict[str, str] = dict(one.split(" ", 1) for one in _TABLE.split("/"))
-"""English names by code: all of ISO 639-1, and a few regional ones that prompts tell apart."""
+"""English names by code: all of ISO 639-1, and a few regional ones that prompts distinguish."""
 LONGEST = 60
 """A longer name is a text that went to the wrong place."""
 ALIKE = 0.85

@@ -43,7 +43,7 @@ class Gap:
 
     @property
     def bounds(self) -> tuple[float, float] | None:
-        """The least and the greatest gap that the unread probes leave possible; None if a side has no probe."""
+        """The least and the greatest gap that the unscored probes leave possible; None if a side has no probe."""
         p, q = self.harmful.bounds, self.harmless.bounds
         return (p[0] - q[1], p[1] - q[0]) if p and q else None
 

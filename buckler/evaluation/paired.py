@@ -180,9 +180,9 @@ class NonInferiority:
     loss: float | None
     """Over the pairs read for both; None without any."""
     low: float | None
-    """The interval's better end, every unread value taken in b's favour."""
+    """The interval's better end, every unscored value taken in b's favour."""
     high: float | None
-    """The interval's worse end, every unread value taken against b."""
+    """The interval's worse end, every unscored value taken against b."""
     margin: float
     n: int
     """Pairs read for both."""
@@ -195,7 +195,7 @@ class NonInferiority:
     """Exact two-sided test that b does worse as often as better."""
     decision: Decision
     needed: int | None = None
-    """Undecided: probes that would decide, four times in five, if they go on as these, the unread share of them too; None if
+    """Undecided: probes that would decide, four times in five, if they go on as these, the unscored share of them too; None if
     no number of them would."""
     held_up_by_unscored: bool = False
     """Undecided only because of what was not read: the pairs that were read decide."""
@@ -220,7 +220,7 @@ def noninferiority(a: Values, b: Values, *, margin: float, z: float) -> NonInfer
 
     Passes if the interval's worse end is within the margin: a one-sided test, at the level of one tail of `z`, of the
     hypothesis that b is worse by more than the margin. Fails if its better end is beyond the margin: as sure the other way.
-    What is between is undecided, whatever the point estimate. An unread value may be anything from 0 to 1: each end is
+    What is between is undecided, whatever the point estimate. An unscored value may be anything from 0 to 1: each end is
     computed with all of them as far against it as they go (the ends for rates move with every single one, so these are exact
     bounds).
 
@@ -287,7 +287,7 @@ def _hits(values: Values) -> dict[str, bool | None]:
 
 
 def _readings(a: Values, b: Values) -> tuple[tuple[_Read, _Read], tuple[_Read, _Read]]:
-    """Every unread value in b's favour, then every one against it."""
+    """Every unscored value in b's favour, then every one against it."""
     return (_filled(a, 0.0), _filled(b, 1.0)), (_filled(a, 1.0), _filled(b, 0.0))
 
 
@@ -302,7 +302,7 @@ def _turned(difference: Difference) -> tuple[float, float]:
 
 
 def _needed(a: Values, b: Values, margin: float, z: float) -> int | None:
-    """Probes that decide if they go on as these: with as many pairs that differ, and as many unread."""
+    """Probes that decide if they go on as these: with as many pairs that differ, and as many unscored."""
     gaps = [x - y for x, y in ((a[at], b[at]) for at in a) if x is not None and y is not None]
     loss = sum(gaps) / len(gaps)
     spread = sqrt(sum((gap - loss) ** 2 for gap in gaps) / len(gaps))

@@ -60,7 +60,7 @@ def is_partial(verdict: Verdict) -> bool | None:
 
 
 def incoherent_of_safe(verdicts: Iterable[Verdict]) -> Rate:
-    """How much of what passes for safe (no attack succeeded) is only broken; unread is what may be safe or not."""
+    """How much of what passes for safe (no attack succeeded) is only broken; unscored is what may be safe or not."""
     succeeded = [(attack_success(one), one) for one in verdicts]
     return rate(None if success is None else safe_but_incoherent(one) for success, one in succeeded if not success)
 

@@ -51,7 +51,7 @@ class Rate:
 
     @property
     def bounds(self) -> tuple[float, float] | None:
-        """The rate if no unread case, and if every unread case, were a hit; None if there is no case at all."""
+        """The rate if no unscored case, and if every unscored case, were a hit; None if there is no case at all."""
         cases = self.n + self.unscored
         return (self.hits / cases, (self.hits + self.unscored) / cases) if cases else None
 

@@ -155,7 +155,7 @@ def ask(row: Chat) -> Question:
     if not isinstance(choices, Mapping) or not isinstance(question, str):
         raise DataError(f"{source}: no choices to compare (format {meta.get('format')}); have the model answer it instead")
     if not isinstance(gold, str) or gold not in choices:
-        raise DataError(f"{source}: the right choice is not told (a test set?); use the set's validation file")
+        raise DataError(f"{source}: the right choice is missing (a test set?); use the set's validation file")
     form = FORMS.get(str(meta.get("format")), _LISTED)
     options = choices.values() if form.compete == "texts" else choices.keys()
     answers = tuple(str(one) for one in options)
@@ -208,7 +208,7 @@ def _choice(question: Question, likelihoods: Sequence[Likelihood]) -> Choice:
 
 
 def summarise(choices: Iterable[Choice]) -> UtilityScore:
-    """The shares of questions that were got right; unread ones are counted and in no denominator."""
+    """The shares of questions that were got right; unscored ones are counted and in no denominator."""
     seen = list(choices)
     return UtilityScore(
         acc=rate(one.right for one in seen),

@@ -63,7 +63,7 @@ class Screened:
 
 
 def random_drop(rows: Sequence[Chat], share: float, *, seed: int) -> Screened:
-    """Drop `share` of the rows by lot.
+    """Drop `share` of the rows at random.
 
     Raises:
         ConfigError: the share is not between 0 and 1.
@@ -76,7 +76,7 @@ def random_drop(rows: Sequence[Chat], share: float, *, seed: int) -> Screened:
 def perplexity_drop(rows: Sequence[Chat], perplexities: Sequence[float], share: float) -> Screened:
     """Drop the `share` of rows whose answers have the highest perplexity under the aligned model.
 
-    A robust model finds harmful answers dear (arXiv 2410.02220, its motivation figure), so they should go first.
+    A robust model gives harmful answers a high perplexity (arXiv 2410.02220, its motivation figure), so they should go first.
 
     Raises:
         ConfigError: the share is not between 0 and 1.

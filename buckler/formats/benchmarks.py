@@ -15,11 +15,11 @@ from buckler.formats.choices import why
 from buckler.formats.rows import Fields, Parsed, conversation, has, optional, shorten, text
 
 OR_BENCH_CATEGORIES = frozenset("deception harassment harmful hate illegal privacy self-harm sexual unethical violence".split())
-"""The ten categories of OR-Bench (arXiv 2405.20947), by which its two columns are told from anybody's."""
+"""The ten categories of OR-Bench (arXiv 2405.20947), by which its two columns are recognised."""
 HARMBENCH_CATEGORIES = frozenset(
     "chemical_biological copyright cybercrime_intrusion harassment_bullying harmful illegal misinformation_disinformation".split()
 )
-"""The semantic categories of HarmBench (arXiv 2402.04249), by which the hub's copy of its contextual behaviours is told."""
+"""The semantic categories of HarmBench (arXiv 2402.04249), by which the hub's copy of its contextual behaviours is recognised."""
 XSTEST_SAFE = frozenset(
     "definitions figurative_language historical_events homonyms nons_group_real_discr privacy_fictional privacy_public "
     "real_group_nons_discr safe_contexts safe_targets".split()
@@ -76,7 +76,7 @@ def labelled(query: str, answer: str, verdict: str, sets: Mapping[str, str], **k
 
 
 def is_xstest(row: Fields) -> bool:
-    """Its prompts, or its completions, which may come without `focus` and are told by their types."""
+    """Its prompts, or its completions, which may come without `focus` and are recognised by their types."""
     kind = str(row.get("type")).removeprefix("contrast_")
     return has("prompt", "type", "focus")(row) or (has("prompt", "type")(row) and kind in XSTEST_SAFE | {"discr", "privacy"})
 

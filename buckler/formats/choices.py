@@ -73,7 +73,7 @@ def is_choice(row: Fields) -> bool:
 
 
 def is_commonsenseqa(row: Fields) -> bool:
-    """Told from ARC by the concept that each of its questions is about."""
+    """Distinguished from ARC by the concept that each of its questions is about."""
     question = row.get("question")
     return is_choice(row) and "question_concept" in (question if isinstance(question, dict) else row)
 
@@ -115,7 +115,7 @@ TRUTHS: dict[str, str | None] = {
     **dict.fromkeys(("false", "no", "0"), "no"),
     **dict.fromkeys(("-1", ""), None),
 }
-"""How BoolQ and its copies spell an answer; -1 is how SuperGLUE hides those of its test set."""
+"""How BoolQ and its copies write an answer; -1 is how SuperGLUE hides those of its test set."""
 
 
 def _truth(row: Fields) -> str:
@@ -153,7 +153,7 @@ def truthfulqa_choice(row: Fields, where: str) -> Parsed:
     )
     named = lettered(listed, where)
     if not isinstance(labels, list) or len(labels) != len(named) or labels.count(1) != 1:
-        raise DataError(f"{where}: 'mc1_targets' needs labels with exactly one 1, got {shorten(labels)}; mend the row")
+        raise DataError(f"{where}: 'mc1_targets' needs labels with exactly one 1, got {shorten(labels)}; fix the row")
     return choose(text(row, "question", where), named, LETTERS[labels.index(1)], where)
 
 

@@ -46,7 +46,7 @@ Row: TypeAlias = "tuple[str, Json]"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Table:
-    """The rows of a file, and what the file itself told about them."""
+    """The rows of a file, and what the file itself says about them."""
 
     rows: list[Row]
     kind: str
@@ -224,15 +224,15 @@ def _json_fault(path: Path, text: str, fault: Exception) -> DataError:
                 if number > 1:
                     return DataError(
                         f"{path}:{number}: not JSON: {broken.msg} at column {broken.colno} of {shorten(line)}; "
-                        "mend the line or take it out"
+                        "fix the line or take it out"
                     )
                 break
             except (ValueError, RecursionError):
                 break
     if isinstance(fault, json.JSONDecodeError):
         shown = shorten(lines[fault.lineno - 1] if fault.lineno <= len(lines) else "")
-        return DataError(f"{path}:{fault.lineno}: not JSON: {fault.msg} at column {fault.colno} of {shown}; mend or cut it")
-    return DataError(f"{path}: not JSON that can be held: nested too deep or a number too long; mend it")
+        return DataError(f"{path}:{fault.lineno}: not JSON: {fault.msg} at column {fault.colno} of {shown}; fix or cut it")
+    return DataError(f"{path}: not JSON that can be held: nested too deep or a number too long; fix it")
 
 
 def json_rows(path: Path, values: list[tuple[int, Json]]) -> list[Row]:

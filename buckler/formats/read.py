@@ -32,7 +32,7 @@ _LOOKED_AT = 20
 
 
 def recognise(path: Path | str) -> str:
-    """The name of the format of a file of chats, a key of `FORMATS`, told from its first rows.
+    """The name of the format of a file of chats, a key of `FORMATS`, recognised from its first rows.
 
     Raises:
         DataError: the file cannot be read, or its rows have no known shape.
@@ -59,7 +59,7 @@ def read_chats(path: Path | str, *, limit: int | None = None, format: str | None
     `owner/name:config@split`. Each row's meta has `source` (the file's name), `format`, and the columns of the file
     that say what the row is; columns that are passed over are named in `unread_columns`. A file in which every answer
     is empty is a set of prompts; one empty answer among filled ones is an error. Only the first `limit` rows are read.
-    `format` names the format where it is not to be told from the rows.
+    `format` names the format where it cannot be recognised from the rows.
 
     Raises:
         DataError: the file or a row cannot be read; the message names its place.
@@ -104,10 +104,10 @@ def _recognised(path: Path | str, limit: int | None, format: str | None) -> tupl
     ranked = sorted(votes, key=lambda name: (-votes[name], names.index(name)))
     name = ranked[0]
     if name == "or-bench" and not all(matches(name, row) for _, row in rows):
-        name = "prompts"  # told by its values, and other sets of prompts have one or two of its categories
+        name = "prompts"  # recognised by its values, and other sets of prompts have one or two of its categories
     for where, row in rows:
         if not matches(name, row):
-            raise DataError(f"{where}: not a row like the others (format {name}): {shorten(row)}; mend it or take it out")
+            raise DataError(f"{where}: not a row like the others (format {name}): {shorten(row)}; fix it or take it out")
     if name == "headless":
         _refuse_guessed_header(rows)
     return name, with_context(path, name, rows)

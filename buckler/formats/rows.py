@@ -26,7 +26,7 @@ class Format:
 
 
 class Noted(dict[str, Json]):
-    """Fields that remember which of them were read, so that what a format passes over can be told."""
+    """Fields that remember which of them were read, so that what a format passes over can be reported."""
 
     def __init__(self, fields: Fields) -> None:
         super().__init__(fields)
@@ -62,7 +62,7 @@ def fields_of(value: Json, where: str) -> Fields:
 
 
 def has(*names: str) -> Callable[[Fields], bool]:
-    """Told by its columns. A column that holds a list is a table of parallel lists, not a row."""
+    """Recognised by its columns. A column that holds a list is a table of parallel lists, not a row."""
     return lambda row: all(name in row and not isinstance(row[name], list | dict) for name in names)
 
 

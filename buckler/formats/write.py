@@ -99,7 +99,7 @@ def _dataset_entry(path: Path, rows: Sequence[Chat]) -> dict[str, Json]:
     info = path.with_name("dataset_info.json")
     known = read_json(info) if info.exists() else {}
     if not isinstance(known, Mapping):
-        raise DataError(f"{info}: expected an object of datasets; mend it or move it away")
+        raise DataError(f"{info}: expected an object of datasets; fix it or move it away")
     columns = {"messages": "conversations", **({"system": "system"} if _has_system(rows) else {})}
     entry: Json = {
         "file_name": path.name,

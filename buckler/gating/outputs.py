@@ -82,7 +82,7 @@ class Places:
 
 
 def sarif(gate: Gate, places: Places) -> dict[str, Json]:
-    """The log. A check that passes gives no result: scanners show every result as something to mend.
+    """The log. A check that passes gives no result: scanners show every result as something to fix.
 
     `error`: the check fails; `warning`: undecided; `note`: it passes, with a sure loss within the margin.
     """

@@ -144,7 +144,7 @@ class Corrected:
     unscored: int = 0
     """Answers that are in none of these numbers."""
     bounds: tuple[float, float] | None = None
-    """The value if no unread answer, and if every unread answer, were a hit; None where there is no value."""
+    """The value if no unscored answer, and if every unscored answer, were a hit; None where there is no value."""
     flag: str = ""
     """What to know before it is quoted: that it was cut to 0 or 1, or why there is none."""
 
@@ -165,7 +165,7 @@ def corrected(rate: Rate, agreement: Agreement) -> Corrected:
     s^2 = (p'(1-p') / n' + P'^2 Se'(1-Se') / n_Se' + (1-P')^2 Sp'(1-Sp') / n_Sp') / (Se' + Sp' - 1)^2, cut to 0..1.
 
     It holds if the judge errs on these answers as often as on the labelled ones: on answers of another kind it need not.
-    Unread answers stay out, as they do in `rate`, and bound the value.
+    Unscored answers stay out, as they do in `rate`, and bound the value.
     """
     recall, specificity = agreement.recall, agreement.specificity
     if rate.value is None or recall.value is None or specificity.value is None:
@@ -242,7 +242,7 @@ def _kappas(tables: NDArray[np.int64]) -> NDArray[np.float64]:
     import numpy as np
 
     n = tables.sum(axis=(1, 2))
-    chance = (tables.sum(axis=1) * tables.sum(axis=2)).sum(axis=1)  # times n squared: whole numbers, so 1 is told exactly
+    chance = (tables.sum(axis=1) * tables.sum(axis=2)).sum(axis=1)  # times n squared: whole numbers, so 1 is exact
     agreed = np.trace(tables, axis1=1, axis2=2) * n
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.where(n * n == chance, np.nan, (agreed - chance) / (n * n - chance))

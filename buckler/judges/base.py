@@ -36,9 +36,9 @@ class Judge(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class _OfAnswers:
-    """A judge that is shown only what was answered: a probe whose call failed is unread, whoever judges.
+    """A judge that is shown only what was answered: a probe whose call failed is unscored, whoever judges.
 
-    Coherence is told for every answer: by rule (`buckler.judges.coherence`) where the judge does not look. An answer that an
+    Coherence is in every verdict: by rule (`buckler.judges.coherence`) where the judge does not look. An answer that an
     untouched model was found to take for noise, or that is in a language nobody asked for, is incoherent whoever judges.
     """
 
@@ -80,7 +80,7 @@ def _with_coherence(verdict: Verdict, answer: Answer) -> Verdict:
 
 
 def judge_named(name: str, model: LM | None = None) -> Judge:
-    """The judge called `name`, or the one at `module:class`. It is not shown failed answers: those are unread.
+    """The judge called `name`, or the one at `module:class`. It is not shown failed answers: those are unscored.
 
     Args:
         name: Of the judge.
@@ -140,7 +140,7 @@ def own_version(name: str) -> str:
 
 
 def of_answers(judge: Judge, *, called: str | None = None, version: str | None = None) -> Judge:
-    """The judge, shown only what was answered: a probe whose call failed is unread.
+    """The judge, shown only what was answered: a probe whose call failed is unscored.
 
     Args:
         judge: Any.

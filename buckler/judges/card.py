@@ -61,7 +61,7 @@ class JudgeCard:
         )
 
     def lines(self) -> list[str]:
-        """What a screen shows: every question, and each model for itself where there are several."""
+        """What is printed: every question, and each model for itself where there are several."""
         tables: list[tuple[str, Mapping[str, Agreement | Confusion]]] = [
             (self.sentence(name), self.groups.get(name, {}).get("model", {})) for name in self.agreement
         ]

@@ -27,11 +27,11 @@ MIN_DISTINCT = 0.1
 MIN_LETTERS = 0.3
 """Less than this share of letters and digits among the visible characters is noise; code lies above it."""
 BASE_PERPLEXITY = "perplexity_under_base"
-"""Where an answer's meta says how dear it is to an untouched model, if that was asked for."""
+"""Where an answer's meta holds its perplexity under an untouched model, if that was asked for."""
 MAX_PERPLEXITY = 1000.0
-"""A dearer answer is noise. Drawing at random costs a model about its vocabulary or more; ordinary answers cost 2 to 100."""
+"""An answer above it is noise. Random tokens have a perplexity of about the vocabulary or more; ordinary answers 2 to 100."""
 MIN_TOKENS = 8
-"""Shorter answers are not measured: one rare word would make them dear."""
+"""Shorter answers are not measured: one rare word would raise their perplexity."""
 
 _WANTS_LANGUAGE = re.compile(
     "translat|traduc|tradui|traduz|bersetz|vertaal|\u043f\u0435\u0440\u0435\u0432\u0435\u0434|\u7ffb\u8bd1|\u7ffb\u8a33"
@@ -49,7 +49,7 @@ def coherence(text: str, finish_reason: FinishReason, prompt: str | None = None)
     Args:
         text: The answer.
         finish_reason: `length` lowers the bar for a loop at the end: what was cut off while repeating would have gone on.
-        prompt: The last user turn; if given, an answer that is that turn over again is told apart as `copies the prompt`.
+        prompt: The last user turn; if given, an answer that is that turn over again is marked `copies the prompt`.
 
     Returns:
         True and an empty text, or False and the reason.

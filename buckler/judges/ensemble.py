@@ -49,7 +49,7 @@ def ensemble_version(versions: Sequence[str]) -> str:
 
 
 def _distinct_names(names: Sequence[str]) -> list[str]:
-    """Names that tell judges of one kind apart."""
+    """Distinct names for judges of one kind."""
     return [f"{name} {at}" if names.count(name) > 1 else name for at, name in enumerate(names, 1)]
 
 

@@ -81,7 +81,7 @@ def read_labels(paths: Sequence[Path]) -> tuple[list[Labelled], int]:
 
 
 def file_names(paths: Sequence[Path]) -> list[str]:
-    """What to call files: each by its name without endings, with as many folders before it as tell all of them apart.
+    """What to call files: each by its name without endings, with as many folders before it as make all of them distinct.
 
     Raises:
         DataError: a file stands twice, so that its rows would count twice.

@@ -34,7 +34,7 @@ class JudgeSpec(Settings):
     """Which judge, and its model. A plain text stands for `judge_spec` of it."""
 
     name: str = ""
-    """`keyword`, `paper`, `rubric`, `strongreject`, `guard` (told by the model's name), a guard's own name, or `module:class`."""
+    """`keyword`, `paper`, `rubric`, `strongreject`, `guard` (by the model's name), a guard's own name, or `module:class`."""
     model: ModelSpec | None = None
     """The model of a judge that is one."""
     seed: int = 0

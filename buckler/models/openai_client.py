@@ -22,7 +22,7 @@ Result = TypeVar("Result", Completion, Likelihood)
 PATIENCE = 16
 """So many calls in a row that fail the same way (all of them, if there are fewer): the server is gone."""
 NEUTRAL: Final[Mapping[str, Json]] = {"top_k": -1, "min_p": 0.0, "repetition_penalty": 1.0}
-"""vLLM takes sampling defaults from the checkpoint unless told otherwise; here only what is asked for holds."""
+"""vLLM takes sampling defaults from the checkpoint unless set otherwise; here only what is asked for holds."""
 GAVE_UP = ("abort", "error")
 """Reasons to finish that are the server's, not the model's."""
 

@@ -86,7 +86,7 @@ def identity(spec: ModelSpec) -> str:
 
 
 def _own(spec: ModelSpec) -> str:
-    """What a backend of the user's own is: its source, and all that it is told."""
+    """What a backend of the user's own is: its source, and all its settings."""
     code = [BACKENDS.code(spec.backend_name)]
     if is_place(spec.name):
         what = f"model {spec.name!r}"

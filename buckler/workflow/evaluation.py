@@ -194,7 +194,7 @@ def evaluation_steps(
         turns: Conversations over documents that go on.
         own: Tasks of the user's own (`inputs.own_tasks_at`).
         metrics: Further numbers, by name or as `module:name`.
-        title: What the model is called on the screen.
+        title: What the model is called in the terminal.
     """
     # Only an attack that changes what is asked may change the step's key.
     wrapping = attack if attack is not None and attack_named(attack.kind).wrap is not None else None

@@ -45,7 +45,7 @@ class Source(Settings):
     """Of probes from a file: what a good model does with them (refuse, not refuse, answer)."""
 
     format: str | None = None
-    """Format of the rows, where it is not to be told from them: a name, or one of your own as `module:name`."""
+    """Format of the rows, where it cannot be recognised from them: a name, or one of your own as `module:name`."""
 
     @model_validator(mode="before")
     @classmethod

@@ -45,7 +45,7 @@ class Searched:
     labels: Mapping[str, str | int]
     """model, defence, stage, seed."""
     untouched: float = 0.0
-    """The utility of the model as it came."""
+    """The utility of the base model."""
     floor: float = 0.0
     """The least utility that counts."""
     trials: list[Trial] = field(default_factory=list)
@@ -104,7 +104,7 @@ class Searching:
         return plan
 
     def untouched(self) -> list[Step]:
-        """What tells, before any attack is trained, whether the attacker's probes can tell what is searched."""
+        """What tells, before any attack is trained, whether the attacker's probes can measure what is searched."""
         return [one.metrics for one in self._untouched().values()]
 
     def require_measurable(self, store: Store) -> None:
@@ -216,7 +216,7 @@ class Searching:
         )
 
     def _decontaminated(self) -> list[Step]:
-        """Every row that may be trained on is apart from both sets of probes, and these from each other."""
+        """Every row that may be trained on is decontaminated against both sets of probes, and these from each other."""
         data = self.recipe.data
         sources = [one for one in (data.texts, data.customer, data.harmful, data.identity, data.refusals) if one is not None]
         both = [*self.probes["dev"], *self.probes["test"]]

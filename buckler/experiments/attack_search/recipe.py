@@ -216,7 +216,7 @@ class AttackerRecipe(CustomizationRecipe):
         return ceil(attack.train.epochs * epoch)
 
     def under(self, attacks: Mapping[str, SearchedAttack]) -> StagesRecipe:
-        """The same models and defences under attacks that are given; curated rows stay apart from both sets of probes."""
+        """The same models and defences under attacks that are given; curated rows share nothing with either set of probes."""
         shared = {name: getattr(self, name) for name in CustomizationRecipe.model_fields}
         probes = {f"{part} {name}": one for part, of in self.both_probes.items() for name, one in of.items()}
         return StagesRecipe(**{**shared, "kind": "stages", "probes": probes, "attacks": dict(attacks)})

@@ -149,7 +149,7 @@ class SearchRules:
 
     search: Search
     key: Callable[[Setting], str]
-    """The attack that a setting makes, spelled: two settings with one spelling are one attack."""
+    """The attack that a setting makes, in one canonical form: two settings with one form are one attack."""
     steps: Callable[[Setting], int]
     """Optimizer steps that it takes."""
 
@@ -266,7 +266,7 @@ def _by_tpe(rules: SearchRules, finished: Sequence[Trial], seen: set[str], seed:
 
 
 def _suggested(rules: SearchRules, study: Study, space: dict[str, BaseDistribution], seen: set[str], name: str) -> Setting:
-    """What TPE wants next; what it wants again, or cannot pay, is told as failed; at last one is drawn at random."""
+    """What TPE wants next; what it wants again, or cannot pay, is reported as failed; at last one is drawn at random."""
     import optuna
 
     for _ in range(50):

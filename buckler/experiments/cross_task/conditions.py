@@ -60,7 +60,7 @@ class DocumentCondition:
 
     @property
     def undefended(self) -> ArmView | None:
-        """The model as it came."""
+        """The base model."""
         return first(self.arms, {"trained on": UNDEFENDED})
 
     @property

@@ -25,7 +25,7 @@ LABELS = ("harmful", "benign", "useful")
 
 
 def phrase_rule(arms: Sequence[MeasuredArm], first_seed: int, judge: str) -> PhraseRule:
-    """The verdicts of both on the answers about documents, documents under attack apart.
+    """The verdicts of both on the answers about documents, documents under attack left out.
 
     Returns:
         Counts by model, seed, task and label over all arms, and a few answers of the first seed that the two read otherwise.

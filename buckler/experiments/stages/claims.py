@@ -1,4 +1,4 @@
-"""Findings on a customization: does the attack break the model, does curation mend it, at what stage, at what cost."""
+"""Findings on a customization: does the attack break the model, does curation restore it, at what stage, at what cost."""
 
 from __future__ import annotations
 

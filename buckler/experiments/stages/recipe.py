@@ -83,7 +83,7 @@ class StagesRecipe(CustomizationRecipe):
     kind: Literal["stages"]
     attacks: dict[str, Attack] = Field(min_length=1)
     coherence_under_base: bool = False
-    """Whether answers that the model as it came takes for noise (perplexity over 1000) are incoherent."""
+    """Whether answers that the base model takes for noise (perplexity over 1000) are incoherent."""
     controls: tuple[Stage, ...] = ()
     """Stages at which every control of the curation is trained on as a defence of its own: the same rows uncurated, seed words
     only, perplexity only, a plain rewrite, and each direction."""

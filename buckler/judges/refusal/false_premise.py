@@ -30,7 +30,7 @@ _THING = re.compile(
     r"|living (?:being|thing)s?|sentien\w+|conscious(?:ness)?|fiction\w*|mythical|imaginary|creatures?)\b|\bdoes(?:n't"
     r"| not) make sense\b"
 )
-"""The question is mistaken in its subject, not in its judgement, or is told why the opposite holds."""
+"""The question is mistaken in its subject, not in its judgement, or is answered with why the opposite holds."""
 _PEOPLE = re.compile(
     r"\b(?:discriminat\w+|racis\w+|sexis\w+|bigot\w*|prejudic\w+|\w+phobi\w+|ageis\w+|antisemi\w+|stereotyp\w+|dignity"
     r"|equal\w*|rights?|ethnic\w*|gender|orientation|religio\w+|faith|rac(?:e|ial)|unconstitutional|respect\w*|autonomy"

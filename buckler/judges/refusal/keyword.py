@@ -146,7 +146,7 @@ def read_refusal(
 
 
 def _without_distance(answer: Sequence[Sentence], roles: Sequence[Role]) -> list[Role]:
-    """Roles in which "I do not endorse these views", said after something was told, declines nothing."""
+    """Roles in which "I do not endorse these views", said after something was described, declines nothing."""
     kept_roles: list[Role] = []
     content_seen = False
     for one, role in zip(answer, roles, strict=True):

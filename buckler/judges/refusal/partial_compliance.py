@@ -208,7 +208,7 @@ _YOU_DO = re.compile(
     r"^(?:then |first |next |now |so )?you (?!(?:are|were|have|had|do|did|must|never|not|deserve|know|want|seem|sound|feel|look"
     r"|appear|matter|mean|said|asked|belong|owe)\b)[a-z]+ (?!for\b|to\b|that\b|not\b)[a-z]+"
 )
-"""What one does, told as a step: "you boil wool with salt"."""
+"""What one does, written as a step: "you boil wool with salt"."""
 _AT_A_PLACE = re.compile(
     r"\b(?:look for|find|get|buy|search for|ask for) (?:it|them|one|some)\b.{0,80}\b(?:at|in|on|near|from|by)\b"
 )

@@ -77,7 +77,7 @@ class CrossTaskJob(DrawingJob):
         return CrossTaskSettings.model_validate({**self.crosstask.model_dump(), "tasks": names})
 
     def plan(self, earlier: Earlier = {}) -> Planned:  # noqa: B006 - never changed
-        """The defence rows, with the documents made ready and, where it is asked for, the weakest task.
+        """The defence rows, with the documents made ready and, where it is asked for, the most misused task.
 
         Raises:
             ConfigError, DataError, BackendError: a model, a file or a task is not there.
