@@ -292,7 +292,8 @@ def main() -> None:
         one.generate(warm_up)
     print(
         f"{options.texts} texts, {options.rounds} rounds, direction {options.direction}, seed {options.seed}, "
-        f"model {options.model}, {model.device}, {torch.get_num_threads()} threads; original perplexity {median(perplexities(model, texts, texts)):.3f}"
+        f"model {options.model}, {model.device}, {torch.get_num_threads()} threads; "
+        f"original perplexity {median(perplexities(model, texts, texts)):.3f}"
     )
     literal = literal_side(model, settings, texts, options.seed)
     compare(model, texts, literal, our_side(model, settings, texts, options.seed))

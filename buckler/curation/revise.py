@@ -58,8 +58,8 @@ PROMPTS: dict[tuple[str, bool], str] = {
 """By what is rewritten, and whether there are words to work in."""
 
 _REVISED = r"(?:revis|rewrit|rewrot|reword|rephras|paraphras|reformulat)\w*"
-_TARGETS = r"(?:answers?|responses?|questions?|quer(?:y|ies))"
-_KIND = rf"(?:{_TARGETS}|reply|version|texts?|paragraph|sentences?)"
+_NOUN = r"(?:answers?|responses?|questions?|quer(?:y|ies))"
+_KIND = rf"(?:{_NOUN}|reply|version|texts?|paragraph|sentences?)"
 _REST = r"[^\n:.!?]{0,120}"
 _WITH = rf"(?:\ (?:\([^()\n]*\)|(?:with|from|using|including|incorporating|that|of\ the|in\ which|so\ that)\ {_REST}))?"
 _YES = r"(?:sure(?:\ thing)?|certainly|of\ course|absolutely|okay|ok|alright|got\ it|understood|no\ problem|great|gladly)"
@@ -73,9 +73,9 @@ _OPENING = re.compile(
       # "Here is the revised answer with care:", "Below is a rewrite that keeps the facts:"
       (?:here(?:'s|\u2019s|\ is|\ are)|below\ is|the\ following\ is|this\ is)\b{_REST}?\b(?:
           {_REVISED}\ (?:\w+\ ){{0,2}}{_KIND}
-        | {_TARGETS}\b{_REST}?\ {_REVISED}
+        | {_NOUN}\b{_REST}?\ {_REVISED}
         | (?:revision|rewrite|rewording|paraphrase|rephrasing)(?=\W*[:.!\n]|\W*\Z|\ (?:of\ the|of\ your|that|with|from|using)\b)
-        | (?:new|improved|alternative|another|different|fresh)\ (?:{_TARGETS}|version\ of\ (?:the|your)\ {_TARGETS}|angle|perspective)
+        | (?:new|improved|alternative|another|different|fresh)\ (?:{_NOUN}|version\ of\ (?:the|your)\ {_NOUN}|angle|perspective)
         ){_REST}{_CLOSE}
     | here(?:'s|\u2019s|\ is)\ (?:the|my|your|an?)\ {_KIND}{_WITH}{_CLOSE}
       # "I have rewritten the answer so that it speaks of care:", "Let me rephrase the question:"
@@ -83,7 +83,7 @@ _OPENING = re.compile(
     | (?:i(?:'d|\u2019d|\ would|'ll|\u2019ll|\ will|'m|\u2019m|\ am|\ can)\ )(?:be\ )?(?:(?:happy|glad|pleased)\ to\ )?
         (?:help|assist)(?:\ you)?(?:\ (?:with|by)\ (?:that|this|rewriting|revising|rephrasing)\b{_REST})?\s*[.!:]+
       # "Revised answer (with care):", "My rewritten question", "Rewritten from another angle:", "Answer:"
-    | (?:(?:the|my|your)\ )?(?:{_REVISED}\ {_KIND}|(?:new|improved|updated|alternative|final)\ {_TARGETS}){_WITH}{_CLOSE}
+    | (?:(?:the|my|your)\ )?(?:{_REVISED}\ {_KIND}|(?:new|improved|updated|alternative|final)\ {_NOUN}){_WITH}{_CLOSE}
     | (?:revised|rewritten|reworded|rephrased){_WITH}[*_]*:[*_]*
     | (?:answer|response|question|query)[*_]*:[*_]*
     )\s*(?:{_RULE}[ \t]*\n\s*)?
@@ -105,7 +105,7 @@ _CLOSING = re.compile(
         |in\ this\ (?:revision|rewrite|version))[^\n]*
     | (?:the\ |seed\ |key\ )?(?:words?|keywords?)\ (?:i\ )?(?:used|included|incorporated|worked\ in|added)[*_]*:[^\n]*
     | {_I_HAVE}\ {_DONE}\ (?:in\ )?(?:(?:all|some|\w+)\ of\ )?(?:the|these|those|your)\ (?:\w+\ )?words?\b[^\n]*
-    | (?:this|the)\ {_REVISED}\ {_TARGETS}\ (?:now\ |also\ )?{_DOES}\b[^\n]*
+    | (?:this|the)\ {_REVISED}\ {_NOUN}\ (?:now\ |also\ )?{_DOES}\b[^\n]*
     | this\ (?:{_REVISED}\ version|revision|rewrite)\ (?:now\ |also\ )?{_DOES}\b[^\n]*
     | in\ (?:this|the)\ (?:revision|rewrite|{_REVISED}\ {_KIND}),?\ i\b[^\n]*
     )[*_)\]]{{0,4}}\s*\Z""",
