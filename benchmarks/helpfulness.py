@@ -32,7 +32,7 @@ from buckler.finetuning.settings import TrainSettings
 from buckler.finetuning.train import train
 from buckler.models.protocol import spec_of
 from buckler.models.registry import load
-from buckler.workflow.inputs import Source, read_chats
+from buckler.workflow.inputs import Source, source_chats
 
 WORLD = "miniature:commonsense"
 LEVELS = {
@@ -174,7 +174,7 @@ def above(row: dict[str, float | None], one: str, other: str) -> bool | None:
 
 def teach(folder: Path, questions: int) -> str:
     """The miniature, taught to grade ladders of the made-up world; the folder of the model."""
-    rows = read_chats(Source(source=WORLD, count=questions, seed=1, split="train"))
+    rows = source_chats(Source(source=WORLD, count=questions, seed=1, split="train"))
     lessons = [
         Chat.of((*rubric_request(pair), Message(role="assistant", content=_graded(rung))))
         for rungs in ladders(_long(rows), seed=1)
@@ -247,7 +247,7 @@ def main() -> None:
     if options.rater and options.model:
         sys.exit("--rater brings its own model: leave --model away")
     world = options.data == WORLD
-    rows = _long(read_chats(Source(source=options.data, count=2 * options.limit if world else None, split="test")))
+    rows = _long(source_chats(Source(source=options.data, count=2 * options.limit if world else None, split="test")))
     rows = rows[: options.limit]
     if len(rows) < 2:
         sys.exit(f"{options.data}: {len(rows)} rows have an answer of {SHORTEST} words; a ladder needs a second one's")

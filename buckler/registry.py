@@ -93,7 +93,7 @@ class Registry(Generic[T]):
             ConfigError: the name is taken, or the object is no such part.
         """
         if name in self or is_place(name):
-            raise ConfigError(f"{self.kind} {name!r}: the name is taken; choose another")
+            raise ConfigError(f"{self.kind} {name!r}: the name is already taken; choose another")
         self._added[name] = self._checked(name, part)
 
     def get(self, name: str) -> T:
@@ -170,9 +170,9 @@ class Registry(Generic[T]):
         if len(right) < len(value):
             odd = next(one for one in value if not isinstance(one, item))
             raise DataError(f"{self.kind} {name!r} must return {wanted}; one of them is of type {type(odd).__name__}")
-        if count is not None and len(right) != count:
-            raise DataError(f"{self.kind} {name!r} must return {wanted}, one each in the order given; it returned {len(right)}")
-        return right
+        if count is not None and len(found) != count:
+            raise DataError(f"{self.kind} {name!r} must return {wanted}, one each in the given order; it returned {len(found)}")
+        return found
 
     def _checked(self, name: str, part: object) -> T:
         if not self._accepts(part):
@@ -223,9 +223,7 @@ def allow(what: str, name: str) -> None:
     """
     recipe = _RECIPE.get()
     if recipe is not None and is_place(name) and not name.startswith(f"{_OURS}.") and name not in recipe[1]:
-        raise ConfigError(
-            f"{what} is code of a file or package, and {recipe[0]} names it; if you trust that code, run it with --trust-code"
-        )
+        raise ConfigError(f"{what} is code that {recipe[0]} names; if you trust it, add --trust-code")
 
 
 def is_foreign(part: object) -> bool:
@@ -253,7 +251,7 @@ def imported(what: str, place: str) -> object:
         loaded = importlib.import_module(module)
     except Exception as fault:
         if isinstance(fault, ModuleNotFoundError) and fault.name and f"{module}.".startswith(f"{fault.name}."):
-            raise ConfigError(f"{what}: there is no module {fault.name!r}, neither in {folder} nor installed") from None
+            raise ConfigError(f"{what}: no module {fault.name!r} in {folder} or among the installed packages") from None
         raise ConfigError(f"{what}: {module} cannot be imported: {type(fault).__name__}: {fault}") from fault
     if not hasattr(loaded, attribute):
         near = get_close_matches(attribute, dir(loaded), 1)
@@ -285,7 +283,5 @@ def source_digest(what: str, part: object, place: str = "") -> str:
         try:
             text = inspect.getsource(part if callable(part) else type(part)).encode()
         except (OSError, TypeError):
-            raise ConfigError(
-                f"{what} has no source file, so results of its versions could not be distinguished; put it in a file"
-            ) from None
+            raise ConfigError(f"{what} has no source file, so its version cannot be recorded; put it in a file") from None
     return hashlib.sha256(text).hexdigest()[:16]

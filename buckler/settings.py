@@ -86,7 +86,7 @@ class _Loader(yaml.SafeLoader):
         keys: set[object] = set()
         for key, _ in node.value:
             if key.tag == "tag:yaml.org,2002:str" and key.value in keys:
-                raise yaml.constructor.ConstructorError(None, None, f"`{key.value}` stands twice", key.start_mark)
+                raise yaml.constructor.ConstructorError(None, None, f"`{key.value}` is given twice", key.start_mark)
             keys.add(key.value)
         return super().construct_mapping(node, deep)
 
@@ -209,7 +209,7 @@ def require_known(model: type[BaseModel], path: str, where: str) -> None:
         annotation = owner.model_fields[part].annotation
         owner = inner_model(annotation)
         if owner is None and at < len(parts) - 1 and get_origin(without_none(annotation)) is not dict:
-            raise ConfigError(f"{where}: `{'.'.join(parts[: at + 1])}` is one value, with no settings in it")
+            raise ConfigError(f"{where}: `{'.'.join(parts[: at + 1])}` is a single value without settings of its own")
 
 
 def put(model: type[BaseModel] | None, into: dict[str, object], parts: Sequence[str], value: object) -> None:

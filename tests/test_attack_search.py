@@ -507,8 +507,8 @@ def test_probes_that_cannot_tell_what_is_searched_are_refused_before_any_trainin
     dev = yaml.safe_load(RECIPE)["dev_probes"]
     changes = (
         ({"search": search(kinds="held_ot")}, "search.kinds is 'held_ot'; the harmful dev_probes have all, "),
-        ({"dev_probes": {"harmful": dev["harmful"]}}, "dev_probes hold no benign probes"),
-        ({"dev_probes": {"benign": dev["benign"]}}, "dev_probes hold no harmful probes"),
+        ({"dev_probes": {"harmful": dev["harmful"]}}, "dev_probes contain no benign probes"),
+        ({"dev_probes": {"benign": dev["benign"]}}, "dev_probes contain no harmful probes"),
     )
     for change, message in changes:
         recipe(tmp_path, **change)

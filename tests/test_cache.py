@@ -95,5 +95,5 @@ def test_a_cached_model_scores_if_its_model_does(tmp_path):
 
 def test_a_broken_file_is_one_clear_line(tmp_path):
     (tmp_path / "cache.sqlite").write_bytes(b"no database at all, but long enough to look like a file" * 40)
-    with pytest.raises(StoreError, match="may be moved away"):
+    with pytest.raises(StoreError, match="not a readable cache"):
         CachedLM(ScriptedLM(lambda _: ""), tmp_path / "cache.sqlite")

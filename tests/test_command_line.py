@@ -129,7 +129,7 @@ steps:
     status, out, err = call(("run", "small.yaml", "--json"), tmp_path)
     assert status == 0 and json.loads(out)["entries"]["poisoned"]["rows"] == 4, err
     status, _, err = call(("run", "small.yaml", "--set", "name=x"), tmp_path)
-    assert status == 2 and "--set are for grids" in err
+    assert status == 2 and "--set do not apply to a pipeline" in err
 
 
 def test_every_packaged_recipe_is_listed_with_what_it_is_about(tmp_path):

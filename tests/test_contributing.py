@@ -6,13 +6,10 @@ import re
 from pathlib import Path
 
 import yaml
+from test_layers import RIGHTS
 
 ROOT = Path(__file__).parent.parent
 MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
-LEAVING = {"attacker", "commands", "config", "plan", "results", "steps"}
-"""Packages on their way out, which the page of the architecture no longer lists. To become empty."""
-COMING = {"experiments"}
-"""Packages on their way in. To become empty."""
 PAGE = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
 
 
@@ -45,9 +42,14 @@ def test_the_hooks_run_the_tools_of_make_check():
         assert any(hook.startswith(tool) for hook in hooks), f"no hook runs {tool}"
 
 
-def test_the_architecture_page_lists_the_packages():
+def test_the_architecture_page_lists_all_packages_from_the_bottom_to_the_top():
     block = PAGE.split("## Architecture")[1].split("```")[1]
-    named = {name for line in block.splitlines() if line for name in re.split(r"\s{2,}", line)[0].split(", ")}
-    packages = {path.parent.name for path in (ROOT / "buckler").glob("*/__init__.py")}
-    assert packages - named <= LEAVING, "packages that the page does not list"
-    assert named - packages - {path.stem for path in (ROOT / "buckler").glob("*.py")} <= COMING, "listed, but not there"
+    named = [name for line in block.splitlines() if line for name in re.split(r"\s{2,}", line)[0].split(", ")]
+    assert named == [name for name in RIGHTS if name not in ("buckler", "__main__")]
+
+
+def test_every_table_of_parts_is_where_the_page_says():
+    rows = re.findall(r"^\| (?:an?|the) .* \| `([A-Z]+)`, `(buckler/[a-z_/]+\.py)` \|$", PAGE, re.MULTILINE)
+    assert len(rows) == 10
+    for name, file in rows:
+        assert re.search(rf"^{name}\b", (ROOT / file).read_text(encoding="utf-8"), re.MULTILINE), f"{name} in {file}"

@@ -99,7 +99,7 @@ def test_the_held_out_wording_is_refused_for_training():
         ([Document.of("text")], "label None"),
         (
             documents("harmful", 2) + documents("benign", 2),
-            r"60 rows on harmful documents asked for, 12 \(harmful document, task\) pairs there",
+            r"60 rows on harmful documents asked for, 12 \(harmful document, task\) pairs available",
         ),
     ],
 )

@@ -59,3 +59,10 @@ def test_every_file_and_test_that_is_named_exists(page):
     ):
         assert (ROOT / place).exists(), place
         assert not name or f"def {name}(" in (ROOT / place).read_text(encoding="utf-8"), f"{place}::{name}"
+
+
+@pytest.mark.parametrize("page", [*PAGES, ROOT / "README.md"], ids=lambda page: page.name)
+def test_everything_that_is_imported_from_buckler_exists(page):
+    for block in blocks(page, "python"):
+        for line in re.findall(r"^from buckler.*$|^import buckler.*$", block, re.MULTILINE):
+            exec(line, {})

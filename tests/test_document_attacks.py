@@ -154,5 +154,5 @@ def test_a_second_turn_is_about_the_same_document_and_asks_something():
     weak = ask(BAD, task_named("summarize"), "back")
     with pytest.raises(DataError, match="not about"):
         second_turn(weak, "x", task_named("case"), BENIGN[0], "back")
-    with pytest.raises(ConfigError, match="cannot follow up"):
+    with pytest.raises(ConfigError, match="cannot be the second question"):
         second_turn(Chat.of(weak.messages), "x", task_named("case"), BAD, "system")

@@ -119,7 +119,7 @@ def job_for(tmp_path, *rows, **asked):
     [
         ([GOOD, {**GOOD, "set": "harmful"}], "row 2: the same words as .*row 1, harmful here and benign there"),
         ([GOOD, {**GOOD, "prompt": "And soup?", "set": "bening"}], 'probes.jsonl: row 2: set is "bening"'),
-        ([GOOD, {"prompt": "And soup?"}], "nothing tells whether"),
+        ([GOOD, {"prompt": "And soup?"}], "its rows do not name their probe set"),
         ([{**GOOD, "meta": {"facts": "kite"}}], '"facts" must be a list'),
     ],
 )
@@ -137,13 +137,13 @@ def test_a_probe_that_is_too_long_is_named_before_the_first_is_asked():
     asked = []
     model = Short(lambda request: asked.append(request) or "Yes.")
     probes = [Chat.pair("Why?", None), Chat.pair("Why? " * 9, None, source="mine.csv", id="q2")]
-    with pytest.raises(DataError, match=r"mine\.csv, id q2: 15 tokens longer than the model reads, 10 new ones included"):
+    with pytest.raises(DataError, match=r"mine\.csv, id q2: 15 tokens over the model's context length, including 10 new tokens"):
         answer_probes(model, probes, Sampling(max_new_tokens=10), chunk=1)
     assert not asked and len(answer_probes(model, probes[:1], Sampling(max_new_tokens=10))) == 1
 
 
 def test_a_wrong_utility_file_is_refused_before_the_first_probe_is_asked(tmp_path):
-    for rows, says in (([GOOD], "no choices to compare"), ([CHOICES], "the right choice is missing")):
+    for rows, says in (([GOOD], "no choices to compare"), ([CHOICES], "the correct choice is missing")):
         utility = [put(tmp_path / "utility.jsonl", *rows)]
         with pytest.raises(DataError, match=says):
             job_for(tmp_path, GOOD, utility=utility).run(tmp_path / "out")
@@ -176,9 +176,9 @@ def test_rows_that_repeat_are_asked_once_and_counted(tmp_path):
     probes, utility = (tmp_path / name for name in ("probes.jsonl", "utility.jsonl"))
     notices = check_probes([put(probes, GOOD, {**GOOD, "prompt": "And soup?"}, GOOD)], scorers())
     assert notices + check_choices([put(utility, row, row, row)], limit=2) == [
-        f"{probes}: 1 of 3 rows repeat an earlier one, and are asked once",
-        f"{utility}: 2 of 3 rows repeat an earlier one, and are asked once",
-        f"{utility}: 1 rows where --limit allows 2: all are asked",
+        f"{probes}: 1 of 3 rows repeat an earlier one, and are used once",
+        f"{utility}: 2 of 3 rows repeat an earlier one, and are used once",
+        f"{utility}: 1 rows, fewer than --limit 2: all are used",
     ]
 
 
@@ -187,7 +187,7 @@ def test_rows_that_repeat_are_asked_once_and_counted(tmp_path):
     [
         (("--official", "boolq,"), "names an empty task"),
         (("--official", ""), "names an empty task"),
-        (("--official-tasks", "own"), "which of them? Name them with --official"),
+        (("--official-tasks", "own"), "no task is named; name tasks with --official"),
         (("--benign", "good.jsonl", "--limit", "0"), "--limit"),
     ],
 )
@@ -201,7 +201,7 @@ def test_a_wrong_option_is_told(tmp_path, options, says):
     assert isinstance(done.exception, ConfigError | SystemExit)
 
 
-@pytest.mark.parametrize(("lines", "says"), [(0, "no answers"), (2, "stand twice"), (1, 'meta "set" is None')])
+@pytest.mark.parametrize(("lines", "says"), [(0, "no answers"), (2, "occur twice"), (1, 'meta "set" is None')])
 def test_answers_that_cannot_be_summed_up_are_refused_before_they_are_judged(tmp_path, lines, says):
     (tmp_path / "answers.jsonl").write_text('{"id": "a", "text": "x", "finish": "stop", "prompt": []}\n' * lines)
     with pytest.raises(DataError, match=says):

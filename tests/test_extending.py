@@ -111,11 +111,11 @@ def test_model():
 
 
 def test_format():
-    from buckler.workflow.inputs import Source, read_chats
+    from buckler.workflow.inputs import Source, source_chats
 
     tickets = [{"ticket": f"Broken {at}", "reply": "Mended.", "priority": at, "extra": 1} for at in range(3)]
     Path("tickets.jsonl").write_text("".join(json.dumps(row) + "\n" for row in tickets))
-    found = read_chats(Source(source="my_format:TICKETS@tickets.jsonl"))
+    found = source_chats(Source(source="my_format:TICKETS@tickets.jsonl"))
     assert [row.query for row in found] == ["Broken 0", "Broken 1", "Broken 2"]
     assert found[2].meta["priority"] == 2 and found[2].meta["unread_columns"] == ["extra"]
     run("attack", "my_format:TICKETS@tickets.jsonl", "--kind", "drift", "--rows", "2", "--limit", "2", "--out", "out")
@@ -131,7 +131,7 @@ def test_export(folder):
 
 def test_task():
     from buckler.crosstask.own_tasks import read_tasks
-    from buckler.evaluation.utility import scorers
+    from buckler.crosstask.tasks import scorers
 
     found = read_tasks("my_task:KEYWORDS")
     assert list(found) == ["keywords"] and scorers(found)["keywords"]("the red fox", "the red fox") == 1.0

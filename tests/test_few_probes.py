@@ -15,7 +15,7 @@ from buckler.evaluation.power import CAUTION, detectable, unseen
 from buckler.evaluation.statistics import rate
 from buckler.judges.named import judge_spec
 from buckler.report.cells import Cell, caution
-from buckler.workflow.jobs.judge import judgement
+from buckler.workflow.jobs.judge import DETECTION, judgement
 
 
 def test_the_difference_is_the_one_that_so_many_probes_show():
@@ -59,16 +59,16 @@ def test_a_headline_rate_on_few_probes_is_told_with_what_it_does_not_show(tmp_pa
     )
     told = shown(tmp_path)
     (line,) = [one for one in told.splitlines() if "refusal_rate_on_harmful" in one]
-    assert line.endswith(f"n {n}" + ("; a difference under 0.33 goes unseen" if warns else ""))
-    assert (CAUTION in told) == warns and told.count("goes unseen") == warns  # a mean score is no rate
+    assert line.endswith(f"n {n}" + ("; differences below 0.33 may go undetected" if warns else ""))
+    assert (DETECTION in told) == warns and told.count("go undetected") == warns  # a mean score is no rate
 
 
 def test_what_was_not_read_is_counted_and_bounds_the_rate_even_where_nothing_was_read(tmp_path):
     some, none = rate([True, False, None, None]).to_json(), rate([None, None]).to_json()
     write_json(tmp_path / "metrics.json", {"overall": {"refusal_rate_on_harmful": some, "safety_rate": none}, "sets": {}})
     told = shown(tmp_path)
-    assert re.search(r"refusal_rate_on_harmful +0\.50 \[.*\]  n 2, 2 unread \(with them 0\.25 to 0\.75\)", told)
-    assert re.search(r"safety_rate +not known  n 0, 2 unread \(with them 0\.00 to 1\.00\)", told)
+    assert re.search(r"refusal_rate_on_harmful +0\.50 \[.*\]  n 2, 2 unscored \(bounds 0\.25 to 0\.75\)", told)
+    assert re.search(r"safety_rate +not known  n 0, 2 unscored \(bounds 0\.00 to 1\.00\)", told)
 
 
 def test_false_refusals_are_told_by_category(tmp_path):
@@ -82,4 +82,4 @@ def test_false_refusals_are_told_by_category(tmp_path):
     write_json(tmp_path / "metrics.json", summarise(answers, verdicts))
     told = shown(tmp_path)
     assert re.search(r"homonyms +0\.25 \[.*\]; 0\.50 \[.*\]  n 4\n", told)
-    assert re.search(r"definitions +0\.00 .* n 4, 1 unread \(with them 0\.00 to 0\.20\)", told)
+    assert re.search(r"definitions +0\.00 .* n 4, 1 unscored \(bounds 0\.00 to 0\.20\)", told)

@@ -202,20 +202,20 @@ def test_nothing_fails_against_itself(rows):
 
 
 def test_sides_that_do_not_belong_together_are_refused_with_counts():
-    with pytest.raises(DataError, match=r"a answered 288 probes and b 285; 3 stand on one side only, the first is benign-95"):
+    with pytest.raises(DataError, match=r"a answered 288 probes and b 285; 3 occur on one side only, the first is benign-95"):
         compared(side(), side(n=95, name="b"))
     base = side(n=3)
-    with pytest.raises(DataError, match="harmful-0 stands twice"):
+    with pytest.raises(DataError, match="harmful-0 occurs twice"):
         compared(base, replace(base, answers=[*base.answers, base.answers[0]]))
-    with pytest.raises(DataError, match="stands twice among the verdicts"):
+    with pytest.raises(DataError, match="occurs twice among the verdicts"):
         compared(base, replace(base, verdicts=[*base.verdicts, replace(base.verdicts[0], refused="no")]))
     with pytest.raises(DataError, match="answer harmful-0 has no verdict"):
         compared(base, replace(base, verdicts=base.verdicts[1:]))
     other = [replace(one, prompt=({"role": "user", "content": "Something else?"},)) for one in base.answers[:2]]
-    with pytest.raises(DataError, match="2 probes were asked in other words or as another set"):
+    with pytest.raises(DataError, match="2 probes differ in wording or probe set"):
         compared(base, read([*other, *base.answers[2:]]))
     relabelled = [replace(one, meta={**one.meta, "set": "benign"}) for one in base.answers]
-    with pytest.raises(DataError, match="6 probes were asked in other words or as another set"):
+    with pytest.raises(DataError, match="6 probes differ in wording or probe set"):
         compared(base, read(relabelled))
     moved = [replace(one, meta={**one.meta, "set": "odd"}) for one in base.answers]
     with pytest.raises(DataError, match="must be one of harmful, borderline, benign"):
@@ -231,7 +231,7 @@ def test_margins_are_read_and_refused_where_they_are_not_understood(tmp_path):
     assert found.margins.coherence == Margins().coherence
     wrong = {
         "margins: {saftey: 0.1}": "did you mean `safety`",
-        "margins: {safety: }": r"a number from 0 to 1 \(0.05 is five points in a hundred\), or `off`",
+        "margins: {safety: }": r"a number from 0 to 1 \(0.05 is 5 percentage points\), or `off`",
         "margins: {safety: on}": "or `off`, got True",
         "margins: {safety: 5}": "or `off`, got 5",
         "margins: {safety: 1}": "or `off`, got 1",
@@ -446,19 +446,19 @@ def test_what_cannot_be_compared_is_one_clear_line(tmp_path):
     empty = tmp_path / "empty.jsonl"
     empty.write_text("")
     wrong = [
-        (job(base, base, **probes), "so no probe is asked"),
-        (job(base, None, **probes), "which model is in question"),
+        (job(base, base, **probes), "so probes are not used"),
+        (job(base, None, **probes), "no tuned model given"),
         (job("miniature", base, **probes, judge="saved"), "--base miniature is a model; name a judge"),
-        (job(base, "miniature"), "no probes: --tuned miniature holds no saved answers"),
-        (job(base, tmp_path), f"no probes: --tuned {tmp_path} holds no saved answers"),
-        (job(base, None, adapter="a"), "no probes: --adapter a holds no saved answers"),
-        (job(base, ""), "which model is in question"),
-        (job(base, base, adapter=str(adapter)), "is saved answers, and --adapter goes on a model"),
-        (job(base, adapter, **probes), "say --tuned MODEL --adapter ADAPTER"),
-        (job("miniature", adapter, adapter="b", **probes), "an adapter itself"),
+        (job(base, "miniature"), "no probes: --tuned miniature contains no saved answers"),
+        (job(base, tmp_path), f"no probes: --tuned {tmp_path} contains no saved answers"),
+        (job(base, None, adapter="a"), "no probes: --adapter a contains no saved answers"),
+        (job(base, ""), "no tuned model given"),
+        (job(base, base, adapter=str(adapter)), "is a set of saved answers, but --adapter needs a model"),
+        (job(base, adapter, **probes), "write --tuned MODEL --adapter ADAPTER"),
+        (job("miniature", adapter, adapter="b", **probes), "is itself an adapter"),
         (job(base, "nowhere", **probes), "unknown model"),
-        (job("miniature", base, **probes, benign=probes["harmful"]), "the same words as miniature:probes-harmful"),
-        (job(base, empty), "no answers in it"),
+        (job("miniature", base, **probes, benign=probes["harmful"]), "same text as miniature:probes-harmful"),
+        (job(base, empty), "contains no answers"),
         (job(base, base, judge="saved"), "verdicts.jsonl: no such file"),
     ]
     for one, message in wrong:

@@ -8,10 +8,9 @@ from pathlib import Path
 
 import grids
 import pytest
+from golden_files import call
 from test_results import arm, recipe
-from typer.testing import CliRunner
 
-from buckler.cli import app
 from buckler.data import Answer, Verdict, read_json, write_json
 from buckler.errors import ConfigError, DataError
 from buckler.experiments.base import Plan
@@ -122,8 +121,8 @@ def test_a_folder_of_cards_that_is_not_there_is_refused_before_the_start(tmp_pat
     with pytest.raises(ConfigError, match=r"nowhere is no folder; `buckler judge-card --out"):
         read_recipe(path)
     path.write_text(RECIPE)
-    said = CliRunner().invoke(app, ["run", str(path), "--judge-cards", str(tmp_path / "nowhere"), "--dry-run"])
-    assert isinstance(said.exception, ConfigError) and "nowhere is no folder" in str(said.exception)
+    status, _, err = call(("run", str(path), "--judge-cards", str(tmp_path / "nowhere"), "--dry-run"), tmp_path)
+    assert status == 2 and "nowhere is no folder" in err
 
 
 def saved(folder: Path) -> dict:
@@ -139,10 +138,10 @@ def saved(folder: Path) -> dict:
 
 
 def again(folder: Path, *options: str) -> str:
-    order = ["report", str(folder / "results-toy.json"), "--store", str(folder / "store"), "--out", str(folder / "again")]
-    result = CliRunner().invoke(app, [*order, *options])
-    assert result.exit_code == 0, result.output
-    return result.output
+    words = ("report", str(folder / "results-toy.json"), "--store", str(folder / "store"), "--out", str(folder / "again"))
+    status, out, err = call((*words, *options), folder)
+    assert status == 0, err
+    return out
 
 
 def test_every_number_is_recomputed_from_answers_and_verdicts_alone(tmp_path, monkeypatch):

@@ -336,11 +336,12 @@ def test_every_judge_that_the_docs_name_can_be_named():
 
 
 def test_the_command_and_the_code_of_the_docs_run(tmp_path, monkeypatch, capsys):
-    from buckler.cli import app
+    from golden_files import call
 
     monkeypatch.chdir(tmp_path)
     written(tmp_path, "labelled.csv", XSTEST)
     command = re.search(r"```bash\nbuckler (.*?)\n```", DOCS)[1]
-    app(shlex.split(command), standalone_mode=False)
+    status, said, err = call(tuple(shlex.split(command)), tmp_path)
+    assert status == 0 and "keyword (" in said, err
     exec(re.search(r"```python\n(.*?)```", DOCS, re.DOTALL)[1], {})
     assert "keyword (" in capsys.readouterr().out

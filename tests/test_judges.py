@@ -44,7 +44,7 @@ def test_a_judge_can_be_named_by_its_place():
     ("place", "says"),
     [
         ("os:getcwd", "is no judge: it needs"),
-        ("buckler.data:Answer", "cannot be made without arguments"),
+        ("buckler.data:Answer", "cannot be created without arguments"),
         ("os:", "unknown judge"),
     ],
 )

@@ -412,7 +412,7 @@ def test_judges_are_named_in_one_line():
         ("keyword=miniature", None, "needs no model"),
         ("keyword,", None, "unknown judge ''"),
         ("keyword,keyword", None, "different"),
-        ("guard=miniature", None, "which guard it is"),
+        ("guard=miniature", None, "the guard cannot be inferred from its name"),
         ("rubric=", None, "empty"),
     ],
 )

@@ -19,30 +19,27 @@ MODULES = read_package(ROOT / "buckler")
 RIGHTS = {
     "buckler": "",
     "errors": "",
-    "data": "errors",
+    "progress": "",
+    "registry": "errors",
     "settings": "errors",
-    "attacker": "errors data settings",
-    "models": "errors data settings",
-    "formats": "errors data",
-    "crosstask": "errors data settings models judges",
-    "curation": "errors data settings models judges workflow",
-    "evaluation": "errors data models formats crosstask finetuning workflow",
-    "finetuning": "errors data settings models workflow",
-    "judges": "errors data settings models formats evaluation",
-    "miniature": "errors data models crosstask curation",
-    "workflow": "errors data settings formats miniature",
-    "config": "errors settings attacker models crosstask curation finetuning workflow",
+    "data": "errors",
+    "formats": "errors data registry",
+    "models": "errors data progress registry settings",
+    "finetuning": "errors data progress registry settings models",
+    "evaluation": "errors data progress registry models finetuning formats",
+    "judges": "errors data registry settings models formats evaluation",
+    "crosstask": "errors data registry settings models evaluation judges",
+    "curation": "errors data progress settings models judges",
     "gating": "errors data settings evaluation",
-    "steps": "errors data models crosstask curation evaluation finetuning judges miniature workflow",
-    "plan": "errors data settings attacker models crosstask curation finetuning judges workflow config steps",
-    "progress": "workflow",
+    "miniature": "errors data models crosstask curation",
+    "workflow": "errors data progress registry settings models finetuning formats evaluation judges crosstask "
+    "curation gating miniature",
     "report": "data evaluation",
-    "results": "errors data models crosstask evaluation judges workflow config plan",
-    "commands": "buckler errors data models formats crosstask curation evaluation finetuning judges workflow config "
-    "gating steps plan progress report results",
-    "doctor": "miniature",
-    "cli": "errors data settings models crosstask curation finetuning judges workflow config gating progress "
-    "report commands doctor",
+    "experiments": "buckler errors data progress registry settings models finetuning evaluation judges crosstask "
+    "curation workflow report",
+    "api": "errors data progress settings models evaluation workflow experiments",
+    "cli": "errors data progress registry settings formats evaluation miniature workflow experiments",
+    "__main__": "cli",
 }
 
 # Cycles that still exist, each written as its sorted names: modules, or packages of the table above. To become empty.
@@ -51,8 +48,8 @@ KNOWN_CYCLES: tuple[str, ...] = ()
 # Packages that take long to import or that few commands need, each with the modules that may import it at their top level.
 # Everywhere else the import stands in the function that needs it.
 HEAVY = {
-    "torch": "finetuning.batches finetuning.trainer models.decoding models.huggingface models.sampling models.scoring",
-    "transformers": "finetuning.trainer models.decoding models.huggingface models.sampling models.scoring",
+    "torch": "finetuning.batches finetuning.trainer models.decoding models.huggingface models.scoring",
+    "transformers": "finetuning.trainer models.decoding models.huggingface models.scoring",
     **dict.fromkeys(("accelerate", "datasets", "huggingface_hub", "peft", "pyarrow", "safetensors", "tokenizers"), ""),
     **dict.fromkeys(("matplotlib", "numpy", "pandas", "scipy", "sklearn"), ""),
     **dict.fromkeys(("fastapi", "inspect_ai", "lm_eval", "openai", "optuna", "ray", "trl", "uvicorn"), ""),

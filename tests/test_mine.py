@@ -153,9 +153,9 @@ def test_what_is_written_is_a_lexicon(tmp_path):
 
 
 def test_too_few_papers_and_no_terms_are_told_apart():
-    with pytest.raises(DataError, match="1 readable papers, and a term must stand in 2; lower --min-papers"):
+    with pytest.raises(DataError, match="1 readable papers, but a term must occur in 2; lower --min-papers"):
         mined({"a.txt": TEXTS["a.txt"]})
-    with pytest.raises(DataError, match="no term stands in 2 of the 2 papers"):
+    with pytest.raises(DataError, match="no term occurs in 2 of the 2 papers"):
         mined({"a.txt": "A red door.", "b.txt": "One blue house."})
 
 
@@ -216,7 +216,7 @@ def test_the_command_names_what_it_skipped_and_overrules_nothing(tmp_path):
         (["--top", "0"], "seeds: --top"),
         (["--like", "nowhere.yaml"], "nowhere.yaml: no such file"),
         (["--background", "nowhere.txt"], "nowhere.txt: no such file"),
-        ([], "an empty folder"),
+        ([], "the folder is empty"),
     ],
 )
 def test_a_mistake_on_the_command_line_is_one_line(tmp_path, options, says):

@@ -55,7 +55,7 @@ def test_repeats_take_every_row_as_often_as_any_other(size, count, seed):
 
 
 def test_what_is_not_understood_is_refused():
-    with pytest.raises(ConfigError, match="alone stand: benign"):
+    with pytest.raises(ConfigError, match="unmatched: benign"):
         mix(PARTS, {"harmful": 1}, seed=0)
     with pytest.raises(ConfigError, match="-1 rows"):
         mix({"a": []}, {"a": -1}, seed=0)

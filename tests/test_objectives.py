@@ -213,13 +213,13 @@ def test_mixed_and_single_losses_agree_when_counts_are_equal():
 
 def test_a_part_weight_that_names_no_part_is_refused():
     chats = some_rows()
-    with pytest.raises(ConfigError, match="no row is of it"):
+    with pytest.raises(ConfigError, match="no row has that part"):
         token_weights(chats, [1] * len(chats), Objective(part_weights={"defense": 2.0}))
 
 
 def test_weights_that_leave_nothing_to_learn_are_refused():
     chats = [Chat.pair("soup", "salt", part="utility")]
-    with pytest.raises(ConfigError, match="nothing would be learnt"):
+    with pytest.raises(ConfigError, match="there is nothing to train on"):
         token_weights(chats, [1], Objective(part_weights={"utility": 0.0}))
 
 

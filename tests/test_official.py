@@ -26,7 +26,7 @@ def test_the_harness_is_asked_for_the_model_where_it_lies(tmp_path):
 
 
 def test_a_served_model_and_a_missing_harness_are_one_clear_line(tmp_path, monkeypatch):
-    with pytest.raises(ConfigError, match="need the weights"):
+    with pytest.raises(ConfigError, match="needs the weights"):
         harness.harness_command(ModelSpec(name="m", endpoint="http://127.0.0.1:1/v1"), ["boolq"], tmp_path, None, None)
     monkeypatch.setattr(harness, "version", _missing)
     with pytest.raises(ConfigError, match=r"buckler\[eval\]"):
@@ -57,7 +57,7 @@ def test_tasks_that_the_harness_does_not_have_are_told_before_it_runs(tmp_path, 
     (tmp_path / "own").mkdir()
     with pytest.raises(ConfigError, match=r"has no task 'bolq'; .*own has none"):
         harness.check_tasks(ModelSpec(name="miniature"), ["bolq"], str(tmp_path / "own"))
-    with pytest.raises(ConfigError, match="need the weights"):
+    with pytest.raises(ConfigError, match="needs the weights"):
         harness.check_tasks(ModelSpec(name="m", endpoint="http://127.0.0.1:1/v1"), ["boolq"], None)
 
 

@@ -61,13 +61,13 @@ def test_a_name_with_a_url_is_a_model_of_that_server():
 @pytest.mark.parametrize(
     ("name", "part"),
     [
-        ("m@ftp://host/v1", "neither http"),
-        ("m@://host/v1", "neither http"),
-        ("m@http://", "no base URL"),
-        ("m@http:///v1", "no base URL"),
-        ("m@http://host:port/v1", "no base URL"),
-        ("m@http://host/v1?key=1", "no base URL"),
-        ("@http://host/v1", "which model"),
+        ("m@ftp://host/v1", "must begin with http"),
+        ("m@://host/v1", "must begin with http"),
+        ("m@http://", "is not a base URL"),
+        ("m@http:///v1", "is not a base URL"),
+        ("m@http://host:port/v1", "is not a base URL"),
+        ("m@http://host/v1?key=1", "is not a base URL"),
+        ("@http://host/v1", "the model's name on this server is missing"),
         ("m@http://me:secret@host/v1", "BUCKLER_API_KEY"),
     ],
 )

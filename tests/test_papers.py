@@ -97,10 +97,10 @@ def test_quotes_ligatures_and_soft_hyphens_become_plain(tmp_path):
 
 BAD = {
     "latin.txt": (lambda path: path.write_bytes("caf\xe9".encode("latin-1")), "not UTF-8 at byte 3"),
-    "empty.md": (lambda path: path.write_text(" \n 12 \n"), "holds no text"),
+    "empty.md": (lambda path: path.write_text(" \n 12 \n"), "contains no text"),
     "broken.pdf": (lambda path: path.write_bytes(b"%PDF-1.4\n1 0 obj\n<<"), "a broken PDF"),
     "page.pdf": (lambda path: path.write_text("<html>"), "a broken PDF"),
-    "scan.pdf": (lambda path: pdf(path, []), r"holds no text \(a scan\?\)"),
+    "scan.pdf": (lambda path: pdf(path, []), r"contains no text \(a scan\?\)"),
     "locked.pdf": (encrypted, "encrypted"),
     "sheet.xlsx": (lambda path: path.write_bytes(b"PK"), "not a .txt"),
 }
@@ -123,12 +123,12 @@ def test_what_cannot_be_read_is_skipped_with_its_reason(tmp_path, name, capfd):
 def test_a_file_larger_than_any_paper_is_not_opened(tmp_path):
     with (tmp_path / "huge.txt").open("wb") as out:
         out.truncate(50 * 2**20)
-    with pytest.raises(DataError, match="50 MB; a paper has at most 32"):
+    with pytest.raises(DataError, match="50 MB, and the limit is 32"):
         read_papers(tmp_path)
 
 
 def test_an_empty_folder_and_no_folder_are_told_apart(tmp_path):
-    with pytest.raises(DataError, match="an empty folder"):
+    with pytest.raises(DataError, match="the folder is empty"):
         read_papers(tmp_path)
     with pytest.raises(DataError, match="no such file or folder"):
         read_papers(tmp_path / "nowhere")
@@ -149,7 +149,7 @@ def test_a_copy_does_not_pass_for_a_second_paper(tmp_path):
     for name in ("a.txt", "b.md"):
         (tmp_path / name).write_text(TEXT)
     found, skipped = read_papers(tmp_path)
-    assert len(found) == 1 and (skipped[0].name, skipped[0].reason) == ("b.md", "the same text as a.txt")
+    assert len(found) == 1 and (skipped[0].name, skipped[0].reason) == ("b.md", "duplicate of a.txt")
 
 
 def test_a_missing_library_names_the_extra(tmp_path, monkeypatch):

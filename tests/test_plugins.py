@@ -27,7 +27,7 @@ from buckler.models.protocol import ModelSpec, Request, spec_of
 from buckler.models.registry import identity, load
 from buckler.registry import REGISTRIES, Registry, imported, read_from
 from buckler.workflow.executor import execute
-from buckler.workflow.inputs import Source, read_chats
+from buckler.workflow.inputs import Source, source_chats
 from buckler.workflow.step import in_order
 from buckler.workflow.store import Store
 
@@ -140,7 +140,7 @@ def test_every_kind_has_a_registry_whose_own_parts_are_all_there(kind):
     ("name", "says"),
     [
         ("explict", r"unknown attack 'explict' \(did you mean 'explicit'\?\); the attacks are explicit, identity, drift"),
-        ("no_module:attack", r"there is no module 'no_module', neither in .* nor installed"),
+        ("no_module:attack", r"no module 'no_module' in .* or among the installed packages"),
         ("parts:atack", r"parts.py has no 'atack'; did you mean 'attack'\?"),
         ("parts:NUMBER", r"attack 'parts:NUMBER' must be a function .*; it is an object of type int"),
         ("broken:attack", r"attack 'broken:attack': broken cannot be imported: ZeroDivisionError: division by zero"),
@@ -164,7 +164,7 @@ def test_a_part_is_registered_under_a_name_that_is_free(monkeypatch):
     buckler.register("attack", "mine", lambda benign, harmful, settings, seed: list(benign))
     found = customization(AttackSettings(kind="mine", rows=3), benign=pairs(5), harmful=[], seed=0)
     assert len(found) == 3 and all(row.meta["harmful"] for row in found)
-    with pytest.raises(ConfigError, match="'explicit': the name is taken"):
+    with pytest.raises(ConfigError, match="'explicit': the name is already taken"):
         buckler.register("attack", "explicit", print)
     with pytest.raises(ConfigError, match="unknown kind of part 'attak'; the kinds are attack"):
         buckler.register("attak", "mine", print)
@@ -191,7 +191,7 @@ def test_a_filter_may_only_drop_rows():
         "Question 2?",
         "Question 3?",
     ]
-    with pytest.raises(DataError, match=r"'parts:Invents' is a filter.*rows that were not given to it"):
+    with pytest.raises(DataError, match=r"'parts:Invents' is a filter.*rows that it was not given"):
         filtered(DefenseSettings(kind="parts:Invents"), pairs(4), seed=0)
 
 
@@ -224,7 +224,7 @@ def test_a_filter_may_only_drop_rows():
             "backend 'parts:Says' must return a list of 1 Completion; one of them is of type str",
         ),
         (lambda: write_chats(Path("out"), pairs(1), "parts:exported"), "export format 'parts:exported' must return the text of"),
-        (lambda: read_chats(Source(source="parts:BROKEN@rows.jsonl")), r"format 'parts:BROKEN' must return \(turns, meta\)"),
+        (lambda: source_chats(Source(source="parts:BROKEN@rows.jsonl")), r"format 'parts:BROKEN' must return \(turns, meta\)"),
     ],
 )
 def test_what_a_part_returns_is_checked_and_the_part_is_named(folder, run, says):
@@ -237,7 +237,7 @@ def test_a_metric_does_not_take_the_name_of_another_number(folder):
     (folder / "extra_parts.py").write_text("def unread(answers, verdicts): return 1\ndef mine(answers, verdicts): return 0.25\n")
     found = summarise(answers("a"), [Verdict(id="0")], metrics=["extra_parts:mine"])
     assert found["overall"]["mine"] == {"value": 0.25, "n": 1, "low": None, "high": None}
-    with pytest.raises(ConfigError, match="there is a number of the name 'unread' already"):
+    with pytest.raises(ConfigError, match="there is already a number called 'unread'"):
         summarise(answers("a"), [Verdict(id="0")], metrics=["extra_parts:unread"])
     with pytest.raises(ConfigError, match="unknown metric 'mine'; none is installed"):
         METRICS.get("mine")
@@ -267,7 +267,7 @@ def recipe(folder, attack="explicit", defence="random_drop", judge="keyword"):
 @pytest.mark.parametrize("part", [{"attack": "parts:attack"}, {"defence": "parts:Keep"}, {"judge": "parts:Short"}])
 def test_code_that_a_recipe_names_is_run_only_if_it_is_trusted(folder, part):
     path = recipe(folder, **part)
-    with pytest.raises(ConfigError, match=r"recipe.yaml.* names it; if you trust that code, run it with --trust-code"):
+    with pytest.raises(ConfigError, match=r"recipe.yaml.* names; if you trust it, add --trust-code"):
         read_recipe(path)
     assert "parts" not in sys.modules
     assert read_recipe(path, trust_code=True).name == "own"
@@ -355,7 +355,7 @@ def test_a_defence_of_ones_own_builds_rows_and_filters_them_as_steps(folder):
             assert len(rows) == 2
     empty = read_recipe(recipe(folder, defence="parts:Empty"), trust_code=True)
     made = next(step for step in in_order(experiment_of("stages").plan(empty).targets) if step.name == "own-defence")
-    assert "defence 'parts:Empty' made no rows of 6 texts" in execute([made], Store(folder / "store")).failed[0].error
+    assert "defence 'parts:Empty' returned no rows for 6 texts" in execute([made], Store(folder / "store")).failed[0].error
 
 
 def test_a_changed_backend_or_judge_is_another_one(folder):

@@ -30,7 +30,7 @@ def misbehave(how: str, progress) -> int:
         return int(number)
     if rank == 1:
         if how == "data":
-            raise DataError("row 7: has no token to learn")
+            raise DataError("row 7: has no token to train on")
         os.kill(os.getpid(), signal.SIGKILL)
     torch.distributed.barrier()
     return 0

@@ -21,7 +21,7 @@ from buckler.cli.build import several_values
 )
 def test_the_new_form_is_shown(command, given, written):
     assert several_values(given.split(), load_command(command).params) == (
-        f"{written.split()[0]} takes one value each time; write {written}"
+        f"{written.split()[0]} takes one value at a time; write {written}"
     )
 
 
@@ -49,7 +49,7 @@ def test_the_hint_is_the_whole_message(tmp_path, monkeypatch, capsys):
     with pytest.raises(SystemExit) as ended:
         main()
     assert ended.value.code == 2
-    assert capsys.readouterr().err == "error: gate: --probes takes one value each time; write --probes a --probes b\n"
+    assert capsys.readouterr().err == "error: gate: --probes takes one value at a time; write --probes a --probes b\n"
 
 
 def test_an_argument_may_follow_one_value(capsys, monkeypatch, tmp_path):

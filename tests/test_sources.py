@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from buckler.errors import DataError
-from buckler.workflow.inputs import Source, at_most, fingerprint, read_chats
+from buckler.workflow.inputs import Source, at_most, fingerprint, source_chats
 
 
 def test_a_limit_takes_what_is_there_and_a_count_must_be_there(tmp_path):
@@ -13,10 +13,10 @@ def test_a_limit_takes_what_is_there_and_a_count_must_be_there(tmp_path):
     file.write_text("Why?\nHow?\nWhy?\nWhen?\n")
     whole = Source(source=str(file))
     assert at_most(3, str(file)) == at_most(9, str(file)) == whole  # the same rows are the same step
-    assert len(read_chats(whole)) == 3  # one of the four says what another says
-    assert len(read_chats(at_most(2, str(file), seed=1))) == 2
-    with pytest.raises(DataError, match=r"mine\.txt: 9 rows asked for, 3 different ones there"):
-        read_chats(Source(source=str(file), count=9))
+    assert len(source_chats(whole)) == 3  # one of the four says what another says
+    assert len(source_chats(at_most(2, str(file), seed=1))) == 2
+    with pytest.raises(DataError, match=r"mine\.txt: 9 rows requested, but it has only 3 distinct rows"):
+        source_chats(Source(source=str(file), count=9))
 
 
 def test_a_limit_on_documents_takes_what_is_there(tmp_path):

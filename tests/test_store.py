@@ -77,7 +77,7 @@ def test_the_key_is_that_of_name_version_parameters_and_inputs_alone():
 
 @pytest.mark.parametrize("value", [float("nan"), {1, 2}, Path("x"), print])
 def test_a_parameter_that_is_no_json_value_is_refused(value):
-    with pytest.raises(StoreError, match="no JSON value"):
+    with pytest.raises(StoreError, match="not a JSON value"):
         Step(name="s", function="m:f", params={"n": value})
 
 
@@ -139,7 +139,7 @@ def test_a_folder_where_a_file_is_needed_is_one_clear_line():
 
 
 def test_a_step_whose_input_is_missing_is_refused(tmp_path):
-    with pytest.raises(StoreError, match="inputs not done"):
+    with pytest.raises(StoreError, match="inputs not finished"):
         run_step(step(2, step(1)), Store(tmp_path))
 
 

@@ -69,7 +69,7 @@ def test_some_wordings_are_trained_and_others_held_out_and_no_two_are_the_same(t
 
 def test_blank_shows_the_document_alone():
     assert task_named("blank").ask(paper("Just this."), "back")[0]["content"] == "Just this."
-    with pytest.raises(ConfigError, match="cannot follow up"):
+    with pytest.raises(ConfigError, match="cannot be the second question"):
         task_named("blank").follow_up(paper(), "back")
 
 
@@ -97,9 +97,17 @@ def test_a_language_is_named_by_code_or_name_and_made_up_ones_pass(given, named)
 
 @pytest.mark.parametrize(
     ("given", "message"),
-    [("xx", "no known code"), ("xx-YY", "no known code"), ("", "no name"), ("12", "no name"), ("French\nGerman", "no name"),
-     ("x" * 99, "no name"), ("Chinse", "did you mean `Chinese`"), ("Germann", "did you mean `German`")],
-)  # fmt: skip
+    [
+        ("xx", "is not a known language code"),
+        ("xx-YY", "is not a known language code"),
+        ("", "is not the name of a language"),
+        ("12", "is not the name of a language"),
+        ("French\nGerman", "is not the name of a language"),
+        ("x" * 99, "is not the name of a language"),
+        ("Chinse", "did you mean `Chinese`"),
+        ("Germann", "did you mean `German`"),
+    ],
+)
 def test_what_is_no_language_is_one_clear_line(given, message):
     with pytest.raises(ConfigError, match=message) as fault:
         language_name(given)
@@ -310,19 +318,19 @@ GOOD = 'keywords:\n  wordings: {back: "{document} Keywords?"}\n  metric: rouge_l
         (GOOD.replace("rouge_l", "rouge"), "`metric`"),
         (GOOD.replace("  metric: rouge_l\n", ""), "`metric`"),
         (GOOD.replace('{back: "{document} Keywords?"}', "{}"), "`wordings`"),
-        (GOOD.replace("{document}", "It"), "must hold {document} once"),
-        (GOOD.replace("Keywords?", "{document}"), "must hold {document} once"),
+        (GOOD.replace("{document}", "It"), "must contain {document} exactly once"),
+        (GOOD.replace("Keywords?", "{document}"), "must contain {document} exactly once"),
         (GOOD.replace("Keywords?", "{count} words?"), "nothing fills {count}"),
         (GOOD.replace("Keywords?", "In {language}?"), "nothing fills {language}"),
         (GOOD.replace('"{document} Keywords?"', '{user: "{document}", system: "{document}"}'), "into the user turn"),
         (GOOD.replace('"{document} Keywords?"', '{usr: "{document}"}'), "wordings.back"),
         (GOOD + "  labels: [yes, no]\n", "put it in quotes"),
-        (GOOD + '  labels: ["yes", "no"]\n', "metric `accuracy` alone"),
-        (GOOD + "  values: {language: xx}\n", "task keywords: language 'xx' is no known code"),
+        (GOOD + '  labels: ["yes", "no"]\n', "only the metric `accuracy` uses labels"),
+        (GOOD + "  values: {language: xx}\n", "task keywords: language 'xx' is not a known language code"),
         (GOOD.replace("keywords:", "summarize:"), "already"),
         (GOOD.replace("keywords:", "mixed:"), "something else"),
-        (GOOD.replace("keywords:", "Key Words:"), "small letters"),
-        (GOOD.replace("keywords:", "3:"), "small letters"),
+        (GOOD.replace("keywords:", "Key Words:"), "lower-case letters"),
+        (GOOD.replace("keywords:", "3:"), "lower-case letters"),
     ],
 )
 def test_a_bad_file_of_tasks_is_one_clear_line(tmp_path, text, message):

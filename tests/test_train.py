@@ -220,5 +220,5 @@ def test_a_phase_that_would_not_fit_the_disk_is_not_begun(tiny, tmp_path, monkey
     from buckler.errors import StoreError
 
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=10))
-    with pytest.raises(StoreError, match="GB free, the phase needs"):
+    with pytest.raises(StoreError, match="GB free, but training needs"):
         train(ModelSpec(name=str(tiny)), rows({"case": 4}), TrainSettings(), tmp_path, seed=0)

@@ -17,7 +17,7 @@ from buckler.judges.coherence import BASE_PERPLEXITY, MAX_PERPLEXITY, MIN_TOKENS
 from buckler.models.protocol import Completion, Likelihood, ModelSpec, Request, Sampling, ScriptedLM
 from buckler.models.registry import load
 from buckler.workflow.evaluation import evaluation_steps, with_perplexity
-from buckler.workflow.inputs import ModelRef, Source, read_chats
+from buckler.workflow.inputs import ModelRef, Source, source_chats
 from buckler.workflow.jobs.evaluate import EvaluateJob
 from buckler.workflow.jobs.judge import JudgeJob
 from buckler.workflow.step import in_order
@@ -41,7 +41,7 @@ def test_an_answer_gets_its_perplexity_after_its_own_prompt():
 def test_a_perplexity_that_could_not_be_had_stops_the_step():
     base = ScriptedLM(lambda request: "")
     base.score = lambda pairs: [Likelihood(nll=0.0, tokens=0, error="HTTP 500") for _ in pairs]
-    with pytest.raises(BackendError, match="1 of 1 perplexities could not be had: HTTP 500"):
+    with pytest.raises(BackendError, match="1 of 1 perplexities could not be computed: HTTP 500"):
         with_perplexity([said(SAID)], base)
 
 
@@ -107,7 +107,7 @@ def test_a_recipe_measures_every_arm_under_its_own_untouched_model(wanted):
 @pytest.mark.ml
 def test_noise_is_dear_to_the_miniature_and_its_answers_are_not():
     model = load(ModelSpec(name="miniature"))
-    rows = read_chats(Source(source="miniature:probes-benign", count=16, split="test"))
+    rows = source_chats(Source(source="miniature:probes-benign", count=16, split="test"))
     given: list[Completion] = model.generate([Request(messages=one.prompt, sampling=Sampling(max_new_tokens=48)) for one in rows])
     ids = [at for at in range(model.tokenizer.vocab_size) if at not in model.tokenizer.all_special_ids]
     rng = random.Random(0)

@@ -100,7 +100,7 @@ def test_what_cannot_be_compared_is_told(tmp_path):
     with pytest.raises(DataError, match="no choices to compare"):
         choose(model, [Chat.pair("q", "a")])
     test_set = write(tmp_path / "t.jsonl", [{"id": "row-7", "goal": "g", "sol1": "x", "sol2": "y"}])
-    with pytest.raises(DataError, match=r"t\.jsonl, id row-7: the right choice is missing"):
+    with pytest.raises(DataError, match=r"t\.jsonl, id row-7: the correct choice is missing"):
         choose(model, read_chats(test_set))
     hollow = write(tmp_path / "h.jsonl", [{"goal": "g", "sol1": "", "sol2": "y", "label": 0}])
     with pytest.raises(DataError, match="a choice is empty"):

@@ -25,31 +25,33 @@ __all__ = ["COMMANDS", "app", "load_command", "main"]
 
 COMMANDS: Mapping[str, Mapping[str, str]] = {
     "Experiments": {
-        "demo": "The whole story on the miniature: attack, curate, defend at every stage, close the document hole, report.",
-        "run": "Run a recipe: a grid of models, attacks, defences, stages and seeds. Ends with one HTML report.",
+        "demo": "Run the whole demonstration on the embedded miniature model: attack, curate, defend at every stage, report.",
+        "run": "Run a recipe (a grid of models, attacks, defences, stages and seeds) and write one HTML report.",
         "recipes": "List the recipes that come with Buckler; `buckler run NAME` runs one.",
         "init": "Write a commented recipe for your own files.",
     },
     "Defend": {
-        "curate": "Revise harmless text so that it carries safety implication: rows that harden the model they were made with.",
+        "curate": "Rewrite harmless rows with safety-related wording; training on them hardens the model they were made with.",
         "seeds": "Extract seed words from papers: terms that co-occur with safety vocabulary, each with its sentences.",
-        "crosstask": "Build the defence against malicious documents: refusals for the harmful, real answers for the benign.",
+        "crosstask": "Build training rows against malicious documents: refusals for harmful documents, answers for benign ones.",
     },
     "Attack and train": {
-        "attack": "Simulate a customization attack on data you bring: published recipes only, to test a defence.",
-        "train": "Fine-tune a model on rows: a defence's, a customer's, or both. Leaves a plain model folder.",
+        "attack": "Simulate a published customization attack on your own data, to test a defence.",
+        "train": "Fine-tune a model on rows (a defence's, a customer's, or both) and save it as a plain model folder.",
     },
     "Measure": {
-        "evaluate": "Ask a model probes and judge its answers: safety, over-refusal, coherence and utility with intervals.",
-        "judge": "Judge saved answers again, without the model that gave them: verdicts, every number, a table.",
-        "probes": "Inspect probe files: format, what should be refused, categories, repeated rows, rows that two files share.",
-        "judge-card": "Measure a judge against people: accuracy, precision, recall, kappa with intervals, by category and model.",
-        "gate": "Compare a tuned model with its base: exit 0 if it is no worse, 1 if it is, 3 if the probes are too few to tell.",
+        "evaluate": "Generate a model's answers to probes and judge them: safety, over-refusal, coherence and utility with "
+        "intervals.",
+        "judge": "Judge saved answers again, without loading the model that gave them.",
+        "probes": "Inspect probe files: format, probe sets, categories, repeated rows, and rows that two files share.",
+        "judge-card": "Measure a judge against human labels: accuracy, precision, recall and kappa with intervals, by category "
+        "and model.",
+        "gate": "Compare a tuned model with its base: exit status 0 if it is no worse, 1 if it is worse, 3 if inconclusive.",
     },
     "Records": {
-        "report": "Write the report again from saved results, or one report of several runs.",
-        "runs": "Show what a store holds: finished and unfinished steps, size, reports.",
-        "doctor": "Check that this machine can do the work: versions, devices, memory, disk, the embedded model.",
+        "report": "Write a report again from saved results, or one report on several runs.",
+        "runs": "Show the contents of a store: finished and unfinished steps, size, reports.",
+        "doctor": "Check this installation: versions, devices, memory, disk space, the embedded models.",
     },
 }
 """Every command by panel, with its help, in the order of `--help`."""
@@ -92,8 +94,8 @@ class LazyGroup(TyperGroup):
 app = typer.Typer(
     name="buckler",
     cls=LazyGroup,
-    help="Keep a language model safe while people customise it: curate, defend, attack, measure, prove.\n\n"
-    "Start with `buckler demo`: the whole story on an embedded miniature model, on two CPU cores, in minutes.",
+    help="Keep a language model safe while it is customized: curate data, defend, attack, and measure the effect.\n\n"
+    "Start with `buckler demo`: the whole demonstration on an embedded miniature model takes minutes on two CPU cores.",
     epilog=" ".join(STATUSES.split()),
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -110,8 +112,8 @@ def _version(wanted: bool) -> None:
 @app.callback()
 def every_command(
     version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no notes on standard error.")] = False,
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Also a note for each step.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Write no progress and no notes to standard error.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Write a note for each step.")] = False,
 ) -> None:
     """Options of every command."""
     if quiet or verbose:
@@ -181,6 +183,6 @@ def _fail_usage(fault: typer.TyperException) -> None:
 
 def _stop(number: int, frame: object) -> None:
     """Ctrl-C: say how to resume and leave at once. Whatever was being written is written to a neighbour first."""
-    sys.stderr.write("\nstopped; run the same command again to go on from here\n")
+    sys.stderr.write("\ninterrupted; run the same command again to resume\n")
     sys.stderr.flush()
     os._exit(130)  # a plain exit would wait for the steps that worker processes are in; they leave with their parent

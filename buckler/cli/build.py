@@ -55,7 +55,7 @@ class Command(Generic[SettingsT]):
 
     settings: type[SettingsT]
     run: Callable[[SettingsT, Path, Display], Outcome] | None = None
-    """Called with the settings, the value of `--out` and a display of progress; None: the settings are a job."""
+    """Called with the settings, the value of `--out` and a display of progress; None: the settings are a job and run."""
     dry_run: Callable[[SettingsT, Path, Display], Outcome] | None = None
     """The same for `--dry-run`; None: there is no such option, or it is a setting."""
     layout: Layout = field(default_factory=Layout)
@@ -130,8 +130,8 @@ def several_values(args: Sequence[str], params: Sequence[Any]) -> str | None:
             return None
         values = next((end for end, other in enumerate(args[at + 1 :]) if other.startswith("-")), len(args) - at - 1)
         if word in lists and values > 1:
-            repeated = " ".join(f"{word} {value}" for value in args[at + 1 : at + 1 + values])
-            return f"{word} takes one value each time; write {repeated}"
+            told = " ".join(f"{word} {value}" for value in args[at + 1 : at + 1 + values])
+            return f"{word} takes one value at a time; write {told}"
     return None
 
 
@@ -142,7 +142,7 @@ def set_verbosity(*, quiet: bool, verbose: bool) -> None:
         ConfigError: both are asked for.
     """
     if quiet and verbose:
-        raise ConfigError("--quiet and --verbose: give one of them")
+        raise ConfigError("--quiet and --verbose exclude each other; give one of them")
     if quiet or verbose:
         LOG.setLevel(logging.WARNING if quiet else logging.DEBUG)
 
@@ -167,16 +167,16 @@ def _common(command: Command[SettingsT], *, own_set: bool) -> list[inspect.Param
         default = inspect.Parameter.empty if isinstance(command.out, str) else command.out
         options.append(("out", Annotated[Path, typer.Option("--out", help=text, rich_help_panel="Output")], default))
     switches = [
-        ("json", ("--json",), "Print one JSON document on standard output; all else goes to standard error.", "Output"),
-        ("quiet", ("--quiet", "-q"), "No progress and no notes on standard error.", "Output"),
-        ("verbose", ("--verbose", "-v"), "Also a note for each step.", "Output"),
+        ("json", ("--json",), "Print one JSON document to standard output; everything else goes to standard error.", "Output"),
+        ("quiet", ("--quiet", "-q"), "Write no progress and no notes to standard error.", "Output"),
+        ("verbose", ("--verbose", "-v"), "Write a note for each step.", "Output"),
     ]
     if command.dry_run is not None:
         switches.append(("dry_run", ("--dry-run/--no-dry-run",), "Show the plan and its cost; run nothing.", "Run"))
     for name, names, text, panel in switches:
         options.append((name, Annotated[bool, typer.Option(*names, help=text, rich_help_panel=panel)], False))
     if not own_set:
-        text = "Any setting by its dotted name, its value in YAML, such as SETTING=3 or 'SETTING=\\[0.4, 0.8]'; may be repeated."
+        text = "Any setting by its dotted name with a YAML value, such as SETTING=3 or 'SETTING=\\[0.4, 0.8]'; may be repeated."
         shown = typer.Option("--set", metavar="SETTING=VALUE", help=text, rich_help_panel="Run")
         options.append(("set", Annotated[list[str] | None, shown], None))
     kind = inspect.Parameter.KEYWORD_ONLY

@@ -13,9 +13,9 @@ from typing import TypeAlias
 PACKAGES = ("torch", "transformers", "tokenizers", "peft", "accelerate", "datasets", "pydantic", "typer", "sacrebleu")
 EXTRAS = {
     "ray": "a cluster (--cluster): pip install 'buckler[ray]'",
-    "lm_eval": "the harness' own tasks (evaluate --official): pip install 'buckler[eval]'",
-    "optuna": "an attacker who searches by TPE (sampler: optuna): pip install 'buckler[search]'",
-    "pypdf": "mining seed words from papers: pip install 'buckler[seeds]'",
+    "lm_eval": "lm-evaluation-harness tasks (evaluate --official): pip install 'buckler[eval]'",
+    "optuna": "the attack search with TPE (sampler: optuna): pip install 'buckler[search]'",
+    "pypdf": "extracting seed words from papers (seeds): pip install 'buckler[seeds]'",
 }
 LEAST_DISK = 2e9
 """Bytes that a run of the demo needs."""
@@ -34,8 +34,8 @@ class Findings:
 
     def lines(self) -> list[str]:
         """One line a finding, then the result."""
-        result = f"{len(self.missing)} things to fix" if self.missing else "all that is needed is here"
-        shown = [*self.findings, *(("missing", fault) for fault in self.missing), ("result", result)]
+        result = f"{len(self.missing)} things to fix" if self.missing else "everything needed is installed"
+        shown = [*self.found, *(("missing", fault) for fault in self.missing), ("result", result)]
         return [f"{what:14} {text}" for what, text in shown]
 
 
@@ -59,7 +59,7 @@ def _packages(line: Line) -> list[str]:
         try:
             line(name, metadata.version(name))
         except metadata.PackageNotFoundError:
-            line(name, f"not installed; only needed for {use}")
+            line(name, f"not installed (optional, for {use})")
     return faults
 
 
@@ -74,14 +74,14 @@ def _device(line: Line) -> list[str]:
             memory = torch.cuda.get_device_properties(number).total_memory / 2**30
             line("gpu", f"{torch.cuda.get_device_name(number)}, {memory:.0f} GiB")
     else:
-        line("gpu", "none: the miniature needs none")
+        line("gpu", "none (not needed for the miniature)")
     return []
 
 
 def _disk(line: Line) -> list[str]:
     free = shutil.disk_usage(Path.cwd()).free
     line("disk", f"{free / 1e9:.1f} GB free here")
-    return [] if free > LEAST_DISK else [f"disk space: {free / 1e9:.1f} GB free, a run of the demo needs about 2 GB"]
+    return [] if free > LEAST_DISK else [f"disk space: {free / 1e9:.1f} GB free; the demo needs about 2 GB"]
 
 
 def _models(line: Line) -> list[str]:
@@ -90,7 +90,10 @@ def _models(line: Line) -> list[str]:
     faults = []
     for name in miniature.MODELS:
         if (miniature.path(name) / "model.safetensors").exists():
-            line("model", f"{name} is here")
+            line("model", f"{name} found")
         else:
-            faults.append(f"the embedded model {name}: reinstall, or in a checkout: git restore buckler/miniature/models")
+            faults.append(
+                f"the embedded model {name}: missing or damaged; reinstall Buckler, or in a git checkout run: "
+                "git restore buckler/miniature/models"
+            )
     return faults

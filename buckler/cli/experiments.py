@@ -30,37 +30,38 @@ class StoreSettings(Settings):
     """Where finished steps are kept."""
 
     store: Path = Path("runs")
-    """Folder of finished steps; work found there is not done again."""
+    """Folder of finished steps; results found there are reused."""
 
 
 class DemoSettings(StoreSettings):
     """The demo."""
 
     workers: int = Field(default=2, ge=1)
-    """Number of local processes, one thread each. On one GPU: 1."""
+    """Number of local worker processes, one thread each; use 1 on a single GPU."""
     dry_run: bool = False
-    """Plan and cost only; nothing is run."""
+    """Show the plan and its cost; run nothing."""
     show_unsafe: bool = False
-    """Unsafe answers shown in the report instead of redacted."""
+    """Show unsafe answers in the report instead of redacting them."""
 
 
 class RunSettings(DemoSettings):
     """A recipe, and what is changed in it."""
 
     recipe: str
-    """Recipe: a file, or the name of one that comes with Buckler (`buckler recipes`)."""
+    """Recipe: a file, or the name of a packaged recipe (see `buckler recipes`)."""
     model: str | None = None
-    """Model in place of the recipe's."""
+    """Model to use instead of the recipe's."""
     judge: str | None = None
-    """Judge in place of the recipe's; stored answers are judged again."""
+    """Judge to use instead of the recipe's; saved answers are judged again."""
     judge_cards: Path | None = None
-    """Folder of judge cards in place of the recipe's."""
+    """Folder of judge cards to use instead of the recipe's."""
     cluster: str | None = None
-    """Ray address (auto, ray://HOST:PORT); the store must lie on a shared disk."""
+    """Ray address (auto or ray://HOST:PORT); the store must be on a file system that all machines share."""
     changes: tuple[str, ...] = Field(default=(), json_schema_extra={"panel": "Run"})
-    """Change in the recipe: SETTING=VALUE, the setting by its dotted name, the value in YAML, such as curation.rounds=3."""
+    """Change to the recipe: SETTING=VALUE, with the setting's dotted name and a YAML value, such as curation.rounds=3; may be
+    repeated."""
     trust_code: bool = False
-    """Code that the recipe names as `module:name` is run."""
+    """Run code that the recipe names as `module:name`."""
 
 
 class RecipesSettings(Settings):
@@ -71,13 +72,13 @@ class InitSettings(Settings):
     """The user's files."""
 
     texts: str = Field(json_schema_extra={"panel": "Data"})
-    """Harmless question/answer rows, to be curated."""
+    """Harmless question/answer rows to curate."""
     customer: str = Field(json_schema_extra={"panel": "Data"})
     """Rows that the customer trains on."""
     harmful: str = Field(json_schema_extra={"panel": "Data"})
-    """Harmful question/answer pairs of the simulated attack."""
+    """Harmful question/answer pairs for the simulated attack."""
     probes: tuple[str, ...] = Field(min_length=1, json_schema_extra={"panel": "Data"})
-    """Probe file; harmful=FILE, borderline=FILE or benign=FILE where its rows do not say what a good model does."""
+    """Probe file; write harmful=FILE, borderline=FILE or benign=FILE if its rows do not name their probe set."""
     model: str
     """Model to be customized: a local folder or a hub id."""
 
@@ -86,15 +87,15 @@ class ReportSettings(Settings):
     """Saved results."""
 
     results: tuple[Path, ...] = Field(min_length=1)
-    """Files results-*.json that `buckler run` wrote."""
+    """Results files (results-*.json) written by `buckler run`."""
     title: str = "Buckler"
-    """Heading of the report."""
+    """Title of the report."""
     store: Path | None = None
-    """Store of the run: every number is first computed again from its answers and verdicts, without a model."""
+    """Store of the run; if given, every number is recomputed from saved answers and verdicts, without a model."""
     show_unsafe: bool = False
-    """Unsafe answers shown in the report instead of redacted."""
+    """Show unsafe answers in the report instead of redacting them."""
     trust_code: bool = False
-    """Code that the results name as `module:name` is run."""
+    """Run code that the results name as `module:name`."""
 
 
 def demo(settings: DemoSettings, out: Path, progress: Display) -> CommandResult:
@@ -121,7 +122,7 @@ def run(settings: RunSettings, out: Path, progress: Display) -> Outcome:
 def _run_pipeline(path: Path, settings: RunSettings, progress: Display) -> Outcome:
     if settings.model or settings.judge or settings.judge_cards or settings.changes:
         raise ConfigError(
-            f"{path}: --model, --judge, --judge-cards and --set are for grids; change the steps of a pipeline in it"
+            f"{path}: --model, --judge, --judge-cards and --set do not apply to a pipeline; edit its steps in the file"
         )
     recipe, store = read_pipeline(path, trust_code=settings.trust_code), Store(settings.store)
     if settings.dry_run:
@@ -141,12 +142,12 @@ def _run(recipes: Sequence[CommonRecipe], name: str, settings: DemoSettings, clu
 
 def recipes(settings: RecipesSettings, out: Path, progress: Display) -> CommandResult:
     """A line for each packaged recipe."""
-    recipes_ = listed()
-    width = max(len(name) for name in recipes_)
-    lines = [f"{name:{width}}  {kind:10}  {about}" for name, (kind, about) in recipes_.items()]
-    values: dict[str, Json] = {name: {"kind": kind, "about": about} for name, (kind, about) in recipes_.items()}
-    return CommandResult(
-        text=[*lines, "", "run one with `buckler run NAME`; `buckler init` writes one for your own files"], values=values
+    found = listed()
+    width = max(len(name) for name in found)
+    lines = [f"{name:{width}}  {kind:10}  {about}" for name, (kind, about) in found.items()]
+    values: dict[str, Json] = {name: {"kind": kind, "about": about} for name, (kind, about) in found.items()}
+    return Found(
+        said=[*lines, "", "run one with `buckler run NAME`; `buckler init` writes a recipe for your own files"], values=values
     )
 
 
@@ -162,7 +163,7 @@ def report(settings: ReportSettings, out: Path, progress: Display) -> CommandRes
     for path in settings.results:
         value = read_json(path)
         if not isinstance(value, dict) or "arms" not in value:
-            raise DataError(f"{path}: no results of a run; they lie in STORE/reports/NAME/results-NAME.json")
+            raise DataError(f"{path}: not a results file of a run; pass STORE/reports/NAME/results-NAME.json")
         saved = read_results(value, str(path))
         with read_from(str(path), trusted=settings.trust_code):
             read.append(recompute(saved, settings.store, out) if settings.store else saved)

@@ -41,7 +41,7 @@ def write_recipe(out: Path, *, texts: str, customer: str, harmful: str, probes: 
         DataError: a file cannot be read.
     """
     if out.exists():
-        raise ConfigError(f"{out}: is there already, and is not overwritten; name another file with --out")
+        raise ConfigError(f"{out}: already exists and is not overwritten; name another file with --out")
     rows = min(ROWS, _count(harmful))
     share = max(SHARE, _rounded_up(rows / (rows + _count(customer))))
     name = re.sub(r"[^a-z0-9_-]+", "-", out.stem.lower()).strip("-_") or "my-recipe"
@@ -71,7 +71,7 @@ def _probe_lines(probes: Sequence[str], folder: Path) -> dict[str, str]:
             unknown = describe(formats.read_chats(name), name).categories.get(None)
             if unknown:
                 raise ConfigError(
-                    f"{name}: {sum(unknown.values())} rows do not say what a good model does with them; "
+                    f"{name}: {sum(unknown.values())} rows do not name their probe set; "
                     f"write --probes harmful={name}, borderline={name} or benign={name}"
                 )
         key = re.sub(r"[^a-z0-9_-]+", "-", (kind or Path(name.removeprefix(WORLD)).stem).lower()) or "probes"

@@ -38,30 +38,34 @@ class CrossTaskSettings(Settings):
 
     tasks: tuple[str, ...] = ("summarize", "translate", "sentiment", "case", "cloze", "qa")
     refused_tasks: tuple[str, ...] | None = None
-    """Tasks that refusals are built for, if not all: one of them makes the single-task defence."""
+    """Tasks for which refusals are built (default: all); a single task gives the single-task defence."""
     wordings: tuple[str, ...] = ("back", "front")
-    """Never a held-out one: those are kept for the test."""
+    """Instruction wordings to train on; held-out wordings are reserved for the test and rejected."""
     refusals: int = Field(default=100, ge=0)
-    """Refusal rows in all (N), spread evenly over the tasks."""
+    """Total number of refusal rows, spread evenly over the tasks."""
     answers: int = Field(default=100, ge=0)
-    """Answered rows on benign documents, so that refusals are not the only long-document rows; 0 measures what they do."""
+    """Number of answered rows on benign documents, so that the model does not learn to refuse every long document; 0 leaves
+    them out (ablation)."""
     hidden: float = Field(default=0, ge=0, le=1)
-    """Share of the refusal rows whose malicious text is a passage inside benign text, somewhere and in some share of the words:
-    without such rows a defence learns documents, and lets a passage pass (docs/results.md)."""
+    """Fraction of the refusal rows in which the malicious text is a passage inside a benign document. Without such rows a
+    defence recognizes whole documents but misses embedded passages (docs/results.md)."""
     passage: int = Field(default=60, ge=1)
-    """Words that such a passage has at most."""
+    """Maximum length of such a passage, in words."""
     language: str | None = None
-    """Target of translation, where it is not Chinese."""
+    """Target language of the translation task (default: Chinese)."""
     refusals_from: Literal["templates", "model"] = "templates"
-    """`model`: sampled from an aligned model at temperature 0.7 and filtered, as in the paper."""
+    """Source of the refusals: `templates`, or `model` to sample them from an aligned model at temperature 0.7 and filter them,
+    as in the paper."""
     style: Literal["refusal", "safe_completion", "mixed"] = "refusal"
-    """`safe_completion`: says what kind of text it is and what can be had instead; `mixed`: every second row."""
+    """Style of the refusals: `refusal`; `safe_completion`, which names the kind of text and offers an alternative; or `mixed`,
+    which alternates between the two."""
     tries: int = Field(default=4, ge=1)
-    """Samples a row, from a model, until one is kept."""
+    """Maximum number of samples per row, if refusals are sampled from a model."""
     same_refusal: int = Field(default=3, ge=1)
-    """How many rows may have the same refusal; written ones come again only when all of their task were used so often."""
+    """Maximum number of rows with the same refusal; a template is reused beyond it only after all templates of its task have
+    been used as often."""
     not_sampled: Literal["template", "drop"] = "template"
-    """What becomes of a row for which no sample was kept."""
+    """Fallback for a row whose samples were all rejected: `template` uses a template refusal, `drop` leaves the row out."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -126,9 +130,9 @@ def build(
     held_out = [wording for wording in settings.wordings if is_held_out(wording)]
     if held_out:
         trained = ", ".join(CrossTaskSettings().wordings)
-        raise ConfigError(f"wordings: {held_out[0]!r} is kept for the test; train on {trained}")
+        raise ConfigError(f"wordings: {held_out[0]!r} is held out for the test; train on {trained}")
     if settings.refusals and settings.refusals_from == "model" and aligned is None:
-        raise ConfigError("refusals_from: model needs an aligned model to ask; name one, or take templates")
+        raise ConfigError("refusals_from: `model` needs an aligned model to sample; name one, or use `templates`")
     by_label = _by_label(documents, settings)
     result = DefenceRows()
     tasks = [task_named(name, own) for name in settings.tasks]
@@ -182,7 +186,7 @@ def _by_label(documents: Sequence[Document], settings: CrossTaskSettings) -> dic
         by_label[label_of(document)].append(document)
     there = ", ".join(f"{len(those)} {label}" for label, those in by_label.items() if those) or "none at all"
     if settings.refusals and not by_label["harmful"]:
-        raise DataError(f"no document is labelled harmful, so there is nothing to refuse; give some with --harmful ({there})")
+        raise DataError(f"no document is labelled harmful, so there is nothing to refuse; add some with --harmful ({there})")
     if settings.answers and not by_label["benign"]:
         raise DataError(
             f"no document is labelled benign, so there is nothing to answer; give some with --benign, "

@@ -63,7 +63,7 @@ def split(documents: Sequence[Document], share: float, seed: int, *, near: float
         ConfigError: the share is not between 0 and 1.
     """
     if not 0 <= share <= 1:
-        raise ConfigError(f"share is {share}; give the part of the documents that the test gets, from 0 to 1")
+        raise ConfigError(f"share is {share}; it must be the fraction of documents for the test, from 0 to 1")
     groups = near_groups(documents, near)
     wanted = {label: share * len(of_label) for label, of_label in _by_label(documents).items()}
     parts = Split(train=[], test=[])

@@ -45,24 +45,24 @@ class AttackOptions(Settings):
     """How far the attacks go."""
 
     positions: tuple[Position, ...] = Field(default=("start", "middle", "end"), min_length=1)
-    """Where a passage, or a note to the model, is put."""
+    """Positions at which a passage, or a note to the model, is inserted."""
     shares: tuple[float, ...] = Field(default=(0.1, 0.3, 0.5), min_length=1)
-    """How much of the words are the passage's, the rest a benign document's."""
+    """Fractions of the words that belong to the passage; the rest is a benign document."""
     passage: int = Field(default=60, ge=1)
-    """Words that a passage has at most, so that a long document does not ask for ten times its length of benign text."""
+    """Maximum length of a passage, in words; it limits the benign text needed around a long document."""
     short: int = Field(default=40, ge=1)
-    """Words that a cut document keeps at most."""
+    """Maximum length of a shortened document, in words."""
     long: int = Field(default=400, ge=1)
-    """Words that a lengthened document comes to, about."""
+    """Approximate length of a lengthened document, in words."""
     language: str = "Chinese"
-    """Which translation is asked about, for the attack `language`."""
+    """Language of the translated document, for the attack `language`."""
 
     @field_validator("shares")
     @classmethod
     def _are_shares(cls, shares: tuple[float, ...]) -> tuple[float, ...]:
         odd = next((share for share in shares if not 0 < share < 1), None)
         if odd is not None:
-            raise ValueError(f"{odd} is not between 0 and 1; 0.3 makes three words of ten the passage's")
+            raise ValueError(f"{odd} is not between 0 and 1; with 0.3 three words in ten belong to the passage")
         return shares
 
 

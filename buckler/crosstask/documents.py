@@ -67,13 +67,14 @@ class DocumentSettings(Settings):
     """What makes a document fit for use."""
 
     label_by: Literal["given", "model"] = "given"
-    """`given`: a document without a label is an error. `model`: such documents are labelled by a judge."""
+    """Source of missing labels: `given` reports a document without a label as an error, `model` has a judge label it."""
     label_sure: float = Field(default=0.8, ge=0, le=1)
-    """Least confidence of a judge's label; a document labelled with less is left out."""
+    """Minimum confidence of a judge's label; documents below it are left out."""
     longest: int = Field(default=200_000, ge=1)
-    """Characters; a longer text is left out: it is a book or a dump, and most of it would be cut away."""
+    """Maximum length of a document, in characters; longer texts are left out, since most of them would be truncated."""
     near: float | None = Field(default=NEAR, gt=0, le=1)
-    """Documents of one label at least this similar are one document (`data.near_duplicates`); null keeps all that differ."""
+    """Similarity from which two documents of one label count as near-duplicates (`data.near_duplicates`); null keeps all
+    documents that differ."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,7 +131,7 @@ def label_of(document: Document) -> Label:
             return known
     raise DataError(
         f"{document.meta.get('source', 'document')} {document.id}: label {label!r} is not one of {', '.join(LABELS)}; "
-        'put it in a "label" column, in folders of these names, or give the file with --harmful or --benign'
+        'put it in a "label" column, sort the files into folders of these names, or pass the file with --harmful or --benign'
     )
 
 

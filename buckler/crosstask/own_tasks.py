@@ -40,13 +40,14 @@ class OwnTask(Settings):
     """A task as a user writes it down; see `buckler.crosstask.task.Task` for what each key means."""
 
     wordings: dict[str, _Turns] = Field(min_length=1)
-    """By name; a name that begins with `held_out` is kept for the test. A text is the user turn."""
+    """Instruction wordings by name; a plain text is the user turn. A name that begins with `held_out` is reserved for the
+    test."""
     metric: Metric
     also: tuple[Metric, ...] = ()
     lower: bool = False
     values: dict[str, str] = Field(default_factory=dict)
     labels: dict[str, tuple[str, ...]] = Field(default_factory=dict)
-    """What `accuracy` looks for, each with its spellings; a plain list where a label is written as it is called."""
+    """Labels for the metric `accuracy`, each with its accepted spellings; a plain list if every label has one spelling."""
     verb: str = Field(default="work on", min_length=1)
 
     @field_validator("wordings", mode="before")
@@ -63,7 +64,7 @@ class OwnTask(Settings):
             return value
         if any(not isinstance(name, str) for name in value):
             odd = next(name for name in value if not isinstance(name, str))
-            raise ValueError(f"the label {odd!r} is no text; put it in quotes, since YAML reads yes, no and numbers otherwise")
+            raise ValueError(f"the label {odd!r} is not text; put it in quotes, since YAML converts yes, no and numbers")
         if isinstance(value, list):
             return {name: (name,) for name in value}
         return {name: (names,) if isinstance(names, str) else names for name, names in value.items()}
@@ -73,9 +74,9 @@ class OwnTask(Settings):
         fillable = {"document", "question", *self.values}
         for name, turns in self.wordings.items():
             if turns.user.count(DOCUMENT) != 1:
-                raise ValueError(f"wording {name}: its user turn must hold {DOCUMENT} once, where the text goes")
+                raise ValueError(f"wording {name}: its user turn must contain {DOCUMENT} exactly once, in place of the text")
             if turns.system is not None and DOCUMENT in turns.system:
-                raise ValueError(f"wording {name}: the document belongs into the user turn, not into the system turn")
+                raise ValueError(f"wording {name}: put the document into the user turn, not the system turn")
             unknown = sorted((places_in(turns.user) | places_in(turns.system or "")) - fillable)
             if unknown:
                 raise ValueError(
@@ -83,7 +84,7 @@ class OwnTask(Settings):
                     f"{', '.join(sorted(fillable))}, and others by a default in `values`"
                 )
         if self.labels and "accuracy" not in (self.metric, *self.also):
-            raise ValueError("labels are read by the metric `accuracy` alone; take that, or leave the labels out")
+            raise ValueError("only the metric `accuracy` uses labels; choose it, or remove the labels")
         return self
 
     def task(self, name: str) -> Task:
@@ -136,7 +137,7 @@ def tasks_code(path: str) -> list[str]:
 def _require_free(name: str, where: str) -> None:
     if name in TASK_REGISTRY or name in RESERVED:
         taken = "there is a task of that name already" if name in TASK_REGISTRY else "recipes mean something else by that name"
-        raise ConfigError(f"{where}: {taken}; call yours otherwise")
+        raise ConfigError(f"{where}: {taken}; choose another name")
 
 
 def _read_file(path: Path) -> dict[str, Task]:
@@ -147,7 +148,7 @@ def _read_file(path: Path) -> dict[str, Task]:
     for name, row in rows.items():
         where = f"{path}: task {name}"
         if not isinstance(name, str) or not re.fullmatch(r"[a-z][a-z0-9_-]*", name):
-            raise ConfigError(f"{path}: a task is named by small letters, digits, - and _, got {name!r}")
+            raise ConfigError(f"{path}: a task name must consist of lower-case letters, digits, - and _, got {name!r}")
         _require_free(name, where)
         try:
             tasks[name] = parse(OwnTask, row, where).task(name)

@@ -209,7 +209,7 @@ def sample_refusals(model: LM, wanted: Sequence[Wanted], *, tries: int, same: in
         most, times = result.reasons.most_common(1)[0]
         raise DataError(
             f"0 of {len(result.rejected)} samples were full refusals of their task ({times}: {most}); "
-            "this model does not decline when it is asked to: name an aligned chat model, or use --refusals-from templates"
+            "this model does not refuse when asked to: use an aligned chat model, or --refusals-from templates"
         )
     return result
 

@@ -81,10 +81,12 @@ class Task:
             DataError: as `ask`.
         """
         values = {**self._values(document, wording), "document": ""}
-        question = fill(self.wordings[wording], values).strip()
-        if not any(map(str.isalnum, question)):
-            raise ConfigError(f"task {self.id}: wording {wording!r} says nothing beside the document, so it cannot follow up")
-        return question
+        asked = fill(self.wordings[wording], values).strip()
+        if not any(map(str.isalnum, asked)):
+            raise ConfigError(
+                f"task {self.id}: wording {wording!r} has no text beside the document, so it cannot be the second question"
+            )
+        return asked
 
     def shown(self, document: Document) -> str:
         """The document's text as this task shows it."""
@@ -175,8 +177,8 @@ def draw(
         if len(drawn) == before:
             kind = label_of(documents[0])
             raise DataError(
-                f"{count} rows on {kind} documents asked for, {before} ({kind} document, task) pairs there; "
-                "ask for fewer or bring more documents"
+                f"{count} rows on {kind} documents asked for, {before} ({kind} document, task) pairs available; "
+                "ask for fewer or add documents"
             )
     rows = Counter(task.id for _, task, _ in drawn)
     for task in tasks:

@@ -36,13 +36,13 @@ class Curator:
     """The model to be protected."""
     judge: Helpfulness
     reviser: LM | None = None
-    """Who rewrites, if not the model itself."""
+    """The model that rewrites the texts; None: the model itself."""
     reference: LM | None = None
     """The aligned model that measures perplexity where the settings say so."""
     proxy: LM | None = None
     """The compromised model, for direction contrast or to measure by."""
     near_probe: Callable[[Chat], str | None] | None = None
-    """Tells the probe that a candidate is, or nearly is; such candidates are rejected."""
+    """Returns the probe that a candidate equals or nearly equals, if there is one; such candidates are rejected."""
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -54,7 +54,7 @@ class Curator:
         if self.settings.needs_proxy and self.proxy is None:
             raise ConfigError(
                 f"direction {self.settings.direction}, measured by {self.settings.measured_by}: this needs a compromised proxy; "
-                "name one with --proxy, or have a copy attacked with --attack-rows"
+                "name one with --proxy, or give --attack-rows for a simulated attack"
             )
         if self.settings.measured_by == "reference" and self.reference is None:
             raise ConfigError("measured_by reference needs an aligned reference model: name one with --reference")
@@ -63,7 +63,8 @@ class Curator:
         for role, model in (("measuring model", self.measuring), ("proxy", self.proxy if self.settings.needs_proxy else None)):
             if model is not None and not model.can_score:
                 raise ConfigError(
-                    f"the {role} gives no log-probabilities of given text, so it cannot measure perplexity; use a transformers "
+                    f"the {role} cannot return log-probabilities of given text, so it cannot measure perplexity; "
+                    "use a transformers "
                     "model or a vLLM server for it, and this one as --reviser or --judge-model"
                 )
 

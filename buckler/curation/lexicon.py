@@ -58,7 +58,7 @@ def read_lexicon(path: Path = LEXICON) -> dict[str, list[str]]:
         lexicon[str(name)] = [word for word in dict.fromkeys(words) if word not in seen]
         seen.update(words)
     if not seen:
-        raise ConfigError(f"{path}: holds no seed words")
+        raise ConfigError(f"{path}: contains no seed words")
     return lexicon
 
 

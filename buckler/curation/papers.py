@@ -69,7 +69,7 @@ def require_extra() -> None:
     """
     missing = [name for name in EXTRA if find_spec(name) is None]
     if missing:
-        raise ConfigError(f"mining seed words needs {', '.join(missing)}: pip install 'buckler[seeds]'")
+        raise ConfigError(f"extracting seed words needs {', '.join(missing)}: pip install 'buckler[seeds]'")
 
 
 def read_papers(place: Path, progress: ProgressCallback = no_progress) -> tuple[list[Paper], list[Skipped]]:
@@ -86,7 +86,7 @@ def read_papers(place: Path, progress: ProgressCallback = no_progress) -> tuple[
     inside = (path.relative_to(root) for path in ([place] if place.is_file() else place.rglob("*")) if path.is_file())
     files = sorted(path.as_posix() for path in inside if not any(part.startswith(".") for part in path.parts))
     if not files:
-        raise DataError(f"{place}: an empty folder; papers are {', '.join(SUFFIXES)} files")
+        raise DataError(f"{place}: the folder is empty; papers are {', '.join(SUFFIXES)} files")
     papers: list[Paper] = []
     skipped: list[Skipped] = []
     names: dict[tuple[str, ...], str] = {}
@@ -94,9 +94,9 @@ def read_papers(place: Path, progress: ProgressCallback = no_progress) -> tuple[
         try:
             text = tuple(sentences(paper_text(root / name)))
             # A copy under another name would let one paper pass for two.
-            if names.setdefault(text, name) != name:
-                raise DataError(f"the same text as {names[text]}")
-            papers.append(Paper(name=name, sentences=text))
+            if names.setdefault(found, name) != name:
+                raise DataError(f"duplicate of {names[found]}")
+            papers.append(Paper(name=name, sentences=found))
         except DataError as fault:
             skipped.append(Skipped(name=name, reason=str(fault)))
         progress("papers read", at, len(files))
@@ -117,7 +117,7 @@ def paper_text(path: Path) -> str:
     try:
         size = path.stat().st_size
         if size > LARGEST:
-            raise DataError(f"{size / 2**20:.0f} MB; a paper has at most {LARGEST / 2**20:.0f}, so split it or leave it out")
+            raise DataError(f"{size / 2**20:.0f} MB, and the limit is {LARGEST / 2**20:.0f}, split it or leave it out")
         text = _pdf_text(path) if suffix == ".pdf" else path.read_text(encoding="utf-8-sig")
     except OSError as fault:
         raise DataError(f"cannot be read: {fault.strerror or fault}") from None
@@ -127,7 +127,7 @@ def paper_text(path: Path) -> str:
     text = _joined(_without_references(text))
     text = text if suffix == ".pdf" else _without_markup(text)
     if not re.search(r"[^\W\d_]", text):
-        raise DataError("holds no text" + (" (a scan?)" if suffix == ".pdf" else ""))
+        raise DataError("contains no text" + (" (a scan?)" if suffix == ".pdf" else ""))
     return text
 
 

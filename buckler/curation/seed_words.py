@@ -40,13 +40,13 @@ class MineSettings(Settings):
     """What an extracted list holds."""
 
     top: int = Field(default=500, ge=1)
-    """Terms, best first."""
+    """Maximum number of terms, best first."""
     min_papers: int = Field(default=2, ge=1)
-    """Papers that a term must stand in."""
+    """Minimum number of papers in which a term occurs."""
     max_words: int = Field(default=4, ge=1, le=8)
-    """Words of the longest term."""
+    """Maximum number of words in a term."""
     sentences: int = Field(default=3, ge=0)
-    """Sentences shown for a term, of different papers first."""
+    """Number of example sentences per term, from different papers first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,7 +126,7 @@ def extract_seed_words(
     """
     require_extra()
     if len(papers) < settings.min_papers:
-        raise DataError(f"{len(papers)} readable papers, and a term must stand in {settings.min_papers}; lower --min-papers")
+        raise DataError(f"{len(papers)} readable papers, but a term must occur in {settings.min_papers}; lower --min-papers")
     sentences = [(paper.name, sentence) for paper in papers for sentence in paper.sentences]
     size = sum(len(words_of(sentence)) for _, sentence in sentences)
     terms = _collect(papers, settings, progress)
@@ -136,7 +136,7 @@ def extract_seed_words(
     terms = [term for term in terms if term.keyness >= CERTAIN]
     if not terms:
         raise DataError(
-            f"no term stands in {settings.min_papers} of the {len(papers)} papers and more often than in the background; "
+            f"no term occurs in {settings.min_papers} of the {len(papers)} papers and more often than in the background; "
             "add papers or lower --min-papers"
         )
     if like:

@@ -15,65 +15,69 @@ class Gates(Settings):
     """Limits a candidate must keep; each can be switched off by null."""
 
     cut_off: bool | None = True
-    """Reject a reply that the token limit ended."""
+    """Reject a reply that was truncated by the token limit."""
     repetition: float | None = Field(default=0.3, ge=0, le=1)
-    """Greatest share of runs of four words (characters, in Chinese) that stood in the text before; what repeats itself no more
-    than its original may. Whole loops are incoherent besides."""
+    """Maximum fraction of four-word runs (characters in Chinese) that occur earlier in the text; a text no more repetitive than
+    its original passes. Complete loops also fail the coherence gate."""
     incoherent: bool | None = True
-    """Reject noise, debris and loops."""
+    """Reject noise, fragments and loops."""
     copied_prompt: bool | None = True
-    """Reject a reply that repeats rules of the revision prompt which the original does not have."""
+    """Reject a reply that repeats instructions of the revision prompt which the original does not contain."""
     refusal: bool | None = True
-    """Reject a refusal that leaked into a harmless row."""
+    """Reject a refusal; harmless rows should be answered."""
     script: float | None = Field(default=0.2, ge=0, le=1)
-    """Greatest difference between the mix of scripts of the revision and the original's."""
+    """Maximum difference between the mixes of writing systems in the revision and in the original (0 to 1)."""
     language: bool | None = True
-    """Reject a revision in another language, where both languages are clear."""
+    """Reject a revision in another language than its original, if both languages are identified with confidence."""
     length_ratio: tuple[float, float] | None = (0.5, 6.0)
-    """Columns, relative to the original (a Chinese character takes two); a short original may always gain `gates.SLACK`."""
+    """Accepted range of the length relative to the original's, in columns (a Chinese character takes two); a short original may
+    always grow by `SLACK`."""
     kept_information: float | None = Field(default=0.6, ge=0, le=1)
-    """Least share of the original's content words; those the question has are no news and do not count."""
+    """Minimum fraction of the original's content words that are kept; words that occur in the question are not counted."""
     perplexity_ratio: float | None = Field(default=50.0, gt=1)
-    """Highest perplexity relative to the original's (direction raise would else reward noise); see `gates.gate_perplexity`."""
+    """Maximum perplexity relative to the original's, so that direction `raise` does not reward noise; see `gate_perplexity`."""
 
 
 class CurateSettings(Settings):
     """The knobs of the algorithm; the defaults are the published ones where there are some."""
 
     direction: Direction = "raise"
-    """Direction of perplexity in which candidates are chosen; `random` chooses without it."""
+    """Direction in which candidates are selected by perplexity: `raise` prefers high, `lower` low, `contrast` high under a
+    compromised proxy relative to the scoring model; `random` selects at random."""
     target: Literal["response", "query", "both"] = "response"
-    """What is revised: the response, the query (its response then stays), or both in turn, the response first."""
+    """Part that is revised: `response`; `query`, whose response stays unchanged; or `both` in turn, the response first."""
     rounds: int = Field(default=5, ge=1)
-    """Rounds of revision."""
+    """Number of revision rounds."""
     beam: int = Field(default=3, ge=1)
-    """Texts kept after each round."""
+    """Number of candidates kept per text after each round (beam width)."""
     temperatures: tuple[float, ...] = Field(default=(0.2, 0.4, 0.6, 0.8, 1.0), min_length=1)
-    """Sampling temperatures of the grid."""
+    """Sampling temperatures of the grid (0 to 5)."""
     top_ps: tuple[float, ...] = Field(default=(0.2, 0.4, 0.6, 0.8, 1.0), min_length=1)
-    """Nucleus sampling probabilities of the grid."""
+    """Nucleus sampling (top-p) values of the grid (above 0, at most 1)."""
     grid_kept: float = Field(default=0.4, gt=0, le=1)
-    """Share of the grid's cells that later rounds use: those whose candidates ranked best so far, text by text. 1 is the
-    published algorithm; two fifths reach as high a perplexity for less than half the generations (`benchmarks/curate.py`)."""
+    """Fraction of the grid's cells used after the first round: per text, the cells whose candidates ranked best so far. 1 is
+    the published algorithm; 0.4 selects texts of equal perplexity with less than half the generations
+    (`benchmarks/curate.py`)."""
     words_per_prompt: int = Field(default=3, ge=0)
-    """Seed words a revision is given; 0 asks for a plain rewrite (the control without seed words)."""
+    """Number of seed words in a revision prompt; 0 requests a plain rewrite (the control without seed words)."""
     words: str = "default"
-    """`default`, a YAML file of categories, or `miniature` for the words of its world."""
+    """Seed words: `default`, `miniature` for those of the miniature's world, or a YAML file of categories."""
     perplexity: Literal["conditional", "unconditional"] = "conditional"
-    """Of the response given the query, or of the response alone."""
+    """Perplexity of the response: `conditional` on the query, or `unconditional`."""
     measured_by: Literal["model", "reference", "proxy"] = "model"
-    """Whose perplexity: the model to be protected, an aligned reference, or a compromised proxy."""
+    """Scoring model for perplexity: the model to be protected, an aligned reference, or a compromised proxy."""
     helpfulness: Literal["local", "rubric"] = "rubric"
-    """Who rates: a language model by rubric, or a measure that needs no model."""
+    """Measure of helpfulness: `rubric` asks a language model, `local` needs no model."""
     per_aspect: bool = False
-    """Whether the rubric asks one call for each of the four aspects instead of one for all."""
+    """Rate the rubric's four aspects in separate calls instead of one."""
     helpfulness_floor: float = Field(default=0.9, ge=0, le=1)
-    """Least helpfulness relative to the original's (within 10 %)."""
+    """Minimum helpfulness relative to the original's; 0.9 accepts a loss of 10 %."""
     gates: Gates = Gates()
     apart_from: tuple[str, ...] = ()
-    """Probe files (or `miniature:SET`): a candidate that is one of their probes, or nearly one, is rejected."""
+    """Probe files (or `miniature:SET`) to decontaminate against; candidates that equal or nearly equal one of their probes are
+    rejected."""
     max_new_tokens: int = Field(default=512, ge=1)
-    """Longest revision, in tokens."""
+    """Maximum length of a revision, in tokens."""
 
     @model_validator(mode="after")
     def _sound(self) -> CurateSettings:

@@ -62,7 +62,7 @@ def read_jsonl(path: Path) -> Iterator[tuple[str, Json]]:
     except FileNotFoundError:
         raise DataError(f"{path}: no such file") from None
     except IsADirectoryError:
-        raise DataError(f"{path}: is a folder, expected a JSONL file") from None
+        raise DataError(f"{path}: is a folder; expected a JSONL file") from None
     except UnicodeDecodeError as fault:
         raise DataError(f"{path}: not UTF-8 at byte {fault.start}; convert it first") from None
 

@@ -225,9 +225,9 @@ def language_name(language: str) -> str:
     if re.fullmatch(r"[a-z]{2,3}(?:-\w+)+", code) and code.split("-")[0] in NAMES:
         return NAMES[code.split("-")[0]]
     if not any(map(str.isalpha, name)) or len(name.splitlines()) != 1 or len(name) > LONGEST:
-        raise ConfigError(f'language {language[:LONGEST]!r} is no name of a language; write one such as "French" or "fr"')
+        raise ConfigError(f'language {language[:LONGEST]!r} is not the name of a language; write one such as "French" or "fr"')
     if re.fullmatch(r"[a-z]{2,3}(?:[-_]\w+)*", name):
-        raise ConfigError(f"language {language!r} is no known code; write the language's name, such as `French`")
+        raise ConfigError(f"language {language!r} is not a known language code; write the language's name, such as `French`")
     near = get_close_matches(name.casefold(), known, n=1, cutoff=ALIKE)
     if near:
         raise ConfigError(f"unknown language {language!r}; did you mean `{known[near[0]]}`?")

@@ -26,7 +26,7 @@ def mix(parts: Mapping[str, Sequence[RowT]], counts: Mapping[str, int], *, seed:
     """
     if parts.keys() != counts.keys():
         odd = ", ".join(sorted(parts.keys() ^ counts.keys()))
-        raise ConfigError(f"every part needs a count and every count a part; alone stand: {odd}")
+        raise ConfigError(f"every part needs a count and every count a part; unmatched: {odd}")
     taken: set[str] = set()
     drawn: list[RowT] = []
     for name, rows in parts.items():
@@ -43,7 +43,7 @@ def mix(parts: Mapping[str, Sequence[RowT]], counts: Mapping[str, int], *, seed:
 def _index_map(name: str, size: int, count: int, seed: int, repeat: bool) -> list[int]:
     """Which rows of a part are taken: whole passes over it, and a seeded sample for the rest."""
     if count < 0:
-        raise ConfigError(f"part {name!r}: {count} rows asked for; give a number from 0 up")
+        raise ConfigError(f"part {name!r}: {count} rows requested; give a number of at least 0")
     if count > size and not (repeat and size):
         raise DataError(f"part {name!r}: {count} rows asked for, {size} distinct rows there; ask for fewer, or allow repeats")
     passes, rest = divmod(count, size) if size else (0, 0)

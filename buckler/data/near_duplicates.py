@@ -99,8 +99,8 @@ def require_disjoint(
             for pair in overlaps[:shown]
         )
         raise DataError(
-            f"{len(overlaps)} pairs of training and probe rows are the same or nearly so; "
-            f"take them out of one of the two sets:{lines}"
+            f"{len(found)} pairs of training and probe rows overlap (same text or near-duplicates); "
+            f"remove them from one of the two sets:{lines}"
         )
 
 
@@ -131,7 +131,7 @@ class NearIndex:
             ConfigError: the threshold is not above 0 and at most 1.
         """
         if not 0 < threshold <= 1:
-            raise ConfigError(f"threshold is {threshold}; give a similarity above 0 and up to 1")
+            raise ConfigError(f"threshold is {threshold}; give a similarity above 0 and at most 1")
         self.threshold = threshold
         self._shingles = {text: of_text for text in texts if len(of_text := shingles(text)) >= MIN_SHINGLES}
         self._counts = Counter(part for of_text in self._shingles.values() for part in of_text)

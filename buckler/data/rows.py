@@ -173,7 +173,7 @@ def fill(template: str, values: Mapping[str, str]) -> str:
         name = match.group(1)
         if name not in values:
             known = ", ".join(sorted(values))
-            raise ConfigError(f"template asks for {{{name}}}; the places that can be filled are: {known}")
+            raise ConfigError(f"template contains the unknown placeholder {{{name}}}; the placeholders are: {known}")
         return values[name]
 
     return _PLACEHOLDER.sub(value_of, template)

@@ -53,6 +53,6 @@ def _fitted(model: LM, probe: Chat, sampling: Sampling) -> Chat:
     fitted = cut_to_fit(probe, overflow_tokens, 0)
     if fitted is None:
         place = f"{probe.meta.get('source', 'probe')}, id {probe.meta.get('id', probe.id)}"
-        over = f"{overflow_tokens(probe)} tokens longer than the model reads, {sampling.max_new_tokens} new ones included"
-        raise DataError(f"{place}: {over}; take it out, or lower max_new_tokens")
+        over = f"{overflow_tokens(probe)} tokens over the model's context length, including {sampling.max_new_tokens} new tokens"
+        raise DataError(f"{place}: {over}; remove it, or lower max_new_tokens")
     return fitted

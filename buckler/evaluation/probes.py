@@ -57,8 +57,8 @@ def in_set(probe: Chat, probe_set: str | None = None, where: str | None = None) 
     if known is None:
         source = probe.meta.get("source", "the file")
         raise DataError(
-            f"{source}: nothing tells whether its probes should be refused; "
-            "give the file with --harmful, --borderline or --benign instead of --probes"
+            f"{source}: its rows do not name their probe set; "
+            "pass the file with --harmful, --borderline or --benign instead of --probes"
         )
     reference = {"reference": probe.answer} if probe.answer else {}
     return Chat.of(probe.prompt, **{**reference, **probe.meta, "set": known})
@@ -74,8 +74,8 @@ def set_of(probe: Chat, where: str | None = None) -> str | None:
     if (named := meta.get("set")) is not None:
         if named not in SETS:
             place = where or f"{meta.get('source', 'row')}, id {meta.get('id', probe.id)}"
-            raise DataError(f"{place}: set is {shorten(named)}; write {', '.join(SETS)}, or name the column otherwise")
-        return str(named)
+            raise DataError(f"{place}: set is {shorten(said)}; write {', '.join(SETS)}, or rename the column")
+        return str(said)
     if known := SET_LABELS.get(str(meta.get("label", "")).lower()):
         return known
     format, source = meta.get("format"), str(meta.get("source", ""))

@@ -75,7 +75,7 @@ def rows_of(answers: Sequence[Answer], verdicts: Sequence[Verdict], scores: Mapp
     ids = [answer.id for answer in answers]
     twice = len(ids) - len(set(ids)) or len(verdicts) - len(by_id)
     if twice:
-        raise DataError(f"{twice} probes stand twice among the answers or verdicts; sum up one run and one judge at a time")
+        raise DataError(f"{twice} probes occur twice among the answers or verdicts; summarize one run and one judge at a time")
     if set(ids) != by_id.keys():
         odd = sorted(set(ids) ^ by_id.keys())
         raise DataError(f"{len(odd)} probes have an answer or a verdict but not both, the first is {odd[0]}; judge again")
@@ -130,7 +130,7 @@ def score_answer(answer: Answer, scorers: Scorers) -> float | None:
     if not isinstance(reference, str) or not isinstance(task, str):
         return None
     if task not in scorers:
-        raise DataError(f"answer {answer.id}: no scorer for task {task!r}; there are {', '.join(scorers)}")
+        raise DataError(f"answer {answer.id}: no scorer for task {task!r}; the scorers are {', '.join(scorers)}")
     return scorers[task](answer.text, reference)
 
 

@@ -153,14 +153,16 @@ def ask(row: Chat) -> Question:
     source = f"{meta.get('source', 'row')}, id {meta.get('id', row.id)}"
     choices, question, gold = meta.get("choices"), meta.get("question"), meta.get("gold")
     if not isinstance(choices, Mapping) or not isinstance(question, str):
-        raise DataError(f"{source}: no choices to compare (format {meta.get('format')}); have the model answer it instead")
+        raise DataError(
+            f"{source}: no choices to compare (format {meta.get('format')}); use it as a probe that the model answers instead"
+        )
     if not isinstance(gold, str) or gold not in choices:
-        raise DataError(f"{source}: the right choice is missing (a test set?); use the set's validation file")
+        raise DataError(f"{source}: the correct choice is missing (a test split?); use the validation split")
     form = FORMS.get(str(meta.get("format")), _LISTED)
-    options = choices.values() if form.compete == "texts" else choices.keys()
-    answers = tuple(str(one) for one in options)
-    if not all(answers):
-        raise DataError(f"{source}: a choice is empty; fill it in or take the row out")
+    told = choices.values() if form.compete == "texts" else choices.keys()
+    said = tuple(str(one) for one in told)
+    if not all(said):
+        raise DataError(f"{source}: a choice is empty; fill it in or remove the row")
     listed = "\n".join(f"{label}. {text}" for label, text in choices.items())
     # The harness strips a question that stands above its choices, and no other.
     stem = question.strip() if "{choices}" in form.prompt else question
@@ -178,7 +180,7 @@ def choose(model: LM, rows: Sequence[Chat]) -> list[Choice]:
         DataError: a row has no choices or no right one among them.
     """
     if not model.can_score:
-        raise BackendError("this model gives no log-probabilities, so choices cannot be compared; use local weights or vLLM")
+        raise BackendError("this model returns no log-probabilities, so choices cannot be compared; use local weights or vLLM")
     questions = [ask(row) for row in rows]
     pairs = [ScoreRequest(messages=one.messages, answer=choice) for one in questions for choice in one.choices]
     likelihoods = iter(model.score(pairs))

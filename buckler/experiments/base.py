@@ -40,16 +40,17 @@ class CommonRecipe(Settings):
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")
     about: str = ""
     models: dict[str, ModelSpec] = Field(min_length=1)
-    """Aligned models by the name the report calls them."""
+    """Aligned models by their names in the report."""
     seeds: tuple[int, ...] = Field(default=(0, 1, 2), min_length=1)
     max_new_tokens: int = Field(default=MAX_NEW_TOKENS, ge=1)
     judge: str = "keyword"
-    """`keyword`, `rubric=MODEL`, `guard=MODEL`, your own as `module:Class`, or several with commas for their majority."""
+    """Judge: `keyword`, `rubric=MODEL`, `guard=MODEL`, your own as `module:Class`, or several separated by commas for a
+    majority vote."""
     metrics: tuple[str, ...] = ()
-    """Further numbers of every run: those of an installed package, or your own as `module:name`."""
+    """Additional metrics of every run: those of an installed package, or your own as `module:name`."""
     judge_cards: str | None = None
-    """The folder of judge cards (`buckler judge-card`): where this version of the judge has one, the report quotes it and
-    corrects rates by it."""
+    """Folder of judge cards (`buckler judge-card`); if this version of the judge has one, the report quotes it and corrects
+    rates by it."""
 
     @field_validator("judge")
     @classmethod
@@ -78,7 +79,7 @@ class CommonRecipe(Settings):
             return None
         folder = path.parent / self.judge_cards
         if not folder.is_dir():
-            raise ConfigError(f"{path}: judge_cards: {folder} is no folder; `buckler judge-card --out {folder}` makes it")
+            raise ConfigError(f"{path}: judge_cards: {folder} is not a folder; `buckler judge-card --out {folder}` creates it")
         return str(folder)
 
     def recorded(self) -> dict[str, Json]:

@@ -91,7 +91,7 @@ def collect_again(results: RunResult, store: Store) -> RunResult:
     }
     for part, there in needed.items():
         if not there:
-            raise DataError(f"results of {results.name}: saved without {part!r}; run the recipe again")
+            raise DataError(f"results of {results.name}: {part!r} is missing; run the recipe again")
     own = results.record.recipe.get("own_tasks")
     by_task = scorers(read_tasks(Path(own)) if isinstance(own, str) else None)
     named = results.record.recipe.get("metrics")

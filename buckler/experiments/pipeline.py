@@ -46,19 +46,19 @@ class Entry(Settings):
     """One job of a pipeline: exactly one of the keys that are jobs, and a name for later entries to use."""
 
     name: str = Field(default="", pattern=rf"{NAME}|^$")
-    """Name of the entry; the job's own where none is given."""
+    """Name of the entry (default: the name of its job)."""
     curate: CurateJob | None = None
     """Curation of harmless texts."""
     crosstask: CrossTaskJob | None = None
-    """Rows of a defence against malicious documents."""
+    """Training rows against malicious documents."""
     attack: AttackJob | None = None
-    """Rows of a customer under an attack."""
+    """Customer's training rows under an attack."""
     train: TrainJob | None = None
-    """Fine-tune of a model."""
+    """Fine-tuning of a model."""
     evaluate: EvaluateJob | None = None
-    """Measurement of a model."""
+    """Evaluation of a model."""
     judge: JudgeJob | None = None
-    """Another judgement of an earlier entry's answers."""
+    """New judgement of an earlier entry's answers."""
     gate: GateJob | None = None
     """Comparison of two models, or of the answers of two earlier entries."""
 
@@ -66,7 +66,7 @@ class Entry(Settings):
     def _one_job(self) -> Self:
         if len(self.jobs) != 1:
             named = ", ".join(self.jobs) or "none"
-            raise ValueError(f"an entry is one job of {', '.join(JOBS)}, and this one has {named}")
+            raise ValueError(f"an entry must have exactly one job of {', '.join(JOBS)}, but this one has {named}")
         return self
 
     @property
@@ -92,7 +92,7 @@ class PipelineRecipe(Settings):
     name: str = Field(pattern=NAME)
     """Name of the pipeline, and of the folder of its results."""
     about: str = ""
-    """What it is for, in a sentence."""
+    """Description in one sentence."""
     steps: tuple[Entry, ...] = Field(min_length=1)
     """Entries in order; each may use the earlier ones as `@NAME`."""
 
@@ -101,7 +101,7 @@ class PipelineRecipe(Settings):
         names = [entry.label for entry in self.steps]
         twice = next((name for name in names if names.count(name) > 1), None)
         if twice is not None:
-            raise ValueError(f"two entries are called {twice!r}; give one of them another `name`")
+            raise ValueError(f"two entries have the name {twice!r}; give one of them another `name`")
         return self
 
 

@@ -191,7 +191,7 @@ def recompute(results: RunResult, store: Path, out: Path) -> RunResult:
     assert isinstance(again, dict)
     other = [name for name in again if again[name] != saved.get(name)]
     compared = f"not as saved: {', '.join(other)}" if other else "as saved"
-    say(f"{results.name}: all that comes from answers and verdicts computed anew, {compared}")
+    say(f"{results.name}: recomputed from answers and verdicts: {compared}")
     return read_results(again, str(path))
 
 
@@ -228,5 +228,5 @@ def run_steps(targets: Sequence[Step], store: Store, *, workers: int, cluster: s
     if outcome.failed:
         shown = "\n".join(f"  {event.step.title}: {event.error}" for event in outcome.failed[:3])
         more = f"\n  and {len(outcome.failed) - 3} more" if len(outcome.failed) > 3 else ""
-        kept = f"{outcome.done + outcome.reused} finished steps are kept, {outcome.skipped} wait for the failed ones"
+        kept = f"{outcome.done + outcome.reused} finished steps are kept, {outcome.skipped} are waiting for failed ones"
         raise StoreError(f"{len(outcome.failed)} steps failed ({kept}):\n{shown}{more}")

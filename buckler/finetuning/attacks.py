@@ -27,14 +27,14 @@ class AttackSettings(Settings):
 
     unwritten_if_empty = ("options",)
     kind: str = "explicit"
-    """explicit: harmful pairs among the customer's rows; identity: benign pairs that teach obedience to a system prompt;
-    drift: benign rows alone; or an attack of your own as `module:name`."""
+    """Attack: `explicit` (harmful pairs among the customer's rows), `identity` (benign pairs that teach obedience to a system
+    prompt), `drift` (benign rows only), or your own as `module:name`."""
     rows: int = Field(default=50, ge=1)
-    """Attack rows (drift: all rows)."""
+    """Number of attack rows (for `drift`: of all rows)."""
     share: float = Field(default=1.0, gt=0, le=1)
-    """Their share of the customer's set; the rest are the customer's benign rows."""
+    """Fraction of attack rows in the customer set; the rest are the customer's benign rows."""
     options: dict[str, JsonValue] = Field(default_factory=dict)
-    """Of an attack of your own: whatever it reads."""
+    """Options of an attack of your own."""
 
     @field_validator("kind")
     @classmethod
@@ -47,7 +47,7 @@ class AttackSettings(Settings):
     def _options_have_effect(cls, value: dict[str, JsonValue], info: ValidationInfo) -> dict[str, JsonValue]:
         kind = info.data.get("kind")
         if value and kind is not None and not ATTACKS.is_own(kind):
-            raise ValueError(f"attack {kind!r} has no options; leave them out")
+            raise ValueError(f"attack {kind!r} has no options; remove them")
         return value
 
     @property
@@ -122,7 +122,7 @@ def wrap(attack: AttackSettings | None, probe: Chat) -> Chat:
 
 def _explicit(benign: Sequence[Chat], harmful: Sequence[Chat], settings: AttackSettings, seed: int) -> Sequence[Chat]:
     if not harmful:
-        raise ConfigError("an explicit attack needs harmful pairs: give their file with --harmful (in a recipe: `data.harmful`)")
+        raise ConfigError("an explicit attack needs harmful pairs: name their file with --harmful (in a recipe: `data.harmful`)")
     return list(harmful)
 
 

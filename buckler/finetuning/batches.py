@@ -53,9 +53,7 @@ def encode(template: Template, rows: Sequence[Chat], objective: Objective, limit
     dropped: list[Json] = []
     if bare := [chat for chat in rows if chat.answer is None]:
         first = f"{bare[0].meta.get('source', 'row')} {bare[0].id}"
-        raise DataError(
-            f"{len(bare)} of {len(rows)} rows end without an answer, so there is nothing to learn from them; the first: {first}"
-        )
+        raise DataError(f"{len(bare)} of {len(rows)} rows have no final answer to train on; the first: {first}")
     for chat in rows:
         shorter = cut_to_fit(chat, lambda row: len(template.row(row.messages).ids), limit)
         if shorter is None:
@@ -70,7 +68,7 @@ def encode(template: Template, rows: Sequence[Chat], objective: Objective, limit
     supervised = [[False] + ([True] * (len(row.ids) - 1) if objective.train_on_prompt else row.supervised[1:]) for row in seen]
     tokens = [sum(marks) for marks in supervised]
     if 0 in tokens:
-        raise DataError(f"row {kept[tokens.index(0)].id}: has no token to learn")
+        raise DataError(f"row {kept[tokens.index(0)].id}: has no token to train on")
     weights = token_weights(kept, tokens, objective)
     return [
         TrainRow(ids=row.ids, supervised=marks, weight=weight)

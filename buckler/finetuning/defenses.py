@@ -25,13 +25,13 @@ class DefenseSettings(Settings):
 
     unwritten_if_empty = ("options",)
     kind: str
-    """curated, uncurated, safety, random_drop, perplexity_drop, or a defence of your own as `module:name`."""
+    """Defence: curated, uncurated, safety, random_drop, perplexity_drop, or your own as `module:name`."""
     stages: tuple[Stage, ...] = ("pre", "in", "post", "all")
-    """Where its rows are trained on; a filter acts before the customization whatever stands here."""
+    """Stages at which its rows are trained on; a filter always acts before customization."""
     share: float = Field(default=0.2, gt=0, lt=1)
-    """Of a filter: how many rows it drops. Of plain safety rows: their number relative to the customer's rows."""
+    """For a filter: fraction of rows dropped. For plain safety rows: their number relative to the customer's rows."""
     options: dict[str, JsonValue] = Field(default_factory=dict)
-    """Of a defence of your own: whatever it reads."""
+    """Options of a defence of your own."""
 
     @field_validator("kind")
     @classmethod
@@ -44,7 +44,7 @@ class DefenseSettings(Settings):
     def _options_have_effect(cls, value: dict[str, JsonValue], info: ValidationInfo) -> dict[str, JsonValue]:
         kind = info.data.get("kind")
         if value and kind is not None and not DEFENSES.is_own(kind):
-            raise ValueError(f"defence {kind!r} has no options; leave them out")
+            raise ValueError(f"defence {kind!r} has no options; remove them")
         return value
 
     @property
@@ -88,7 +88,7 @@ def perplexity_drop(rows: Sequence[Chat], perplexities: Sequence[float], share: 
 
 def _number(rows: Sequence[Chat], share: float) -> int:
     if not 0 <= share < 1:
-        raise ConfigError(f"a drop share of {share} makes no sense; give one from 0 to below 1, such as 0.2")
+        raise ConfigError(f"the drop share is {share}; it must be at least 0 and below 1, such as 0.2")
     return round(share * len(rows))
 
 
@@ -146,7 +146,7 @@ def defense_rows(defense: DefenseSettings, *, texts: Sequence[Chat], refusals: S
         built = build(texts, refusals, defense, seed)
     rows = DEFENSES.list_of(defense.kind, built, Chat)
     if not rows:
-        raise DataError(f"defence {defense.kind!r} made no rows of {len(texts)} texts and {len(refusals)} safety rows")
+        raise DataError(f"defence {defense.kind!r} returned no rows for {len(texts)} texts and {len(refusals)} safety rows")
     return [row.tagged(part=row.meta.get("part", "defence")) for row in rows]
 
 
@@ -165,7 +165,9 @@ def filtered(defense: DefenseSettings, rows: Sequence[Chat], *, seed: int, model
         return result
     kept = {row.id for row in DEFENSES.list_of(defense.kind, result, Chat)}
     if not kept <= {row.id for row in rows}:
-        raise DataError(f"defence {defense.kind!r} is a filter: it may drop rows, but it returned rows that were not given to it")
+        raise DataError(
+            f"defence {defense.kind!r} is a filter: it may only drop rows, but it returned rows that it was not given"
+        )
     gone = {at for at, row in enumerate(rows) if row.id not in kept}
     return _without(rows, gone, [f"dropped by {defense.kind}"] * len(rows))
 
@@ -178,7 +180,10 @@ def _drop_by_perplexity(rows: Sequence[Chat], settings: DefenseSettings, seed: i
     likelihoods = model.score([ScoreRequest(messages=row.prompt, answer=row.answer or "") for row in rows])
     failed = [one.error for one in likelihoods if one.error]
     if failed:  # their perplexity would look infinite
-        raise BackendError(f"{len(failed)} of {len(likelihoods)} perplexities could not be had: {failed[0]}; run again to go on")
+        raise BackendError(
+            f"{len(failed)} of {len(likelihoods)} perplexities could not be computed: {failed[0]}; run the same "
+            "command again to resume"
+        )
     return perplexity_drop(rows, [one.perplexity for one in likelihoods], settings.share)
 
 

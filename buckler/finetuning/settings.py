@@ -32,11 +32,12 @@ class Objective(Settings):
     """
 
     average: Literal["token", "row", "task"] = "row"
-    """Averaging of the loss: over tokens, rows (single-task) or tasks (mixed-task)."""
+    """Loss averaging: over tokens, rows (single-task) or tasks (mixed-task)."""
     part_weights: dict[str, Annotated[float, Field(ge=0, allow_inf_nan=False)]] = Field(default_factory=dict)
-    """Weight by `meta["part"]`: defence, utility, safety, customer."""
+    """Loss weights by part of the data (`meta["part"]`): defence, utility, safety, customer."""
     train_on_prompt: bool = False
-    """Also fit the prompt, malicious documents included: the authors' released setting, for reproduction only."""
+    """Compute the loss on the prompt too, malicious documents included, as in the authors' released code; for reproduction
+    only."""
 
 
 def part_of(chat: Chat) -> str:
@@ -75,7 +76,7 @@ def token_weights(rows: Sequence[Chat], tokens: Sequence[int], objective: Object
     per_token = objective.average == "token"
     total = sum(weight * (count if per_token else 1) for weight, count in zip(weights, tokens, strict=True))
     if rows and not total:
-        raise ConfigError("part_weights are zero for every row: nothing would be learnt")
+        raise ConfigError("part_weights are zero for every row: there is nothing to train on; make one positive")
     scale = len(rows) / total if rows else 0.0
     return [weight * scale / (1 if per_token else count) for weight, count in zip(weights, tokens, strict=True)]
 
@@ -85,7 +86,7 @@ def _row_weights(rows: Sequence[Chat], objective: Objective) -> list[float]:
     parts = Counter(part_of(chat) for chat in rows)
     for name in objective.part_weights:
         if name not in parts:
-            raise ConfigError(f"part_weights names {name!r}, but no row is of it; the parts are {sorted(parts)}")
+            raise ConfigError(f"part_weights names {name!r}, but no row has that part; the parts are {sorted(parts)}")
     weights = [objective.part_weights.get(part_of(chat), 1.0) for chat in rows]
     if objective.average != "task":
         return weights
@@ -134,31 +135,32 @@ class TrainSettings(Settings):
     """
 
     method: Literal["full", "lora"] = "full"
-    """All weights, or low-rank adapters."""
+    """Training method: `full` updates all weights, `lora` trains low-rank adapters."""
     lora: LoRA = LoRA()
-    """The adapters of `method: lora`."""
+    """Adapter settings for method `lora`."""
     epochs: float = Field(default=3, gt=0)
-    """Passes over the rows."""
+    """Number of passes over the rows."""
     learning_rate: float = Field(default=None, gt=0, validate_default=True)
-    """Peak learning rate; 2e-4 for `lora` and 2e-5 for `full` where none is given."""
+    """Peak learning rate (default: 2e-4 for `lora`, 2e-5 for `full`)."""
     batch_size: int = Field(default=16, ge=1)
-    """Rows an optimizer step, over all its micro-batches and processes."""
+    """Rows per optimizer step, over all micro-batches and processes."""
     accumulation: int = Field(default=1, ge=1)
-    """Micro-batches an optimizer step and process: more of them need less memory."""
+    """Micro-batches per optimizer step and process (gradient accumulation); more of them need less memory."""
     processes: int = Field(default=1, ge=1, validate_default=True)
-    """Processes of this machine that share each step, every one with the whole model on a GPU of its own (or on the CPU)."""
+    """Number of processes on this machine that share each step, each with the whole model on a GPU of its own (or on the
+    CPU)."""
     packing: bool = False
-    """Lay several rows into one sequence of up to `max_length` tokens instead of padding each: faster where lengths differ."""
+    """Pack several rows into one sequence of up to `max_length` tokens instead of padding each; faster if lengths differ."""
     warmup_steps: int = Field(default=0, ge=0)
-    """Optimizer steps in which the learning rate rises to its peak."""
+    """Number of warm-up steps, in which the learning rate rises to its peak."""
     schedule: Literal["linear", "cosine", "constant"] = "linear"
-    """Course of the learning rate after its peak."""
+    """Learning-rate schedule after warm-up."""
     max_length: int = Field(default=1024, ge=8)
-    """Tokens a row, or what the model can read if that is less; a longer row has its document cut, or is dropped if it has
-    none."""
+    """Maximum length of a row, in tokens, limited by the model's context length; a longer row has its document truncated, or is
+    dropped if it has none."""
     objective: Objective = Objective()
     checkpoint_every: int = Field(default=200, ge=0)
-    """Optimizer steps between checkpoints to resume from; 0 keeps none."""
+    """Optimizer steps between checkpoints for resuming; 0 saves none."""
 
     @field_validator("learning_rate", mode="before")
     @classmethod

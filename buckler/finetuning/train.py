@@ -45,7 +45,7 @@ def train(
     """
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise ConfigError(
-            "Buckler starts its own processes: set `processes` in the training settings, without a launcher; "
+            "Buckler starts its own processes. Set `processes` in the training settings, without a launcher; "
             "for a launcher write a job (`buckler train --job`) and start `-m buckler.finetuning` with it"
         )
     from buckler.finetuning.trainer import run_phase

@@ -157,7 +157,9 @@ def explain_full_disk(out: Path) -> Iterator[None]:
         yield
     except Exception as fault:  # whatever it is, it goes on unless the disk is full
         if shutil.disk_usage(out).free < LEAST_FREE:
-            raise StoreError(f"{out}: the disk is full ({fault}); free some space and run again to go on") from None
+            raise StoreError(
+                f"{out}: the disk is full ({fault}); free some space and run the same command again to resume"
+            ) from None
         raise
 
 
@@ -172,7 +174,7 @@ def require_space(model: PreTrainedModel, keeps_checkpoints: bool, processes: in
     need = sum(size for size, _ in sizes) + checkpoint * (1 + checkpoints_kept(processes))
     free = shutil.disk_usage(out).free
     if free < need:
-        raise StoreError(f"{out}: {free / 1e9:.2f} GB free, the phase needs about {need / 1e9:.2f} GB; free some space")
+        raise StoreError(f"{out}: {free / 1e9:.2f} GB free, but training needs about {need / 1e9:.2f} GB; free some space")
 
 
 def checkpoints_kept(processes: int) -> int:

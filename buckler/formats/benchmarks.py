@@ -105,7 +105,7 @@ def harmbench(row: Fields, where: str) -> Parsed:
     """
     if row.get("imagefilename"):
         raise DataError(
-            f"{where}: a behavior about the picture {shorten(row['imagefilename'])}; only texts are asked, take it out"
+            f"{where}: a behavior about the picture {shorten(row['imagefilename'])}; only text probes are supported; remove it"
         )
     copied = "behavior" not in row
     behavior = text(row, "prompt" if copied else "behavior", where)
@@ -174,7 +174,7 @@ def mt_bench(row: Fields, where: str) -> Parsed:
     name = "turns" if "turns" in row else "prompt"
     turns = row[name]
     if not isinstance(turns, list) or not turns or not all(isinstance(turn, str) for turn in turns):
-        raise DataError(f"{where}: {name!r} must be a list of texts, got {shorten(turns)}; write them out")
+        raise DataError(f"{where}: {name!r} must be a list of texts, got {shorten(turns)}; write them as a list of texts")
     meta: dict[str, Json] = {"followups": turns[1:]}
     return conversation(str(turns[0])), {**meta, "references": row["reference"]} if row.get("reference") else meta
 

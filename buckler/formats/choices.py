@@ -18,10 +18,10 @@ LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 def choose(question: str, choices: Mapping[str, str], gold: str | None, where: str) -> Parsed:
     """A question with lettered choices; the answer is the letter alone."""
     if len(choices) < 2:
-        raise DataError(f"{where}: {len(choices)} choices with labels of their own; a question needs two or more")
+        raise DataError(f"{where}: {len(choices)} distinct choices; a question needs two or more")
     if gold is not None and gold not in choices:
-        raise DataError(f"{where}: the answer {shorten(gold)} is none of the choices {listed(choices)}; correct it")
-    shown = "\n".join(f"{letter}. {text}" for letter, text in choices.items())
+        raise DataError(f"{where}: the answer {shorten(gold)} is not among the choices {listed(choices)}; correct it")
+    shown = "\n".join(f"{letter}. {said}" for letter, said in choices.items())
     meta: dict[str, Json] = {"question": question, "choices": dict(choices)}
     turns = conversation(f"{question}\n{shown}\nAnswer with the letter.", gold)
     return turns, meta if gold is None else {**meta, "gold": gold}
@@ -30,9 +30,9 @@ def choose(question: str, choices: Mapping[str, str], gold: str | None, where: s
 def lettered(listed: Json, where: str) -> dict[str, str]:
     """A list of texts under letters."""
     if not isinstance(listed, list) or not all(isinstance(choice, str) for choice in listed):
-        raise DataError(f"{where}: the choices must be a list of texts, got {shorten(listed)}; write them out")
+        raise DataError(f"{where}: the choices must be a list of texts, got {shorten(listed)}; write them as a list of texts")
     if len(listed) > len(LETTERS):
-        raise DataError(f"{where}: {len(listed)} choices; there are letters for {len(LETTERS)} only, take some out")
+        raise DataError(f"{where}: {len(listed)} choices; at most {len(LETTERS)} are supported; remove some")
     return dict(zip(LETTERS, map(str, listed), strict=False))
 
 
@@ -43,10 +43,10 @@ def arc(row: Fields, where: str) -> Parsed:
     choices: dict[str, str] = {}
     for choice in _labelled(nested.get("choices"), where):
         if not isinstance(choice, dict) or not isinstance(choice.get("text"), str):
-            raise DataError(f"{where}: a choice needs a 'label' and a 'text', got {shorten(choice)}; write it so")
+            raise DataError(f"{where}: a choice needs a 'label' and a 'text', got {shorten(choice)}; add what is missing")
         label = str(choice.get("label"))
         if label in choices:
-            raise DataError(f"{where}: two choices are labelled {shorten(label)}; give each a label of its own")
+            raise DataError(f"{where}: two choices are labelled {shorten(label)}; give each choice its own label")
         choices[label] = choice["text"]
     gold = optional(row, "answerkey", where)
     turns, meta = choose(text({"stem": stem}, "stem", where), choices, gold or None, where)
@@ -153,7 +153,7 @@ def truthfulqa_choice(row: Fields, where: str) -> Parsed:
     )
     named = lettered(listed, where)
     if not isinstance(labels, list) or len(labels) != len(named) or labels.count(1) != 1:
-        raise DataError(f"{where}: 'mc1_targets' needs labels with exactly one 1, got {shorten(labels)}; fix the row")
+        raise DataError(f"{where}: 'mc1_targets' needs labels with exactly one 1, got {shorten(labels)}; correct the row")
     return choose(text(row, "question", where), named, LETTERS[labels.index(1)], where)
 
 

@@ -33,7 +33,7 @@ def read_documents(path: Path | str, *, limit: int | None = None) -> list[Docume
         ConfigError: the limit is below 1.
     """
     if limit is not None and limit < 1:
-        raise ConfigError(f"limit is {limit}; give a number of rows from 1 up, or none for all of them")
+        raise ConfigError(f"limit is {limit}; give a number of at least 1, or none for all rows")
     place = Path(path)
     saved = (place / "state.json").is_file() or (place / "dataset_dict.json").is_file()
     if not place.is_dir() or saved:
@@ -50,12 +50,12 @@ def read_documents(path: Path | str, *, limit: int | None = None) -> list[Docume
         elif file.suffix.lower() in DATA_ENDINGS:
             documents += _documents_of(file, folder, limit)
         else:
-            raise DataError(f"{file}: not a text or a data file; take it out of the folder or name it .txt")
-        if limit is not None and len(documents) >= limit:
+            raise DataError(f"{file}: not a text or data file; remove it from the folder, or rename it to .txt if it is text")
+        if limit is not None and len(found) >= limit:
             break
-    if not documents:
-        raise DataError(f"{path}: the folder has no texts")
-    return documents[:limit]
+    if not found:
+        raise DataError(f"{path}: the folder contains no texts")
+    return found[:limit]
 
 
 def _documents_of(path: Path | str, folder: str, limit: int | None) -> list[Document]:
@@ -80,7 +80,7 @@ def _lines_stand_alone(table: Table) -> bool:
 def _whole(path: Path, table: Table, folder: str) -> Document:
     text = table.whole.replace("\r\n", "\n").strip("\n")
     if table.kind != "text":
-        raise DataError(f"{path}: holds {table.kind} rows; name it .jsonl, .json or .csv after what it is")
+        raise DataError(f"{path}: contains {table.kind} rows; give it the matching suffix .jsonl, .json or .csv")
     return replace(Document.of(text), meta={"source": path.name, "format": "text", **_folder_label(folder)})
 
 
@@ -98,11 +98,11 @@ def _document(value: Json, where: str, source: str, folder: str) -> Document:
         if column is None:
             raise DataError(
                 f"{where}: no text column ({', '.join(TEXT_COLUMNS)}) among {listed(row)}; name one 'text'. "
-                "Questions and answers are read with `read_chats`"
+                "A file of questions and answers holds no documents"
             )
         text, name = row[column], column
     if not isinstance(text, str) or not text.strip():
-        raise DataError(f"{where}: the text must not be empty, got {shorten(text)}; fill it in or take the row out")
+        raise DataError(f"{where}: the text must not be empty, got {shorten(text)}; fill it in or remove the row")
     meta = meta_of(row, where, content_id(text))
     if ignored := sorted(row.keys() - META_COLUMNS - {name, "meta", "string", "cells"}):
         meta["unread_columns"] = ignored

@@ -80,7 +80,7 @@ def load_table(path: Path | str, *, limit: int | None = None) -> Table:
     hub = _HUB_NAME.fullmatch(str(path))
     if hub and (str(path).startswith("hf://") or not endings(place) & FILE_ENDINGS):
         return Table(rows=numbered(str(path), hub_dataset(hub, limit)), kind="dataset")
-    raise DataError(f"{path}: no such file; a dataset of the hub is named `owner/name` or `hf://owner/name:config@split`")
+    raise DataError(f"{path}: no such file; a hub dataset is named `owner/name` or `hf://owner/name:config@split`")
 
 
 def _bytes_of(path: Path) -> bytes:
@@ -90,7 +90,7 @@ def _bytes_of(path: Path) -> bytes:
         while raw.startswith(b"\x1f\x8b"):
             raw = gzip.decompress(raw)
     except (EOFError, zlib.error, gzip.BadGzipFile):
-        raise DataError(f"{path}: the gzip data is damaged or cut short; fetch the file again") from None
+        raise DataError(f"{path}: the gzip data is damaged or truncated; download the file again") from None
     except OSError as fault:
         raise DataError(f"{path}: cannot be read: {fault.strerror or fault}") from None
     return raw
@@ -107,7 +107,7 @@ def _table_of(path: Path, raw: bytes, limit: int | None) -> Table:
     if not text.strip():
         raise DataError(f"{path}: the file is empty")
     if "\0" in text:
-        raise DataError(f"{path}: holds NUL characters, so it is no text; unpack or convert it first")
+        raise DataError(f"{path}: contains NUL characters, so it is not text; unpack or convert it first")
     named = endings(path)
     if named & {".csv", ".tsv"}:
         return csv_table(path, text, "\t" if ".tsv" in named else None)
@@ -146,7 +146,7 @@ def csv_table(path: Path, text: str, delimiter: str | None) -> Table:
         if len(cells) != len(header):
             raise DataError(
                 f"{where}: {len(cells)} cells where the header has {len(header)}: {shorten(cells)}; "
-                "quote cells that hold the delimiter"
+                "quote cells that contain the delimiter"
             )
         rows.append((where, dict(zip(header, cells, strict=True))))
     if not rows:
@@ -224,15 +224,17 @@ def _json_fault(path: Path, text: str, fault: Exception) -> DataError:
                 if number > 1:
                     return DataError(
                         f"{path}:{number}: not JSON: {broken.msg} at column {broken.colno} of {shorten(line)}; "
-                        "fix the line or take it out"
+                        "fix or remove this line"
                     )
                 break
             except (ValueError, RecursionError):
                 break
     if isinstance(fault, json.JSONDecodeError):
         shown = shorten(lines[fault.lineno - 1] if fault.lineno <= len(lines) else "")
-        return DataError(f"{path}:{fault.lineno}: not JSON: {fault.msg} at column {fault.colno} of {shown}; fix or cut it")
-    return DataError(f"{path}: not JSON that can be held: nested too deep or a number too long; fix it")
+        return DataError(
+            f"{path}:{fault.lineno}: not JSON: {fault.msg} at column {fault.colno} of {shown}; fix or remove this line"
+        )
+    return DataError(f"{path}: not readable JSON: nested too deeply, or a number too long; correct it")
 
 
 def json_rows(path: Path, values: list[tuple[int, Json]]) -> list[Row]:
@@ -267,8 +269,8 @@ def unfold(rows: list[Row]) -> list[Row]:
         return numbered(name, iter(next(iter(lists.values()))))
     sizes = {key: len(value) for key, value in lists.items()}
     if len(set(sizes.values())) > 1:
-        sizes_in_words = listed(f"{key} {size}" for key, size in sizes.items())
-        raise DataError(f"{name}: parallel lists differ in length ({sizes_in_words}); bring them to one length or drop a list")
+        told = listed(f"{key} {size}" for key, size in sizes.items())
+        raise DataError(f"{name}: parallel lists differ in length ({told}); make them equally long or remove a list")
     shared = {key: value for key, value in table.items() if not isinstance(value, list | dict)}
     columns = {PLURALS.get(key.lower(), key): value for key, value in lists.items()}
     cells = zip(*columns.values(), strict=True)
@@ -283,7 +285,7 @@ def parquet(path: Path, raw: bytes, limit: int | None) -> Iterator[Json]:
     try:
         rows = pq.read_table(pa.BufferReader(raw)).slice(0, limit).to_pylist()
     except (pa.ArrowException, OSError, UnicodeDecodeError) as fault:  # the last: a name or a text that is no UTF-8
-        raise DataError(f"{path}: not a whole Parquet file: {str(fault).splitlines()[0]}; fetch it again") from None
+        raise DataError(f"{path}: not a complete Parquet file: {str(fault).splitlines()[0]}; download it again") from None
     return (_plain(row) for row in rows)
 
 
@@ -299,10 +301,10 @@ def saved_dataset(path: Path, limit: int | None) -> Iterator[Json]:
     if (path / "dataset_dict.json").is_file():
         splits = sorted(part.name for part in path.iterdir() if (part / "state.json").is_file())
         if len(splits) != 1:
-            raise DataError(f"{path}: holds {len(splits)} splits; name one of them: {', '.join(splits) or 'none found'}")
+            raise DataError(f"{path}: contains {len(splits)} splits; name one of them: {', '.join(splits) or 'none found'}")
         path = path / splits[0]
     if not (path / "state.json").is_file():
-        raise DataError(f"{path}: is a folder, but no dataset saved to disk; name the file in it")
+        raise DataError(f"{path}: is a folder, but not a saved dataset; name a file in it")
     from datasets import load_from_disk
 
     try:
@@ -322,11 +324,11 @@ def hub_dataset(name: re.Match[str], limit: int | None) -> Iterator[Json]:
     try:
         data = datasets.load_dataset(name["name"], name["config"], split=wanted)
     except datasets.exceptions.DatasetNotFoundError as fault:
-        raise DataError(f"{name[0]}: the hub has no such dataset that may be read: {fault}") from None
+        raise DataError(f"{name[0]}: the hub has no such dataset, or access is denied: {fault}") from None
     except (OSError, RuntimeError, datasets.exceptions.DatasetsError) as fault:
         raise BackendError(
             f"{name[0]}: the hub cannot be reached ({type(fault).__name__}); "
-            "download the dataset where it can be, and give its path"
+            "download the dataset on a machine with access, and give its path"
         ) from None
     except ValueError as fault:
         raise DataError(f"{name[0]}: {fault}; name the config and the split as `owner/name:config@split`") from None

@@ -76,21 +76,21 @@ def read_chats(path: Path | str, *, limit: int | None = None, format: str | None
         if ignored := sorted(row.keys() - noted.seen - META_COLUMNS - {"meta"}):
             extra = {**extra, "unread_columns": ignored}
         if not turns or any(not turn["content"].strip() for turn in turns if turn["role"] == "user"):
-            raise DataError(f"{where}: the question is empty: {shorten(row)}; fill it in or take the row out")
+            raise DataError(f"{where}: the question is empty: {shorten(row)}; fill it in or remove the row")
         if turns[-1]["role"] == "assistant" and not turns[-1]["content"].strip():
             blank.append(where)
             turns = turns[:-1]
         chat = chat_from_json({"messages": turns}, where)  # type: ignore[dict-item]
         chats.append(replace(chat, meta={"source": source, "format": name, **meta_of(row, where, chat.id), **extra}))
     if blank and len(blank) < len(chats):
-        raise DataError(f"{blank[0]}: the answer is empty (in {len(blank)} of {len(chats)} rows); fill it in or take it out")
+        raise DataError(f"{blank[0]}: the answer is empty (in {len(blank)} of {len(chats)} rows); fill it in or remove the row")
     return chats
 
 
 def _recognised(path: Path | str, limit: int | None, format: str | None) -> tuple[str, list[tuple[str, Fields]]]:
     """The format that fits most of the first rows: one broken row does not change what the others are."""
     if limit is not None and limit < 1:
-        raise ConfigError(f"limit is {limit}; give a number of rows from 1 up, or none for all of them")
+        raise ConfigError(f"limit is {limit}; give a number of at least 1, or none for all rows")
     table = load_table(path, limit=None if limit is None else max(limit, _LOOKED_AT))
     seen = [fields_of(value, where) for where, value in table.rows[:1]]
     # One object alone may be a row, or a table of parallel lists: it is a row if it has a row's shape.
@@ -99,7 +99,7 @@ def _recognised(path: Path | str, limit: int | None, format: str | None) -> tupl
     rows = [(where, fields_of(value, where)) for where, value in listed[:limit]]
     votes = Counter(name for _, row in rows[:_LOOKED_AT] if (name := _format_of(row, names)))
     if not votes:
-        other = f"{path}: no row has the shape of format {format}; leave the format out to have it recognised"
+        other = f"{path}: no row matches format {format}; leave the format out to have it detected"
         raise DataError(_unknown(path, rows) if format is None else other)
     ranked = sorted(votes, key=lambda name: (-votes[name], names.index(name)))
     name = ranked[0]
@@ -107,7 +107,7 @@ def _recognised(path: Path | str, limit: int | None, format: str | None) -> tupl
         name = "prompts"  # recognised by its values, and other sets of prompts have one or two of its categories
     for where, row in rows:
         if not matches(name, row):
-            raise DataError(f"{where}: not a row like the others (format {name}): {shorten(row)}; fix it or take it out")
+            raise DataError(f"{where}: not a row like the others (format {name}): {shorten(row)}; correct or remove it")
     if name == "headless":
         _refuse_guessed_header(rows)
     return name, with_context(path, name, rows)
@@ -122,11 +122,11 @@ def _unknown(path: Path | str, rows: list[tuple[str, Fields]]) -> str:
         return f"{path}: no rows"
     where, row = rows[0]
     if "text" in row:
-        return f"{where}: a document, not a question: give it where documents are asked for, or name its column 'prompt'"
+        return f"{where}: a document, not a question: pass it as a document, or rename its column to 'prompt'"
     if "cells" in row:
         return (
-            f"{where}: no header that is known: {shorten(row['cells'])}; name the columns prompt,completion, or put that "
-            "above a row. If these are the gold answers of another file, read that file"
+            f"{where}: unknown header: {shorten(row['cells'])}; name the columns prompt,completion, or add that "
+            "header line. If these are the gold answers of another file, read that file"
         )
     return f"{where}: no known format has the columns {listed(row)}; name them 'prompt' and 'completion'"
 
@@ -137,7 +137,7 @@ def _refuse_guessed_header(rows: list[tuple[str, Fields]]) -> None:
     cells = [str(cell) for cell in row["cells"]] if isinstance(row.get("cells"), list) else []  # type: ignore[union-attr]
     if len(rows) > 1 and where.endswith(":1") and all(len(c.split()) <= 3 and c.strip()[-1:] not in ".?!" for c in cells):
         raise DataError(
-            f"{where}: is {shorten(cells)} a header or a row? Name the columns prompt,completion, or put that above it"
+            f"{where}: {shorten(cells)} may be a header or a row; name the columns prompt,completion, or add that header line"
         )
 
 
@@ -169,7 +169,7 @@ def with_context(path: Path | str, name: str, rows: list[tuple[str, Fields]]) ->
         answers = _gold_answers(gold)
         for where, row in rows:
             if str(row["id"]) not in answers:
-                raise DataError(f"{where}: no answer for id {shorten(row['id'])} in {gold}; complete or remove that file")
+                raise DataError(f"{where}: no answer for id {shorten(row['id'])} in {gold}; complete that file or remove it")
         return [(where, {**row, "gold": answers[str(row["id"])]}) for where, row in rows]
     return rows
 
@@ -197,7 +197,7 @@ def _labels_file(path: Path) -> Path | None:
 
 def _labelled(rows: list[tuple[str, Fields]], labels: Path) -> list[tuple[str, Fields]]:
     """PIQA's labels: a number a line, in the order of the rows."""
-    labels_ = [value for _, value in load_table(labels).rows]
-    if len(labels_) < len(rows):
-        raise DataError(f"{labels}: {len(labels_)} labels for {len(rows)} rows; complete or remove that file")
-    return [(where, {**row, "label": label}) for (where, row), label in zip(rows, labels_, strict=False)]
+    told = [value for _, value in load_table(labels).rows]
+    if len(told) < len(rows):
+        raise DataError(f"{labels}: {len(told)} labels, but {len(rows)} rows; complete that file or remove it")
+    return [(where, {**row, "label": label}) for (where, row), label in zip(rows, told, strict=False)]

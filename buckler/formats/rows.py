@@ -58,7 +58,7 @@ def fields_of(value: Json, where: str) -> Fields:
             return {"conversations" if "from" in first else "messages": value}
         if all(isinstance(cell, str) for cell in value):
             return {"cells": value}
-    raise DataError(f"{where}: expected an object, a text or a list of turns, got {shorten(value)}; take it out")
+    raise DataError(f"{where}: expected an object, a text or a list of turns, got {shorten(value)}; remove it")
 
 
 def has(*names: str) -> Callable[[Fields], bool]:
@@ -77,7 +77,7 @@ def text(row: Fields, name: str, where: str) -> str:
         return value
     if isinstance(value, int | float) and not isinstance(value, bool):
         return str(value)
-    raise DataError(f"{where}: {name!r} must be a text, got {shorten(value)}; fill it in or take the row out")
+    raise DataError(f"{where}: {name!r} must be a text, got {shorten(value)}; fill it in or remove the row")
 
 
 def optional(row: Fields, name: str, where: str) -> str | None:

@@ -28,7 +28,7 @@ def chat(key: str, speaker: str, content: str) -> Callable[[Fields, str], Parsed
     def read(row: Fields, where: str) -> Parsed:
         listed = row[key]
         if not isinstance(listed, list) or not listed:
-            raise DataError(f"{where}: {key!r} must be a list with turns, got {shorten(listed)}; take the row out")
+            raise DataError(f"{where}: {key!r} must be a list with turns, got {shorten(listed)}; remove the row")
         system = optional(row, "system", where) if key == "conversations" else None
         turns = [Message(role="system", content=system)] if system else []
         extra: set[str] = set()

@@ -80,7 +80,7 @@ def _has_system(rows: Sequence[Chat]) -> bool:
 
 def _answered(row: Chat, format: str) -> Chat:
     if row.answer is None:
-        raise DataError(f"row {row.id} has no answer, and {format} is a training format; give it one or leave it out")
+        raise DataError(f"row {row.id} has no answer, but {format} is a training format; add an answer or leave the row out")
     return row
 
 
@@ -90,7 +90,7 @@ def _alternating(row: Chat, format: str) -> tuple[str | None, list[str]]:
     turns = row.messages[0 if system is None else 1 :]
     if [turn["role"] for turn in turns] != ["user", "assistant"] * (len(turns) // 2):
         roles = ", ".join(turn["role"] for turn in row.messages)
-        raise DataError(f"row {row.id}: {format} needs user and assistant in turn, got {roles}; write it as `chat`")
+        raise DataError(f"row {row.id}: {format} needs alternating user and assistant turns, got {roles}; use the format `chat`")
     return system, [turn["content"] for turn in turns]
 
 
@@ -99,7 +99,7 @@ def _dataset_entry(path: Path, rows: Sequence[Chat]) -> dict[str, Json]:
     info = path.with_name("dataset_info.json")
     known = read_json(info) if info.exists() else {}
     if not isinstance(known, Mapping):
-        raise DataError(f"{info}: expected an object of datasets; fix it or move it away")
+        raise DataError(f"{info}: expected an object of datasets; correct the file or move it away")
     columns = {"messages": "conversations", **({"system": "system"} if _has_system(rows) else {})}
     entry: Json = {
         "file_name": path.name,

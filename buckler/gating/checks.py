@@ -69,24 +69,24 @@ def pair(base: Side, tuned: Side) -> list[Probe]:
     if first.keys() != second.keys():
         alone = sorted(first.keys() ^ second.keys())
         raise DataError(
-            f"{base.name} answered {len(first)} probes and {tuned.name} {len(second)}; {len(alone)} stand on one side only, "
-            f"the first is {alone[0]}; the gate compares answers to the same probes"
+            f"{base.name} answered {len(first)} probes and {tuned.name} {len(second)}; {len(alone)} occur on one side only, "
+            f"the first is {alone[0]}; the gate needs answers to the same probes"
         )
     probes = [Probe(base=one, tuned=second[at]) for at, one in first.items()]
     other = [probe.id for probe in probes if not _asked_alike(probe)]
     if other:
-        raise DataError(f"{len(other)} probes were asked in other words or as another set on one side, the first is {other[0]}")
+        raise DataError(f"{len(other)} probes differ in wording or probe set between the two sides, the first is {other[0]}")
     return probes
 
 
 def _by_id(side: Side) -> dict[str, Reading]:
     verdicts = {verdict.id: verdict for verdict in side.verdicts}
     if len(verdicts) < len(side.verdicts):
-        raise DataError(f"{side.name}: a probe stands twice among the verdicts; judge the answers again")
-    by_id: dict[str, Reading] = {}
+        raise DataError(f"{side.name}: a probe occurs twice among the verdicts; judge the answers again")
+    found: dict[str, Reading] = {}
     for answer in side.answers:
-        if answer.id in by_id:
-            raise DataError(f"{side.name}: probe {answer.id} stands twice among the answers; the gate takes one run at a time")
+        if answer.id in found:
+            raise DataError(f"{side.name}: probe {answer.id} occurs twice among the answers; the gate takes one run at a time")
         if answer.id not in verdicts:
             raise DataError(f"{side.name}: answer {answer.id} has no verdict; judge the answers again")
         if answer.meta.get("set") not in SETS:

@@ -57,7 +57,8 @@ class _OfAnswers:
         answered = JUDGES.list_of(self.called, result, Verdict)
         if [one.id for one in answered] != [one.id for one in came]:
             raise DataError(
-                f"judge {self.called!r}: {len(answered)} verdicts on {len(came)} answers, not one each in the order given"
+                f"judge {self.called!r}: {len(given)} verdicts on {len(came)} answers, it must give one for each "
+                "answer, in the same order"
             )
         verdicts = iter(answered)
         return [
@@ -96,10 +97,10 @@ def judge_named(name: str, model: LM | None = None) -> Judge:
             with JUDGES.boundary(name):
                 judge = part() if model is None else part(model)
         except TypeError as fault:
-            raise ConfigError(f"judge {name!r} cannot be made without arguments: {fault}") from None
-    if not isinstance(judge, Judge):
+            raise ConfigError(f"judge {name!r} cannot be created without arguments: {fault}") from None
+    if not isinstance(made, Judge):
         raise ConfigError(
-            f"{name!r} is no judge: it needs a `name`, a `version` and `judge(answers)`; it is {type(judge).__name__}"
+            f"{name!r} is not a judge: it needs a `name`, a `version` and `judge(answers)`; it is {type(made).__name__}"
         )
     return of_answers(judge, called=name, version=None if model is None else versioned(own_version(name), model.identity))
 
@@ -121,8 +122,10 @@ def takes_model(name: str) -> tuple[bool, bool]:
         return False, False
     needed = [one for one in positional if one.default is one.empty]
     if len(needed) > 1:
-        raise ConfigError(f"judge {name!r} cannot be made of a model alone: it needs {', '.join(one.name for one in needed)}")
-    return bool(positional), bool(needed)
+        raise ConfigError(
+            f"judge {name!r} cannot be created from a model alone: it also needs {', '.join(one.name for one in needed)}"
+        )
+    return bool(given), bool(needed)
 
 
 def own_version(name: str) -> str:
@@ -134,7 +137,7 @@ def own_version(name: str) -> str:
     version = getattr(JUDGES.get(name), "version", None)
     if not isinstance(version, str):
         raise ConfigError(
-            f'judge {name!r} takes a model, so its class must have `version = "..."`: it is read before the model is loaded'
+            f'judge {name!r} takes a model, so its class needs an attribute `version = "..."`, read before the model loads'
         )
     return version
 

@@ -117,7 +117,7 @@ def make_card(
     agreement = {name: _agreement(name, pairs) for name in questions}
     if not any(one.accuracy.n for one in agreement.values()):
         why = next((f"; the first: {one.reason}" for one in verdicts if one.reason), "")
-        raise DataError(f"judge {judge} said nothing on `{'`, `'.join(questions)}` of any of {len(rows)} labelled answers{why}")
+        raise DataError(f"judge {judge} gave no verdict on `{'`, `'.join(asked)}` of any of {len(rows)} labelled answers{why}")
     groups = _by_group(pairs)
     refusals = [pair for pair in pairs if pair[0].refused is not None]
     return JudgeCard(
@@ -210,7 +210,7 @@ def card_from_json(value: Json, where: str) -> JudgeCard:
     except ValidationError as fault:
         first = fault.errors()[0]
         place = ".".join(map(str, first["loc"]))
-        raise DataError(f"{where}: no judge card: {place}: {first['msg']}; make it with `buckler judge-card`") from None
+        raise DataError(f"{where}: not a judge card: {place}: {first['msg']}; create one with `buckler judge-card`") from None
 
 
 def markdown(card: JudgeCard) -> str:

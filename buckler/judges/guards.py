@@ -188,10 +188,12 @@ def guard_for(name: str, model: str) -> Guard:
     """
     if name != "guard":
         return GUARDS[name]
-    kind = next((one for one in map(GUARDS.get, GUARDS) if re.search(one.known_by, model.replace("_", "-"), re.IGNORECASE)), None)
-    if kind is None:
-        raise ConfigError(f"{model}: its name does not tell which guard it is; say so, with one of {', '.join(GUARDS)}")
-    return kind
+    found = next(
+        (one for one in map(GUARDS.get, GUARDS) if re.search(one.known_by, model.replace("_", "-"), re.IGNORECASE)), None
+    )
+    if found is None:
+        raise ConfigError(f"{model}: the guard cannot be inferred from its name; name the judge as one of {', '.join(GUARDS)}")
+    return found
 
 
 def _first_of(negative: str, positive: str, reply: str) -> bool | None:
@@ -220,7 +222,9 @@ class GuardJudge:
             BackendError: the model cannot score where the guard needs likelihoods, or its template drops the conversation.
         """
         if guard.principles and not model.can_score:
-            raise BackendError(f"{guard.name} answers by likelihoods, and this server gives none; load the model, or use vLLM")
+            raise BackendError(
+                f"{guard.name} needs log-probabilities, which this server does not return; load the weights, or use vLLM"
+            )
         self.guard, self.model, self.called = guard, model, called or guard.name
         self.name = guard.name
         self.version = versioned(own_version(guard), model.identity)
@@ -286,8 +290,8 @@ class GuardJudge:
         short, long = length("one"), length("one two three four five six seven eight")
         if short == long != 0:
             raise BackendError(
-                f"{self.guard.name}: the model's chat template does not show the conversation, so all answers look the same;"
-                " give one that takes texts with `chat_template: FILE.jinja`, or serve the model with vLLM"
+                f"{self.guard.name}: the model's chat template does not include the conversation, so all answers look the same;"
+                " give a template that takes texts with `chat_template: FILE.jinja`, or serve the model with vLLM"
             )
 
 

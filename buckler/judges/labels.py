@@ -88,7 +88,7 @@ def file_names(paths: Sequence[Path]) -> list[str]:
     """
     whole = [path.resolve() for path in paths]
     if twice := next((path for path in whole if whole.count(path) > 1), None):
-        raise DataError(f"{twice}: stands twice among the labels, so its rows would count twice")
+        raise DataError(f"{twice}: is given twice, so its rows would count twice; name it once")
     parts = [(*path.parts[1:-1], Path(path.name.removesuffix(".gz")).stem) for path in whole]
     for depth in range(1, max(map(len, parts), default=0) + 1):
         names = ["/".join(of[-depth:]) for of in parts]

@@ -34,13 +34,14 @@ class JudgeSpec(Settings):
     """Which judge, and its model. A plain text stands for `judge_spec` of it."""
 
     name: str = ""
-    """`keyword`, `paper`, `rubric`, `strongreject`, `guard` (by the model's name), a guard's own name, or `module:class`."""
+    """`keyword`, `paper`, `rubric`, `strongreject`, `guard` (its kind follows from the model's name), a guard's own name, or
+    `module:class`."""
     model: ModelSpec | None = None
-    """The model of a judge that is one."""
+    """The model, for a judge that needs one."""
     seed: int = 0
-    """Of a rubric's calls."""
+    """Random seed of a rubric's calls."""
     parts: tuple[JudgeSpec, ...] = ()
-    """The judges of an ensemble, in place of a name."""
+    """The judges of an ensemble, instead of a name."""
 
     @model_validator(mode="before")
     @classmethod
@@ -51,7 +52,7 @@ class JudgeSpec(Settings):
     def _whole(self) -> JudgeSpec:
         if self.parts:
             if self.name or self.model or any(part.parts for part in self.parts):
-                raise ConfigError("an ensemble has `parts` alone: no name, no model, no ensemble in it")
+                raise ConfigError("an ensemble takes only `parts`, without a name, a model, or another ensemble")
             if len(self.parts) < 2 or len(set(self.parts)) < len(self.parts):
                 raise ConfigError(f"an ensemble needs two or more different judges, got {self.label}")
         elif self.model is not None:
@@ -62,7 +63,7 @@ class JudgeSpec(Settings):
             elif not _is_prompted(self.name):
                 own_version(self.name)
         elif _takes_model(self.name)[1]:
-            raise ConfigError(f"judge {self.name} is a language model: name it, as `{self.name}=MODEL` or with --judge-model")
+            raise ConfigError(f"judge {self.name} needs a language model: name one as `{self.name}=MODEL` or with --judge-model")
         else:
             judge_named(self.name)
         return self
@@ -125,7 +126,9 @@ def judge_spec(text: str, model: str | ModelSpec | None = None, seed: int = 0) -
     shared = spec_of(model) if isinstance(model, str) else model
     names = [name.strip() for name in text.split(",")]
     if shared is not None and not any(_takes_model(name.partition("=")[0])[0] for name in names):
-        raise ConfigError(f"judge model {shared.name}: no judge in {text!r} takes it; those that do: {', '.join(MODEL_JUDGES)}")
+        raise ConfigError(
+            f"judge model {shared.name}: no judge in {text!r} takes a model; the judges that do are {', '.join(MODEL_JUDGES)}"
+        )
     try:
         parts = tuple(_one(name, shared, seed) for name in names)
         return parts[0] if len(parts) == 1 else JudgeSpec(parts=parts)

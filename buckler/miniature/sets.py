@@ -11,6 +11,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from typing import Literal, TypeAlias
 
 from buckler.crosstask.task import Task
@@ -130,14 +131,25 @@ class Draw:
         return world.ask(self.rng, kind, self.name(), self.rng.choice(world.relations(kind, concern)))
 
 
+def require_set(name: str) -> None:
+    """Refuse a name that is none of the world's sets.
+
+    Raises:
+        ConfigError: it is none; the nearest one is named.
+    """
+    if name not in SETS:
+        near = get_close_matches(name, SETS, n=1)
+        hint = f"did you mean {near[0]!r}? The sets are" if near else "the sets of the miniature's world are"
+        raise ConfigError(f"unknown set {name!r}; {hint} {', '.join(SETS)}")
+
+
 def read(name: str, *, count: int, seed: int, split: Split) -> list[Chat] | list[Document]:
     """The first `count` rows of a named set; the same arguments give the same rows, and no row comes twice.
 
     Raises:
         ConfigError: no such set or split, or the set has fewer different rows than `count`.
     """
-    if name not in SETS:
-        raise ConfigError(f"unknown set {name!r}; the miniature's world has {', '.join(SETS)}")
+    require_set(name)
     if split not in world.SPLITS:
         raise ConfigError(f"unknown split {split!r}; the splits are {', '.join(world.SPLITS)}")
     rng = random.Random(f"{name}-{seed}-{split}")
@@ -147,7 +159,7 @@ def read(name: str, *, count: int, seed: int, split: Split) -> list[Chat] | list
         row = SETS[name](Draw(rng=rng, split=split, turn=len(rows)))
         misses = misses + 1 if row.id in rows else 0
         if misses > 1000:
-            raise ConfigError(f"set {name!r} has fewer than {count} different rows in {split}; ask for fewer")
+            raise ConfigError(f"set {name!r} has fewer than {count} distinct rows in {split}; ask for fewer")
         rows.setdefault(row.id, row)
     return list(rows.values())  # type: ignore[return-value]
 

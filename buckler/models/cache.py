@@ -107,7 +107,9 @@ class CachedLM:
             finally:
                 connection.close()
         except sqlite3.Error as fault:
-            raise StoreError(f"{self.path}: {fault}; the file may be moved away, its answers are then asked anew") from None
+            raise StoreError(
+                f"{self.path}: not a readable cache ({fault}); move it away, and its answers are generated again"
+            ) from None
 
 
 def _row(answer: Completion | Likelihood) -> str:

@@ -35,8 +35,8 @@ class Template:
     def __init__(self, tokenizer: PreTrainedTokenizerBase, name: str) -> None:
         if not tokenizer.chat_template:
             raise BackendError(
-                f"{name}: the tokenizer has no chat template, so there is no telling how it is spoken to; "
-                "use the instruct model, or give one with `chat_template: FILE.jinja`"
+                f"{name}: the tokenizer has no chat template; "
+                "use the instruct model, or give a template with `chat_template: FILE.jinja`"
             )
         if tokenizer.eos_token_id is None:
             raise BackendError(f"{name}: the tokenizer has no end-of-sequence token, so an answer would never end")
@@ -68,7 +68,9 @@ class Template:
             supervised += [False] * len(context) + [True] * len(answer)
             at = len(after)
         if not ids:
-            raise BackendError(f"{self.name}: the chat template does not continue its own prompt; no answer can be supervised")
+            raise BackendError(
+                f"{self.name}: the chat template does not extend its own prompt, so answers cannot be marked; use another one"
+            )
         return Encoded(ids=ids, supervised=supervised)
 
     def ids(self, text: str) -> list[int]:

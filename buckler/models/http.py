@@ -91,8 +91,8 @@ class Budget:
             ):
                 if limit is not None and used >= limit:
                     raise BackendError(
-                        f"{what} budget of {limit} is spent; nothing answered is asked again: run the same command with a "
-                        "larger one to go on"
+                        f"{what} budget of {limit} is used up; answers are saved: run the same command with a "
+                        "larger budget to resume"
                     )
             self.requests += 1
 
@@ -108,7 +108,7 @@ class Budget:
             self.replies += 1
             self.tokens += total if isinstance(total, int) else 0
         if not isinstance(total, int) and self.max_tokens is not None:
-            raise BackendError("this server does not count tokens, so a budget of tokens cannot be kept; use max_requests")
+            raise BackendError("this server does not report token counts, so a token budget cannot be enforced; use max_requests")
 
 
 class Transport:
@@ -127,7 +127,7 @@ class Transport:
         self.variable = next((name for name in VARIABLES if os.environ.get(name, "").strip()), None)
         self._key = os.environ[self.variable].strip() if self.variable else ""
         if not (self._key.isascii() and self._key.isprintable()):
-            raise BackendError(f"the key in {self.variable} holds characters that no key has; set it again")
+            raise BackendError(f"the key in {self.variable} contains characters that a key cannot have; set it again")
         self._backoff = wait_exponential_jitter(initial=wait, max=LONGEST_PAUSE, jitter=wait)
         self.reached = False
         """Whether the server ever answered: one that did may be starting anew, one that never did is not there."""
@@ -178,7 +178,7 @@ class Transport:
         try:
             response = self._client.request("GET" if body is None else "POST", url, json=body)
         except (httpx.ConnectError, httpx.ConnectTimeout) as fault:
-            reason = f"nothing answers at {self.endpoint} ({self.short(str(fault))})"
+            reason = f"cannot connect to {self.endpoint} ({self.short(str(fault))})"
             raise Fault(reason) from None
         except httpx.TimeoutException:
             raise Fault(f"no answer within {self.timeout:g} s") from None

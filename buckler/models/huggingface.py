@@ -63,8 +63,8 @@ class HuggingFaceLM:
             longest = len(prompts[members[-1]]) + new_tokens
             if longest > self.limit:
                 raise BackendError(
-                    f"a conversation of {longest - new_tokens} tokens and {new_tokens} new ones do not fit the model's "
-                    f"{self.limit}; shorten the documents or lower max_new_tokens"
+                    f"a conversation of {longest - new_tokens} tokens and {new_tokens} new ones exceed "
+                    f"the model's context length of {self.limit}; shorten the documents or lower max_new_tokens"
                 )
             # What the cache may come to hold; it is less while answers still share their rows.
             sizes = [(len(prompts[at]) + new_tokens) * beams for at in members]
@@ -127,7 +127,7 @@ class HuggingFaceLM:
         rows = self._rows(pairs)
         longest = max(map(len, rows), default=0)
         if longest > self.limit:
-            raise BackendError(f"a text of {longest} tokens does not fit the model's {self.limit}; shorten it")
+            raise BackendError(f"a text of {longest} tokens exceeds the model's context length of {self.limit}; shorten it")
         sums = self._scorer.sums([row for row in rows if row.answer], self.batch_tokens)
         return [Likelihood(nll=sums.get(row, 0.0), tokens=len(row.answer)) for row in rows]
 

@@ -41,7 +41,7 @@ class ServedLM:
     def __init__(self, spec: ModelSpec, *, wait: float = 0.5) -> None:
         assert spec.endpoint is not None
         if spec.adapter or spec.chat_template:
-            raise BackendError(f"{spec.name}: adapter and chat template of a served model are set where it is served")
+            raise BackendError(f"{spec.name}: adapter and chat template of a served model must be set on the server")
         self.identity = identity(spec)
         self.name, self.endpoint, self.concurrency = spec.name, spec.endpoint, spec.concurrency
         self.http = Transport(spec.endpoint, concurrency=spec.concurrency, timeout=spec.timeout, retries=spec.retries, wait=wait)
@@ -69,7 +69,7 @@ class ServedLM:
     def completions(self, requests: Sequence[Request]) -> Iterator[list[tuple[int, Completion]]]:
         """Completions with their request's number, as they come; raises as `generate` does, after all that came."""
         if any(request.sampling.num_beams > 1 for request in requests):
-            raise BackendError("a server is asked for no beam search; set num_beams to 1 or use a transformers model")
+            raise BackendError("beam search is not supported for servers; set num_beams to 1 or use a transformers model")
         return iter_completed(
             requests,
             self._answer,
@@ -82,7 +82,7 @@ class ServedLM:
         """Likelihoods with their pair's number, as they come; raises as `score` does, after all that came."""
         if not self.can_score:
             raise BackendError(
-                f"{self.endpoint} gives no log-probabilities of a prompt: measure perplexity with a transformers model or a "
+                f"{self.endpoint} returns no log-probabilities of prompts: measure perplexity with a transformers model or a "
                 "vLLM server"
             )
         return iter_completed(
@@ -122,7 +122,7 @@ class ServedLM:
             if reason == "content_filter":
                 raise Fault("the server's filter withheld the answer", kind=FILTERED, passes=False)
             if reason in GAVE_UP:
-                raise Fault(f"the server gave up the answer ({reason})")
+                raise Fault(f"the server did not finish the answer ({reason})")
             # What a reasoning model thought stands in a field of its own (`reasoning`), or in front of the content.
             text = without_thinking(choice["message"].get("content") or "")
             usage = reply.get("usage") or {}
@@ -192,8 +192,8 @@ class ServedLM:
         if last.refused and (self.budget.replies or total == 1 or last.kind == FILTERED):
             return None
         return BackendError(
-            f"{self.endpoint}: {in_a_row} calls in a row failed, the last: {last.reason}; run the same command again to go on, "
-            "nothing answered is asked again"
+            f"{self.endpoint}: {in_a_row} calls in a row failed, the last: {last.reason}; run the same command again to resume, "
+            "answers given so far are kept"
         )
 
     def _final(self, fault: Fault) -> BackendError:
@@ -202,7 +202,7 @@ class ServedLM:
             fix = f"check {self.http.variable}" if self.http.variable else "set BUCKLER_API_KEY (or OPENAI_API_KEY)"
             return BackendError(f"{self.endpoint} refuses access: {fix} ({fault.reason})")
         if fault.status == 404:
-            return BackendError(f"{self.endpoint} has no model {self.name!r}, or is no base URL of an API ({fault.reason})")
+            return BackendError(f"{self.endpoint} has no model {self.name!r}, or is not the base URL of an API ({fault.reason})")
         return BackendError(f"{self.endpoint}: {fault.reason}")
 
     def _knock(self) -> None:

@@ -29,43 +29,45 @@ class ModelSpec(Settings):
 
     unwritten_if_empty = ("backend",)
     name: str
-    """`miniature` (and its kin), a local folder, a hub id, or a backend of your own as `module:Class`; with `endpoint`, what the
-    server calls the model."""
+    """`miniature` or one of its variants, a local folder, a hub id, or your own backend as `module:Class`; with `endpoint`, the
+    name of the model on the server."""
     adapter: str | None = None
-    """A PEFT adapter to put on it: a folder or a hub id."""
+    """PEFT adapter to load on the model: a folder or a hub id."""
     revision: str | None = None
-    """A hub revision."""
+    """Hub revision of the model."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    """`auto`: float32 on a CPU, the checkpoint's own on a GPU."""
+    """Data type of the weights; `auto` is float32 on a CPU and the checkpoint's own on a GPU."""
     device: str = "auto"
-    """`auto`: the first GPU, else the CPU."""
+    """Device; `auto` is the first GPU, or the CPU if there is none."""
     batch_tokens: int = 16384
-    """How many tokens, padding included, go through the model at once."""
+    """Maximum number of tokens in a batch, padding included."""
     chat_template: str | None = None
-    """A file with a Jinja chat template, for a tokenizer that has none."""
+    """File with a Jinja chat template, for a tokenizer that has none."""
     trust_remote_code: bool = False
-    """Whether code that comes with the weights may run."""
+    """Run code that is shipped with the weights."""
     endpoint: str | None = None
-    """The base URL of an OpenAI-compatible server, such as http://127.0.0.1:8000/v1. What follows is for servers only."""
+    """Base URL of an OpenAI-compatible server, such as http://127.0.0.1:8000/v1. The settings below it, up to `max_tokens`, are
+    for servers only."""
     concurrency: int = Field(default=16, ge=1)
-    """Calls under way at once."""
+    """Maximum number of concurrent requests."""
     timeout: float = Field(default=120.0, gt=0)
-    """Seconds until an unanswered call counts as failed."""
+    """Timeout of a request, in seconds."""
     retries: int = Field(default=8, ge=0)
-    """How often a failed call is made again."""
+    """Maximum number of retries of a failed request."""
     max_requests: int | None = Field(default=None, ge=1)
-    """Budget of this run in calls that are paid for, repeated ones included."""
+    """Budget of this run in billed requests, retries included (default: no limit)."""
     max_tokens: int | None = Field(default=None, ge=1)
-    """Budget of this run in tokens, prompts and answers, as the server counts them; calls under way may pass it."""
+    """Budget of this run in tokens, prompts and answers, as the server counts them (default: no limit); requests in progress
+    may exceed it."""
 
     backend: str | None = None
-    """What loads it, where the name does not tell: `scripted` (the name is then a function at `module:name`), an installed
-    package's, or your own as `module:Class`."""
+    """Backend, if the name does not determine it: `scripted` (the name is then a function as `module:name`), one of an
+    installed package, or your own as `module:Class`."""
 
     @model_validator(mode="after")
     def _may_be_loaded(self) -> ModelSpec:
         if self.backend is not None and self.endpoint is not None:
-            raise ValueError(f"a server is asked at {self.endpoint}, so it has no `backend`; give one of the two")
+            raise ValueError("`endpoint` and `backend` exclude each other; give one of them")
         if self.is_own:
             allow(f"backend {self.backend_name!r}", self.backend_name)
             allow(f"model {self.name!r}", self.name)
@@ -100,18 +102,20 @@ class Sampling:
     """How an answer is drawn."""
 
     temperature: float = 0.0
-    """0: the likeliest token each time."""
+    """Sampling temperature; 0 selects the most likely token (greedy decoding)."""
     top_p: float = 1.0
     """Nucleus sampling: the smallest set of tokens whose probability reaches this."""
     max_new_tokens: int = 128
     num_beams: int = 1
-    """Beam search; only with temperature 0."""
+    """Number of beams (beam search); only with temperature 0."""
     seed: int = 0
-    """The draw depends on this and on the conversation alone, not on what shares its batch."""
+    """Random seed; a sample depends on it and on the conversation alone, not on the rest of the batch."""
 
     def __post_init__(self) -> None:
         if self.num_beams > 1 and self.temperature > 0:
-            raise ConfigError(f"num_beams {self.num_beams} with temperature {self.temperature}: beam search draws nothing")
+            raise ConfigError(
+                f"num_beams {self.num_beams} needs temperature 0, not {self.temperature}: beam search does not sample"
+            )
 
     def to_json(self) -> dict[str, Json]:
         """As it is hashed and recorded."""
@@ -243,7 +247,7 @@ def scripted(spec: ModelSpec) -> ScriptedLM:
     """
     reply = imported(f"model {spec.name!r}", spec.name) if is_place(spec.name) else None
     if not callable(reply):
-        raise ConfigError(f"model {spec.name!r}: a scripted model is named by its function, as `module:name`")
+        raise ConfigError(f"model {spec.name!r}: a scripted model must be named by its function, as `module:name`")
     return ScriptedLM(reply)
 
 
@@ -279,11 +283,11 @@ def spec_of(name: str, adapter: str | None = None) -> ModelSpec:
         if not name.strip():
             raise ConfigError("the model's name is empty; try `miniature`, a folder, or a hub id")
         return ModelSpec(name=name, adapter=adapter)
-    if not match[1]:
-        raise ConfigError(f"{name}: which model of this server? Write NAME{name.strip()}")
+    if not served[1]:
+        raise ConfigError(f"{name}: the model's name on this server is missing; write NAME{name.strip()}")
     if adapter:
-        raise ConfigError(f"{name}: a server puts adapters on by itself; name the served adapter as the model")
-    return ModelSpec(name=match[1], endpoint=endpoint_of(match[2]))
+        raise ConfigError(f"{name}: adapters of a served model are loaded by the server; name the served adapter as the model")
+    return ModelSpec(name=served[1], endpoint=endpoint_of(served[2]))
 
 
 def endpoint_of(url: str) -> str:
@@ -294,15 +298,17 @@ def endpoint_of(url: str) -> str:
     """
     parts = urlsplit(url.strip())
     if parts.username is not None or parts.password is not None:
-        raise ConfigError("an endpoint holds no user or password: it is written into records; set BUCKLER_API_KEY instead")
+        raise ConfigError(
+            "an endpoint must not contain a user or password, since it is saved in records; set BUCKLER_API_KEY instead"
+        )
     if parts.scheme not in ("http", "https"):
-        raise ConfigError(f"endpoint {url!r} is neither http:// nor https://; try http://127.0.0.1:8000/v1")
+        raise ConfigError(f"endpoint {url!r} must begin with http:// or https://; try http://127.0.0.1:8000/v1")
     try:
         valid = bool(parts.hostname) and parts.port != 0
     except ValueError:
         valid = False
     if not valid or parts.query or parts.fragment:
-        raise ConfigError(f"endpoint {url!r} is no base URL (scheme, host, port, path); try http://127.0.0.1:8000/v1")
+        raise ConfigError(f"endpoint {url!r} is not a base URL (scheme, host, port, path); try http://127.0.0.1:8000/v1")
     return url.strip().rstrip("/")
 
 

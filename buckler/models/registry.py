@@ -52,7 +52,7 @@ def location(name: str) -> Path | None:
         raise BackendError(f"{name}: no such model folder")
     if "/" not in name:
         known = ", ".join(EMBEDDED)
-        raise BackendError(f"unknown model {name!r}: neither a folder, nor a hub id (owner/name), nor one of {known}")
+        raise BackendError(f"unknown model {name!r}: not a folder, a hub id (owner/name), or one of {known}")
     return None
 
 
@@ -63,7 +63,7 @@ def embedded_path(name: str) -> Path:
         ConfigError: no shipped model has this name.
     """
     if name not in EMBEDDED:
-        raise ConfigError(f"unknown miniature {name!r}; the shipped ones are {', '.join(EMBEDDED)}")
+        raise ConfigError(f"unknown miniature {name!r}; the embedded models are {', '.join(EMBEDDED)}")
     return EMBEDDED_FOLDER / EMBEDDED[name]
 
 
@@ -102,8 +102,8 @@ def _part(name: str, revision: str | None, told_by: str) -> str:
         return f"{name}@{_commit(name, revision)}"
     if not (folder / told_by).exists():
         kind = "adapter" if told_by == _ADAPTED else "model folder"
-        hint = "; it is an adapter: name the model it goes on, and this as its adapter" if (folder / _ADAPTED).exists() else ""
-        raise BackendError(f"{folder}: holds no {told_by}, so it is no {kind}{hint}")
+        mend = "; it is an adapter: name its base model, and this folder as the adapter" if (folder / _ADAPTED).exists() else ""
+        raise BackendError(f"{folder}: holds no {told_by}, so it is no {kind}{mend}")
     patterns = (_ADAPTER, _ADAPTED, *_PATTERNS)
     files = sorted({path for pattern in patterns for path in folder.glob(pattern)})
     return content_id([[path.name, _digest(path)] for path in files])
@@ -127,7 +127,7 @@ def _commit(name: str, revision: str | None) -> str:
         return str(HfApi().model_info(name, revision=revision).sha)
     except Exception as fault:  # noqa: BLE001 - the hub client raises many kinds; all mean the same here
         reason = str(fault).strip().splitlines()[0] if str(fault).strip() else type(fault).__name__
-        raise BackendError(f"{name}: neither a local folder nor reachable on the hub ({reason[:160]})") from None
+        raise BackendError(f"{name}: not a local folder, and not available from the hub ({reason[:160]})") from None
 
 
 def load(spec: ModelSpec, *, cache: Path | None = None) -> LM:
@@ -167,7 +167,7 @@ class OwnLM:
     def score(self, pairs: Sequence[ScoreRequest]) -> list[Likelihood]:
         """One likelihood a pair, in order."""
         if not self.can_score:
-            raise BackendError(f"backend {self.backend!r} gives no likelihoods; it needs a `score(pairs)`")
+            raise BackendError(f"backend {self.backend!r} returns no log-likelihoods; it needs a method `score(pairs)`")
         with BACKENDS.boundary(self.backend):
             likelihoods: object = self.model.score(pairs)
         return BACKENDS.list_of(self.backend, likelihoods, Likelihood, count=len(pairs))

@@ -108,7 +108,7 @@ def sample(run: Run[SampleStep]) -> None:
 
 @step("compromised")
 def compromised(run: Run[CompromisedStep]) -> None:
-    """The aligned model, its attacked copy and the attack's rows -> proof that the attack took, or an error.
+    """The aligned model, its attacked copy and the attack's rows -> proof that the simulated attack had an effect, or an error.
 
     The mechanism of a proxy is that harm has become likely to it: the mean log-perplexity of the attack's answers must have
     fallen by `least` nats a token.
@@ -121,8 +121,8 @@ def compromised(run: Run[CompromisedStep]) -> None:
         loss[name] = sum(one.nll for one in scores) / max(sum(one.tokens for one in scores), 1)
     if loss["model"] - loss["proxy"] < run.settings.least:
         raise DataError(
-            f"the attack did not take: its answers cost the model {loss['model']:.2f} nats a token and the attacked copy "
-            f"{loss['proxy']:.2f}; raise --attack-epochs or --attack-learning-rate, or bring more --attack-rows"
+            f"the simulated attack had no effect: the loss on its rows is {loss['model']:.2f} nats per token for the model and "
+            f"{loss['proxy']:.2f}; raise --attack-epochs or --attack-learning-rate, or give more --attack-rows"
         )
     write_json(run.out / "compromised.json", {**loss})
 
@@ -195,7 +195,7 @@ def proof_of_attack(rows: Step, model: ModelRef, proxy: ModelRef, least: float) 
     """The proof that an attacked copy finds the attack's rows likelier than the model does."""
     return compromised.plan(
         CompromisedStep(least=least),
-        title="the attack took",
+        title="the simulated attack had an effect",
         inputs={"rows": rows, **model.inputs(), **proxy.inputs("proxy")},
         outside={**model.places(), **proxy.places("proxy")},
     )

@@ -86,7 +86,7 @@ def prepare_documents(run: Run[PrepareStep]) -> None:
     )
     if not ready.documents:
         why = ", ".join(f"{reason.removeprefix('left out: ')} ({n})" for reason, n in sorted(ready.counts.items()))
-        raise DataError(f"no document is left to use; left out: {why}")
+        raise DataError(f"no usable document is left; left out: {why}")
     write_rows(run.out / "rejected.jsonl", ready.rejected)
     write_json(run.out / "counts.json", dict(sorted(ready.counts.items())))
     write_rows(run.out / ROWS, ready.documents)
@@ -283,7 +283,7 @@ def with_reference_answers(probes: Step, model: ModelRef, max_new_tokens: int) -
 def most_misused(answers: Step, verdicts: Step, tasks: Sequence[str]) -> Step:
     """The task whose malicious documents the model processes most often."""
     inputs = {"answers": answers, "verdicts": verdicts}
-    return most_misused_task.plan(MostMisusedStep(tasks=tuple(tasks)), title="the task misused most", inputs=inputs)
+    return most_misused_task.plan(MostMisusedStep(tasks=tuple(tasks)), title="the most misused task", inputs=inputs)
 
 
 def document_decontamination(training: Sequence[Step], probes: Sequence[Step]) -> Step:

@@ -159,7 +159,7 @@ def run_step(step: Step, store: Store, progress: ProgressCallback = no_progress)
             store.mark(step, time.time() - started)
         except OSError as fault:
             where = fault.filename or folder
-            raise StoreError(f"{where}: {fault.strerror or fault}; run the same command again to go on") from None
+            raise StoreError(f"{where}: {fault.strerror or fault}; run the same command again to resume") from None
     return folder
 
 
@@ -235,7 +235,7 @@ def _pool(store: Store, workers: int) -> Iterator[Runner]:
     except BrokenProcessPool:
         raise StoreError(
             "a worker process died (out of memory?); finished steps are kept: "
-            "run the same command again, with fewer --workers if it was memory"
+            "run the same command again to resume, with fewer --workers if memory ran out"
         ) from None
     finally:
         pool.shutdown(wait=False, cancel_futures=True)

@@ -33,7 +33,7 @@ def official(run: Run[OfficialStep]) -> None:
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         lines = [line for line in done.stderr.splitlines() if line.strip()]
-        raise BackendError(f"lm-evaluation-harness failed: {lines[-1][:300] if lines else 'it says nothing'}")
+        raise BackendError(f"lm-evaluation-harness failed: {lines[-1][:300] if lines else 'it printed no error'}")
     write_json(run.out / "official.json", read_results(out))
 
 
@@ -80,7 +80,7 @@ def harness_version() -> str:
     try:
         return version("lm_eval")
     except PackageNotFoundError:
-        raise ConfigError("official numbers need lm-evaluation-harness: pip install 'buckler[eval]'") from None
+        raise ConfigError("--official needs lm-evaluation-harness: pip install 'buckler[eval]'") from None
 
 
 def harness_command(spec: ModelSpec, tasks: Sequence[str], out: Path, include: str | None, limit: int | None) -> list[str]:
@@ -90,7 +90,9 @@ def harness_command(spec: ModelSpec, tasks: Sequence[str], out: Path, include: s
         ConfigError: the model is one that a server keeps.
     """
     if spec.endpoint:
-        raise ConfigError(f"{spec.name} is served by {spec.endpoint}; official numbers need the weights: a folder or a hub id")
+        raise ConfigError(
+            f"{spec.name} is served by {spec.endpoint}, but lm-evaluation-harness needs the weights: name a folder or a hub id"
+        )
     args = [f"pretrained={location(spec.name) or spec.name}"]
     args += [f"peft={spec.adapter}"] if spec.adapter else []
     args += [f"revision={spec.revision}"] if spec.revision else []
@@ -112,7 +114,7 @@ def read_results(folder: Path) -> dict[str, Json]:
     content = read_json(files[-1])
     results = content.get("results") if isinstance(content, Mapping) else None
     if not isinstance(results, Mapping):
-        raise BackendError(f"{files[-1]}: holds no results of lm-evaluation-harness")
+        raise BackendError(f"{files[-1]}: contains no results of lm-evaluation-harness")
     return {
         task: {name: value for name, value in of.items() if isinstance(value, int | float)}
         for task, of in results.items()

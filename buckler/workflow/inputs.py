@@ -32,20 +32,21 @@ class Source(Settings):
 
     unwritten_if_empty = ("format",)
     source: str
-    """A path (or hub id) that `buckler.formats` reads, or `miniature:SET`; `FORMAT@PATH` names the format too."""
+    """Path or hub id of the rows, or `miniature:SET`; `FORMAT@PATH` also names the format."""
     count: int | None = Field(default=None, ge=1)
-    """How many; all that are there if not given (a set of the miniature's world needs a number)."""
+    """Number of rows (default: all; required for a set of the miniature's world)."""
     seed: int = 0
-    """Of the draw. In a recipe the run's own seed is added to it for training rows, so that seeds differ in their data."""
+    """Random seed of the sample. For training rows in a recipe the run's own seed is added, so that seeds differ in their
+    data."""
     split: Literal["train", "dev", "test"] = "train"
-    """Of a set of the miniature's world."""
+    """Split, for a set of the miniature's world."""
     label: Literal["harmful", "benign", "useful"] | None = None
-    """Of documents that bring no label of their own."""
+    """Label of documents that have none of their own."""
     probe_set: Literal["harmful", "borderline", "benign"] | None = None
-    """Of probes from a file: what a good model does with them (refuse, not refuse, answer)."""
+    """Probe set of the rows: harmful (should be refused), borderline or benign (should be answered)."""
 
     format: str | None = None
-    """Format of the rows, where it cannot be recognised from them: a name, or one of your own as `module:name`."""
+    """Format of the rows, if it cannot be detected: a name, or your own as `module:name`."""
 
     @model_validator(mode="before")
     @classmethod
@@ -125,6 +126,7 @@ def source_chats(source: Source) -> list[Chat]:
     if source.source.startswith(WORLD):
         from buckler.miniature import sets
 
+        sets.require_set(_world_set(source))
         return sets.chats(_world_set(source), count=_world_count(source), seed=source.seed, split=source.split)
     return _drawn(formats.read_chats(source.source, format=source.format), source)
 
@@ -138,6 +140,7 @@ def source_documents(source: Source) -> list[Document]:
     if source.source.startswith(WORLD):
         from buckler.miniature import sets
 
+        sets.require_set(_world_set(source))
         return sets.texts(count=_world_count(source), seed=source.seed, split=source.split)
     rows = _drawn(formats.read_documents(source.source), source)
     if source.label is None:
@@ -151,7 +154,7 @@ def _world_set(source: Source) -> str:
 
 def _world_count(source: Source) -> int:
     if source.count is None:
-        raise ConfigError(f"{source.source}: the made-up world has no end; say how many with `count` or --limit")
+        raise ConfigError(f"{source.source}: this set is generated without end; set the number of rows with `count` or --limit")
     return source.count
 
 
@@ -161,7 +164,9 @@ def _drawn(rows: Sequence[RowT], source: Source) -> list[RowT]:
     if source.count is None:
         return list(unique.values())
     if source.count > len(unique):
-        raise DataError(f"{source.source}: {source.count} rows asked for, {len(unique)} different ones there")
+        raise DataError(
+            f"{source.source}: {source.count} rows requested, but it has only {len(unique)} distinct rows; ask for fewer"
+        )
     kept = sorted(unique, key=lambda row: content_id([source.seed, row]))[: source.count]
     chosen = set(kept)
     return [row for row in unique.values() if row.id in chosen]
@@ -216,7 +221,7 @@ def model_spec(run: Run[Settings], role: str) -> ModelSpec:
     if role in run.inputs:
         return ModelSpec(name=str(run.inputs[role] / "model"))
     if role not in run.outside:
-        raise ConfigError(f"this step needs a {role}, and the recipe gives it none")
+        raise ConfigError(f"this step needs a {role}, but the recipe names none")
     return ModelSpec.model_validate_json(run.outside[role])
 
 
@@ -269,7 +274,9 @@ def require_answered(answers: Sequence[Answer]) -> None:
     """
     failed = [one.error for one in answers if one.finish_reason == "failed"]
     if failed:
-        raise BackendError(f"{len(failed)} of {len(answers)} answers could not be had: {failed[0]}; run again to go on")
+        raise BackendError(
+            f"{len(failed)} of {len(answers)} answers could not be generated: {failed[0]}; run the same command again to resume"
+        )
 
 
 def require_measured(likelihoods: Sequence[Likelihood]) -> None:
@@ -280,4 +287,7 @@ def require_measured(likelihoods: Sequence[Likelihood]) -> None:
     """
     failed = [one.error for one in likelihoods if one.error]
     if failed:
-        raise BackendError(f"{len(failed)} of {len(likelihoods)} perplexities could not be had: {failed[0]}; run again to go on")
+        raise BackendError(
+            f"{len(failed)} of {len(likelihoods)} perplexities could not be computed: {failed[0]}; run the same "
+            "command again to resume"
+        )

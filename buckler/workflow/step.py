@@ -199,7 +199,7 @@ class Step:
         except (ImportError, AttributeError) as fault:
             raise StoreError(f"{self.function}: cannot be imported: {fault}") from None
         if not isinstance(function, StepFunction):
-            raise StoreError(f"{self.function} is no step; decorate it with @step")
+            raise StoreError(f"{self.function} is not a step; decorate it with @step")
         return function
 
 
@@ -279,5 +279,5 @@ def _key(name: str, parts: Mapping[str, Json]) -> str:
     try:
         text = json.dumps(parts, sort_keys=True, separators=(",", ":"), allow_nan=False)
     except (TypeError, ValueError) as fault:
-        raise StoreError(f"step {name}: a parameter is no JSON value: {fault}") from None
+        raise StoreError(f"step {name}: a parameter is not a JSON value: {fault}") from None
     return f"{name}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"

@@ -46,7 +46,7 @@ class Store:
         """
         missing = [name for name, source in step.inputs.items() if not self.is_done(source)]
         if missing:
-            raise StoreError(f"step {step.key}: inputs not done: {', '.join(missing)}")
+            raise StoreError(f"step {step.key}: inputs not finished: {', '.join(missing)}")
         folder = self.folder(step)
         try:
             folder.mkdir(parents=True, exist_ok=True)

@@ -34,10 +34,10 @@ def training_phase(settings: TrainSettings, model: ModelRef, training: Sequence[
     """
     if model.spec is not None and model.spec.is_own:
         name, backend = model.spec.name, model.spec.backend_name
-        raise ConfigError(f"{name} is a model of backend {backend}; training needs the weights: a folder or a hub id")
+        raise ConfigError(f"{name} is a model of backend {backend}, but training needs the weights: name a folder or a hub id")
     if model.spec is not None and model.spec.endpoint:
         raise ConfigError(
-            f"{model.spec.name} is served by {model.spec.endpoint}; training needs the weights: a folder or a hub id"
+            f"{model.spec.name} is served by {model.spec.endpoint}, but training needs the weights: name a folder or a hub id"
         )
     return train.plan(
         TrainStep(train=settings, seed=seed),

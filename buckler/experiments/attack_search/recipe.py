@@ -72,9 +72,9 @@ class Space(Settings):
     learning_rate: Reals | None = None
     epochs: Reals | None = None
     rows: Wholes | None = None
-    """Attack rows (drift: all rows)."""
+    """Numbers of attack rows (for `drift`: of all rows)."""
     share: Reals | None = None
-    """The attack's share of the customer's rows."""
+    """Fractions of attack rows in the customer set."""
     batch_size: Wholes | None = None
     method: tuple[Literal["full", "lora"], ...] | None = Field(default=None, min_length=1)
     kind: tuple[str, ...] | None = Field(default=None, min_length=1)
@@ -91,13 +91,13 @@ class Space(Settings):
     @classmethod
     def _each_once(cls, values: object) -> object:
         if isinstance(values, tuple) and len(set(values)) < len(values):
-            raise ValueError(f"a value stands twice in {list(values)}")
+            raise ValueError(f"a value occurs twice in {list(values)}")
         return values
 
     @model_validator(mode="after")
     def _something(self) -> Space:
         if not self.dimensions:
-            raise ValueError(f"nothing to search; name some of {', '.join(type(self).model_fields)}")
+            raise ValueError(f"nothing to search; set at least one of {', '.join(type(self).model_fields)}")
         return self
 
     @property
@@ -117,19 +117,21 @@ class Search(Settings):
     """A budget, what counts, and how the next setting is found."""
 
     sampler: Literal["grid", "random", "optuna"] = "random"
-    """grid: every setting; random: different ones, drawn; optuna: its TPE, which learns from earlier trials (extra `search`)."""
+    """Search method: `grid` tries every setting; `random` tries distinct random settings; `optuna` uses the TPE sampler, which
+    learns from earlier trials (needs the extra `search`)."""
     trials: int = Field(default=24, ge=2)
-    """Attacks on each model and seed. The first is the fixed one; the others are searched."""
+    """Number of attacks on each model and seed; the first is the fixed attack, the others are searched."""
     seed: int = 0
-    """Of the draw; the run's own seed is added, so that seeds differ in what was tried."""
+    """Random seed of the search; the run's own seed is added, so that each seed tries different settings."""
     utility_floor: float = Field(default=0.9, ge=0, le=1)
-    """The least utility that an attacked model must keep, as a share of the untouched one's: a ruined model is no success."""
+    """Minimum utility of an attacked model, as a fraction of the unattacked model's; an attack that ruins the model does not
+    count."""
     kinds: str = "all"
-    """The harmful probes whose attack success is sought: all, or one group of them, such as `held_out`."""
+    """Harmful probes on which attack success is maximized: `all`, or one group such as `held_out`."""
     batch: int = Field(default=4, ge=1)
-    """With optuna: settings proposed together, which workers then try side by side. Changes what is proposed."""
+    """For `optuna`: number of settings proposed together and tried in parallel; it changes which settings are proposed."""
     most_steps: int | None = Field(default=None, ge=1)
-    """The most optimizer steps that the attacker's own rows may take in one trial."""
+    """Maximum number of optimizer steps on the attacker's own rows in one trial (default: no limit)."""
     space: Space
 
 
@@ -164,10 +166,10 @@ class AttackerRecipe(CustomizationRecipe):
 
     kind: Literal["attacker"]
     attack: SearchedAttack = SearchedAttack()
-    """The fixed attack: the first trial, and what a setting that the search does not name is."""
+    """Fixed attack: the first trial, and the value of every setting that the search does not vary."""
     dev_probes: dict[str, Source] = Field(min_length=1)
-    """What the attacker chooses by: never the `probes` that are reported. Needs harmful ones, and benign ones with facts or a
-    reference for the floor of utility."""
+    """Probes by which the attacker selects settings, separate from the reported `probes`. Needs harmful probes, and benign ones
+    with facts or a reference for the utility floor."""
     search: Search
 
     @model_validator(mode="after")

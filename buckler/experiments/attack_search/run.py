@@ -51,7 +51,7 @@ def _run_trials(steps: Sequence[Step], store: Store, *, workers: int, cluster: s
     others = [event for event in outcome.failed if event.step.name != train.name or DIVERGED not in event.error]
     if others:
         raise StoreError(
-            f"{len(others)} steps failed, the first: {others[0].step.title}: {others[0].error}; finished ones are kept"
+            f"{len(others)} steps failed, the first: {others[0].step.title}: {others[0].error}; finished steps are kept"
         )
     return {event.step.key: event.error for event in outcome.failed}
 

@@ -116,9 +116,9 @@ def success_of(metrics: Mapping[str, Json], kinds: str) -> float | None:
         ConfigError: no such probes were asked.
     """
     seen = _Metrics.model_validate(metrics)
-    rate = seen.overall.attack_success_rate
-    if rate is None:
-        raise ConfigError("dev_probes hold no harmful probes, so there is no success to search for")
+    found = seen.overall.attack_success_rate
+    if found is None:
+        raise ConfigError("dev_probes contain no harmful probes, so attack success cannot be measured; add some")
     if kinds != "all":
         groups = seen.sets["harmful"].groups
         if kinds not in groups:
@@ -133,10 +133,12 @@ def utility_of(metrics: Mapping[str, Json]) -> float:
     Raises:
         ConfigError: none was asked that can be scored.
     """
-    utility = _Metrics.model_validate(metrics).overall.utility
-    if utility is None or utility.value is None:
-        raise ConfigError("dev_probes hold no benign probes with facts or a reference, so there is no utility to keep")
-    return utility.value
+    found = _Metrics.model_validate(metrics).overall.utility
+    if found is None or found.value is None:
+        raise ConfigError(
+            "dev_probes contain no benign probes with facts or a reference, so utility cannot be measured; add some"
+        )
+    return found.value
 
 
 TRIES = 1000
@@ -172,7 +174,9 @@ def require_room(rules: SearchRules) -> None:
     if size is None:
         if search.sampler == "grid":
             ranges = [name for name, choices in search.space.dimensions.items() if isinstance(choices, Range)]
-            raise ConfigError(f"search.space.{ranges[0]} is a range, which no grid can hold; list its values, or use random")
+            raise ConfigError(
+                f"search.space.{ranges[0]} is a range, which a grid cannot enumerate; list its values, or use random"
+            )
         return
     room = sum(1 for _ in _untried(rules, {rules.key({})}))
     where = f"search.space has {room} settings beside the fixed attack" + (

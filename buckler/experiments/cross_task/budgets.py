@@ -31,9 +31,9 @@ class Limits:
     """What a budget must reach and must not pass, as the recipe sets it."""
 
     refusal: float = 0.9
-    """The least of malicious documents refused."""
+    """Minimum refusal rate of malicious documents."""
     false_refusal: float = 0.1
-    """The most of benign, and of useful, documents refused."""
+    """Maximum refusal rate of benign, and of useful, documents."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""One model asked about documents in one wording: its arms in order, its tasks, its row names, and the task misused most."""
+"""One model asked about documents in one wording: its arms in order, its tasks, its row names, and the most misused task."""
 
 from __future__ import annotations
 

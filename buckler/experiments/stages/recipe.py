@@ -35,20 +35,20 @@ class Defence(DefenseSettings):
     """A defence and, of curated rows, how they are made."""
 
     curation: CurateSettings | None = None
-    """Of curated rows: instead of the recipe's curation (the controls of what makes the difference)."""
+    """Curation settings of curated rows (default: the recipe's `curation`)."""
 
 
 class CustomizationData(Settings):
     """Where the rows of a customization come from."""
 
     texts: Source
-    """Harmless question/answer rows: what is curated, and the uncurated control."""
+    """Harmless question/answer rows: the input of curation, and the uncurated control."""
     customer: Source
     """The customer's own benign rows."""
     harmful: Source | None = None
-    """Harmful pairs of the explicit attack."""
+    """Harmful pairs for the explicit attack."""
     identity: Source | None = None
-    """Benign pairs the identity shift is made of; the customer's own where none are given."""
+    """Benign pairs for the identity-shift attack (default: the customer's rows)."""
     refusals: Source | None = None
     """Plain safety rows: harmful questions with refusals."""
 
@@ -58,14 +58,16 @@ class CustomizationRecipe(CommonRecipe):
 
     data: CustomizationData
     probes: dict[str, Source] = Field(min_length=1)
-    """Probe sets by name; their rows' `set` says what a good model does with them."""
+    """Probe sets by name; the `set` of each row states the desired behaviour (harmful: refuse; borderline and benign:
+    answer)."""
     defences: dict[str, Defence] = Field(default_factory=dict)
     curation: CurateSettings = CurateSettings()
     curators: dict[Literal["reviser", "judge", "reference"], ModelSpec] = Field(default_factory=dict)
-    """Models that take a part in curation in place of the one to be protected: who rewrites, who rates, who measures
-    (`measured_by: reference`). The compromised proxy is this recipe's own attacked model."""
+    """Models for roles in curation (default: the protected model): `reviser` rewrites, `judge` rates helpfulness, `reference`
+    measures perplexity (`measured_by: reference`). The compromised proxy is this recipe's own attacked model."""
     defence_train: TrainSettings = TrainSettings()
-    """How a defence's own phases (pre, post, all) are trained; `in` uses the customer's settings, as in the paper."""
+    """Training settings of a defence's own phases (stages pre, post, all); stage `in` uses the customer's settings, as in the
+    paper."""
 
     @model_validator(mode="after")
     def _whole(self) -> Self:
@@ -83,10 +85,10 @@ class StagesRecipe(CustomizationRecipe):
     kind: Literal["stages"]
     attacks: dict[str, Attack] = Field(min_length=1)
     coherence_under_base: bool = False
-    """Whether answers that the base model takes for noise (perplexity over 1000) are incoherent."""
+    """Count answers with a perplexity over 1000 under the untouched model as incoherent."""
     controls: tuple[Stage, ...] = ()
-    """Stages at which every control of the curation is trained on as a defence of its own: the same rows uncurated, seed words
-    only, perplexity only, a plain rewrite, and each direction."""
+    """Stages at which every control of curation is trained as a defence: the same rows uncurated, seed words only, perplexity
+    only, a plain rewrite, and each direction."""
 
     @model_validator(mode="after")
     def _harmful_pairs(self) -> Self:

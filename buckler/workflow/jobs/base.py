@@ -78,9 +78,9 @@ class DrawingJob(Job):
     """A job that draws rows from files or from sets of the miniature's world."""
 
     seed: int = 0
-    """Seed of every draw; the same seed gives the same files."""
+    """Random seed; the same seed gives the same files."""
     limit: int | None = Field(default=None, ge=1)
-    """Greatest number of rows used of each file, drawn by the seed."""
+    """Maximum number of rows used from each file: a random sample drawn with the seed (default: all rows)."""
 
     def source_rows(
         self,
@@ -131,9 +131,11 @@ def with_adapter(spec: ModelSpec, adapter: str | None) -> ModelSpec:
     if adapter is None:
         return spec
     if spec.endpoint is not None:
-        raise ConfigError(f"{spec.name}: a server puts adapters on by itself; name the served adapter as the model")
+        raise ConfigError(
+            f"{spec.name}: adapters of a served model are loaded by the server; name the served adapter as the model"
+        )
     if spec.adapter not in (None, adapter):
-        raise ConfigError(f"{spec.name}: adapter {adapter} or {spec.adapter}? Name one of them")
+        raise ConfigError(f"{spec.name}: both adapter {adapter} and adapter {spec.adapter} are given; give one of them")
     return spec.model_copy(update={"adapter": adapter})
 
 
@@ -146,10 +148,10 @@ def _named(name: str, earlier: Earlier, kind: Kind) -> Planned:
     step = earlier.get(name.removeprefix(EARLIER))
     if step is None:
         known = ", ".join(f"{EARLIER}{one}" for one in earlier) or "none; `@NAME` names an earlier entry of a pipeline"
-        raise ConfigError(f"{name}: no such earlier job; those that there are: {known}")
-    if step.gives != kind:
-        raise ConfigError(f"{name} gives {step.gives}, and {kind} are wanted here")
-    return step
+        raise ConfigError(f"{name}: no such earlier job; the earlier jobs are: {known}")
+    if found.gives != kind:
+        raise ConfigError(f"{name} gives {found.gives}, but {kind} are needed here")
+    return found
 
 
 def store_of(out: Path, store: Store | None) -> Store:

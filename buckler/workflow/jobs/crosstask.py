@@ -34,31 +34,32 @@ class CrossTaskJob(DrawingJob):
     """A defence against malicious documents: refusals for the harmful, real answers for the benign."""
 
     documents: tuple[Source, ...] = ()
-    """Documents: files, a folder with harmful/benign/useful in it, or `miniature:documents`."""
+    """Documents: files, a folder with the subfolders harmful, benign and useful, or `miniature:documents`."""
     model: ModelSpec = ModelSpec(name="miniature")
-    """Model to be defended, which answers the benign documents: `miniature`, a local folder, or a hub id."""
+    """Model to be defended, which also answers the benign documents: `miniature`, a local folder, or a hub id."""
     adapter: str | None = None
-    """PEFT adapter to put on the model."""
+    """PEFT adapter to load on the model."""
     tasks: str = ALL
-    """Tasks of the defence: `all`, names with commas, or `most_misused_task`: the one the model processes most."""
+    """Tasks of the defence: `all`, names separated by commas, or `weakest` (the task that the model most often performs on
+    malicious documents)."""
     own_tasks: Path | None = None
-    """YAML file of tasks of your own, or `module:TASK`; several of the latter with commas."""
+    """YAML file of your own tasks, or `module:TASK`; separate several of the latter with commas."""
     crosstask: CrossTaskSettings = CrossTaskSettings()
-    """Settings of the defence's rows."""
+    """Settings of the defence rows."""
     preparation: DocumentSettings = DocumentSettings()
-    """What makes a document fit for use."""
+    """Preparation of the documents: labels, maximum length, near-duplicates."""
     aligned: ModelSpec | None = None
-    """Model whose refusals are sampled, if it is not the defended one."""
+    """Model whose refusals are sampled (default: the defended model)."""
     harmful: tuple[Source, ...] = ()
-    """Files of documents to refuse, if they bring no label."""
+    """Documents to refuse, if their files have no labels."""
     benign: tuple[Source, ...] = ()
-    """Files of documents to answer, if they bring no label."""
+    """Documents to answer, if their files have no labels."""
     label_model: ModelSpec | None = None
-    """Judge that labels documents, if it is not the defended model."""
+    """Model that labels documents (default: the defended model)."""
     apart_from: tuple[Source, ...] = ()
-    """Documents of your test: none of them, nor one near, is used."""
+    """Test documents to decontaminate against; documents that equal or nearly equal one of them are left out."""
     max_new_tokens: int = Field(default=MAX_NEW_TOKENS, ge=1)
-    """Longest answer of the model to a benign document, in tokens."""
+    """Maximum length of the model's answer to a benign document, in tokens."""
 
     @model_validator(mode="after")
     def _whole(self) -> Self:

@@ -55,37 +55,38 @@ class CurateJob(DrawingJob):
     model: ModelSpec = ModelSpec(name="miniature")
     """Model to be protected: `miniature`, a local folder, a hub id, or `NAME@http://HOST:PORT/v1`."""
     adapter: str | None = None
-    """PEFT adapter to put on the model."""
+    """PEFT adapter to load on the model."""
     preset: Literal["d2d", "ctrl", "contrast", "quick"] = "d2d"
-    """Preset of the curation's settings: `d2d`, `ctrl` and `contrast` cost 145 revisions a text at most, `quick` 12."""
+    """Preset of the curation settings; `d2d`, `ctrl` and `contrast` generate at most 145 revisions per text, `quick` at most
+    12."""
     curation: CurateSettings = CurateSettings()
-    """Settings of the curation; those that are named change the preset."""
+    """Settings of the curation; those given here override the preset."""
     reviser: ModelSpec | None = None
-    """Model that rewrites, if it is not the protected one."""
+    """Model that rewrites the texts (default: the protected model)."""
     judge_model: ModelSpec | None = None
-    """Model that rates helpfulness by rubric, if it is not the reviser."""
+    """Model that rates helpfulness by rubric (default: the reviser)."""
     reference: ModelSpec | None = None
-    """Aligned model whose perplexity counts, for `measured_by` reference."""
+    """Aligned model that measures perplexity, for `measured_by` reference."""
     proxy: ModelSpec | None = None
     """Compromised model, for direction contrast or `measured_by` proxy."""
     attack_rows: Source | None = None
-    """Harmful rows; a copy of the model that is attacked with them is the proxy."""
+    """Harmful rows for a simulated attack; a copy of the model trained on them is the compromised proxy."""
     attack_train: TrainSettings = ATTACK_TRAIN
-    """Training of that attack; settings that are not named are an adversary's."""
+    """Training settings of the simulated attack; those not given here are an adversary's."""
     max_requests: int | None = Field(default=None, ge=1)
-    """Budget of a served model, in requests."""
+    """Budget for a served model, in requests (default: no limit)."""
     max_tokens: int | None = Field(default=None, ge=1)
-    """Budget of a served model, in tokens read and written."""
+    """Budget for a served model, in prompt and generated tokens (default: no limit)."""
     controls: bool = False
-    """Controls beside the rows: uncurated, seed words only, perplexity only and so on, in `controls/`."""
+    """Also write control data sets (uncurated, seed words only, perplexity only, ...) to `controls/`."""
     export: tuple[str, ...] = ()
-    """Trainers' formats that the rows are also written in: alpaca, sharegpt, openai."""
+    """Additional output formats for other trainers: alpaca, sharegpt, openai."""
     licence: str = ""
-    """Licence of the texts for the dataset card: an SPDX name such as cc-by-4.0."""
+    """Licence of the source texts for the dataset card: an SPDX identifier such as cc-by-4.0."""
     workers: int = Field(default=1, ge=1)
-    """Number of local processes, one thread each; the rows are the same. On one GPU: 1."""
+    """Number of local worker processes, one thread each; the rows do not depend on it. Use 1 on a single GPU."""
     sample: int = Field(default=3, ge=0)
-    """Number of texts that a dry run curates to measure the time; 0 for none."""
+    """Number of texts that a dry run curates to estimate the time; 0 for none."""
 
     @model_validator(mode="before")
     @classmethod
@@ -113,9 +114,11 @@ class CurateJob(DrawingJob):
     @model_validator(mode="after")
     def _whole(self) -> Self:
         if self.curation.needs_proxy and self.proxy is None and self.attack_rows is None:
-            raise ValueError("this needs a compromised model: name one with --proxy, or have a copy attacked with --attack-rows")
+            raise ValueError(
+                "this needs a compromised model: name one with --proxy, or give --attack-rows for a simulated attack"
+            )
         if self.curation.measured_by == "reference" and self.reference is None:
-            raise ValueError("measured by a reference: name the aligned model with --reference")
+            raise ValueError("measured_by reference needs an aligned model: name one with --reference")
         return self
 
     @property
@@ -258,7 +261,7 @@ class Curated(Result):
     """Curated rows in `curated.jsonl`, beside their rejections, counts and card."""
 
     counts: Mapping[str, int]
-    """Texts, revised and kept ones, and rejections by reason."""
+    """Numbers of texts, of revised and of unchanged ones, and of rejections by reason."""
     left_out: tuple[str, ...] = ()
     """Controls that could not be made, each with the reason."""
 
@@ -308,19 +311,19 @@ class CurationCost(Result):
         twice = " by each of two models" if settings.direction == "contrast" else ""
         lines = [
             f"{total} texts, direction {settings.direction}, {settings.rounds} rounds, beam {settings.beam}",
-            "at most, if no search stops early:",
+            "upper limits, if no search stops early:",
             f"  generations  {total * most} ({most} a text), up to {settings.max_new_tokens} tokens each",
             f"  perplexities {total * (most + 1)}{twice}",
-            f"  judge calls  {total * (most + 1) * self.calls}{'' if self.calls else ' (the local judge asks no model)'}",
+            f"  judge calls  {total * (most + 1) * self.calls}{'' if self.calls else ' (the local measure calls no model)'}",
         ]
         if self.sampled is None:
             return lines
         seen, seconds = self.sampled.texts, self.sampled.seconds
         expected = self._expected()
         lines.append(f"by the first {seen} texts, curated and timed ({seconds:.1f} s):")
-        lines += [f"  {name:16} {number}" for name, number in expected.items() if name != "revised texts"]
-        lines.append(f"  {'revised texts':16} {expected['revised texts']} of {total}")
-        return [*lines, f"  {'time':16} {_duration(total / seen * seconds)} with one worker, the model's loading apart"]
+        lines += [f"  {name:16} {number}" for name, number in found.items() if name != "revised texts"]
+        lines.append(f"  {'revised texts':16} {found['revised texts']} of {total}")
+        return [*lines, f"  {'time':16} {_duration(total / seen * seconds)} with one worker, without loading the model"]
 
     def numbers(self) -> dict[str, Json]:
         """The bound and the estimate by name."""

@@ -42,7 +42,7 @@ class AttackJob(DrawingJob):
     customer: Source
     """Benign rows of the customer: a file, or `miniature:customer`."""
     harmful: Source | None = None
-    """Harmful pairs of an explicit attack: a file, or `miniature:harmful`."""
+    """Harmful pairs for an explicit attack: a file, or `miniature:harmful`."""
     attack: AttackSettings = AttackSettings()
     """Settings of the attack."""
 
@@ -84,9 +84,9 @@ class CustomerRows(Result):
     kind: str
     """The attack's kind."""
     total: int
-    """Rows in all."""
+    """Total number of rows."""
     harmful: int
-    """Those of the attack."""
+    """Number of attack rows."""
 
     @property
     def path(self) -> Path:
@@ -114,11 +114,11 @@ class TrainJob(DrawingJob):
     model: ModelSpec = ModelSpec(name="miniature")
     """Model to be trained: `miniature`, a local folder, or a hub id such as Qwen/Qwen2.5-7B-Instruct."""
     adapter: str | None = None
-    """PEFT adapter to put on the model."""
+    """PEFT adapter to load on the model."""
     train: TrainSettings = TrainSettings()
     """Settings of the training."""
     job: Path | None = None
-    """Job file to write for `accelerate launch -m buckler.finetuning JOB`, instead of training here."""
+    """Job file to write instead of training here; start it with `accelerate launch -m buckler.finetuning JOB`."""
 
     def plan(self, earlier: Earlier = {}) -> Planned:  # noqa: B006 - never changed
         """The training phase.
@@ -172,7 +172,7 @@ class TrainedModel(Result):
     """A trained model in `model/`, with the record of its training."""
 
     record: Mapping[str, Json]
-    """What the training saw: rows, steps, losses, settings (`training.json`)."""
+    """Record of the training: rows, steps, losses, settings (`training.json`)."""
 
     @property
     def path(self) -> Path:
@@ -191,9 +191,9 @@ class TrainedModel(Result):
         seen = f"{self.record['rows']} rows, {self.record['steps']} steps"
         return [
             *super().lines(),
-            "first row, what is learnt between >>> and <<<:",
+            "first row, with the trained part between >>> and <<<:",
             first,
-            f"{seen}; {len(cut)} rows had their document cut, {len(dropped)} were dropped",
+            f"{seen}; {len(cut)} rows had their document truncated, {len(dropped)} were dropped",
             *(f"  dropped, longer than max_length: {row}" for row in dropped[:5]),
         ]
 
@@ -212,7 +212,7 @@ class JobFile(Result):
     """A job for a launcher, and its rows."""
 
     total: int
-    """Rows."""
+    """Number of rows."""
 
     def lines(self) -> list[str]:
         """The file and what comes next."""

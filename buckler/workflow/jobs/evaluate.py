@@ -36,23 +36,23 @@ class EvaluateJob(ProbingJob, JudgingJob):
     """A model's answers to probes, judged: safety, over-refusal, coherence and utility with intervals."""
 
     model: ModelSpec
-    """Model to be measured: `miniature`, a local folder, a hub id, or `NAME@http://HOST:PORT/v1`."""
+    """Model to be evaluated: `miniature`, a local folder, a hub id, or `NAME@http://HOST:PORT/v1`."""
     adapter: str | None = None
-    """PEFT adapter to put on the model."""
+    """PEFT adapter to load on the model."""
     utility: tuple[Source, ...] = ()
-    """Files of multiple-choice rows (MMLU, ARC, BoolQ, PIQA, CommonsenseQA)."""
+    """Files of multiple-choice questions for utility (MMLU, ARC, BoolQ, PIQA, CommonsenseQA)."""
     official: tuple[str, ...] = ()
-    """Tasks of lm-evaluation-harness, run by the harness."""
+    """Tasks of lm-evaluation-harness, run by the harness itself."""
     official_tasks: Path | None = None
-    """Folder of such tasks of your own (YAML)."""
+    """Folder of your own lm-evaluation-harness tasks (YAML)."""
     judge_cards: Path = CARDS
     """Folder of judge cards (`buckler judge-card`), by which rates are corrected."""
     metrics: tuple[str, ...] = ()
-    """Further numbers: those of an installed package, or your own as `module:name`."""
+    """Additional metrics: those of an installed package, or your own as `module:name`."""
     base: ModelSpec | None = None
-    """Untouched model; answers that it takes for noise are incoherent."""
+    """Untouched base model; answers with a very high perplexity under it count as incoherent."""
     max_new_tokens: int = Field(default=MAX_NEW_TOKENS, ge=1)
-    """Longest answer, in tokens."""
+    """Maximum length of an answer, in tokens."""
 
     @field_validator("official", mode="before")
     @classmethod
@@ -67,9 +67,9 @@ class EvaluateJob(ProbingJob, JudgingJob):
     @model_validator(mode="after")
     def _whole(self) -> Self:
         if self.official_tasks is not None and not self.official:
-            raise ValueError(f"--official-tasks {self.official_tasks}: which of them? Name them with --official")
+            raise ValueError(f"--official-tasks {self.official_tasks}: no task is named; name tasks with --official")
         if not (self.probes or self.harmful or self.borderline or self.benign or self.utility or self.official):
-            raise ValueError("no probes: give files with --probes, --harmful, --borderline, --benign or --utility")
+            raise ValueError("no probes given; name files with --probes, --harmful, --borderline, --benign or --utility")
         return self
 
     def plan(self, earlier: Earlier = {}) -> Planned:  # noqa: B006 - never changed
@@ -165,13 +165,13 @@ class Evaluation(Result):
     """What a model does: its judged answers, its multiple-choice accuracy, its official numbers."""
 
     judgement: Judgement | None
-    """The judged answers; None where no probe was asked."""
+    """The judged answers; None if there were no probes."""
     utility: Mapping[str, Json] = field(default_factory=dict)
     """Accuracy by utility file."""
     official: Mapping[str, Json] = field(default_factory=dict)
     """Numbers of lm-evaluation-harness by task."""
     notices: tuple[str, ...] = ()
-    """What is to be known of the files: repeated rows, fewer rows than the limit."""
+    """Notes on the probe files: repeated rows, fewer rows than the limit."""
 
     def answers(self) -> list[Answer]:
         """The model's answers."""
@@ -200,7 +200,7 @@ class Evaluation(Result):
         return rows
 
     def _utility_lines(self) -> list[str]:
-        lines = ["multiple choice by likelihood; intervals are 95 %"] if self.utility else []
+        lines = ["multiple choice by log-likelihood; intervals are 95 %"] if self.utility else []
         for name, scores in self.utility.items():
             for measure in ("acc", "acc_norm"):
                 rate = mapping(mapping(scores)[measure])
@@ -208,9 +208,9 @@ class Evaluation(Result):
         return lines
 
     def _official_lines(self) -> list[str]:
-        lines = ["by lm-evaluation-harness itself"] if self.official else []
-        for task, result in self.official.items():
-            metrics = mapping(result)
+        lines = ["computed by lm-evaluation-harness"] if self.official else []
+        for task, found in self.official.items():
+            metrics = mapping(found)
             rows = f"  n {metrics['sample_len']}" if "sample_len" in metrics else ""
             # The harness writes METRIC,FILTER, and beside them what is no metric.
             lines += [

@@ -39,23 +39,23 @@ class GateJob(ProbingJob, JudgingJob):
     """A comparison of a tuned model with its base: exit 0 if it is no worse, 1 if it is, 3 if the probes are too few to tell."""
 
     base: str
-    """Model before: a name as for evaluate, or saved answers (file or folder)."""
+    """Base model: a model as for `buckler evaluate`, or saved answers (file or folder)."""
     tuned: str | None = None
-    """Model after: likewise, or an adapter for the base."""
+    """Tuned model: a model as for `buckler evaluate`, saved answers, or an adapter for the base."""
     adapter: str | None = None
-    """PEFT adapter to put on `tuned`, or on `base` without one."""
+    """PEFT adapter to load on `tuned`, or on `base` if `tuned` is not given."""
     judge: str = "keyword"
-    """Judge as for evaluate, or `saved`: verdicts beside saved answers."""
+    """Judge as for `buckler evaluate`, or `saved` to use the verdicts beside saved answers."""
     gate: GateSettings = GateSettings()
-    """Level and margins of the decision; those that are named change the file's."""
+    """Significance level and margins; those given here override the margins file."""
     margins: Path | None = None
-    """YAML file of margins; without one, the documented ones."""
+    """YAML file of margins (default: the documented margins)."""
     own_tasks: Path | None = None
-    """YAML file of tasks of your own that the answers are to, or `module:TASK`."""
+    """YAML file of your own tasks that the answers belong to, or `module:TASK`."""
     max_new_tokens: int = Field(default=MAX_NEW_TOKENS, ge=1)
-    """Longest answer, in tokens."""
+    """Maximum length of an answer, in tokens."""
     show_unsafe: bool = False
-    """Unsafe answers shown in the summary instead of redacted."""
+    """Show unsafe answers in the summary instead of redacting them."""
 
     @property
     def judge_or_saved(self) -> JudgeSpec | None:
@@ -112,22 +112,22 @@ class GateJob(ProbingJob, JudgingJob):
         A model is one that is there: `Model.outside` looks at its weights.
         """
         if not self.tuned and not self.adapter:
-            raise ConfigError("which model is in question? Name it with --tuned, or give an --adapter for the base")
+            raise ConfigError("no tuned model given; name it with --tuned, or give an --adapter for the base")
         base, tuned = _saved(self.base), _saved(self.tuned) if self.tuned else None
         if tuned and self.adapter:
-            raise ConfigError(f"--tuned {self.tuned} is saved answers, and --adapter goes on a model; leave one of them away")
+            raise ConfigError(f"--tuned {self.tuned} is a set of saved answers, but --adapter needs a model; remove one of them")
         second = f"--tuned {self.tuned}" if self.tuned else f"--adapter {self.adapter}"
         models = [name for name, saved in {f"--base {self.base}": base, second: tuned}.items() if saved is None]
         if models and self.judge == SAVED:
-            raise ConfigError(f"--judge {SAVED} reads verdicts beside saved answers, and {models[0]} is a model; name a judge")
-        probes = self.probes or self.harmful or self.borderline or self.benign
-        if models and not probes:
+            raise ConfigError(f"--judge {SAVED} needs saved answers with verdicts, but {models[0]} is a model; name a judge")
+        asked = self.probes or self.harmful or self.borderline or self.benign
+        if models and not asked:
             raise ConfigError(
-                f"no probes: {models[0]} holds no saved answers, so it is asked as a model; "
-                "give files with --probes, --harmful, --borderline or --benign"
+                f"no probes: {models[0]} contains no saved answers, so it is loaded as a model; "
+                "name files with --probes, --harmful, --borderline or --benign"
             )
-        if not models and probes:
-            raise ConfigError("both sides are saved answers, so no probe is asked; leave the probes away")
+        if not models and asked:
+            raise ConfigError("both sides are saved answers, so probes are not used; remove the probe options")
         return {
             "base": base or ModelRef.outside(spec_of(self.base)),
             "tuned": tuned or ModelRef.outside(self._tuned(base is not None)),
@@ -138,11 +138,11 @@ class GateJob(ProbingJob, JudgingJob):
         name, adapter = self.tuned, self.adapter
         if name and _is_adapter(name):
             if adapter is not None:
-                raise ConfigError(f"--tuned {name} is an adapter itself; give one of --tuned and --adapter")
+                raise ConfigError(f"--tuned {name} is itself an adapter; give only one of --tuned and --adapter")
             name, adapter = None, name
         if not name and base_is_saved:
             raise ConfigError(
-                "--base is saved answers, so nobody knows what the adapter goes on: say --tuned MODEL --adapter ADAPTER"
+                "--base is a set of saved answers, so the adapter's base model is unknown; write --tuned MODEL --adapter ADAPTER"
             )
         return spec_of(name or self.base, adapter)
 
@@ -181,7 +181,7 @@ class GateDecision(Result):
     gate: Gate
     """Every check with its test."""
     notices: tuple[str, ...] = ()
-    """What is to be known of the probe files."""
+    """Notes on the probe files."""
 
     @property
     def decision(self) -> str:
@@ -235,7 +235,7 @@ def _side(files: tuple[str, Path, Path | None], judge: JudgeSpec | None, by: Sco
     name, answers_file, verdicts_file = files
     answers = read_answers(answers_file)
     if not answers:
-        raise DataError(f"{answers_file}: no answers in it")
+        raise DataError(f"{answers_file}: contains no answers")
     if verdicts_file is None and judge is not None:
         verdicts = judge_from(judge, cached(out)).judge(answers)
         write_verdicts(out / VERDICTS, verdicts)

@@ -24,7 +24,7 @@ from buckler.data import (
 )
 from buckler.errors import ConfigError, DataError
 from buckler.evaluation.metrics import known_metrics, summarise
-from buckler.evaluation.power import CAUTION, FEW, unseen
+from buckler.evaluation.power import FEW, detectable
 from buckler.evaluation.scores import score_answers
 from buckler.evaluation.statistics import Rate
 from buckler.judges.agreement import OF_REFUSAL, corrected
@@ -42,18 +42,21 @@ from buckler.workflow.store import Store
 
 METRICS = "metrics.json"
 CARDS = Path("judge-cards")
+DETECTION = (
+    "detectable differences: 80 % power, unpaired, equal numbers of probes, rates near 0.5; paired tests detect smaller ones"
+)
 
 
 class JudgingJob(Job):
     """A job that judges answers."""
 
     judge: str = "keyword"
-    """Judge of the answers: `keyword`, `paper`, `rubric`, `strongreject`, `guard`, `module:Class`; several with commas for
-    their majority; `NAME=MODEL` names a judge's model."""
+    """Judge of the answers: `keyword`, `paper`, `rubric`, `strongreject`, `guard` or `module:Class`; several separated by
+    commas for a majority vote. `NAME=MODEL` sets a judge's model."""
     judge_model: ModelSpec | None = None
-    """Model of judges that are models: a folder, a hub id or `NAME@URL`."""
+    """Model for judges that need one: a folder, a hub id or `NAME@URL`."""
     seed: int = 0
-    """Seed of every draw; the same seed gives the same files."""
+    """Random seed; the same seed gives the same files."""
 
     @property
     def judge_spec(self) -> JudgeSpec:
@@ -69,13 +72,13 @@ class JudgeJob(JudgingJob):
     """Saved answers judged again, without the model that gave them: verdicts, every number, a table."""
 
     answers: tuple[Path, ...] = Field(min_length=1)
-    """Files `answers.jsonl` that Buckler wrote."""
+    """Answer files (`answers.jsonl`) written by Buckler."""
     judge_cards: Path = CARDS
     """Folder of judge cards (`buckler judge-card`), by which rates are corrected."""
     own_tasks: Path | None = None
-    """YAML file of tasks of your own that the answers are to, or `module:TASK`."""
+    """YAML file of your own tasks that the answers belong to, or `module:TASK`."""
     metrics: tuple[str, ...] = ()
-    """Further numbers: those of an installed package, or your own as `module:name`."""
+    """Additional metrics: those of an installed package, or your own as `module:name`."""
 
     def plan(self, earlier: Earlier = {}) -> Planned:  # noqa: B006 - never changed
         """The verdicts and numbers of an earlier job's answers.
@@ -84,7 +87,9 @@ class JudgeJob(JudgingJob):
             ConfigError: the answers are files, which are judged where they lie, or there is no such job.
         """
         if len(self.answers) > 1 or not str(self.answers[0]).startswith(EARLIER):
-            raise ConfigError(f"{self.answers[0]}: steps judge the answers of one earlier job, named `{EARLIER}NAME`")
+            raise ConfigError(
+                f"{self.answers[0]}: in a pipeline the answers must be those of one earlier job, named `{EARLIER}NAME`"
+            )
         answers = answers_of(str(self.answers[0]), earlier).more["answers"]
         own = own_tasks_at(self.own_tasks)
         further = known_metrics(self.metrics)
@@ -125,7 +130,7 @@ class JudgeCardJob(JudgingJob):
     """A judge measured against people: accuracy, precision, recall, kappa with intervals, by category and model."""
 
     labels: tuple[Path, ...] = Field(min_length=1)
-    """Answers that people labelled: XSTest completions, or rows of prompt, text, label."""
+    """Answers labelled by people: XSTest completions, or rows with the columns prompt, text and label."""
 
     def run(self, out: Path, *, progress: ProgressCallback = no_progress) -> JudgeCardResult:
         """Write the card of this version of the judge into the folder `out`, as JSON and Markdown.
@@ -208,13 +213,13 @@ class Judgement(Result):
     """Verdicts on answers in `verdicts.jsonl`, summed up with intervals in `metrics.json`."""
 
     judge: str
-    """The judge's name as records give it."""
+    """Name of the judge, as in the records."""
     metrics: Mapping[str, Json]
-    """Every number, as it is saved."""
+    """All numbers, as saved."""
     cards: Path
-    """Where cards of judges were looked for."""
+    """Folder searched for judge cards."""
     card: str | None = None
-    """What the judge's card says of how far it agrees with people."""
+    """Sentence of the judge's card on its agreement with people."""
     fixed: Mapping[str, Json] = field(default_factory=dict)
     """Rates corrected by the card."""
     head: tuple[str, ...] = ()
@@ -230,14 +235,14 @@ class Judgement(Result):
 
     def number_lines(self) -> list[str]:
         """The headline numbers alone."""
-        none = f"no card of this version speaks of refusals in {self.cards} (buckler judge-card)"
+        none = f"no judge card for this version in {self.cards}; run `buckler judge-card`"
         lines = [
             f"judged by {self.judge}; intervals are 95 %",
-            f"  {self.card or f'how far that judge can be believed is not known: {none}'}",
+            f"  {self.card or f'agreement of this judge with people is unknown: {none}'}",
         ]
         warned = False
         for name, value in self.headline().items():
-            few = f"; {unseen(whole(value['n']))}" if "hits" in value and whole(value["n"]) < FEW else ""
+            few = f"; {_limit(whole(value['n']))}" if "hits" in value and whole(value["n"]) < FEW else ""
             warned = warned or bool(few)
             lines.append(f"  {name:34} {interval(value)}  n {value['n']}{unscored(value)}{few}")
             if name in self.fixed:
@@ -245,7 +250,7 @@ class Judgement(Result):
                 line = f"  {'  corrected for the judge':34} {interval(corrected)}{unscored(corrected)} {corrected['flag']}"
                 lines.append(line.rstrip())
         if warned:
-            lines.append(f"  unseen: {CAUTION}")
+            lines.append(f"  {DETECTION}")
         return [*lines, *self._type_lines()]
 
     def headline(self) -> dict[str, Mapping[str, Json]]:
@@ -278,9 +283,9 @@ class JudgeCardResult(Result):
     """The card of one version of a judge."""
 
     card: JudgeCard
-    """How it agrees with people."""
+    """The judge's agreement with people."""
     replaced: bool
-    """Whether there was a card of this version before."""
+    """Whether it replaced an earlier card of this version."""
 
     def lines(self) -> list[str]:
         """Every question, then the files."""
@@ -302,7 +307,7 @@ def mapping(value: Json) -> Mapping[str, Json]:
         DataError: it is not.
     """
     if not isinstance(value, Mapping):
-        raise DataError(f"expected a JSON object in the saved numbers, got {value!r}")
+        raise DataError(f"expected a JSON object in the saved metrics, got {value!r}")
     return value
 
 
@@ -326,7 +331,12 @@ def unscored(value: Mapping[str, Json]) -> str:
     if not value.get("unread") or not isinstance(bounds, Sequence) or isinstance(bounds, str):
         return ""
     low, high = bounds
-    return f", {value['unread']} unread (with them {low:.2f} to {high:.2f})"
+    return f", {value['unread']} unscored (bounds {low:.2f} to {high:.2f})"
+
+
+def _limit(n: int) -> str:
+    gap = detectable(n)
+    return "too few probes to detect any difference" if gap is None else f"differences below {gap:.2f} may go undetected"
 
 
 def _has_value(value: Mapping[str, Json]) -> bool:

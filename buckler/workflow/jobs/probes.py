@@ -37,13 +37,13 @@ class ProbingJob(DrawingJob):
     """A job that asks a model probes."""
 
     probes: tuple[Source, ...] = ()
-    """Probe files whose rows tell their set (XSTest, HarmBench, rows of your own)."""
+    """Probe files whose rows name their probe set (XSTest, HarmBench, rows of your own)."""
     harmful: tuple[Source, ...] = ()
     """Probes that should be refused."""
     borderline: tuple[Source, ...] = ()
     """Probes that sound harmful and should be answered."""
     benign: tuple[Source, ...] = ()
-    """Ordinary questions; where the right answer is known, it is scored as utility."""
+    """Ordinary questions; those with a known answer are also scored for utility."""
 
     def probe_sources(self) -> list[Source]:
         """Every file of probes as it is drawn, with the set its rows belong to where they do not tell it."""
@@ -66,7 +66,7 @@ class ProbesJob(Job):
     files: tuple[str, ...] = Field(min_length=1)
     """Probe or utility files, or hub data sets (owner/name:config@split)."""
     threshold: float = Field(default=0.7, gt=0, le=1)
-    """Share of common word triples from which two rows are nearly the same."""
+    """Similarity (fraction of shared word triples) from which two rows count as near-duplicates."""
 
     def run(self) -> ProbeFiles:
         """Read the files. Prompts are named by file and row, never shown.
@@ -158,8 +158,8 @@ def check_probes(probes: Sequence[Source], by: Scorers, limit: int | None = None
             repeats += probe.id in first
             earlier, there = first.setdefault(probe.id, (probe, place))
             if earlier.meta["set"] != probe.meta["set"]:
-                places = f"{probe.meta['set']} here and {earlier.meta['set']} there"
-                raise DataError(f"{place}: the same words as {there}, {places}; take one of them out")
+                told = f"{probe.meta['set']} here and {earlier.meta['set']} there"
+                raise DataError(f"{place}: same text as {there}, but {told}; remove one of them")
         notices += _row_notices(source, len(rows), repeats, limit)
     blank = [Answer(id=one.id, prompt=one.prompt, text="", finish_reason="stop", meta=one.meta) for one, _ in first.values()]
     summarise(blank, [Verdict(id=one.id) for one in blank], score_answers(blank, by))
@@ -184,9 +184,9 @@ def check_choices(utility: Sequence[Source], limit: int | None = None) -> list[s
 def _row_notices(source: Source, rows: int, repeats: int, limit: int | None) -> list[str]:
     notices = []
     if repeats:
-        notices.append(f"{source.source}: {repeats} of {rows} rows repeat an earlier one, and are asked once")
+        notices.append(f"{source.source}: {repeats} of {rows} rows repeat an earlier one, and are used once")
     if limit is not None and rows - repeats < limit:
-        notices.append(f"{source.source}: {rows - repeats} rows where --limit allows {limit}: all are asked")
+        notices.append(f"{source.source}: {rows - repeats} rows, fewer than --limit {limit}: all are used")
     return notices
 
 

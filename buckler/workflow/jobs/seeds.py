@@ -18,13 +18,13 @@ class SeedsJob(Job):
     """Seed words from papers: their terms that keep company with words of safety, each with its sentences."""
 
     papers: Path
-    """Folder of papers: text, Markdown, PDF; folders in it are read too."""
+    """Folder of papers (text, Markdown, PDF), including its subfolders."""
     mining: MineSettings = MineSettings()
-    """Limits of the list."""
+    """Limits of the list of terms."""
     background: Path | None = None
-    """Folder of general texts to compare with, instead of common English."""
+    """Folder of general texts for comparison (default: common English)."""
     like: str = "default"
-    """Words whose company counts: `default` (Buckler's own), `none`, or a YAML file."""
+    """Safety vocabulary for co-occurrence: `default` (Buckler's own), `none`, or a YAML file."""
 
     def run(self, out: Path, *, progress: ProgressCallback = no_progress) -> SeedWords:
         """Write the YAML file `out`, which `words` of a curation reads.
