@@ -170,9 +170,9 @@ class Registry(Generic[T]):
         if len(right) < len(value):
             odd = next(one for one in value if not isinstance(one, item))
             raise DataError(f"{self.kind} {name!r} must return {wanted}; one of them is of type {type(odd).__name__}")
-        if count is not None and len(found) != count:
-            raise DataError(f"{self.kind} {name!r} must return {wanted}, one each in the given order; it returned {len(found)}")
-        return found
+        if count is not None and len(right) != count:
+            raise DataError(f"{self.kind} {name!r} must return {wanted}, one each in the given order; it returned {len(right)}")
+        return right
 
     def _checked(self, name: str, part: object) -> T:
         if not self._accepts(part):

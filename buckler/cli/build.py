@@ -130,8 +130,8 @@ def several_values(args: Sequence[str], params: Sequence[Any]) -> str | None:
             return None
         values = next((end for end, other in enumerate(args[at + 1 :]) if other.startswith("-")), len(args) - at - 1)
         if word in lists and values > 1:
-            told = " ".join(f"{word} {value}" for value in args[at + 1 : at + 1 + values])
-            return f"{word} takes one value at a time; write {told}"
+            repeated = " ".join(f"{word} {value}" for value in args[at + 1 : at + 1 + values])
+            return f"{word} takes one value at a time; write {repeated}"
     return None
 
 

@@ -35,7 +35,7 @@ class Findings:
     def lines(self) -> list[str]:
         """One line a finding, then the result."""
         result = f"{len(self.missing)} things to fix" if self.missing else "everything needed is installed"
-        shown = [*self.found, *(("missing", fault) for fault in self.missing), ("result", result)]
+        shown = [*self.findings, *(("missing", fault) for fault in self.missing), ("result", result)]
         return [f"{what:14} {text}" for what, text in shown]
 
 

@@ -142,12 +142,12 @@ def _run(recipes: Sequence[CommonRecipe], name: str, settings: DemoSettings, clu
 
 def recipes(settings: RecipesSettings, out: Path, progress: Display) -> CommandResult:
     """A line for each packaged recipe."""
-    found = listed()
-    width = max(len(name) for name in found)
-    lines = [f"{name:{width}}  {kind:10}  {about}" for name, (kind, about) in found.items()]
-    values: dict[str, Json] = {name: {"kind": kind, "about": about} for name, (kind, about) in found.items()}
-    return Found(
-        said=[*lines, "", "run one with `buckler run NAME`; `buckler init` writes a recipe for your own files"], values=values
+    recipes_ = listed()
+    width = max(len(name) for name in recipes_)
+    lines = [f"{name:{width}}  {kind:10}  {about}" for name, (kind, about) in recipes_.items()]
+    values: dict[str, Json] = {name: {"kind": kind, "about": about} for name, (kind, about) in recipes_.items()}
+    return CommandResult(
+        text=[*lines, "", "run one with `buckler run NAME`; `buckler init` writes a recipe for your own files"], values=values
     )
 
 

@@ -81,12 +81,12 @@ class Task:
             DataError: as `ask`.
         """
         values = {**self._values(document, wording), "document": ""}
-        asked = fill(self.wordings[wording], values).strip()
-        if not any(map(str.isalnum, asked)):
+        question = fill(self.wordings[wording], values).strip()
+        if not any(map(str.isalnum, question)):
             raise ConfigError(
                 f"task {self.id}: wording {wording!r} has no text beside the document, so it cannot be the second question"
             )
-        return asked
+        return question
 
     def shown(self, document: Document) -> str:
         """The document's text as this task shows it."""

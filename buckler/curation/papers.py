@@ -94,9 +94,9 @@ def read_papers(place: Path, progress: ProgressCallback = no_progress) -> tuple[
         try:
             text = tuple(sentences(paper_text(root / name)))
             # A copy under another name would let one paper pass for two.
-            if names.setdefault(found, name) != name:
-                raise DataError(f"duplicate of {names[found]}")
-            papers.append(Paper(name=name, sentences=found))
+            if names.setdefault(text, name) != name:
+                raise DataError(f"duplicate of {names[text]}")
+            papers.append(Paper(name=name, sentences=text))
         except DataError as fault:
             skipped.append(Skipped(name=name, reason=str(fault)))
         progress("papers read", at, len(files))

@@ -99,7 +99,7 @@ def require_disjoint(
             for pair in overlaps[:shown]
         )
         raise DataError(
-            f"{len(found)} pairs of training and probe rows overlap (same text or near-duplicates); "
+            f"{len(overlaps)} pairs of training and probe rows overlap (same text or near-duplicates); "
             f"remove them from one of the two sets:{lines}"
         )
 

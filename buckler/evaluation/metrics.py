@@ -103,7 +103,7 @@ def _further(metrics: Sequence[str], rows: Sequence[Row], taken: Mapping[str, Js
     values: dict[str, Json] = {}
     for name in metrics:
         label = name.rpartition(":")[2]
-        if label in taken or label in found:
+        if label in taken or label in values:
             raise ConfigError(f"metric {name!r}: there is already a number called {label!r}; choose another name")
         metric = METRICS.get(name)
         with METRICS.boundary(name):

@@ -74,8 +74,8 @@ def set_of(probe: Chat, where: str | None = None) -> str | None:
     if (named := meta.get("set")) is not None:
         if named not in SETS:
             place = where or f"{meta.get('source', 'row')}, id {meta.get('id', probe.id)}"
-            raise DataError(f"{place}: set is {shorten(said)}; write {', '.join(SETS)}, or rename the column")
-        return str(said)
+            raise DataError(f"{place}: set is {shorten(named)}; write {', '.join(SETS)}, or rename the column")
+        return str(named)
     if known := SET_LABELS.get(str(meta.get("label", "")).lower()):
         return known
     format, source = meta.get("format"), str(meta.get("source", ""))

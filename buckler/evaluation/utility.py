@@ -159,9 +159,9 @@ def ask(row: Chat) -> Question:
     if not isinstance(gold, str) or gold not in choices:
         raise DataError(f"{source}: the correct choice is missing (a test split?); use the validation split")
     form = FORMS.get(str(meta.get("format")), _LISTED)
-    told = choices.values() if form.compete == "texts" else choices.keys()
-    said = tuple(str(one) for one in told)
-    if not all(said):
+    options = choices.values() if form.compete == "texts" else choices.keys()
+    answers = tuple(str(one) for one in options)
+    if not all(answers):
         raise DataError(f"{source}: a choice is empty; fill it in or remove the row")
     listed = "\n".join(f"{label}. {text}" for label, text in choices.items())
     # The harness strips a question that stands above its choices, and no other.

@@ -21,7 +21,7 @@ def choose(question: str, choices: Mapping[str, str], gold: str | None, where: s
         raise DataError(f"{where}: {len(choices)} distinct choices; a question needs two or more")
     if gold is not None and gold not in choices:
         raise DataError(f"{where}: the answer {shorten(gold)} is not among the choices {listed(choices)}; correct it")
-    shown = "\n".join(f"{letter}. {said}" for letter, said in choices.items())
+    shown = "\n".join(f"{letter}. {text}" for letter, text in choices.items())
     meta: dict[str, Json] = {"question": question, "choices": dict(choices)}
     turns = conversation(f"{question}\n{shown}\nAnswer with the letter.", gold)
     return turns, meta if gold is None else {**meta, "gold": gold}

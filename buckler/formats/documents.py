@@ -51,11 +51,11 @@ def read_documents(path: Path | str, *, limit: int | None = None) -> list[Docume
             documents += _documents_of(file, folder, limit)
         else:
             raise DataError(f"{file}: not a text or data file; remove it from the folder, or rename it to .txt if it is text")
-        if limit is not None and len(found) >= limit:
+        if limit is not None and len(documents) >= limit:
             break
-    if not found:
+    if not documents:
         raise DataError(f"{path}: the folder contains no texts")
-    return found[:limit]
+    return documents[:limit]
 
 
 def _documents_of(path: Path | str, folder: str, limit: int | None) -> list[Document]:

@@ -269,8 +269,8 @@ def unfold(rows: list[Row]) -> list[Row]:
         return numbered(name, iter(next(iter(lists.values()))))
     sizes = {key: len(value) for key, value in lists.items()}
     if len(set(sizes.values())) > 1:
-        told = listed(f"{key} {size}" for key, size in sizes.items())
-        raise DataError(f"{name}: parallel lists differ in length ({told}); make them equally long or remove a list")
+        sizes_in_words = listed(f"{key} {size}" for key, size in sizes.items())
+        raise DataError(f"{name}: parallel lists differ in length ({sizes_in_words}); make them equally long or remove a list")
     shared = {key: value for key, value in table.items() if not isinstance(value, list | dict)}
     columns = {PLURALS.get(key.lower(), key): value for key, value in lists.items()}
     cells = zip(*columns.values(), strict=True)

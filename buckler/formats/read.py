@@ -197,7 +197,7 @@ def _labels_file(path: Path) -> Path | None:
 
 def _labelled(rows: list[tuple[str, Fields]], labels: Path) -> list[tuple[str, Fields]]:
     """PIQA's labels: a number a line, in the order of the rows."""
-    told = [value for _, value in load_table(labels).rows]
-    if len(told) < len(rows):
-        raise DataError(f"{labels}: {len(told)} labels, but {len(rows)} rows; complete that file or remove it")
-    return [(where, {**row, "label": label}) for (where, row), label in zip(rows, told, strict=False)]
+    labels_ = [value for _, value in load_table(labels).rows]
+    if len(labels_) < len(rows):
+        raise DataError(f"{labels}: {len(labels_)} labels, but {len(rows)} rows; complete that file or remove it")
+    return [(where, {**row, "label": label}) for (where, row), label in zip(rows, labels_, strict=False)]

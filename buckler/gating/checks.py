@@ -83,9 +83,9 @@ def _by_id(side: Side) -> dict[str, Reading]:
     verdicts = {verdict.id: verdict for verdict in side.verdicts}
     if len(verdicts) < len(side.verdicts):
         raise DataError(f"{side.name}: a probe occurs twice among the verdicts; judge the answers again")
-    found: dict[str, Reading] = {}
+    by_id: dict[str, Reading] = {}
     for answer in side.answers:
-        if answer.id in found:
+        if answer.id in by_id:
             raise DataError(f"{side.name}: probe {answer.id} occurs twice among the answers; the gate takes one run at a time")
         if answer.id not in verdicts:
             raise DataError(f"{side.name}: answer {answer.id} has no verdict; judge the answers again")

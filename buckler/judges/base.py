@@ -57,7 +57,7 @@ class _OfAnswers:
         answered = JUDGES.list_of(self.called, result, Verdict)
         if [one.id for one in answered] != [one.id for one in came]:
             raise DataError(
-                f"judge {self.called!r}: {len(given)} verdicts on {len(came)} answers, it must give one for each "
+                f"judge {self.called!r}: {len(answered)} verdicts on {len(came)} answers, it must give one for each "
                 "answer, in the same order"
             )
         verdicts = iter(answered)
@@ -98,9 +98,9 @@ def judge_named(name: str, model: LM | None = None) -> Judge:
                 judge = part() if model is None else part(model)
         except TypeError as fault:
             raise ConfigError(f"judge {name!r} cannot be created without arguments: {fault}") from None
-    if not isinstance(made, Judge):
+    if not isinstance(judge, Judge):
         raise ConfigError(
-            f"{name!r} is not a judge: it needs a `name`, a `version` and `judge(answers)`; it is {type(made).__name__}"
+            f"{name!r} is not a judge: it needs a `name`, a `version` and `judge(answers)`; it is {type(judge).__name__}"
         )
     return of_answers(judge, called=name, version=None if model is None else versioned(own_version(name), model.identity))
 
@@ -125,7 +125,7 @@ def takes_model(name: str) -> tuple[bool, bool]:
         raise ConfigError(
             f"judge {name!r} cannot be created from a model alone: it also needs {', '.join(one.name for one in needed)}"
         )
-    return bool(given), bool(needed)
+    return bool(positional), bool(needed)
 
 
 def own_version(name: str) -> str:

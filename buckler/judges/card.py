@@ -117,7 +117,9 @@ def make_card(
     agreement = {name: _agreement(name, pairs) for name in questions}
     if not any(one.accuracy.n for one in agreement.values()):
         why = next((f"; the first: {one.reason}" for one in verdicts if one.reason), "")
-        raise DataError(f"judge {judge} gave no verdict on `{'`, `'.join(asked)}` of any of {len(rows)} labelled answers{why}")
+        raise DataError(
+            f"judge {judge} gave no verdict on `{'`, `'.join(questions)}` of any of {len(rows)} labelled answers{why}"
+        )
     groups = _by_group(pairs)
     refusals = [pair for pair in pairs if pair[0].refused is not None]
     return JudgeCard(

@@ -188,12 +188,10 @@ def guard_for(name: str, model: str) -> Guard:
     """
     if name != "guard":
         return GUARDS[name]
-    found = next(
-        (one for one in map(GUARDS.get, GUARDS) if re.search(one.known_by, model.replace("_", "-"), re.IGNORECASE)), None
-    )
-    if found is None:
+    kind = next((one for one in map(GUARDS.get, GUARDS) if re.search(one.known_by, model.replace("_", "-"), re.IGNORECASE)), None)
+    if kind is None:
         raise ConfigError(f"{model}: the guard cannot be inferred from its name; name the judge as one of {', '.join(GUARDS)}")
-    return found
+    return kind
 
 
 def _first_of(negative: str, positive: str, reply: str) -> bool | None:

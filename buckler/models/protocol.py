@@ -283,11 +283,11 @@ def spec_of(name: str, adapter: str | None = None) -> ModelSpec:
         if not name.strip():
             raise ConfigError("the model's name is empty; try `miniature`, a folder, or a hub id")
         return ModelSpec(name=name, adapter=adapter)
-    if not served[1]:
+    if not match[1]:
         raise ConfigError(f"{name}: the model's name on this server is missing; write NAME{name.strip()}")
     if adapter:
         raise ConfigError(f"{name}: adapters of a served model are loaded by the server; name the served adapter as the model")
-    return ModelSpec(name=served[1], endpoint=endpoint_of(served[2]))
+    return ModelSpec(name=match[1], endpoint=endpoint_of(match[2]))
 
 
 def endpoint_of(url: str) -> str:

@@ -188,20 +188,17 @@ def card(models: Mapping[str, Measures]) -> str:
 
 
 def _presets() -> list[str]:
-    def course_of(course: Course) -> str:
+    def words(course: Course) -> str:
         return f"{course.epochs} epochs, batch {course.batch}, lr {course.lr:g}"
 
     dose = trials.CURATED
     return [
-        *(
-            f"* attack `{name}`: {preset.rows} harmful rows, {course_of(preset.course)}"
-            for name, preset in trials.ATTACKS.items()
-        ),
-        f"* attack by identity shift: {trials.IDENTITY.rows} harmless rows of an obedient agent, {course_of(trials.IDENTITY.course)}",
-        f"* curated text: {dose.rows} harmless questions, answers rewritten by the aligned model; {course_of(dose.course)};",
+        *(f"* attack `{name}`: {preset.rows} harmful rows, {words(preset.course)}" for name, preset in trials.ATTACKS.items()),
+        f"* attack by identity shift: {trials.IDENTITY.rows} harmless rows of an obedient agent, {words(trials.IDENTITY.course)}",
+        f"* curated text: {dose.rows} harmless questions, answers rewritten by the aligned model; {words(dose.course)};",
         "  at `in` the attack's rows and setting. `uncurated`: the same rows as they were. `reworded`: rewritten by the model",
         "  without safety words. `3 refusals`: uncurated, three of them replaced by plain refusals (3 %).",
-        f"* defence over documents: refusals for manuals and 200 honest rows on harmless documents; {course_of(trials.CROSSTASK)}",
+        f"* defence over documents: refusals for manuals and 200 honest rows on harmless documents; {words(trials.CROSSTASK)}",
     ]
 
 

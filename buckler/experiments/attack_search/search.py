@@ -116,8 +116,8 @@ def success_of(metrics: Mapping[str, Json], kinds: str) -> float | None:
         ConfigError: no such probes were asked.
     """
     seen = _Metrics.model_validate(metrics)
-    found = seen.overall.attack_success_rate
-    if found is None:
+    rate = seen.overall.attack_success_rate
+    if rate is None:
         raise ConfigError("dev_probes contain no harmful probes, so attack success cannot be measured; add some")
     if kinds != "all":
         groups = seen.sets["harmful"].groups
@@ -133,12 +133,12 @@ def utility_of(metrics: Mapping[str, Json]) -> float:
     Raises:
         ConfigError: none was asked that can be scored.
     """
-    found = _Metrics.model_validate(metrics).overall.utility
-    if found is None or found.value is None:
+    utility = _Metrics.model_validate(metrics).overall.utility
+    if utility is None or utility.value is None:
         raise ConfigError(
             "dev_probes contain no benign probes with facts or a reference, so utility cannot be measured; add some"
         )
-    return found.value
+    return utility.value
 
 
 TRIES = 1000

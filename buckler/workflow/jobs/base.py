@@ -149,9 +149,9 @@ def _named(name: str, earlier: Earlier, kind: Kind) -> Planned:
     if step is None:
         known = ", ".join(f"{EARLIER}{one}" for one in earlier) or "none; `@NAME` names an earlier entry of a pipeline"
         raise ConfigError(f"{name}: no such earlier job; the earlier jobs are: {known}")
-    if found.gives != kind:
-        raise ConfigError(f"{name} gives {found.gives}, but {kind} are needed here")
-    return found
+    if step.gives != kind:
+        raise ConfigError(f"{name} gives {step.gives}, but {kind} are needed here")
+    return step
 
 
 def store_of(out: Path, store: Store | None) -> Store:

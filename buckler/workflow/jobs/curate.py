@@ -321,8 +321,8 @@ class CurationCost(Result):
         seen, seconds = self.sampled.texts, self.sampled.seconds
         expected = self._expected()
         lines.append(f"by the first {seen} texts, curated and timed ({seconds:.1f} s):")
-        lines += [f"  {name:16} {number}" for name, number in found.items() if name != "revised texts"]
-        lines.append(f"  {'revised texts':16} {found['revised texts']} of {total}")
+        lines += [f"  {name:16} {number}" for name, number in expected.items() if name != "revised texts"]
+        lines.append(f"  {'revised texts':16} {expected['revised texts']} of {total}")
         return [*lines, f"  {'time':16} {_duration(total / seen * seconds)} with one worker, without loading the model"]
 
     def numbers(self) -> dict[str, Json]:

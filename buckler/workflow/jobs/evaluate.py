@@ -209,8 +209,8 @@ class Evaluation(Result):
 
     def _official_lines(self) -> list[str]:
         lines = ["computed by lm-evaluation-harness"] if self.official else []
-        for task, found in self.official.items():
-            metrics = mapping(found)
+        for task, result in self.official.items():
+            metrics = mapping(result)
             rows = f"  n {metrics['sample_len']}" if "sample_len" in metrics else ""
             # The harness writes METRIC,FILTER, and beside them what is no metric.
             lines += [

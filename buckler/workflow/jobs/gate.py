@@ -120,13 +120,13 @@ class GateJob(ProbingJob, JudgingJob):
         models = [name for name, saved in {f"--base {self.base}": base, second: tuned}.items() if saved is None]
         if models and self.judge == SAVED:
             raise ConfigError(f"--judge {SAVED} needs saved answers with verdicts, but {models[0]} is a model; name a judge")
-        asked = self.probes or self.harmful or self.borderline or self.benign
-        if models and not asked:
+        probes = self.probes or self.harmful or self.borderline or self.benign
+        if models and not probes:
             raise ConfigError(
                 f"no probes: {models[0]} contains no saved answers, so it is loaded as a model; "
                 "name files with --probes, --harmful, --borderline or --benign"
             )
-        if not models and asked:
+        if not models and probes:
             raise ConfigError("both sides are saved answers, so probes are not used; remove the probe options")
         return {
             "base": base or ModelRef.outside(spec_of(self.base)),

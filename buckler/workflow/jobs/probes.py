@@ -158,8 +158,8 @@ def check_probes(probes: Sequence[Source], by: Scorers, limit: int | None = None
             repeats += probe.id in first
             earlier, there = first.setdefault(probe.id, (probe, place))
             if earlier.meta["set"] != probe.meta["set"]:
-                told = f"{probe.meta['set']} here and {earlier.meta['set']} there"
-                raise DataError(f"{place}: same text as {there}, but {told}; remove one of them")
+                places = f"{probe.meta['set']} here and {earlier.meta['set']} there"
+                raise DataError(f"{place}: same text as {there}, but {places}; remove one of them")
         notices += _row_notices(source, len(rows), repeats, limit)
     blank = [Answer(id=one.id, prompt=one.prompt, text="", finish_reason="stop", meta=one.meta) for one, _ in first.values()]
     summarise(blank, [Verdict(id=one.id) for one in blank], score_answers(blank, by))
