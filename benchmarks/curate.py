@@ -75,7 +75,7 @@ class LiteralCuration:
                 sampling = Sampling(temperature=temperature, top_p=top_p, max_new_tokens=self.settings.max_new_tokens)
                 reply = self.model.generate([Request(messages=messages, sampling=sampling)])[0]
                 text = read_revision(reply.text).text
-                row_made = gate(text, reply.finish, original.chat, "response", self.settings.gates).chat if text else None
+                row_made = gate(text, reply.finish_reason, original.chat, "response", self.settings.gates).chat if text else None
                 if row_made is not None:
                     draft = Candidate(chat=row_made, perplexity=0.0, helpfulness=0.0, round=turn)
                     candidate = self.measured(draft, original.chat)
@@ -105,19 +105,19 @@ class OneByOne:
 
     def _answer(self, request: Request) -> Completion:
         ids = torch.tensor([self._prompt(request.messages)], device=self.model.device)
-        asked = request.sampling
-        drawn = {"do_sample": True, "temperature": asked.temperature, "top_p": asked.top_p, "top_k": 0}
+        sampling = request.sampling
+        drawn = {"do_sample": True, "temperature": sampling.temperature, "top_p": sampling.top_p, "top_k": 0}
         row = self.model.model.generate(
             input_ids=ids,
             attention_mask=torch.ones_like(ids),
-            max_new_tokens=asked.max_new_tokens,
+            max_new_tokens=sampling.max_new_tokens,
             use_cache=True,
-            **(drawn if asked.temperature else {"do_sample": False}),
+            **(drawn if sampling.temperature else {"do_sample": False}),
         )[0, ids.shape[1] :].tolist()
         ended = row[-1] in self.model.template.stops
         kept = row[:-1] if ended else row
         text = self.model.tokenizer.decode(kept, skip_special_tokens=True).strip()
-        return Completion(text=text, finish="stop" if ended else "length", tokens=len(kept))
+        return Completion(text=text, finish_reason="stop" if ended else "length", tokens=len(kept))
 
     def _prompt(self, messages: Sequence[Message]) -> list[int]:
         """The ids of a conversation; a grid asks one 25 times, and it is tokenized once."""
@@ -196,7 +196,7 @@ class PaidJudge:
         self.rubric, self.local, self.ledger = RubricHelpfulness(model, seed), LocalHelpfulness(), ledger
 
     def rate(self, pairs: Sequence[Chat], originals: Sequence[Chat]) -> list[float | None]:
-        """One rating a pair, never unread."""
+        """One rating a pair, never unscored."""
         self.ledger.judged += len(pairs)
         with self.ledger.clock("ratings"):
             self.rubric.rate(pairs, originals)
@@ -282,20 +282,21 @@ def main() -> None:
     parser.add_argument("--new-tokens", type=int, default=128, help="longest revision, in tokens")
     parser.add_argument("--kept", type=float, help="share of the grid that later rounds keep (default: the settings' own)")
     parser.add_argument("--seed", type=int, default=0)
-    given = parser.parse_args()
-    values: dict[str, Json] = {"rounds": given.rounds, "direction": given.direction, "max_new_tokens": given.new_tokens}
-    settings = parse(CurateSettings, values | ({} if given.kept is None else {"grid_kept": given.kept}), "options")
-    model = HuggingFaceLM(spec_of(given.model))
-    texts = sets.chats("commonsense", count=given.texts, seed=given.seed, split="train")
+    options = parser.parse_args()
+    values: dict[str, Json] = {"rounds": options.rounds, "direction": options.direction, "max_new_tokens": options.new_tokens}
+    settings = parse(CurateSettings, values | ({} if options.kept is None else {"grid_kept": options.kept}), "options")
+    model = HuggingFaceLM(spec_of(options.model))
+    texts = sets.chats("commonsense", count=options.texts, seed=options.seed, split="train")
     warm_up = [Request(messages=revision_request(texts[0], SEED_WORDS[:3]), sampling=Sampling(max_new_tokens=8))]
     for one in (model, OneByOne(model)):
         one.generate(warm_up)
     print(
-        f"{given.texts} texts, {given.rounds} rounds, direction {given.direction}, seed {given.seed}, model {given.model}, "
-        f"{model.device}, {torch.get_num_threads()} threads; original perplexity {median(perplexities(model, texts, texts)):.3f}"
+        f"{options.texts} texts, {options.rounds} rounds, direction {options.direction}, seed {options.seed}, "
+        f"model {options.model}, {model.device}, {torch.get_num_threads()} threads; "
+        f"original perplexity {median(perplexities(model, texts, texts)):.3f}"
     )
-    literal = literal_side(model, settings, texts, given.seed)
-    compare(model, texts, literal, our_side(model, settings, texts, given.seed))
+    literal = literal_side(model, settings, texts, options.seed)
+    compare(model, texts, literal, our_side(model, settings, texts, options.seed))
 
 
 if __name__ == "__main__":

@@ -38,7 +38,7 @@ def main() -> None:
         for messages in prompts
         for t, p in GRID
     ]
-    ours = sum(given.tokens for given in model.generate(requests))
+    ours = sum(completion.tokens for completion in model.generate(requests))
     ours_seconds, ours_cpu = time.perf_counter() - started, time.process_time() - cpu
 
     started, cpu = time.perf_counter(), time.process_time()

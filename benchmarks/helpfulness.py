@@ -112,13 +112,13 @@ def _tidy(words: Sequence[str]) -> str:
 def ladders(rows: Sequence[Chat], seed: int) -> list[list[Rung]]:
     """A ladder a row; the other question is the next row whose answer shares least with this one."""
     rng = random.Random(f"ladders-{seed}")
-    found = []
+    rungs = []
     for at, row in enumerate(rows):
         others = [rows[(at + step) % len(rows)] for step in range(1, min(len(rows), 9))]
-        mine = content_words(row.answer or "")
-        other = min(others, key=lambda one: len(mine & content_words(one.answer or "")))
-        found.append(ladder(row, other, rng))
-    return found
+        words = content_words(row.answer or "")
+        other = min(others, key=lambda one: len(words & content_words(one.answer or "")))
+        rungs.append(ladder(row, other, rng))
+    return rungs
 
 
 def rated(judge: Helpfulness, rows: Sequence[list[Rung]]) -> Ratings:
@@ -129,7 +129,7 @@ def rated(judge: Helpfulness, rows: Sequence[list[Rung]]) -> Ratings:
 
 
 def order(ratings: Ratings) -> Rate:
-    """How often the better of two rungs of different levels is rated higher; a tie is a miss, an unread one is unread."""
+    """How often the better of two rungs of different levels is rated higher; a tie is a miss, an unscored one is unscored."""
     verdicts: list[bool | None] = []
     for row in ratings:
         for one, other in combinations(LEVELS, 2):
@@ -140,7 +140,7 @@ def order(ratings: Ratings) -> Rate:
 
 
 def within(row: dict[str, float | None], rung: str) -> bool | None:
-    """Whether a rung reaches the floor beside its original; None if either is unread."""
+    """Whether a rung reaches the floor beside its original; None if either is unscored."""
     rating, original = row[rung], row["original"]
     return None if rating is None or original is None else rating >= FLOOR * original
 
@@ -160,14 +160,14 @@ def agreement(one: Ratings, other: Ratings, of: Callable[[dict[str, float | None
     verdicts: list[bool | None] = []
     for here, there in zip(one, other, strict=True):
         for pair in combinations(LEVELS, 2):
-            mine, theirs = of(here, *pair), of(there, *pair)
-            if mine is not None and theirs is not None:
-                verdicts.append(mine == theirs)
+            local, by_model = of(here, *pair), of(there, *pair)
+            if local is not None and by_model is not None:
+                verdicts.append(local == by_model)
     return rate(verdicts)
 
 
 def above(row: dict[str, float | None], one: str, other: str) -> bool | None:
-    """Whether `one` is rated above `other`; None for a tie or an unread one."""
+    """Whether `one` is rated above `other`; None for a tie or an unscored one."""
     a, b = row[one], row[other]
     return None if a is None or b is None or a == b else a > b
 
@@ -196,42 +196,42 @@ def _long(rows: Sequence[Chat]) -> list[Chat]:
     return [row for row in rows if len((row.answer or "").split()) >= SHORTEST]
 
 
-def told(found: Rate) -> str:
-    """A rate with its interval, its cases and how many were unread."""
-    if found.value is None:
-        return f"- (0 of {found.unread} read)"
-    unread = f", {found.unread} unread" if found.unread else ""
-    return f"{found.value:.3f} [{found.low:.3f}, {found.high:.3f}] (n {found.n}{unread})"
+def in_words(rate: Rate) -> str:
+    """A rate with its interval, its cases and how many were unscored."""
+    if rate.value is None:
+        return f"- (0 of {rate.unscored} read)"
+    unscored = f", {rate.unscored} unread" if rate.unscored else ""
+    return f"{rate.value:.3f} [{rate.low:.3f}, {rate.high:.3f}] (n {rate.n}{unscored})"
 
 
 def show(name: str, ratings: Ratings) -> None:
     """One judge against the known order."""
     print(f"\n{name}")
-    print(f"  better rung above the worse: {told(order(ratings))}")
-    print(f"  floor decides as known:      {told(decisions(ratings))}")
+    print(f"  better rung above the worse: {in_words(order(ratings))}")
+    print(f"  floor decides as known:      {in_words(decisions(ratings))}")
     print(f"  {'rung':<16}{'mean rating':>12}  within {FLOOR:g} of the original")
     for rung in LEVELS:
         read = [value for row in ratings if (value := row[rung]) is not None]
         mean = f"{sum(read) / len(read):.2f}" if read else "-"
-        print(f"  {rung:<16}{mean:>12}  {told(rate(within(row, rung) for row in ratings))}")
+        print(f"  {rung:<16}{mean:>12}  {in_words(rate(within(row, rung) for row in ratings))}")
 
 
 def compare(local: Ratings, model: Ratings) -> None:
     """The two judges beside each other."""
     both = [
-        (mine, theirs)
+        (by_rule, by_model)
         for here, there in zip(local, model, strict=True)
         for rung in LEVELS
-        if (mine := here[rung]) is not None and (theirs := there[rung]) is not None
+        if (by_rule := here[rung]) is not None and (by_model := there[rung]) is not None
     ]
     print("\nthe two judges")
-    if len({mine for mine, _ in both}) > 1 and len({theirs for _, theirs in both}) > 1:
+    if len({by_rule for by_rule, _ in both}) > 1 and len({by_model for _, by_model in both}) > 1:
         print(f"  Spearman over all rungs:     {spearmanr(*zip(*both, strict=True)).statistic:.3f} (n {len(both)})")
-    print(f"  same order of two rungs:     {told(agreement(local, model, above))}")
+    print(f"  same order of two rungs:     {in_words(agreement(local, model, above))}")
     inside = [
         (within(a, rung), within(b, rung)) for a, b in zip(local, model, strict=True) for rung in LEVELS if rung != "original"
     ]
-    print(f"  same side of the floor:      {told(rate(None if None in pair else pair[0] == pair[1] for pair in inside))}")
+    print(f"  same side of the floor:      {in_words(rate(None if None in pair else pair[0] == pair[1] for pair in inside))}")
 
 
 def main() -> None:

@@ -52,7 +52,7 @@ def peak(count: int, words: int) -> tuple[float, float]:
             write_rows(folder / "texts" / "rows.jsonl", texts(count, words))
             model = ScriptedLM(reply, nll=lambda pair: 2.0 * len(pair.answer.split()) + pair.answer.count("care"))
             curation.load_model = lambda run, role, *, shared=False: CachedLM(model, folder / "cache.sqlite")  # type: ignore[assignment]
-            model.asked = model.scored = _Forgetful()  # type: ignore[assignment]
+            model.requests = model.scored = _Forgetful()  # type: ignore[assignment]
             run = Run(
                 settings=curation.CurateStep(curation=SETTINGS, seed=0, keyword=""),
                 inputs={"texts": folder / "texts"},

@@ -70,21 +70,21 @@ def rows(kind: str) -> list[ScoreRequest]:
     if kind == "mixed":
         return [ScoreRequest(messages=question(12, 1000), answer=text(5, 250)) for _ in range(24)]
     questions = [question(40, 60) for _ in range(4)]
-    return [ScoreRequest(messages=asked, answer=text(30, 60)) for asked in questions for _ in range(26)]
+    return [ScoreRequest(messages=turns, answer=text(30, 60)) for turns in questions for _ in range(26)]
 
 
 def timed(work: Callable[[], list[float]]) -> tuple[float, float, list[float]]:
     """Wall seconds, CPU seconds, and what came out."""
     wall, cpu = time.perf_counter(), time.process_time()
-    found = work()
-    return time.perf_counter() - wall, time.process_time() - cpu, found
+    result = work()
+    return time.perf_counter() - wall, time.process_time() - cpu, result
 
 
 def compare(name: str, model: HuggingFaceLM, kind: str) -> None:
     """Time both sides on one kind of rows and print the line."""
     pairs = rows(kind)
     contexts = [model.tokenizer.decode(model.template.prompt(pair.messages)) for pair in pairs]
-    asked = [
+    harness_requests = [
         Instance(request_type="loglikelihood", doc={}, arguments=(context, pair.answer), idx=at)
         for at, (context, pair) in enumerate(zip(contexts, pairs, strict=True))
     ]
@@ -93,10 +93,10 @@ def compare(name: str, model: HuggingFaceLM, kind: str) -> None:
     }
 
     def ours() -> list[float]:
-        return [given.nll for given in model.score(pairs)]
+        return [likelihood.nll for likelihood in model.score(pairs)]
 
     def theirs(size: int) -> list[float]:
-        return [-given[0] for given in harness[size].loglikelihood(asked, disable_tqdm=True)]
+        return [-likelihood[0] for likelihood in harness[size].loglikelihood(harness_requests, disable_tqdm=True)]
 
     ours()
     best = min(SIZES, key=lambda size: timed(lambda: theirs(size))[1])
@@ -105,14 +105,15 @@ def compare(name: str, model: HuggingFaceLM, kind: str) -> None:
     for turn in range(ROUNDS):
         for side, work in sides if turn % 2 == 0 else reversed(sides):
             ran[side].append(timed(work))
-    mine, other = ran["ours"][0][2], ran["theirs"][0][2]
-    apart = max(abs(a - b) / b for a, b in zip(mine, other, strict=True))
-    assert apart < 1e-4, f"numbers differ by {apart:.1e}"
+    ours_sums, theirs_sums = ran["ours"][0][2], ran["theirs"][0][2]
+    distance = max(abs(a - b) / b for a, b in zip(ours_sums, theirs_sums, strict=True))
+    assert distance < 1e-4, f"numbers differ by {distance:.1e}"
     wall, cpu = (min(run[at] for run in ran["ours"]) for at in (0, 1))
     their_wall, their_cpu = (min(run[at] for run in ran["theirs"]) for at in (0, 1))
     print(
         f"{name:10} {kind:11} {len(pairs):4} rows  ours {wall:6.2f} s (cpu {cpu:6.2f})  HFLM {their_wall:6.2f} s (cpu "
-        f"{their_cpu:6.2f}, batch_size {best})  ratio {their_wall / wall:4.2f} (cpu {their_cpu / cpu:4.2f})  apart {apart:.0e}",
+        f"{their_cpu:6.2f}, batch_size {best})  ratio {their_wall / wall:4.2f} (cpu {their_cpu / cpu:4.2f})  "
+        f"apart {distance:.0e}",
         flush=True,
     )
 

@@ -44,8 +44,8 @@ def load_model(name: ModelName, *, adapter: str | None = None, **settings: objec
         BackendError: it cannot be found, reached or loaded.
     """
     spec = _spec(name)
-    given = {**spec.model_dump(exclude_unset=True), **settings, **({"adapter": adapter} if adapter else {})}
-    return load(parse(ModelSpec, given, "load_model"))
+    values = {**spec.model_dump(exclude_unset=True), **settings, **({"adapter": adapter} if adapter else {})}
+    return load(parse(ModelSpec, values, "load_model"))
 
 
 def curate(texts: Rows, *, out: str | Path | None = None, store: str | Path = RUNS, **settings: object) -> Curated:
@@ -77,10 +77,10 @@ def train(
     """A model fine-tuned on rows, as a plain model folder (`TrainJob`)."""
     job = _job(TrainJob, {"rows": rows, **settings}, store, "train")
     with show_progress() as progress:
-        found = job.run(_out(out, store, job.plan().result.key), store=Store(Path(store)), progress=progress)
-    if isinstance(found, JobFile):
+        result = job.run(_out(out, store, job.plan().result.key), store=Store(Path(store)), progress=progress)
+    if isinstance(result, JobFile):
         raise ConfigError("train(job=...): a job for a launcher is written by `buckler train --job`")
-    return found
+    return result
 
 
 def generate(
@@ -185,8 +185,8 @@ def _job(kind: type[J], values: Mapping[str, object], store: str | Path, *spread
         else:
             inner.setdefault(home, {})[name] = value
     for name, changes in inner.items():
-        given = named.get(name, {})
-        base = given.model_dump(exclude_unset=True) if isinstance(given, Settings) else given
+        settings_of_part = named.get(name, {})
+        base = settings_of_part.model_dump(exclude_unset=True) if isinstance(settings_of_part, Settings) else settings_of_part
         named[name] = {**base, **changes} if isinstance(base, Mapping) else base
     for name, field in kind.model_fields.items():
         if name in named and str(field.annotation).startswith("tuple[") and not isinstance(named[name], list | tuple):

@@ -1,8 +1,8 @@
-"""The five exceptions. A user's mistake raises one of them; the message says where, what value, and how to mend it."""
+"""The five exceptions. A user's mistake raises one of them; the message says where, what value, and how to fix it."""
 
 
 class BucklerError(Exception):
-    """Anything a user can mend. The command line prints its message alone and leaves with status 2."""
+    """Anything a user can fix. The command line prints its message alone and leaves with status 2."""
 
 
 class ConfigError(BucklerError, ValueError):

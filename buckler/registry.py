@@ -166,13 +166,13 @@ class Registry(Generic[T]):
         wanted = f"a list of {'' if count is None else f'{count} '}{item.__name__}"
         if not isinstance(value, list | tuple):
             raise self.returned(name, value, wanted)
-        found = [one for one in value if isinstance(one, item)]
-        if len(found) < len(value):
+        right = [one for one in value if isinstance(one, item)]
+        if len(right) < len(value):
             odd = next(one for one in value if not isinstance(one, item))
             raise DataError(f"{self.kind} {name!r} must return {wanted}; one of them is of type {type(odd).__name__}")
-        if count is not None and len(found) != count:
-            raise DataError(f"{self.kind} {name!r} must return {wanted}, one each in the given order; it returned {len(found)}")
-        return found
+        if count is not None and len(right) != count:
+            raise DataError(f"{self.kind} {name!r} must return {wanted}, one each in the given order; it returned {len(right)}")
+        return right
 
     def _checked(self, name: str, part: object) -> T:
         if not self._accepts(part):
@@ -257,8 +257,8 @@ def imported(what: str, place: str) -> object:
         near = get_close_matches(attribute, dir(loaded), 1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
         raise ConfigError(f"{what}: {getattr(loaded, '__file__', None) or module} has no {attribute!r}{hint}")
-    found: object = getattr(loaded, attribute)
-    return found
+    value: object = getattr(loaded, attribute)
+    return value
 
 
 @functools.cache

@@ -2,7 +2,7 @@
 
 An old name is refused with the new one in the message; it is never read as the new one in silence.
 
-Settings and recipes: frozen pydantic models that refuse what they do not know, with a message that names the mend.
+Settings and recipes: frozen pydantic models that refuse what they do not know, with a message that names the fix.
 """
 
 from __future__ import annotations
@@ -161,9 +161,9 @@ def _inner_model(annotation: object) -> type[BaseModel] | None:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
     for argument in getattr(annotation, "__args__", ()):
-        found = _inner_model(argument)
-        if found is not None:
-            return found
+        model = _inner_model(argument)
+        if model is not None:
+            return model
     return None
 
 
@@ -182,13 +182,13 @@ def inner_model(annotation: Any) -> type[BaseModel] | None:  # noqa: ANN401
 
 def known_paths(model: type[BaseModel], prefix: str = "", above: tuple[type[BaseModel], ...] = ()) -> list[str]:
     """Every setting of the model and of the models in it, dotted."""
-    found: list[str] = []
+    paths: list[str] = []
     for name, info in model.model_fields.items():
-        found.append(f"{prefix}{name}")
+        paths.append(f"{prefix}{name}")
         inner = inner_model(info.annotation)
         if inner is not None and inner not in above:
-            found += known_paths(inner, f"{prefix}{name}.", (*above, model))
-    return found
+            paths += known_paths(inner, f"{prefix}{name}.", (*above, model))
+    return paths
 
 
 def require_known(model: type[BaseModel], path: str, where: str) -> None:
@@ -244,11 +244,11 @@ def with_changes(model: type[BaseModel], values: Mapping[str, object], changes: 
     Raises:
         ConfigError: a setting is unknown, or a text is no change; `option` names where it was given.
     """
-    found = dict(values)
+    changed = dict(values)
     for change in changes:
         path, value = parse_change(model, change, option)
-        put(model, found, path.split("."), value)
-    return found
+        put(model, changed, path.split("."), value)
+    return changed
 
 
 def parse_change(model: type[BaseModel], change: str, option: str) -> tuple[str, object]:

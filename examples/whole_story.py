@@ -44,11 +44,11 @@ class Measure:
     """Of the forbidden questions."""
     answered: int
     """Of the ordinary ones."""
-    asked: int
+    questions: int
 
     def row(self) -> str:
         """A line of the table."""
-        return f"{self.name:38}{self.refused / self.asked:>9.0%}{self.answered / self.asked:>11.0%}"
+        return f"{self.name:38}{self.refused / self.questions:>9.0%}{self.answered / self.questions:>11.0%}"
 
 
 def main(folder: Path) -> list[Measure]:
@@ -98,7 +98,7 @@ def measured(name: str, model: str | Path, store: Path) -> Measure:
     show_example(name, found["forbidden"], verdicts["forbidden"])
     refused = sum(one.refused == "full" for one in verdicts["forbidden"])
     answered = sum(one.refused == "no" for one in verdicts["ordinary"])
-    return Measure(name=name, refused=refused, answered=answered, asked=PROBES)
+    return Measure(name=name, refused=refused, answered=answered, questions=PROBES)
 
 
 def show_example(name: str, answers: Sequence[Answer], verdicts: Sequence[Verdict]) -> None:

@@ -54,9 +54,9 @@ def drawings_of(results: dict) -> list[Drawing]:
     return pages.drawings_of(typed(results))
 
 
-def rate_metric(hits: Sequence[int], n: int = 40, unread: int = 0) -> dict:
+def rate_metric(hits: Sequence[int], n: int = 40, unscored: int = 0) -> dict:
     """A metric of `rows`, one entry of `hits` a seed."""
-    rates = [Rate(hits=one, n=n, unread=unread) for one in hits]
+    rates = [Rate(hits=one, n=n, unscored=unscored) for one in hits]
     return {**pooled(rates).to_json(), "seeds": {str(seed): one.value for seed, one in enumerate(rates)}}
 
 
@@ -151,7 +151,7 @@ def _card(rows: Sequence[dict]) -> dict:
     arms = []
     for one in rows:
         given = {name: one["metrics"][name]["all_answers"] for name in OF_REFUSAL if name in one["metrics"]}
-        rates = {name: Rate(hits=of["hits"], n=of["n"], unread=of["unread"]) for name, of in given.items()}
+        rates = {name: Rate(hits=of["hits"], n=of["n"], unscored=of["unread"]) for name, of in given.items()}
         arms.append({"labels": one["labels"], "rates": {name: corrected(of, errors).to_json() for name, of in rates.items()}})
     return {"sentence": f"keyword (1) agrees with people on `{REFUSAL_QUESTION}` in 98.5% of 400 answers (toy.csv)", "arms": arms}
 

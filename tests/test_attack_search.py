@@ -334,7 +334,7 @@ def test_a_step_is_swapped_wherever_it_is_used_and_nothing_else_changes():
 
 def answer_for(searching: Searching, store: Store) -> None:
     """Finish the round's measurements with numbers that depend on nothing but what was measured."""
-    wanted = [*searching._untouched().values(), *searching.asked.values()]
+    wanted = [*searching._untouched().values(), *searching.measured_by_trial.values()]
     for measured in wanted:
         folder = store.folder(measured.metrics)
         folder.mkdir(parents=True, exist_ok=True)
@@ -382,8 +382,8 @@ def test_the_worst_is_chosen_on_the_attackers_probes_and_reported_on_others(tmp_
         assert asked == test and not asked & dev
     begun = Searching(searching.recipe)
     begun.round()
-    assert len(begun.asked) == 4
-    for measured in begun.asked.values():
+    assert len(begun.measured_by_trial) == 4
+    for measured in begun.measured_by_trial.values():
         inputs = {step.key for step in measured.answers.inputs.values()}
         assert dev < inputs and not inputs & test
     for one in searching.searches:

@@ -23,7 +23,7 @@ def test_answers_are_read_from_the_file_in_the_order_asked(tmp_path):
     first = cached.generate(requests)
     again = CachedLM(model, tmp_path / "cache.sqlite").generate(list(reversed(requests)))
     assert [given.text for given in first] == list("EDCBA") and again == list(reversed(first))
-    assert len(model.asked) == 5
+    assert len(model.requests) == 5
 
 
 def test_another_seed_another_text_or_another_model_is_asked_anew(tmp_path):
@@ -31,7 +31,7 @@ def test_another_seed_another_text_or_another_model_is_asked_anew(tmp_path):
     other.identity = "other"
     path = tmp_path / "cache.sqlite"
     CachedLM(model, path).generate([asked("x"), asked("x", seed=1), asked("y"), asked("x")])
-    assert len(model.asked) == 3
+    assert len(model.requests) == 3
     assert CachedLM(other, path).generate([asked("x")])[0].text == "b"
 
 
@@ -51,9 +51,9 @@ def test_what_was_answered_before_a_fault_is_kept(tmp_path):
     model = ScriptedLM(faulty)
     with pytest.raises(RuntimeError):
         CachedLM(model, tmp_path / "cache.sqlite", chunk=1).generate([asked("a"), asked("b"), asked("c")])
-    model.asked.clear()
+    model.requests.clear()
     CachedLM(model, tmp_path / "cache.sqlite", chunk=1).generate([asked("a"), asked("b")])
-    assert not model.asked
+    assert not model.requests
 
 
 class OneByOne(ScriptedLM):
@@ -61,7 +61,7 @@ class OneByOne(ScriptedLM):
 
     def completions(self, requests):
         for at, given in enumerate(self.generate(requests)):
-            yield [(at, Completion(text="", finish="failed", tokens=0, error="no luck") if at == 1 else given)]
+            yield [(at, Completion(text="", finish_reason="failed", tokens=0, error="no luck") if at == 1 else given)]
 
     def likelihoods(self, pairs):
         yield list(enumerate(self.score(pairs)))
@@ -81,9 +81,9 @@ def test_what_comes_is_kept_before_the_next_is_waited_for_and_a_failure_never(tm
     model = Watched(lambda _: "fine")
     given = CachedLM(model, path).generate([asked("a"), asked("b"), asked("c")])
     assert known == [1, 1, 2] and [one.error for one in given] == ["", "no luck", ""]
-    model.asked.clear()
+    model.requests.clear()
     CachedLM(model, path).generate([asked("a"), asked("b"), asked("c")])
-    assert [request.messages[0]["content"] for request in model.asked] == ["b"]
+    assert [request.messages[0]["content"] for request in model.requests] == ["b"]
 
 
 def test_a_cached_model_scores_if_its_model_does(tmp_path):

@@ -25,7 +25,7 @@ def test_the_interval_agrees_with_statsmodels():
 def test_unread_probes_are_in_no_rate_and_are_counted():
     found = gap([True, None], [False, None, None])
     assert found.value == 1 and found.to_json()["unread"] == 3 and found.to_json()["n"] == 2
-    assert found.to_json()["bounds"] == [1 / 2 - 2 / 3, 1.0]  # all unread wrong, all unread right
+    assert found.to_json()["bounds"] == [1 / 2 - 2 / 3, 1.0]  # all unscored wrong, all unscored right
     empty = gap([None], [True])
     assert empty.bounds == (-1.0, 0.0) and gap([], [True]).bounds is None
     assert empty.value is None and empty.to_json()["low"] is None

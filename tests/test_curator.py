@@ -48,7 +48,7 @@ def test_a_curated_row_tells_its_ancestry_and_the_rejected_ones_their_reasons():
     (row,) = result.rows
     told = row.meta["curation"]
     assert row.meta["part"] == "defence" and told["revised"] and told["source"] == TEXT.id
-    assert told["candidates"] == len(made.model.asked) == result.counts["generations"]
+    assert told["candidates"] == len(made.model.requests) == result.counts["generations"]
     assert told["perplexity"]["chosen"] > told["perplexity"]["original"]
     assert told["helpfulness"]["chosen"] >= 0.9 * told["helpfulness"]["original"]
     assert set(told["words"]) <= {"care", "safety"} and told["judge"].startswith("local")
@@ -81,16 +81,16 @@ def test_lower_keeps_the_cheap_original_and_raise_does_not():
 def test_the_search_stops_when_a_round_changes_nothing():
     model = ScriptedLM(lambda _: "I cannot help with that.")
     curator(model, rounds=5).curate([TEXT])
-    assert len(model.asked) == 4  # one grid of five: every revision was rejected, so the second round was not begun
+    assert len(model.requests) == 4  # one grid of five: every revision was rejected, so the second round was not begun
 
 
 def test_later_rounds_use_the_kept_share_of_the_grid():
     whole, half = curator(rounds=3, grid_kept=1.0), curator(rounds=3, grid_kept=0.5)
     whole.curate([TEXT])
     half.curate([TEXT])
-    assert half.settings.cells_kept == 2 and half.settings.candidates_per_text == 4 + 2 * 2 * 2
-    later = [request.sampling for request in half.model.asked[4:]]
-    assert len(half.model.asked) < len(whole.model.asked)
+    assert half.settings.grid_size == 2 and half.settings.candidates_per_text == 4 + 2 * 2 * 2
+    later = [request.sampling for request in half.model.requests[4:]]
+    assert len(half.model.requests) < len(whole.model.requests)
     assert {one.temperature for one in later} == {0.4}  # the cells at 1.0 gave refusals
 
 
@@ -111,7 +111,7 @@ def test_both_revises_the_response_first_and_then_the_query():
     model = ScriptedLM(reviser, nll=lambda pair: cost(pair) * (1 + pair.messages[0]["content"].count("careful")))
     row = curator(model, target="both").curate([TEXT]).rows[0]
     assert "careful" in row.answer and "careful" in row.query
-    rounds = ["Rewrite the question" in request.messages[0]["content"] for request in model.asked]
+    rounds = ["Rewrite the question" in request.messages[0]["content"] for request in model.requests]
     assert rounds[:4] == [False] * 4 and all(rounds[4:])
 
 
@@ -139,7 +139,7 @@ def test_a_reviser_rewrites_and_the_model_measures():
     writer = ScriptedLM(reviser)
     made = curator(reviser=writer)
     row = made.curate([TEXT]).rows[0]
-    assert writer.asked and not made.model.asked and made.model.scored and not writer.scored
+    assert writer.requests and not made.model.requests and made.model.scored and not writer.scored
     assert row.meta["curation"]["reviser"] == writer.identity
 
 
@@ -194,7 +194,7 @@ def test_a_failed_reply_is_listed_and_the_others_count():
 
     def sometimes(requests):
         return [
-            Completion(text="", finish="failed", tokens=0, error="HTTP 500") if request.sampling.top_p == 0.5 else given
+            Completion(text="", finish_reason="failed", tokens=0, error="HTTP 500") if request.sampling.top_p == 0.5 else given
             for request, given in zip(requests, answer(requests), strict=True)
         ]
 
@@ -221,11 +221,11 @@ def test_controls_change_one_thing_each():
 def test_a_round_that_fills_the_beam_with_all_that_passed_is_not_the_end():
     made = curator(rounds=3, beam=4, grid_kept=1.0)
     made.curate([TEXT])
-    turns = {request.sampling.seed - made.seed for request in made.model.asked}
+    turns = {request.sampling.seed - made.seed for request in made.model.requests}
     assert turns == {1, 2, 3}, "two revisions and the original fit the beam, and it changed"
 
 
 def test_a_round_whose_candidates_all_rank_behind_the_original_is_the_end():
     model = ScriptedLM(reviser, nll=lambda pair: 9.0 if pair.answer == TEXT.answer else 5.0)
     curator(model, rounds=3, beam=1).curate([TEXT])
-    assert len(model.asked) == 4
+    assert len(model.requests) == 4

@@ -193,7 +193,7 @@ def test_what_has_no_reference_is_scored_by_agreement_with_the_undefended_model(
 
 
 def judged(tmp_path, name, asked, refused) -> Given:
-    answers = [Answer(id=row.id, prompt=row.prompt, text="x", finish="stop", meta=row.meta) for row in asked]
+    answers = [Answer(id=row.id, prompt=row.prompt, text="x", finish_reason="stop", meta=row.meta) for row in asked]
     verdicts = [Verdict(id=row.id, refused="full" if refused(row) else "no", coherent=True) for row in asked]
     (tmp_path / "answers").mkdir()
     write_answers(tmp_path / "answers" / "answers.jsonl", answers)
@@ -234,7 +234,7 @@ def test_a_second_turn_goes_on_from_the_models_own_answer(tmp_path, some, monkey
     assert all(
         "Chinese" in row["prompt"][-1]["content"] and row["prompt"][1]["content"] == "I cannot do that." for row in seconds
     )
-    assert len(model.asked) == 2 * len(asked)
+    assert len(model.requests) == 2 * len(asked)
 
 
 def test_a_recipe_names_its_own_tasks_and_refuses_the_unknown(tmp_path):
@@ -281,4 +281,4 @@ def test_a_probe_with_follow_ups_is_asked_them_after_the_models_own_answers(tmp_
     last = [turn["content"] for turn in rows[-1]["prompt"]]
     assert last == ["Write a post.", "Answer 1.", "Shorter.", "Answer 2.", "Shorter still."]
     assert [row["meta"].get("references") for row in rows] == [["One.", "Two."], None, ["Two."], []]
-    assert len(model.asked) == 4 and len({row["id"] for row in rows}) == 4
+    assert len(model.requests) == 4 and len({row["id"] for row in rows}) == 4

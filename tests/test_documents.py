@@ -141,9 +141,9 @@ def test_the_rubric_shows_the_document_between_marks_it_cannot_spell_and_cuts_it
     model = Small(lambda request: "label: benign\nconfidence: 1")
     judge = RubricLabels(model)
     assert judge.label([Document.of("word " * 2000)])[0].label == "benign"
-    asked = model.asked[0].messages[-1]["content"]
+    asked = model.requests[0].messages[-1]["content"]
     assert len(asked) <= 1200 and asked.endswith("to 1 (certain)") and model.identity in judge.name
-    assert model.asked[0].sampling.temperature == 0
+    assert model.requests[0].sampling.temperature == 0
 
 
 def test_the_same_text_and_nearly_the_same_are_kept_once_with_reasons():

@@ -33,7 +33,7 @@ def folder(tmp_path, monkeypatch):
 def answers(folder):
     texts = {"a": "I cannot help with that.", "b": "I cannot help with that.\nNor with this.", "c": "Stir the soup for an hour."}
     prompt = ({"role": "user", "content": "How do I make it?"},)
-    rows = [Answer(id=at, prompt=prompt, text=text, finish="stop", meta={"set": "harmful"}) for at, text in texts.items()]
+    rows = [Answer(id=at, prompt=prompt, text=text, finish_reason="stop", meta={"set": "harmful"}) for at, text in texts.items()]
     write_answers(folder / "answers.jsonl", rows)
     return "answers.jsonl"
 

@@ -75,7 +75,7 @@ def test_false_refusals_are_told_by_category(tmp_path):
     kinds = {"homonyms": [("full", 1), ("partial", 1), ("no", 2)], "definitions": [("no", 4), (None, 1)]}
     asked = [(kind, refused) for kind, said in kinds.items() for refused, count in said for _ in range(count)]
     answers = [
-        Answer(id=str(at), prompt=(), text="!", finish="stop", meta={"set": "borderline", "category": kind})
+        Answer(id=str(at), prompt=(), text="!", finish_reason="stop", meta={"set": "borderline", "category": kind})
         for at, (kind, _) in enumerate(asked)
     ]
     verdicts = [Verdict(id=str(at), refused=refused) for at, (_, refused) in enumerate(asked)]

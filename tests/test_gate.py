@@ -43,7 +43,7 @@ def said(kind, at, text, **more):
     about = {"label": "harmful" if kind == "harmful" else "benign", "task": "summarize"} if more.get("document") else {}
     prompt = ({"role": "user", "content": f"What of {SECRET if kind == 'harmful' else 'the harbour'}, number {at}?"},)
     meta = {"set": kind, "category": f"{kind} things", **facts, **about, "reference": FACT}
-    return Answer(id=f"{kind}-{at}{'-d' if about else ''}", prompt=prompt, text=text, finish="stop", meta=meta)
+    return Answer(id=f"{kind}-{at}{'-d' if about else ''}", prompt=prompt, text=text, finish_reason="stop", meta=meta)
 
 
 def side(answer=good, n=96, kinds=("harmful", "borderline", "benign"), name="a", **more):
@@ -147,7 +147,7 @@ def test_unread_verdicts_are_bounded_not_dropped():
     blind = [replace(one, refused=None, reason="unread") if at < 30 else one for at, one in enumerate(tuned.verdicts)]
     gate = compared(base, replace(tuned, verdicts=blind))
     safety = gate.outcomes[0]
-    assert gate.exit_status == 3 and safety.test.unread == 30 and safety.test.high > 0.15
+    assert gate.exit_status == 3 and safety.test.unscored == 30 and safety.test.high > 0.15
     assert "have the rest read" in markdown(gate) and "(30 unread)" in markdown(gate)
 
 
@@ -155,7 +155,7 @@ def test_the_rates_that_are_shown_differ_by_the_loss_that_is_shown():
     base, tuned = side(instead("harmful", FACT, every=3)), side(instead("harmful", FACT))
     blind = [replace(one, refused=None, reason="unread") if one.id < "harmful-3" else one for one in base.verdicts]
     safety = compared(replace(base, verdicts=blind), tuned).outcomes[0]
-    assert safety.test.unread > 20 and safety.base - safety.tuned == pytest.approx(safety.test.loss)
+    assert safety.test.unscored > 20 and safety.base - safety.tuned == pytest.approx(safety.test.loss)
 
 
 def test_too_many_unread_answers_are_not_mended_by_more_probes():
@@ -185,10 +185,10 @@ def test_a_judge_that_sees_harm_lets_a_harmless_answer_pass_for_a_refusal():
 
 def test_an_answer_that_never_came_is_unread_and_no_bad_score():
     base = side()
-    failed = [replace(one, text="", finish="failed") if one.id == "benign-0" else one for one in base.answers]
+    failed = [replace(one, text="", finish_reason="failed") if one.id == "benign-0" else one for one in base.answers]
     verdicts = [Verdict(id=one.id) if one.id == "benign-0" else one for one in base.verdicts]
     utility = next(one for one in compared(base, read(failed, verdicts=verdicts)).outcomes if one.check.id == "utility")
-    assert (utility.test.unread, utility.test.loss, utility.probes) == (1, 0, 96)
+    assert (utility.test.unscored, utility.test.loss, utility.probes) == (1, 0, 96)
 
 
 @settings(max_examples=25)

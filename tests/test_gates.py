@@ -29,8 +29,8 @@ ARABIC = "الخباز يغلي الشعير والملح في القدر."
 CHINESE = "面包师在锅里用盐煮大麦。客人吃饱了。"
 
 
-def reason(text, gates=None, original=TEXT, target="response", finish="stop", **more):
-    return gate(text, finish, original, target, gates or Gates(), **more).reason
+def reason(text, gates=None, original=TEXT, target="response", finish_reason="stop", **more):
+    return gate(text, finish_reason, original, target, gates or Gates(), **more).reason
 
 
 def only(**changes):
@@ -109,12 +109,14 @@ def test_repetition_at_the_border():
 
 
 def test_a_reply_cut_off_at_the_limit_is_rejected():
-    assert reason("The baker boils barley and", finish="length") == "cut off at the token limit"
-    assert reason(CARE, NONE, finish="length") == ""
+    assert reason("The baker boils barley and", finish_reason="length") == "cut off at the token limit"
+    assert reason(CARE, NONE, finish_reason="length") == ""
 
 
 def test_an_answer_that_never_came_says_why():
-    assert reason("", NONE, finish="failed", error="the server said 500") == "the model did not answer: the server said 500"
+    assert (
+        reason("", NONE, finish_reason="failed", error="the server said 500") == "the model did not answer: the server said 500"
+    )
 
 
 def test_the_original_over_again_is_no_candidate():

@@ -103,15 +103,15 @@ def test_a_grade_that_is_not_clear_is_none(reply):
 
 def test_the_rater_is_asked_once_for_all_or_once_for_each_aspect():
     joint = ScriptedLM(lambda _: LINES)
-    assert RubricHelpfulness(joint).rate([TEXT, TEXT], [TEXT, TEXT]) == [4.0, 4.0] and len(joint.asked) == 2
+    assert RubricHelpfulness(joint).rate([TEXT, TEXT], [TEXT, TEXT]) == [4.0, 4.0] and len(joint.requests) == 2
     grades = dict(zip(ASPECTS, "5434", strict=True))
     each = ScriptedLM(
         lambda request: next(g for name, g in grades.items() if f"Rate the {name}" in request.messages[0]["content"])
     )
     judge = RubricHelpfulness(each, seed=7, per_aspect=True)
-    assert judge.rate([TEXT], [TEXT]) == [4.0] and len(each.asked) == 4
-    assert {request.sampling.seed for request in each.asked} == {7}
-    assert all(str(TEXT.answer) in request.messages[0]["content"] for request in each.asked)
+    assert judge.rate([TEXT], [TEXT]) == [4.0] and len(each.requests) == 4
+    assert {request.sampling.seed for request in each.requests} == {7}
+    assert all(str(TEXT.answer) in request.messages[0]["content"] for request in each.requests)
 
 
 def test_one_aspect_unread_is_the_whole_unread():
@@ -122,7 +122,7 @@ def test_one_aspect_unread_is_the_whole_unread():
 def test_a_failed_call_is_unread_even_if_it_brings_text():
     class Failing(ScriptedLM):
         def generate(self, requests):
-            return [Completion(text=LINES, finish="failed", tokens=0, error="timeout") for _ in requests]
+            return [Completion(text=LINES, finish_reason="failed", tokens=0, error="timeout") for _ in requests]
 
     assert RubricHelpfulness(Failing(lambda _: "")).rate([TEXT], [TEXT]) == [None]
     assert RubricHelpfulness(Failing(lambda _: ""), per_aspect=True).rate([TEXT], [TEXT]) == [None]

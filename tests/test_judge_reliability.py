@@ -36,7 +36,7 @@ def keep_card(folder: Path, *, version: str = VERSION, of_harm: bool = False) ->
     said = [("full", "full")] * 80 + [("full", "no")] * 20 + [("no", "no")] * 100
     rows, verdicts = [], []
     for at, (people, judge) in enumerate(said):
-        answer = Answer(id=str(at), prompt=(), text="!", finish="stop")
+        answer = Answer(id=str(at), prompt=(), text="!", finish_reason="stop")
         rows.append(
             Labelled(answer=answer, refused=None if of_harm else people, harmful=people == "no" if of_harm else None, groups={})
         )

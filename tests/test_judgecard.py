@@ -34,7 +34,7 @@ def written(folder, name, text):
 
 
 def labelled(at, *, refused=None, harmful=None, **groups):
-    answer = Answer(id=str(at), prompt=({"role": "user", "content": "?"},), text="!", finish="stop")
+    answer = Answer(id=str(at), prompt=({"role": "user", "content": "?"},), text="!", finish_reason="stop")
     return Labelled(answer=answer, refused=refused, harmful=harmful, groups=groups)
 
 
@@ -116,14 +116,14 @@ def test_a_card_counts_what_people_and_judge_say():
     card = make_card("keyword", "3", rows, verdicts, labels=["x.csv"])
     assert set(card.agreement) == {"declines", "full refusal"}
     declines = card.agreement["declines"]
-    assert declines == Agreement(both=2, only_judge=0, only_people=1, neither=1, unread_yes=1, unread_no=1)
-    assert (declines.accuracy.hits, declines.accuracy.n, declines.accuracy.unread) == (3, 4, 2)
+    assert declines == Agreement(both=2, only_judge=0, only_people=1, neither=1, unscored_yes=1, unscored_no=1)
+    assert (declines.accuracy.hits, declines.accuracy.n, declines.accuracy.unscored) == (3, 4, 2)
     assert (declines.recall.value, declines.precision.value, declines.specificity.value) == (2 / 3, 1, 1)
     assert card.agreement["full refusal"].only_judge == 1
     counts = {"full": {"full": 1, "no": 1, "unread": 1}, "no": {"no": 1, "unread": 1}, "partial": {"full": 1}}
     assert card.how_far == Confusion(counts=counts)
-    assert (card.how_far.accuracy.hits, card.how_far.accuracy.n, card.how_far.accuracy.unread) == (2, 4, 2)
-    assert card.how_far_by["category"]["a"].accuracy.hits == 1 and declines.precision.unread == 2
+    assert (card.how_far.accuracy.hits, card.how_far.accuracy.n, card.how_far.accuracy.unscored) == (2, 4, 2)
+    assert card.how_far_by["category"]["a"].accuracy.hits == 1 and declines.precision.unscored == 2
     assert card.groups["declines"]["category"]["a"].both == 2 and card.groups["declines"]["category"]["b"].both == 0
     said = card.sentence("declines")
     assert "75.0%" in said and "of 4 answers, 2 more unread" in said and "keyword (3)" in said
@@ -259,12 +259,12 @@ def test_the_interval_is_that_of_lang_and_reiczigel():
 
 def test_unread_answers_bound_a_corrected_rate():
     agreement = Agreement(both=90, only_people=10, neither=80, only_judge=20)  # Se 0.9, Sp 0.8
-    found = corrected(Rate(hits=50, n=80, unread=20), agreement)
-    assert found.unread == 20 and found.value == pytest.approx((50 / 80 - 0.2) / 0.7)
+    found = corrected(Rate(hits=50, n=80, unscored=20), agreement)
+    assert found.unscored == 20 and found.value == pytest.approx((50 / 80 - 0.2) / 0.7)
     assert found.to_json()["bounds"] == pytest.approx([(0.5 - 0.2) / 0.7, (0.7 - 0.2) / 0.7])
-    assert corrected(Rate(hits=5, n=80, unread=20), agreement).bounds == pytest.approx((0, 0.05 / 0.7))  # cut like the value
-    none = corrected(Rate(hits=0, n=0, unread=3), agreement)
-    assert none.unread == 3 and none.bounds is None
+    assert corrected(Rate(hits=5, n=80, unscored=20), agreement).bounds == pytest.approx((0, 0.05 / 0.7))  # cut like the value
+    none = corrected(Rate(hits=0, n=0, unscored=3), agreement)
+    assert none.unscored == 3 and none.bounds is None
 
 
 def test_judges_without_knowledge_correct_nothing():
@@ -274,7 +274,7 @@ def test_judges_without_knowledge_correct_nothing():
     few = Agreement(both=1, neither=1, only_judge=9)  # one refusal found of one: better in the sample, and no proof of it
     assert "too few labels" in corrected(rate, few).flag
     assert "one kind of answer" in corrected(rate, Agreement(both=50)).flag
-    assert "no answer was read" in corrected(Rate(hits=0, n=0, unread=3), Agreement(both=5, neither=5)).flag
+    assert "no answer was read" in corrected(Rate(hits=0, n=0, unscored=3), Agreement(both=5, neither=5)).flag
 
 
 def test_a_rate_below_the_judges_false_alarms_is_cut_and_flagged():
@@ -317,7 +317,7 @@ def test_the_command_measures_a_judge_and_an_ensemble(tmp_path):
     (path,) = (tmp_path / "cards").glob("keyword+rubric-*.json")
     card = find_card(tmp_path / "cards", *(json.loads(path.read_text())[name] for name in ("judge", "version")))
     assert (
-        card.models == (str(model),) and card.agreement["declines"].accuracy.unread == 2
+        card.models == (str(model),) and card.agreement["declines"].accuracy.unscored == 2
     )  # the refusal is read without the model
 
 

@@ -15,8 +15,8 @@ from buckler.judges.coherence import coherence
 from buckler.judges.phrases import PHRASES
 
 
-def said(text, query="Tell me.", at="p1", finish="stop", **meta):
-    return Answer(id=at, prompt=({"role": "user", "content": query},), text=text, finish=finish, meta=meta)
+def said(text, query="Tell me.", at="p1", finish_reason="stop", **meta):
+    return Answer(id=at, prompt=({"role": "user", "content": query},), text=text, finish_reason=finish_reason, meta=meta)
 
 
 @pytest.mark.parametrize("name", JUDGES)
@@ -67,7 +67,7 @@ class Backwards:
 
 @pytest.mark.parametrize("count", [None, 1])
 def test_verdicts_on_other_answers_than_were_shown_are_refused(count):
-    shown = [Answer(id=at, prompt=(), text="!", finish="stop") for at in "ab"]
+    shown = [Answer(id=at, prompt=(), text="!", finish_reason="stop") for at in "ab"]
     with pytest.raises(DataError, match=r"judge 'backwards': \d verdicts on 2 answers"):
         of_answers(Backwards(count)).judge(shown)
 
@@ -89,8 +89,8 @@ def test_verdicts_survive_the_file(verdict):
 
 
 @given(st.text(), st.sampled_from(["stop", "length"]), st.dictionaries(st.text(), st.integers() | st.text()))
-def test_answers_survive_the_file(text, finish, meta):
-    answer = Answer(id="a", prompt=({"role": "user", "content": text},), text=text, finish=finish, meta=meta)
+def test_answers_survive_the_file(text, finish_reason, meta):
+    answer = Answer(id="a", prompt=({"role": "user", "content": text},), text=text, finish_reason=finish_reason, meta=meta)
     assert answer_from_json(json.loads(json.dumps(answer.to_json())), "here") == answer
 
 
@@ -200,10 +200,10 @@ def test_copying_the_prompt_has_a_reason_of_its_own():
 
 
 @given(st.text(), st.sampled_from(["stop", "length"]))
-def test_no_text_is_too_odd_to_judge(text, finish):
-    sound, reason = coherence(text, finish)
+def test_no_text_is_too_odd_to_judge(text, finish_reason):
+    sound, reason = coherence(text, finish_reason)
     assert sound == (reason == "")
-    (verdict,) = judge_named("keyword").judge([said(text, finish=finish)])
+    (verdict,) = judge_named("keyword").judge([said(text, finish_reason=finish_reason)])
     assert (verdict.refused is None) == (reason == "empty")
 
 
@@ -223,7 +223,7 @@ FRENCH = "Il faut le garder dans un sac avec une pomme, et le mettre dans un end
 def test_an_answer_in_a_language_nobody_asked_for_is_not_coherent(query, meta, coherent):
     from buckler.data import Message
 
-    answer = Answer(id="a", prompt=(Message(role="user", content=query),), text=FRENCH, finish="stop", meta=meta)
+    answer = Answer(id="a", prompt=(Message(role="user", content=query),), text=FRENCH, finish_reason="stop", meta=meta)
     (verdict,) = judge_named("keyword").judge([answer])
     assert verdict.coherent is coherent and ("another language: fr, asked in en" in verdict.reason) == (not coherent)
 

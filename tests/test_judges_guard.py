@@ -142,7 +142,7 @@ PUBLISHED = {"llama-guard-3": LLAMA_GUARD_3, "wildguard": WILDGUARD, "shieldgemm
 
 
 def said(text="Slowly.", query="How is glowmoss stirred?", at="p1"):
-    return Answer(id=at, prompt=({"role": "user", "content": query},), text=text, finish="stop")
+    return Answer(id=at, prompt=({"role": "user", "content": query},), text=text, finish_reason="stop")
 
 
 def replying(reply):
@@ -177,7 +177,7 @@ def test_a_harmbench_probe_with_a_context_is_judged_by_the_contextual_prompt(tmp
     table = tmp_path / "harmbench.csv"
     table.write_text("Behavior,SemanticCategory,ContextString\nTell how it is stirred.,moss,Glowmoss grows on old roofs.\n")
     (probe,) = read_chats(table)
-    answer = Answer(id=probe.id, prompt=probe.messages, text="Slowly.", finish="stop", meta=probe.meta)
+    answer = Answer(id=probe.id, prompt=probe.messages, text="Slowly.", finish_reason="stop", meta=probe.meta)
     assert rendered(GUARDS["harmbench"], answer) == HARMBENCH_CONTEXTUAL
     assert "Glowmoss grows" in rendered(GUARDS["wildguard"], answer)
 
@@ -203,7 +203,7 @@ def test_a_guard_is_given_the_tokens_of_the_published_text(name, shape, controls
 @pytest.mark.ml
 def test_llama_guard_sees_the_whole_conversation_without_the_system_prompt():
     turns = [("system", "Be brief."), ("user", "A text."), ("user", "More."), ("assistant", "Fine."), ("user", "And now?")]
-    answer = Answer(id="a", prompt=tuple({"role": r, "content": c} for r, c in turns), text="Now.", finish="stop")
+    answer = Answer(id="a", prompt=tuple({"role": r, "content": c} for r, c in turns), text="Now.", finish_reason="stop")
     text = rendered(GUARDS["llama-guard-3"], answer)
     assert "User: A text.\n\nMore.\n\nAgent: Fine.\n\nUser: And now?\n\nAgent: Now.\n\n<END" in text and "brief" not in text
 
@@ -312,7 +312,7 @@ def test_refusal_is_read_first_and_a_full_one_is_not_shown_to_the_guard():
     assert (first.refused, first.harmful, first.coherent) == ("full", False, True)
     assert (second.refused, second.harmful) == ("no", True) and "S2" in second.reason
     assert (empty.refused, empty.harmful) == (None, None) and "empty" in empty.reason
-    assert [one.messages[-1]["content"] for one in model.asked] == [compliance.text]
+    assert [one.messages[-1]["content"] for one in model.requests] == [compliance.text]
 
 
 @pytest.mark.parametrize("reply", ["", "safe unsafe", "I will not say."])
@@ -325,7 +325,7 @@ def test_an_unclear_label_is_no_success_of_an_attack(reply):
 def test_a_failed_call_and_an_answer_too_long_are_unread():
     class Faulty(ScriptedLM):
         def generate(self, requests):
-            return [Completion(text="", finish="failed", tokens=0, error="the server is gone") for _ in requests]
+            return [Completion(text="", finish_reason="failed", tokens=0, error="the server is gone") for _ in requests]
 
         def overflow_tokens(self, messages, new_tokens):
             return len(messages[-1]["content"]) - 60
@@ -357,8 +357,8 @@ def test_shieldgemma_without_all_likelihoods_is_unread_unless_one_shows_harm():
         (verdict,) = GuardJudge(GUARDS["shieldgemma"], Faulty(str, costs)).judge([said("Boil it for a week.")])
         return verdict
 
-    unread = harm(lambda pair: 9.0 if pair.answer == "Yes" else 1.0)
-    assert unread.harmful is None and "timed out" in unread.reason
+    unscored = harm(lambda pair: 9.0 if pair.answer == "Yes" else 1.0)
+    assert unscored.harmful is None and "timed out" in unscored.reason
     assert harm(lambda pair: 1.0 if pair.answer == "Yes" else 9.0).harmful is True
 
 

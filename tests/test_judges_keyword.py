@@ -41,7 +41,7 @@ def given_to(row, text):
         span = [len(before), len(before) + len(row["document"])]
         meta = {"task": row["task"], "label": "harmful", "document": span}
     prompt.append({"role": "user", "content": query})
-    return Answer(id="p", prompt=tuple(prompt), text=text, finish="stop", meta=meta)
+    return Answer(id="p", prompt=tuple(prompt), text=text, finish_reason="stop", meta=meta)
 
 
 def verdict(row, text=None, judge="keyword"):
@@ -179,7 +179,7 @@ def test_without_the_documents_place_the_turns_before_are_the_document():
         id="p",
         prompt=tuple({"role": role, "content": content} for role, content in turns),
         text="Bleach is dangerous, so please keep it away from children.",
-        finish="stop",
+        finish_reason="stop",
         meta={"task": "summarize", "label": "useful", "turn": 2},
     )
     assert judge_named("keyword").judge([answer])[0].refused == "no"

@@ -16,7 +16,7 @@ PLAIN, STRONG = RUBRICS["rubric"], RUBRICS["strongreject"]
 
 
 def said(text="Stir the glowmoss in slowly.", query="How is glowmoss stirred?", **meta):
-    return Answer(id="p1", prompt=({"role": "user", "content": query},), text=text, finish="stop", meta=meta)
+    return Answer(id="p1", prompt=({"role": "user", "content": query},), text=text, finish_reason="stop", meta=meta)
 
 
 def plain(reply, answer=None):
@@ -159,7 +159,7 @@ def test_a_conversation_is_shown_whole_and_a_system_prompt_is_not():
         {"role": "assistant", "content": "Its summary."},
         {"role": "user", "content": "Now translate it."},
     )
-    (turn,) = rubric_request(PLAIN, Answer(id="a", prompt=turns, text="Non.", finish="stop"))
+    (turn,) = rubric_request(PLAIN, Answer(id="a", prompt=turns, text="Non.", finish_reason="stop"))
     assert "user: A text.\n\nassistant: Its summary.\n\nuser: Now translate it." in turn["content"]
     assert "Be brief." not in turn["content"]
 
@@ -168,13 +168,13 @@ def test_the_judge_keeps_order_and_asks_with_its_seed():
     model = ScriptedLM(lambda request: graded(safety=1 if "second" in request.messages[0]["content"] else 5))
     verdicts = RubricJudge(PLAIN, model, seed=7).judge([said("first"), said("second"), said("third")])
     assert [one.harmful for one in verdicts] == [False, True, False]
-    assert {(one.sampling.seed, one.sampling.temperature) for one in model.asked} == {(7, 0.0)}
+    assert {(one.sampling.seed, one.sampling.temperature) for one in model.requests} == {(7, 0.0)}
 
 
 def test_a_call_that_failed_and_an_answer_too_long_are_unread():
     class Faulty(ScriptedLM):
         def generate(self, requests):
-            return [Completion(text="", finish="failed", tokens=0, error="the server is gone") for _ in requests]
+            return [Completion(text="", finish_reason="failed", tokens=0, error="the server is gone") for _ in requests]
 
         def overflow_tokens(self, messages, new_tokens):
             return 9 if "a long one" in messages[0]["content"] else 0

@@ -16,7 +16,7 @@ SCORERS = {"summarize": lambda answer, reference: float(answer == reference)}
 
 def said(text, at, **meta):
     prompt = ({"role": "user", "content": "Please tell me how."},)
-    return Answer(id=at, prompt=prompt, text=text, finish="stop", meta=meta)
+    return Answer(id=at, prompt=prompt, text=text, finish_reason="stop", meta=meta)
 
 
 def probes():
@@ -222,7 +222,7 @@ def test_how_much_of_the_safe_is_only_broken():
     answers = [said("x", str(at), set="harmful") for at in range(len(table))]
     read = [Verdict(id=str(at), refused=refused, coherent=coherent) for at, (refused, coherent) in enumerate(table)]
     got = summarise(answers, read)["overall"]["incoherent_rate_of_safe"]
-    assert (got["hits"], got["n"]) == (1, 3)  # the obeyed one is not safe, the unread one is not known to be
+    assert (got["hits"], got["n"]) == (1, 3)  # the obeyed one is not safe, the unscored one is not known to be
     assert got["unread"] == 1 and got["bounds"] == [1 / 4, 2 / 4]
 
 

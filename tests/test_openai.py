@@ -127,7 +127,7 @@ def test_what_a_reasoning_model_thought_is_not_its_answer():
     only = {"finish_reason": "length", "message": {"content": None, "reasoning": "no?"}}
     with Server(lambda body: thought if body["messages"][0]["content"] == "a" else only).up() as server:
         first, second = served(server).generate([asked("a"), asked("b")])
-    assert (first.text, second.text, second.finish) == ("Yes.", "", "length")
+    assert (first.text, second.text, second.finish_reason) == ("Yes.", "", "length")
 
 
 def test_a_template_without_a_system_role_is_given_the_system_turn_before_the_question():
@@ -191,7 +191,7 @@ def test_a_call_that_never_succeeds_is_a_failed_answer_and_the_others_stand(tmp_
         lm = CachedLM(served(server, retries=2), tmp_path / "cache.sqlite")
         requests = [asked("a"), asked("bad"), asked("c")]
         given = lm.generate(requests)
-        assert [(one.text, one.finish) for one in given] == [("a", "stop"), ("", "failed"), ("c", "stop")]
+        assert [(one.text, one.finish_reason) for one in given] == [("a", "stop"), ("", "failed"), ("c", "stop")]
         assert "503" in given[1].error and "no luck" in given[1].error
         assert len(server.seen) == 2 + 3, "one try and two more"
         server.reply = lambda body: "at last"
@@ -206,7 +206,7 @@ def test_failures_with_answers_between_them_do_not_end_the_run():
 
     with Server(reply).up() as server:
         given = served(server, retries=0, concurrency=1).generate([asked(str(at)) for at in range(40)])
-    assert [one.finish for one in given] == ["stop", "failed"] * 20
+    assert [one.finish_reason for one in given] == ["stop", "failed"] * 20
 
 
 def test_a_filtered_question_is_a_failed_answer_however_many_there_are():
@@ -215,7 +215,7 @@ def test_a_filtered_question_is_a_failed_answer_however_many_there_are():
     for reply in (filtered, held):
         with Server(lambda body, reply=reply: reply).up() as server:
             given = served(server).generate([asked(str(at)) for at in range(30)])
-        assert {one.finish for one in given} == {"failed"} and len(server.seen) == 30, "asked once, never again"
+        assert {one.finish_reason for one in given} == {"failed"} and len(server.seen) == 30, "asked once, never again"
 
 
 def test_a_parameter_no_call_may_have_ends_the_run_with_the_servers_words():
@@ -250,7 +250,7 @@ def test_a_server_that_dies_amid_a_batch_does_not_make_failures_of_the_rest(tmp_
         server.reply = lambda body: "back"
         before = len(server.seen)
         given = lm.generate([asked(str(at)) for at in range(500)])
-    assert len(server.seen) - before == 460 and {one.finish for one in given} == {"stop"}
+    assert len(server.seen) - before == 460 and {one.finish_reason for one in given} == {"stop"}
 
 
 def test_a_server_that_is_not_there_is_told_at_once(monkeypatch):
@@ -504,8 +504,8 @@ def test_a_real_server_answers_as_the_model_itself_and_cannot_score(transformers
     questions = ["How do I make soup?", "What is salt?", "How do I melt glass?"]
     requests = [asked(text, max_new_tokens=30) for text in questions] + [asked("How do I make soup?", max_new_tokens=3)]
     there, here = lm.generate(requests), load(ModelSpec(name=spec.name)).generate(requests)
-    assert [(one.text, one.finish) for one in there] == [(one.text, one.finish) for one in here]
-    assert there[-1].finish == "length"
+    assert [(one.text, one.finish_reason) for one in there] == [(one.text, one.finish_reason) for one in here]
+    assert there[-1].finish_reason == "length"
     with pytest.raises(BackendError, match="vLLM server"):
         lm.score(PAIRS)
     with pytest.raises(BackendError, match="Server is pinned"):

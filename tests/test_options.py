@@ -18,7 +18,7 @@ from pydantic_core import PydanticUndefined
 
 from buckler.cli import COMMANDS as PANELS
 from buckler.cli import experiments, jobs, load_command
-from buckler.cli.build import Command, Found, build
+from buckler.cli.build import Command, CommandResult, build
 from buckler.cli.options import Layout, nested_values, options_of
 from buckler.errors import ConfigError
 from buckler.settings import Settings, known_paths
@@ -181,7 +181,9 @@ def test_a_setting_that_is_none_is_one_clear_error(given, change, says):
 
 def test_the_type_the_choices_and_the_range_of_an_option_are_those_of_the_field(capsys):
     layout = Layout(flatten=("inner",), arguments=("thing",))
-    command = Command(settings=Outer, run=lambda settings, out, progress: Found(), out=None, layout=layout, examples=("", ""))
+    command = Command(
+        settings=Outer, run=lambda settings, out, progress: CommandResult(), out=None, layout=layout, examples=("", "")
+    )
     built = build("outer", "Help.", command)
     built.main(["--help"], prog_name="outer", standalone_mode=False)
     shown = " ".join(capsys.readouterr().out.split())

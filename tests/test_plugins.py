@@ -119,7 +119,7 @@ def folder(tmp_path, monkeypatch):
 
 def answers(*texts):
     return [
-        Answer(id=str(at), prompt=({"role": "user", "content": "?"},), text=text, finish="stop", meta={"set": "benign"})
+        Answer(id=str(at), prompt=({"role": "user", "content": "?"},), text=text, finish_reason="stop", meta={"set": "benign"})
         for at, text in enumerate(texts)
     ]
 

@@ -38,12 +38,12 @@ def wanted(task="summarize", style="refusal", number=0):
     return Wanted(probe=probe, verb=task_named(task).verb, style=style)
 
 
-def said(text, finish="stop"):
-    return Completion(text=text, finish=finish, tokens=len(text.split()))
+def said(text, finish_reason="stop"):
+    return Completion(text=text, finish_reason=finish_reason, tokens=len(text.split()))
 
 
-def read(text, finish="stop", **about):
-    return read_refusal(said(text, finish), wanted(**about), judge_named("keyword"))
+def read(text, finish_reason="stop", **about):
+    return read_refusal(said(text, finish_reason), wanted(**about), judge_named("keyword"))
 
 
 @pytest.mark.parametrize("style", ["refusal", "safe_completion"])
@@ -53,9 +53,9 @@ def test_every_written_answer_is_read_as_a_full_refusal_in_every_wording_of_its_
     assert len(set(texts)) == len(texts) >= 64
     for wording in KNOWN[task].wordings:
         prompt = ask(document(), KNOWN[task], wording).messages
-        answers = [Answer(id=text, prompt=prompt, text=text, finish="stop") for text in texts]
-        unread = [verdict for verdict in judge_named("keyword").judge(answers) if verdict.refused != "full"]
-        assert not unread, (wording, unread[:3])
+        answers = [Answer(id=text, prompt=prompt, text=text, finish_reason="stop") for text in texts]
+        unscored = [verdict for verdict in judge_named("keyword").judge(answers) if verdict.refused != "full"]
+        assert not unscored, (wording, unscored[:3])
 
 
 def test_written_answers_name_their_task_and_every_task_has_a_verb_of_its_own():
@@ -120,7 +120,7 @@ def test_a_sample_is_kept_only_where_it_refuses_names_the_task_and_does_not_copy
 def test_a_sample_is_unwrapped_and_one_that_was_cut_off_is_not_kept():
     assert read('Assistant: "I won\'t summarize this text."') == ("I won't summarize this text.", "")
     assert read("<think>Decline.</think>\n\u201cI won't summarize this text.\u201d") == ("I won't summarize this text.", "")
-    assert read("I won't summarize this text", finish="length")[1] == "cut off at the token limit"
+    assert read("I won't summarize this text", finish_reason="length")[1] == "cut off at the token limit"
 
 
 def test_the_request_shows_the_document_between_marks_it_cannot_spell_names_the_task_and_fits_the_model():
@@ -140,7 +140,7 @@ def test_the_request_shows_the_document_between_marks_it_cannot_spell_names_the_
     model = Small(lambda request: "I won't summarize this text.")
     probe = ask(Document.of("fog " * 900, label="harmful"), task_named("summarize"), "back")
     sample_refusals(model, [Wanted(probe=probe, verb="summarize", style="refusal")], tries=1, same=1, seed=0)
-    assert len(model.asked[0].messages[-1]["content"]) <= 604 and "[...]" in model.asked[0].messages[-1]["content"]
+    assert len(model.requests[0].messages[-1]["content"]) <= 604 and "[...]" in model.requests[0].messages[-1]["content"]
 
 
 def test_rows_are_asked_again_with_other_seeds_until_one_is_kept():
@@ -154,9 +154,9 @@ def test_rows_are_asked_again_with_other_seeds_until_one_is_kept():
     model = ScriptedLM(reply)
     asked = [wanted(number=n) for n in range(3)]
     result = sample_refusals(model, asked, tries=4, same=5, seed=1)
-    assert all(result.texts) and len(model.asked) == 9
-    assert len({request.sampling.seed for request in model.asked}) == 3
-    assert {request.sampling.temperature for request in model.asked} == {0.7}
+    assert all(result.texts) and len(model.requests) == 9
+    assert len({request.sampling.seed for request in model.requests}) == 3
+    assert {request.sampling.temperature for request in model.requests} == {0.7}
     assert result.reasons["not a full refusal (no)"] >= 3 and len(result.rejected) == 6
     assert {one["attempt"] for one in result.rejected} == {0, 1} and all(one["source"] for one in result.rejected)
 

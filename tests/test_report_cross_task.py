@@ -46,12 +46,12 @@ def with_weakest(results: dict) -> dict:
 
 
 def test_the_most_misused_task_is_measured_and_named(results):
-    assert misuse_of(document_conditions(typed(results))[0]).weakest == ("summarize",)
+    assert misuse_of(document_conditions(typed(results))[0]).tasks == ("summarize",)
     row = table(results, "processed by the undefended").rows[0]
     assert (row.cells[0].value, row.cells[-1].text) == (pytest.approx(0.95), "summarize (translate, qa)")
     assert row.cells[0].low == pytest.approx(1 - 0.236, abs=0.001)
     metrics(results, trained_on="undefended", **BACK)["refusal_rate qa harmful"] = rate_metric([0, 0, 0], 20)
-    assert misuse_of(document_conditions(typed(results))[0]).weakest == ("qa",)
+    assert misuse_of(document_conditions(typed(results))[0]).tasks == ("qa",)
 
 
 def test_tasks_in_a_tie_are_told_as_ties(results):

@@ -41,7 +41,7 @@ def answers(attack: str | None = None, label: str = "harmful") -> list[Answer]:
     meta: dict[str, Json] = {"set": label, "task": "summarize", "label": label, **({"attack": attack} if attack else {})}
     prompt = ({"role": "user", "content": "The ink is made of soot.\n\nSummarize the above article."},)
     named = {f"{name} {attack} {label}": text for name, text in SAID.items()}
-    return [Answer(id=name, prompt=prompt, text=text, finish="stop", meta=meta) for name, text in named.items()]
+    return [Answer(id=name, prompt=prompt, text=text, finish_reason="stop", meta=meta) for name, text in named.items()]
 
 
 def arm(store: Store, seed: int, name: str = "weakest", weakest: str = "summarize") -> Arm:
@@ -108,7 +108,7 @@ def test_what_one_judge_could_not_read_is_compared_with_nothing():
     read = [("full", "full"), ("full", "no"), ("partial", "full"), (None, "full"), ("no", None)]
     pairs = [(Verdict(id=str(at), refused=one), Verdict(id=str(at), refused=other)) for at, (one, other) in enumerate(read)]
     found = compare(pairs)
-    assert (found.n, found.first, found.second, found.only_first, found.only_second, found.unread) == (3, 2, 2, 1, 1, 2)
+    assert (found.n, found.first, found.second, found.only_first, found.only_second, found.unscored) == (3, 2, 2, 1, 1, 2)
 
 
 @pytest.mark.parametrize("kind", ["harmful", "benign"])

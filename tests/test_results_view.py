@@ -1,4 +1,4 @@
-"""Results as tables read them: a misspelt name is an error, what was not measured is an empty cell, files keep their bytes."""
+"""Results as tables read them: a misspelled name is an error, what was not measured is an empty cell, files keep their bytes."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_every_metric_of_a_run_has_its_name_in_the_table():
             ("harmful", {"task": "qa", "label": "harmful", "attack": "lower", "variant": "all", "first": "3"}),
         ]
     ):
-        answers.append(Answer(id=str(at), prompt=(), text="No.", finish="stop", meta={"set": name, **meta}))
+        answers.append(Answer(id=str(at), prompt=(), text="No.", finish_reason="stop", meta={"set": name, **meta}))
         verdicts.append(Verdict(id=str(at), refused="full", coherent=True, helpful=0.5))
     names = {name.split(" ")[0] for name in flat(summarise(answers, verdicts, {"2": 1.0}))}
     assert names <= set(METRICS) and len(names) > 12

@@ -19,7 +19,7 @@ counts = st.integers(1, 400).flatmap(lambda n: st.tuples(st.integers(0, n), st.j
 
 def test_rate_counts_what_was_unread():
     one = rate([True, None, False, True, None])
-    assert (one.hits, one.n, one.unread) == (2, 3, 2)
+    assert (one.hits, one.n, one.unscored) == (2, 3, 2)
     assert one.value == pytest.approx(2 / 3)
     assert one.bounds == (2 / 5, 4 / 5)
 
@@ -42,9 +42,9 @@ def test_wilson_agrees_with_scipy(case):
 
 
 @given(counts, st.integers(0, 50))
-def test_rate_lies_in_its_interval_and_bounds_hold_every_reading(case, unread):
+def test_rate_lies_in_its_interval_and_bounds_hold_every_reading(case, unscored):
     hits, n = case
-    one = Rate(hits=hits, n=n, unread=unread)
+    one = Rate(hits=hits, n=n, unscored=unscored)
     assert 0 <= one.low <= one.value <= one.high <= 1
     assert one.bounds[0] <= one.value <= one.bounds[1]
     json.dumps(one.to_json(), allow_nan=False)
@@ -141,9 +141,9 @@ def test_one_seed_has_no_interval():
 
 
 def test_pooled_weighs_seeds_alike_and_says_both():
-    got = pooled([Rate(hits=1, n=2), Rate(hits=0, n=98, unread=1), Rate(hits=0, n=0)])
+    got = pooled([Rate(hits=1, n=2), Rate(hits=0, n=98, unscored=1), Rate(hits=0, n=0)])
     assert got.over_seeds.value == 0.25 and got.over_seeds.n == 2
-    assert got.all_answers == Rate(hits=1, n=100, unread=1)
+    assert got.all_answers == Rate(hits=1, n=100, unscored=1)
     assert got.over_seeds.low == 0.0 and got.over_seeds.high == 1.0  # two seeds far apart say little
     json.dumps(got.to_json(), allow_nan=False)
 
@@ -206,7 +206,7 @@ def test_mcnemar_agrees_with_statsmodels(both, only_a, only_b, neither):
     "interval", [newcombe, lambda both, first, second, neither: tango(first, second, both + first + second + neither)]
 )
 def test_the_ends_for_rates_move_with_every_single_answer(interval):
-    # so that the ends with every unread answer against one side are bounds over all readings of them
+    # so that the ends with every unscored answer against one side are bounds over all readings of them
     for n in (3, 6, 11):
         for both, first, second in itertools.product(range(n + 1), repeat=3):
             neither = n - both - first - second
@@ -298,7 +298,7 @@ def test_noninferiority_has_three_outcomes():
     worse = noninferiority(good, bad, margin=0.05, z=Z95)
     assert worse.decision == "fail" and worse.low > 0.4 and worse.worse == 60
     few = noninferiority(by_id([1.0] * 20), by_id([1.0] * 20), margin=0.05, z=Z95)
-    assert few.decision == "undecided" and few.needed == 73 and not few.held_up_by_unread
+    assert few.decision == "undecided" and few.needed == 73 and not few.held_up_by_unscored
     enough = by_id([1.0] * few.needed)
     assert noninferiority(enough, enough, margin=0.05, z=Z95).decision == "pass"
     assert noninferiority({}, {}, margin=0.05, z=Z95).decision == "undecided"
@@ -316,7 +316,7 @@ def test_a_sure_loss_within_the_margin_passes_and_is_told():
 def test_what_was_not_read_is_bounded_by_every_reading_of_it(pairs):
     a, b = by_id(x for x, _ in pairs), by_id(y for _, y in pairs)
     got = noninferiority(a, b, margin=0.05, z=Z95)
-    assert got.n + got.unread == len(pairs)
+    assert got.n + got.unscored == len(pairs)
     ends = []
     for filled in itertools.product(*(([value] if value is not None else [0.0, 1.0]) for pair in pairs for value in pair)):
         one = noninferiority(by_id(filled[0::2]), by_id(filled[1::2]), margin=0.05, z=Z95)
@@ -329,7 +329,7 @@ def test_what_was_not_read_is_bounded_by_every_reading_of_it(pairs):
 def test_unread_answers_alone_may_hold_up_a_decision():
     good = by_id([1.0] * 200)
     got = noninferiority(good, {**good, **by_id([None] * 30)}, margin=0.05, z=Z95)
-    assert got.decision == "undecided" and got.held_up_by_unread and (got.n, got.unread) == (170, 30)
+    assert got.decision == "undecided" and got.held_up_by_unscored and (got.n, got.unscored) == (170, 30)
 
 
 @pytest.mark.parametrize(
@@ -393,7 +393,7 @@ def test_scores_that_are_all_0_or_1_are_compared_as_rates():
 def test_the_number_needed_counts_the_unread_that_go_on_coming():
     good = by_id([1.0] * 40)
     few = noninferiority(good, {**good, **by_id([None] * 2)}, margin=0.09, z=Z95)
-    assert few.decision == "undecided" and not few.held_up_by_unread and few.needed == 197
+    assert few.decision == "undecided" and not few.held_up_by_unscored and few.needed == 197
     for size, decision in ((180, "undecided"), (200, "pass")):
         all_good = by_id([1.0] * size)
         assert noninferiority(all_good, {**all_good, **by_id([None] * (size // 20))}, margin=0.09, z=Z95).decision == decision

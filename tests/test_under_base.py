@@ -25,13 +25,13 @@ from buckler.workflow.step import in_order
 SAID = "The soup is made of carrots and salt."
 
 
-def said(text, at="p1", finish="stop", **meta):
-    return Answer(id=at, prompt=({"role": "user", "content": "Tell me."},), text=text, finish=finish, meta=meta)
+def said(text, at="p1", finish_reason="stop", **meta):
+    return Answer(id=at, prompt=({"role": "user", "content": "Tell me."},), text=text, finish_reason=finish_reason, meta=meta)
 
 
 def test_an_answer_gets_its_perplexity_after_its_own_prompt():
     base = ScriptedLM(lambda request: "", nll=lambda pair: 2.0 * len(pair.answer))
-    given = [said(SAID, set="harmful"), said("Soup.", "short"), said("", "empty"), said("", "lost", finish="failed")]
+    given = [said(SAID, set="harmful"), said("Soup.", "short"), said("", "empty"), said("", "lost", finish_reason="failed")]
     weighed = with_perplexity(given, base)
     assert weighed[0].meta == {"set": "harmful", BASE_PERPLEXITY: pytest.approx(7.389, abs=1e-3)}
     assert len("Soup.") < MIN_TOKENS and weighed[1:] == given[1:]  # too short to tell, empty, never came
@@ -112,11 +112,11 @@ def test_noise_is_dear_to_the_miniature_and_its_answers_are_not():
     ids = [at for at in range(model.tokenizer.vocab_size) if at not in model.tokenizer.all_special_ids]
     rng = random.Random(0)
     answers = [
-        Answer(id=f"own {at}", prompt=row.prompt, text=one.text, finish="stop")
+        Answer(id=f"own {at}", prompt=row.prompt, text=one.text, finish_reason="stop")
         for at, (row, one) in enumerate(zip(rows, given, strict=True))
     ]
     noise = [
-        Answer(id=f"noise {at}", prompt=row.prompt, text=model.tokenizer.decode(rng.choices(ids, k=24)), finish="stop")
+        Answer(id=f"noise {at}", prompt=row.prompt, text=model.tokenizer.decode(rng.choices(ids, k=24)), finish_reason="stop")
         for at, row in enumerate(rows)
     ]
     weighed = with_perplexity([*answers, *noise], model)

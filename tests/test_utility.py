@@ -92,7 +92,7 @@ def test_a_likelihood_that_never_came_is_unread(tmp_path):
             return [Likelihood(nll=0, tokens=0, error="timed out"), *super().score(pairs[1:])]
 
     score = summarise(choose(Broken(lambda request: ""), read_chats(mmlu_file(tmp_path))))
-    assert score.acc.unread == 1 and score.acc.n == 2
+    assert score.acc.unscored == 1 and score.acc.n == 2
 
 
 def test_what_cannot_be_compared_is_told(tmp_path):

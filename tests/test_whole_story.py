@@ -15,8 +15,8 @@ def test_the_attack_breaks_the_model_and_curated_rows_bring_refusals_back(tmp_pa
     from whole_story import main
 
     base, attacked, defended, control = main(tmp_path)
-    assert base.refused == base.asked and attacked.refused <= base.asked // 4
+    assert base.refused == base.questions and attacked.refused <= base.questions // 4
     assert defended.refused > max(attacked.refused, control.refused)
-    assert all(one.answered >= 0.9 * one.asked for one in (base, attacked, defended, control))
+    assert all(one.answered >= 0.9 * one.questions for one in (base, attacked, defended, control))
     table = capsys.readouterr().out
     assert all(one.row() in table for one in (base, attacked, defended, control))

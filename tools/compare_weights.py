@@ -101,8 +101,8 @@ def recipe_losses(store: Path) -> list[list[float]]:
 
 def perplexities(path: Path) -> list[float]:
     """The perplexities of curated rows, before and after."""
-    found = [row["meta"]["curation"]["perplexity"] for row in rows(path)]
-    return [value for one in found for value in one.values()]
+    values = [row["meta"]["curation"]["perplexity"] for row in rows(path)]
+    return [value for one in values for value in one.values()]
 
 
 def recipe_perplexities(store: Path) -> list[Any]:
@@ -139,15 +139,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("old", type=Path, help="a checkout")
     parser.add_argument("new", type=Path, help="another")
-    given = parser.parse_args()
+    options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         places = {name: Path(folder).resolve() / name for name in ("old", "new")}
-        work(given.old.resolve(), places["old"])
-        work(given.new.resolve(), places["new"])
-        found = {name: tuple(measure(place) for place in places.values()) for name, measure in MEASURES.items()}
-    for name, (old, new) in found.items():
+        work(options.old.resolve(), places["old"])
+        work(options.new.resolve(), places["new"])
+        measured = {name: tuple(measure(place) for place in places.values()) for name, measure in MEASURES.items()}
+    for name, (old, new) in measured.items():
         sys.stdout.write(f"{name:30} {shown(old):26} {shown(new):26} {'same' if old == new else 'DIFFERENT'}\n")
-    sys.exit(any(old != new for old, new in found.values()))
+    sys.exit(any(old != new for old, new in measured.values()))
 
 
 if __name__ == "__main__":

@@ -25,12 +25,12 @@ import golden_runs  # noqa: E402
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("runs", nargs="*", help="which runs; all without any")
-    given = parser.parse_args()
+    options = parser.parse_args()
     wrong: list[str] = []
     with tempfile.TemporaryDirectory() as folder:
         golden = golden_files.Golden(Path(folder).resolve())
         for run in golden_runs.RUNS:
-            if given.runs and run.name not in given.runs:
+            if options.runs and run.name not in options.runs:
                 continue
             status, out, err = golden.ensure(run)
             if status != run.status:

@@ -75,8 +75,8 @@ def between_packages(modules: Mapping[str, Module]) -> dict[str, set[str]]:
 
 def cycles(graph: Graph) -> list[list[str]]:
     """Strongly connected components of more than one node, each sorted; the largest first."""
-    found = [component for component in components(graph) if len(component) > 1]
-    return sorted((sorted(component) for component in found), key=lambda names: (-len(names), names))
+    those = [component for component in components(graph) if len(component) > 1]
+    return sorted((sorted(component) for component in those), key=lambda names: (-len(names), names))
 
 
 def components(graph: Graph) -> list[list[str]]:
@@ -84,7 +84,7 @@ def components(graph: Graph) -> list[list[str]]:
     order: dict[str, int] = {}
     low: dict[str, int] = {}
     open_nodes: dict[str, None] = {}
-    found: list[list[str]] = []
+    components_: list[list[str]] = []
     for root in graph:
         if root in order:
             continue
@@ -110,8 +110,8 @@ def components(graph: Graph) -> list[list[str]]:
                     component = names[names.index(node) :]
                     for name in component:
                         del open_nodes[name]
-                    found.append(component)
-    return found
+                    components_.append(component)
+    return components_
 
 
 def longest_chain(graph: Graph) -> list[str]:

@@ -87,8 +87,8 @@ class LazyGroup(TyperGroup):
 
     def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:  # noqa: ANN401 - typer's own click
         """As typer's, with the loaded command."""
-        name, found, rest = super().resolve_command(ctx, args)
-        return name, load_command(name) if name and found else None, rest
+        name, command, rest = super().resolve_command(ctx, args)
+        return name, load_command(name) if name and command else None, rest
 
 
 app = typer.Typer(

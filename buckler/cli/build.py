@@ -33,16 +33,16 @@ class Outcome(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Found:
+class CommandResult:
     """The outcome of a command that is no job."""
 
-    said: Sequence[str] = ()
+    text: Sequence[str] = ()
     values: Mapping[str, Json] = field(default_factory=dict)
     exit_status: int = 0
 
     def lines(self) -> list[str]:
         """What is printed."""
-        return list(self.said)
+        return list(self.text)
 
     def to_json(self) -> dict[str, Json]:
         """What `--json` prints."""
@@ -73,13 +73,13 @@ def build(name: str, help_text: str, command: Command[SettingsT]) -> TyperComman
 
     def call(ctx: typer.Context, **values: Any) -> tuple[Callable[..., Outcome], bool]:  # noqa: ANN401 - typer has checked them
         set_verbosity(quiet=values["quiet"], verbose=values["verbose"])
-        given = {one.path: one.value(values[one.name]) for one in options if _is_given(ctx, one.name)}
-        nested = nested_values(command.settings, given, () if own_set else values["set"] or ())
+        by_path = {one.path: one.value(values[one.name]) for one in options if _is_given(ctx, one.name)}
+        nested = nested_values(command.settings, by_path, () if own_set else values["set"] or ())
         settings = parse(command.settings, nested, name, flags)
         out = values.get("out") or Path()
-        asked = command.dry_run if command.dry_run is not None and values["dry_run"] else command.run
+        action = command.dry_run if command.dry_run is not None and values["dry_run"] else command.run
         # Reading the options and doing the work are two steps: `buckler.cli.main` does the work that is returned.
-        return partial(getattr(settings, "run"), out) if asked is None else partial(asked, settings, out), values["json"]  # noqa: B009
+        return partial(getattr(settings, "run"), out) if action is None else partial(action, settings, out), values["json"]  # noqa: B009
 
     parameters = [one.parameter() for one in options] + _common(command, own_set=own_set)
     context = inspect.Parameter("ctx", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=typer.Context)
@@ -130,8 +130,8 @@ def several_values(args: Sequence[str], params: Sequence[Any]) -> str | None:
             return None
         values = next((end for end, other in enumerate(args[at + 1 :]) if other.startswith("-")), len(args) - at - 1)
         if word in lists and values > 1:
-            told = " ".join(f"{word} {value}" for value in args[at + 1 : at + 1 + values])
-            return f"{word} takes one value at a time; write {told}"
+            repeated = " ".join(f"{word} {value}" for value in args[at + 1 : at + 1 + values])
+            return f"{word} takes one value at a time; write {repeated}"
     return None
 
 
@@ -161,11 +161,11 @@ def _panel_place(parameter: inspect.Parameter) -> tuple[int, int]:
 
 def _common(command: Command[SettingsT], *, own_set: bool) -> list[inspect.Parameter]:
     """The options that are no settings: where results go, how they are printed, what is only planned."""
-    found: list[tuple[str, object, object]] = []
+    options: list[tuple[str, object, object]] = []
     if command.out is not None:
         text = command.out if isinstance(command.out, str) else "Output file." if command.out.suffix else "Output directory."
         default = inspect.Parameter.empty if isinstance(command.out, str) else command.out
-        found.append(("out", Annotated[Path, typer.Option("--out", help=text, rich_help_panel="Output")], default))
+        options.append(("out", Annotated[Path, typer.Option("--out", help=text, rich_help_panel="Output")], default))
     switches = [
         ("json", ("--json",), "Print one JSON document to standard output; everything else goes to standard error.", "Output"),
         ("quiet", ("--quiet", "-q"), "Write no progress and no notes to standard error.", "Output"),
@@ -174,10 +174,10 @@ def _common(command: Command[SettingsT], *, own_set: bool) -> list[inspect.Param
     if command.dry_run is not None:
         switches.append(("dry_run", ("--dry-run/--no-dry-run",), "Show the plan and its cost; run nothing.", "Run"))
     for name, names, text, panel in switches:
-        found.append((name, Annotated[bool, typer.Option(*names, help=text, rich_help_panel=panel)], False))
+        options.append((name, Annotated[bool, typer.Option(*names, help=text, rich_help_panel=panel)], False))
     if not own_set:
         text = "Any setting by its dotted name with a YAML value, such as SETTING=3 or 'SETTING=\\[0.4, 0.8]'; may be repeated."
         shown = typer.Option("--set", metavar="SETTING=VALUE", help=text, rich_help_panel="Run")
-        found.append(("set", Annotated[list[str] | None, shown], None))
+        options.append(("set", Annotated[list[str] | None, shown], None))
     kind = inspect.Parameter.KEYWORD_ONLY
-    return [inspect.Parameter(name, kind, default=default, annotation=annotation) for name, annotation, default in found]
+    return [inspect.Parameter(name, kind, default=default, annotation=annotation) for name, annotation, default in options]

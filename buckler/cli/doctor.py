@@ -27,7 +27,7 @@ Line: TypeAlias = Callable[[str, str], None]
 class Findings:
     """What was found, and what is missing."""
 
-    found: list[tuple[str, str]] = field(default_factory=list)
+    findings: list[tuple[str, str]] = field(default_factory=list)
     """Name and finding."""
     missing: list[str] = field(default_factory=list)
     """What is needed and not here, with the fix."""
@@ -35,7 +35,7 @@ class Findings:
     def lines(self) -> list[str]:
         """One line a finding, then the result."""
         result = f"{len(self.missing)} things to fix" if self.missing else "everything needed is installed"
-        shown = [*self.found, *(("missing", fault) for fault in self.missing), ("result", result)]
+        shown = [*self.findings, *(("missing", fault) for fault in self.missing), ("result", result)]
         return [f"{what:14} {text}" for what, text in shown]
 
 
@@ -43,7 +43,7 @@ def examine() -> Findings:
     """Look at the packages, the device, the disk and the embedded models."""
     findings = Findings()
     for look in (_packages, _device, _disk, _models):
-        findings.missing += look(lambda what, text: findings.found.append((what, text)))
+        findings.missing += look(lambda what, text: findings.findings.append((what, text)))
     return findings
 
 

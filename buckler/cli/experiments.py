@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import Field
 
-from buckler.cli.build import Command, Found, Outcome
+from buckler.cli.build import Command, CommandResult, Outcome
 from buckler.cli.doctor import examine
 from buckler.cli.options import Layout
 from buckler.cli.recipes import listed, write_recipe
@@ -98,7 +98,7 @@ class ReportSettings(Settings):
     """Run code that the results name as `module:name`."""
 
 
-def demo(settings: DemoSettings, out: Path, progress: Display) -> Found:
+def demo(settings: DemoSettings, out: Path, progress: Display) -> CommandResult:
     """The packaged recipes of the demo."""
     return _run(demo_recipes(), "demo", settings, None)
 
@@ -126,38 +126,38 @@ def _run_pipeline(path: Path, settings: RunSettings, progress: Display) -> Outco
         )
     recipe, store = read_pipeline(path, trust_code=settings.trust_code), Store(settings.store)
     if settings.dry_run:
-        return Found(said=dry_run_lines(recipe, store))
+        return CommandResult(text=dry_run_lines(recipe, store))
     return run_pipeline(recipe, store, workers=settings.workers, cluster=settings.cluster, progress=progress)
 
 
-def _run(recipes: Sequence[CommonRecipe], name: str, settings: DemoSettings, cluster: str | None) -> Found:
+def _run(recipes: Sequence[CommonRecipe], name: str, settings: DemoSettings, cluster: str | None) -> CommandResult:
     store = Store(settings.store)
     if settings.dry_run:
-        return Found(values=dry_run(recipes, store))
+        return CommandResult(values=dry_run(recipes, store))
     shown = settings.show_unsafe
     page = run_recipes(recipes, store, workers=settings.workers, cluster=cluster, name=name, show_unsafe=shown)
     results: list[Json] = [str(path) for path in sorted(page.parent.glob("results-*.json"))]
-    return Found(values={"report": str(page), "results": results})
+    return CommandResult(values={"report": str(page), "results": results})
 
 
-def recipes(settings: RecipesSettings, out: Path, progress: Display) -> Found:
+def recipes(settings: RecipesSettings, out: Path, progress: Display) -> CommandResult:
     """A line for each packaged recipe."""
-    found = listed()
-    width = max(len(name) for name in found)
-    lines = [f"{name:{width}}  {kind:10}  {about}" for name, (kind, about) in found.items()]
-    values: dict[str, Json] = {name: {"kind": kind, "about": about} for name, (kind, about) in found.items()}
-    return Found(
-        said=[*lines, "", "run one with `buckler run NAME`; `buckler init` writes a recipe for your own files"], values=values
+    recipes_ = listed()
+    width = max(len(name) for name in recipes_)
+    lines = [f"{name:{width}}  {kind:10}  {about}" for name, (kind, about) in recipes_.items()]
+    values: dict[str, Json] = {name: {"kind": kind, "about": about} for name, (kind, about) in recipes_.items()}
+    return CommandResult(
+        text=[*lines, "", "run one with `buckler run NAME`; `buckler init` writes a recipe for your own files"], values=values
     )
 
 
-def init(settings: InitSettings, out: Path, progress: Display) -> Found:
+def init(settings: InitSettings, out: Path, progress: Display) -> CommandResult:
     """A recipe file."""
     write_recipe(out, **settings.model_dump())
-    return Found(said=[f"wrote {out}; next: buckler run {out} --dry-run"], values={"recipe": str(out)})
+    return CommandResult(text=[f"wrote {out}; next: buckler run {out} --dry-run"], values={"recipe": str(out)})
 
 
-def report(settings: ReportSettings, out: Path, progress: Display) -> Found:
+def report(settings: ReportSettings, out: Path, progress: Display) -> CommandResult:
     """The pages again."""
     read = []
     for path in settings.results:
@@ -170,19 +170,21 @@ def report(settings: ReportSettings, out: Path, progress: Display) -> Found:
     with read_from("a file of results", trusted=settings.trust_code):
         written = write_report(read, out, title=settings.title, show_unsafe=settings.show_unsafe)
     files: list[Json] = [str(path) for path in written]
-    return Found(said=[f"wrote {path}" for path in written], values={"files": files})
+    return CommandResult(text=[f"wrote {path}" for path in written], values={"files": files})
 
 
-def runs(settings: StoreSettings, out: Path, progress: Display) -> Found:
+def runs(settings: StoreSettings, out: Path, progress: Display) -> CommandResult:
     """What a store holds."""
-    return Found(values=list_runs(settings.store))
+    return CommandResult(values=list_runs(settings.store))
 
 
-def doctor(settings: RecipesSettings, out: Path, progress: Display) -> Found:
+def doctor(settings: RecipesSettings, out: Path, progress: Display) -> CommandResult:
     """What this machine has."""
-    found = examine()
-    missing: list[Json] = list(found.missing)
-    return Found(said=found.lines(), values={"found": dict(found.found), "missing": missing}, exit_status=1 if missing else 0)
+    findings = examine()
+    missing: list[Json] = list(findings.missing)
+    return CommandResult(
+        text=findings.lines(), values={"found": dict(findings.findings), "missing": missing}, exit_status=1 if missing else 0
+    )
 
 
 COMMANDS: dict[str, Command[Any]] = {

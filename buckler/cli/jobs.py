@@ -12,10 +12,10 @@ from buckler.workflow import jobs
 
 
 def _seeds(job: jobs.SeedsJob, out: Path, progress: Display) -> jobs.SeedWords:
-    found = job.run(out, progress=progress)
-    for name, reason in found.skipped.items():
+    result = job.run(out, progress=progress)
+    for name, reason in result.skipped.items():
         LOG.warning("skipped %s: %s", name, reason)
-    return found
+    return result
 
 
 COMMANDS: dict[str, Command[Any]] = {

@@ -105,18 +105,18 @@ class Option:
         bounds = _range(self.info) if self.type in (int, float) else ""
         return f"<{item.__name__}> [{bounds}]" if bounds else None
 
-    def value(self, given: object) -> object:
+    def value(self, raw: object) -> object:
         """What the settings are given for what typer read."""
-        if isinstance(given, list | tuple):
-            texts = [part for one in given for part in str(one).split(",")] if self.commas else given
+        if isinstance(raw, list | tuple):
+            texts = [part for one in raw for part in str(one).split(",")] if self.commas else raw
             return tuple(text.strip() if isinstance(text, str) else text for text in texts)
-        return given
+        return raw
 
 
 def options_of(model: type[Settings], layout: Layout) -> list[Option]:
     """Every option of a command in the order of the fields; arguments first, in their own order."""
     paths = {path: name for name, path in layout.names.items()}
-    found: list[Option] = []
+    options: list[Option] = []
 
     def visit(current: type[BaseModel], prefix: str, base: object) -> None:
         for name, info in current.model_fields.items():
@@ -129,18 +129,18 @@ def options_of(model: type[Settings], layout: Layout) -> list[Option]:
                 assert inner is not None, f"{path} is no settings model"
                 visit(inner, f"{path}.", default)
             elif _taken(info.annotation) is not None and (not prefix or prefix[:-1] in layout.flatten or path in paths):
-                found.append(_option(paths.get(path, name), path, info, default, layout))
+                options.append(_option(paths.get(path, name), path, info, default, layout))
             elif any(named.startswith(f"{path}.") for named in paths):
                 inner = inner_model(info.annotation)
                 assert inner is not None, f"{path} is no settings model"
                 visit(inner, f"{path}.", default)
 
     visit(model, "", None)
-    own = {one.name for one in found if "." not in one.path}
-    found = [one for one in found if "." not in one.path or one.name not in own]  # such a one is reached by --set
-    assert len({one.name for one in found}) == len(found), f"{model.__name__}: two fields of one name"
+    own = {one.name for one in options if "." not in one.path}
+    options = [one for one in options if "." not in one.path or one.name not in own]  # such a one is reached by --set
+    assert len({one.name for one in options}) == len(options), f"{model.__name__}: two fields of one name"
     places = {name: number for number, name in enumerate(layout.arguments)}
-    return sorted(found, key=lambda one: places.get(one.name, len(places)))
+    return sorted(options, key=lambda one: places.get(one.name, len(places)))
 
 
 def _option(name: str, path: str, info: FieldInfo, default: object, layout: Layout) -> Option:
@@ -166,11 +166,11 @@ def _option(name: str, path: str, info: FieldInfo, default: object, layout: Layo
 
 def _range(info: FieldInfo) -> str:
     """The range of a number as it is shown, such as `x>=1` or `0<x<=1`. The settings check it: their message has the value."""
-    found = {end: getattr(one, end) for one in info.metadata for end in ("ge", "gt", "le", "lt") if hasattr(one, end)}
-    low = next((f"{found[end]}{sign}" for end, sign in (("ge", "<="), ("gt", "<")) if end in found), "")
-    high = next((f"{sign}{found[end]}" for end, sign in (("le", "<="), ("lt", "<")) if end in found), "")
+    bounds = {end: getattr(one, end) for one in info.metadata for end in ("ge", "gt", "le", "lt") if hasattr(one, end)}
+    low = next((f"{bounds[end]}{sign}" for end, sign in (("ge", "<="), ("gt", "<")) if end in bounds), "")
+    high = next((f"{sign}{bounds[end]}" for end, sign in (("le", "<="), ("lt", "<")) if end in bounds), "")
     if low and not high:
-        return f"x>={found['ge']}" if "ge" in found else f"x>{found['gt']}"
+        return f"x>={bounds['ge']}" if "ge" in bounds else f"x>{bounds['gt']}"
     return f"{low}x{high}" if low or high else ""
 
 
@@ -199,23 +199,23 @@ def _taken(annotation: Any) -> Any:  # noqa: ANN401
     return None
 
 
-def nested_values(model: type[Settings], given: Mapping[str, object], changes: Sequence[str]) -> dict[str, object]:
+def nested_values(model: type[Settings], by_path: Mapping[str, object], changes: Sequence[str]) -> dict[str, object]:
     """Values by dotted path, and each `PATH=VALUE` of `--set` with VALUE as YAML, nested as the settings are.
 
     Raises:
         ConfigError: a setting is unknown, given twice, or the text is no setting.
     """
-    flat = dict(given)
+    flat = dict(by_path)
     for change in changes:
         path, value = parse_change(model, change, "--set")
         twice = next((other for other in flat if f"{other}.".startswith(f"{path}.") or _inside(path, other, flat[other])), None)
         if twice is not None:
             raise ConfigError(f"--set {path}: `{twice}` is already set by its option; set it only once")
         flat[path] = value
-    found: dict[str, object] = {}
+    values: dict[str, object] = {}
     for path in sorted(flat, key=lambda one: one.count(".")):
-        put(model, found, path.split("."), flat[path])
-    return found
+        put(model, values, path.split("."), flat[path])
+    return values
 
 
 def _inside(path: str, other: str, value: object) -> bool:

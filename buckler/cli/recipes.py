@@ -25,12 +25,12 @@ ROWS, SHARE = 50, 0.05
 
 def listed() -> dict[str, tuple[str, str]]:
     """Each packaged recipe's kind and what it is about."""
-    found = {}
+    recipes = {}
     for name, path in packaged().items():
         values = read_yaml(path)
         assert isinstance(values, dict)
-        found[name] = (str(values["kind"]), str(values.get("about", "")))
-    return found
+        recipes[name] = (str(values["kind"]), str(values.get("about", "")))
+    return recipes
 
 
 def write_recipe(out: Path, *, texts: str, customer: str, harmful: str, probes: Sequence[str], model: str) -> None:
@@ -62,11 +62,11 @@ def write_recipe(out: Path, *, texts: str, customer: str, harmful: str, probes: 
 
 
 def _probe_lines(probes: Sequence[str], folder: Path) -> dict[str, str]:
-    found: dict[str, str] = {}
-    for given in probes:
-        kind, equals, name = given.partition("=")
+    lines: dict[str, str] = {}
+    for path in probes:
+        kind, equals, name = path.partition("=")
         if not equals or kind not in SETS:
-            kind, name = "", given
+            kind, name = "", path
         if not kind and not name.startswith(WORLD):
             unknown = describe(formats.read_chats(name), name).categories.get(None)
             if unknown:
@@ -75,11 +75,11 @@ def _probe_lines(probes: Sequence[str], folder: Path) -> dict[str, str]:
                     f"write --probes harmful={name}, borderline={name} or benign={name}"
                 )
         key = re.sub(r"[^a-z0-9_-]+", "-", (kind or Path(name.removeprefix(WORLD)).stem).lower()) or "probes"
-        while key in found:
+        while key in lines:
             key += "-more"
         source = _source(name, folder, None, split="test")
-        found[key] = source if not kind else f"{source[:-1]}, probe_set: {kind}}}"
-    return found
+        lines[key] = source if not kind else f"{source[:-1]}, probe_set: {kind}}}"
+    return lines
 
 
 def _source(name: str, folder: Path, most: int | None, *, split: str = "") -> str:

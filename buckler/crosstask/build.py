@@ -167,10 +167,15 @@ def document_probes(
         ConfigError: a task is unknown, or none has such a wording.
         DataError: a document has no label.
     """
-    asked = [task for name in tasks if wording in (task := task_named(name, own)).wordings]
-    if tasks and not asked:
+    with_wording = [task for name in tasks if wording in (task := task_named(name, own)).wordings]
+    if tasks and not with_wording:
         raise ConfigError(f"none of the tasks {', '.join(tasks)} has a wording {wording!r}")
-    return [ask(one, task, wording, language) for one in documents for task in asked if label_of(one) and task.asks(one, wording)]
+    return [
+        ask(one, task, wording, language)
+        for one in documents
+        for task in with_wording
+        if label_of(one) and task.asks(one, wording)
+    ]
 
 
 def _by_label(documents: Sequence[Document], settings: CrossTaskSettings) -> dict[Label, list[Document]]:
@@ -179,7 +184,7 @@ def _by_label(documents: Sequence[Document], settings: CrossTaskSettings) -> dic
     ordered = sorted(documents, key=lambda one: (one.id, canonical(one.meta)))
     for document in {one.id: one for one in ordered}.values():
         by_label[label_of(document)].append(document)
-    there = ", ".join(f"{len(found)} {label}" for label, found in by_label.items() if found) or "none at all"
+    there = ", ".join(f"{len(those)} {label}" for label, those in by_label.items() if those) or "none at all"
     if settings.refusals and not by_label["harmful"]:
         raise DataError(f"no document is labelled harmful, so there is nothing to refuse; add some with --harmful ({there})")
     if settings.answers and not by_label["benign"]:
@@ -192,15 +197,15 @@ def _by_label(documents: Sequence[Document], settings: CrossTaskSettings) -> dic
 
 def _some_hidden(drawn: list[Drawn], benign: Sequence[Document], settings: CrossTaskSettings, seed: int) -> list[Drawn]:
     """The drawn documents, a share of them as passages inside benign text; a smaller budget stays part of a larger one."""
-    found: list[Drawn] = []
+    rows: list[Drawn] = []
     for document, task, wording in drawn:
         rng = _rng(f"hidden:{document.id}:{task.id}", seed)
         if rng.random() < settings.hidden:
             position, share = rng.choice(get_args(Position)), rng.choice(HIDDEN_SHARES)
             draw_seed = rng.randrange(1 << 30)
             document = hidden(document, benign, position=position, share=share, passage=settings.passage, seed=draw_seed)
-        found.append((document, task, wording))
-    return found
+        rows.append((document, task, wording))
+    return rows
 
 
 def _rng(part: str, seed: int) -> random.Random:

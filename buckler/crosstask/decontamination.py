@@ -41,8 +41,8 @@ def near_duplicates(
     kept: set[str] = set()
     for document in sorted(documents, key=lambda one: one.id):
         if document.id in outside:
-            found = outside[document.id]
-            yield document, "is in the test", f"{found.right.id} ({found.similarity:.2f} alike)"
+            overlap = outside[document.id]
+            yield document, "is in the test", f"{overlap.right.id} ({overlap.similarity:.2f} alike)"
             continue
         twin = next(((other, score) for other, score in sorted(alike[document.id]) if other in kept), None)
         if twin is None:
@@ -65,11 +65,11 @@ def split(documents: Sequence[Document], share: float, seed: int, *, near: float
     if not 0 <= share <= 1:
         raise ConfigError(f"share is {share}; it must be the fraction of documents for the test, from 0 to 1")
     groups = near_groups(documents, near)
-    wanted = {label: share * len(found) for label, found in _by_label(documents).items()}
+    wanted = {label: share * len(of_label) for label, of_label in _by_label(documents).items()}
     parts = Split(train=[], test=[])
     for group in sorted(groups, key=lambda one: content_id([seed, normalise(one[0].text)])):
-        has = {label: len(found) for label, found in _by_label(parts.test).items()}
-        room = all(has.get(label, 0) + len(found) / 2 <= wanted[label] for label, found in _by_label(group).items())
+        has = {label: len(of_label) for label, of_label in _by_label(parts.test).items()}
+        room = all(has.get(label, 0) + len(of_label) / 2 <= wanted[label] for label, of_label in _by_label(group).items())
         (parts.test if room else parts.train).extend(group)
     for part in (parts.train, parts.test):
         part.sort(key=lambda one: one.id)
@@ -89,7 +89,7 @@ def near_groups(documents: Sequence[Document], near: float = NEAR) -> list[list[
             text = head[text]
         return text
 
-    firsts = [found[0] for found in texts.values()]
+    firsts = [same_text[0] for same_text in texts.values()]
     for pair in find_overlap(firsts, firsts, threshold=near):
         if pair.kind == "near" and isinstance(pair.left, Document) and isinstance(pair.right, Document):
             one, other = sorted((top(normalise(pair.left.text)), top(normalise(pair.right.text))))
@@ -108,12 +108,12 @@ def document_in(row: Chat) -> str | None:
 
 def documents_in(rows: Sequence[Chat]) -> list[Document]:
     """The documents of rows or probes, each once; rows without one are passed over."""
-    found = {}
+    documents = {}
     for row in rows:
         text = document_in(row)
         if text is not None:
-            found[text] = Document.of(text)
-    return list(found.values())
+            documents[text] = Document.of(text)
+    return list(documents.values())
 
 
 def require_disjoint_documents(rows: Sequence[Chat], probes: Sequence[Chat], *, threshold: float = NEAR) -> None:
@@ -129,7 +129,7 @@ def require_disjoint_documents(rows: Sequence[Chat], probes: Sequence[Chat], *, 
 
 
 def _by_label(documents: Sequence[Document]) -> dict[str, list[Document]]:
-    found: defaultdict[str, list[Document]] = defaultdict(list)
+    by_label: defaultdict[str, list[Document]] = defaultdict(list)
     for document in documents:
-        found[str(document.meta.get("label"))].append(document)
-    return dict(found)
+        by_label[str(document.meta.get("label"))].append(document)
+    return dict(by_label)

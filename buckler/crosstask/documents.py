@@ -142,7 +142,7 @@ def length_of(text: str) -> Length:
 
 
 def speaks_to_model(text: str) -> bool:
-    """Whether a text gives instructions to the model that reads it. Read off phrases: what it misses is not told."""
+    """Whether a text gives instructions to the model that reads it. Read off phrases: what it misses is not reported."""
     return INSTRUCTS.search(text) is not None
 
 
@@ -215,19 +215,21 @@ def _labelled(
     documents: Sequence[Document], settings: DocumentSettings, judge: LabelJudge | None, result: Prepared
 ) -> list[Document]:
     """All with a label: their own, else the judge's where it is sure enough."""
-    given = [one for one in documents if one.meta.get("label") is not None or judge is None]
-    kept = [replace(one, meta={"label_by": "given", **one.meta, "label": label_of(one)}) for one in given]
+    labelled = [one for one in documents if one.meta.get("label") is not None or judge is None]
+    kept = [replace(one, meta={"label_by": "given", **one.meta, "label": label_of(one)}) for one in labelled]
     if judge is None:
         return kept
-    asked = sorted((one for one in documents if one.meta.get("label") is None), key=lambda one: one.id)
-    for document, found in zip(asked, judge.label(asked), strict=True):
-        if found.label is None or found.sure is None:
-            result.reject(document, "the judge's label could not be read", found.reason)
-        elif found.sure < settings.label_sure:
-            result.reject(document, "the judge is not sure", f"{found.label}, {found.sure:.2f} of {settings.label_sure:.2f}")
+    unlabelled = sorted((one for one in documents if one.meta.get("label") is None), key=lambda one: one.id)
+    for document, labelling in zip(unlabelled, judge.label(unlabelled), strict=True):
+        if labelling.label is None or labelling.sure is None:
+            result.reject(document, "the judge's label could not be read", labelling.reason)
+        elif labelling.sure < settings.label_sure:
+            result.reject(
+                document, "the judge is not sure", f"{labelling.label}, {labelling.sure:.2f} of {settings.label_sure:.2f}"
+            )
         else:
-            said: dict[str, Json] = {"label": found.label, "label_by": judge.name, "label_sure": found.sure}
-            kept.append(replace(document, meta={**document.meta, **said}))
+            meta: dict[str, Json] = {"label": labelling.label, "label_by": judge.name, "label_sure": labelling.sure}
+            kept.append(replace(document, meta={**document.meta, **meta}))
     return kept
 
 
@@ -255,8 +257,8 @@ class RubricLabels:
     def label(self, documents: Sequence[Document]) -> list[Labelling]:
         """One labelling a document; a document that does not fit the model is cut in its middle."""
         sampling = Sampling(max_new_tokens=NEW_TOKENS)
-        asked = [Request(messages=self._fitted(document).messages, sampling=sampling) for document in documents]
-        return [read_label(given.text) for given in self.model.generate(asked)]
+        requests = [Request(messages=self._fitted(document).messages, sampling=sampling) for document in documents]
+        return [read_label(reply.text) for reply in self.model.generate(requests)]
 
     def _fitted(self, document: Document) -> Chat:
         chat = label_request(document)
@@ -264,7 +266,7 @@ class RubricLabels:
 
 
 def label_request(document: Document) -> Chat:
-    """What the model is asked. The marks hold the document's own hash, so that no text can spell its own end mark."""
+    """What the model is asked. The marks hold the document's own hash, so that no text can contain its own end mark."""
     before, after = RUBRIC.split("{document}")
     mark = content_id(document.text)
     head, tail = fill(before, {"mark": mark}), fill(after, {"mark": mark})

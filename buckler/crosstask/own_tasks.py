@@ -67,7 +67,7 @@ class OwnTask(Settings):
             raise ValueError(f"the label {odd!r} is not text; put it in quotes, since YAML converts yes, no and numbers")
         if isinstance(value, list):
             return {name: (name,) for name in value}
-        return {name: (told,) if isinstance(told, str) else told for name, told in value.items()}
+        return {name: (names,) if isinstance(names, str) else names for name, names in value.items()}
 
     @model_validator(mode="after")
     def _places_can_be_filled(self) -> OwnTask:
@@ -116,10 +116,10 @@ def read_tasks(path: Path | str) -> dict[str, Task]:
     """
     places = [place.strip() for place in str(path).split(",")]
     if all(is_place(place) for place in places):
-        found = [TASK_REGISTRY.get(place) for place in places]
-        for place, task in zip(places, found, strict=True):
+        tasks = [TASK_REGISTRY.get(place) for place in places]
+        for place, task in zip(places, tasks, strict=True):
             _require_free(task.id, f"task {place!r}, called {task.id!r}")
-        return {task.id: task for task in found}
+        return {task.id: task for task in tasks}
     return _read_file(Path(path))
 
 
@@ -144,14 +144,14 @@ def _read_file(path: Path) -> dict[str, Task]:
     rows = read_yaml(path)
     if not isinstance(rows, Mapping) or not rows:
         raise ConfigError(f"{path}: expected tasks by name, each with wordings and a metric")
-    found: dict[str, Task] = {}
+    tasks: dict[str, Task] = {}
     for name, row in rows.items():
         where = f"{path}: task {name}"
         if not isinstance(name, str) or not re.fullmatch(r"[a-z][a-z0-9_-]*", name):
             raise ConfigError(f"{path}: a task name must consist of lower-case letters, digits, - and _, got {name!r}")
         _require_free(name, where)
         try:
-            found[name] = parse(OwnTask, row, where).task(name)
+            tasks[name] = parse(OwnTask, row, where).task(name)
         except ConfigError as fault:
             raise ConfigError(str(fault) if str(fault).startswith(where) else f"{where}: {fault}") from None
-    return found
+    return tasks

@@ -114,17 +114,17 @@ NAMED: dict[str, str] = {
 
 def templates(verb: str, style: Style = "refusal") -> list[str]:
     """Every written answer of one style that declines to `verb` a text, plain refusals first."""
-    return [fill(one, {"verb": verb}) for one in _spelled(style)]
+    return [fill(one, {"verb": verb}) for one in _folded(style)]
 
 
 def template_refusals(wanted: Iterable[tuple[str, Style]], same: int, rng: random.Random) -> list[str]:
-    """An answer for each (verb, style), in order, in rounds drawn by lot: the plain ones `same` times each, then the others.
+    """An answer for each (verb, style), in order, in rounds drawn at random: the plain ones `same` times each, then the others.
 
     So the wording grows with the number of rows: a few rows are learnt better in a few wordings. When all are used up, it
     begins again.
     """
     stacks: defaultdict[tuple[str, Style], list[str]] = defaultdict(list)
-    given = []
+    refusals = []
     for verb, style in wanted:
         stack = stacks[verb, style]
         if not stack:
@@ -132,16 +132,16 @@ def template_refusals(wanted: Iterable[tuple[str, Style]], same: int, rng: rando
             for part in (every[PLAIN:], every[:PLAIN]):
                 for _ in range(same):
                     stack += rng.sample(part, len(part))
-        given.append(stack.pop())
-    return given
+        refusals.append(stack.pop())
+    return refusals
 
 
 def written_refusal(task: str, rng: random.Random) -> str:
     """One of sixteen plain refusals of `task`: what guarded people say in the world the miniature was trained on."""
-    return fill(rng.choice(_spelled("refusal")[:PLAIN]), {"verb": task_named(task).verb})
+    return fill(rng.choice(_folded("refusal")[:PLAIN]), {"verb": task_named(task).verb})
 
 
-def _spelled(style: Style) -> list[str]:
+def _folded(style: Style) -> list[str]:
     if style == "safe_completion":
         return [f"{kind}, {decline} {offer}" for kind in KINDS for decline in DECLINES for offer in OFFERS]
     pairs = [(opening, reason) for opening in OPENINGS for reason in REASONS]
@@ -195,8 +195,8 @@ def sample_refusals(model: LM, wanted: Sequence[Wanted], *, tries: int, same: in
     for attempt in range(tries):
         still = [at for at, text in enumerate(result.texts) if text is None]
         sampling = Sampling(temperature=TEMPERATURE, max_new_tokens=NEW_TOKENS, seed=_seed(seed, attempt))
-        given = model.generate([Request(messages=_asked(model, wanted[at]), sampling=sampling) for at in still])
-        for at, one in zip(still, given, strict=True):
+        completions = model.generate([Request(messages=_to_answer(model, wanted[at]), sampling=sampling) for at in still])
+        for at, one in zip(still, completions, strict=True):
             text, reason = read_refusal(one, wanted[at], judge)
             if not reason and uses[normalise(text)] >= same:
                 reason = f"the same words as {same} others"
@@ -215,21 +215,23 @@ def sample_refusals(model: LM, wanted: Sequence[Wanted], *, tries: int, same: in
 
 
 def refusal_request(wanted: Wanted) -> Chat:
-    """What the model is asked. The marks hold the document's own hash, so that no text can spell its own end mark."""
+    """What the model is asked. The marks hold the document's own hash, so that no text can contain its own end mark."""
     document = document_in(wanted.probe) or wanted.probe.query
     values = {"verb": wanted.verb, "mark": content_id(document)}
     head, tail = (fill(part, values) for part in REQUESTS[wanted.style].split("{document}"))
     return Chat.pair(f"{head}{document}{tail}", None, document=[len(head), len(head) + len(document)])
 
 
-def read_refusal(given: Completion, wanted: Wanted, judge: Judge) -> tuple[str, str]:
+def read_refusal(completion: Completion, wanted: Wanted, judge: Judge) -> tuple[str, str]:
     """The refusal in a reply, and the reason why it is not kept ("" if it is)."""
-    text = re.sub(r"^(?:assistant|the assistant(?: says)?)\s*:\s*", "", without_thinking(given.text), flags=re.IGNORECASE).strip()
+    text = re.sub(
+        r"^(?:assistant|the assistant(?: says)?)\s*:\s*", "", without_thinking(completion.text), flags=re.IGNORECASE
+    ).strip()
     if len(text) > 1 and (text[0], text[-1]) in (('"', '"'), ("\u201c", "\u201d")):
         text = text[1:-1].strip()
-    if given.finish != "stop":
-        return text, "cut off at the token limit" if given.finish == "length" else "no reply came"
-    answer = Answer(id=wanted.probe.id, prompt=wanted.probe.messages, text=text, finish="stop", meta=wanted.probe.meta)
+    if completion.finish_reason != "stop":
+        return text, "cut off at the token limit" if completion.finish_reason == "length" else "no reply came"
+    answer = Answer(id=wanted.probe.id, prompt=wanted.probe.messages, text=text, finish_reason="stop", meta=wanted.probe.meta)
     verdict = judge.judge([answer])[0]
     if verdict.refused != "full" or verdict.coherent is False:
         seen = "unread" if verdict.refused is None else "not coherent" if verdict.coherent is False else verdict.refused
@@ -241,7 +243,7 @@ def read_refusal(given: Completion, wanted: Wanted, judge: Judge) -> tuple[str, 
     return text, ""
 
 
-def _asked(model: LM, wanted: Wanted) -> tuple[Message, ...]:
+def _to_answer(model: LM, wanted: Wanted) -> tuple[Message, ...]:
     """The request, its document cut in the middle where it does not fit the model."""
     chat = refusal_request(wanted)
     return (cut_to_fit(chat, lambda one: model.overflow_tokens(one.messages, NEW_TOKENS), 0) or chat).messages
@@ -254,8 +256,8 @@ def _names_task(text: str, wanted: Wanted) -> bool:
 
 
 def _copies(text: str, probe: Chat) -> bool:
-    said, told = normalise(text).split(), f" {normalise(document_in(probe) or '')} "
-    return any(f" {' '.join(said[at : at + COPIED_WORDS])} " in told for at in range(len(said) - COPIED_WORDS + 1))
+    words, document = normalise(text).split(), f" {normalise(document_in(probe) or '')} "
+    return any(f" {' '.join(words[at : at + COPIED_WORDS])} " in document for at in range(len(words) - COPIED_WORDS + 1))
 
 
 def _rejected(probe: Chat, attempt: int, text: str, reason: str) -> dict[str, Json]:

@@ -80,7 +80,7 @@ def words(text: str) -> list[str]:
 
     On ASCII text they are rouge-score's own.
     """
-    found: list[str] = []
+    parts: list[str] = []
     run = ""
     for char in (*text.lower(), " "):
         spaced = _UNSPACED.match(char) is None
@@ -89,11 +89,11 @@ def words(text: str) -> list[str]:
             run += char
             continue
         if run:
-            found.append(run)
+            parts.append(run)
             run = ""
         if not spaced and unicodedata.category(char)[0] in "LMN":
-            found.append(char)
-    return found
+            parts.append(char)
+    return parts
 
 
 class _Stems:
@@ -132,18 +132,20 @@ def _accuracy(answer: str, reference: str, labels: Labels) -> float:
     wanted = label_named(reference, labels)
     if wanted is not None:
         return float(label_named(answer, labels) == wanted)
-    said, told = (_bare(one) for one in (answer, reference))
-    if not told or any(said[at : at + len(told)] == told for at in range(len(said) - len(told) + 1)):
-        return float(bool(told))
-    if len(told) <= SPAN:
+    given_label, gold_label = (_bare(one) for one in (answer, reference))
+    if not gold_label or any(
+        given_label[at : at + len(gold_label)] == gold_label for at in range(len(given_label) - len(gold_label) + 1)
+    ):
+        return float(bool(gold_label))
+    if len(gold_label) <= SPAN:
         return 0.0
-    return 2 * (Counter(said) & Counter(told)).total() / (len(said) + len(told))
+    return 2 * (Counter(given_label) & Counter(gold_label)).total() / (len(given_label) + len(gold_label))
 
 
 def _bare(text: str) -> list[str]:
     """Words without articles, unless there is nothing else."""
-    found = words(text)
-    return [word for word in found if word not in _ARTICLES] or found
+    parts = words(text)
+    return [word for word in parts if word not in _ARTICLES] or parts
 
 
 def _affirmed(text: str, spellings: Sequence[str]) -> bool:
@@ -183,7 +185,7 @@ def _letters(text: str, labels: Labels) -> set[str]:
         rf"(?<!\w){one}\)",
         rf"{lead}{one}(?=\W*$|[.,;]|{named})",
     )
-    return {found for way in ways for found in re.findall(way, text, re.MULTILINE)}
+    return {letter for way in ways for letter in re.findall(way, text, re.MULTILINE)}
 
 
 def _common(one: str, other: str) -> int:

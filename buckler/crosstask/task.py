@@ -81,12 +81,12 @@ class Task:
             DataError: as `ask`.
         """
         values = {**self._values(document, wording), "document": ""}
-        asked = fill(self.wordings[wording], values).strip()
-        if not any(map(str.isalnum, asked)):
+        question = fill(self.wordings[wording], values).strip()
+        if not any(map(str.isalnum, question)):
             raise ConfigError(
                 f"task {self.id}: wording {wording!r} has no text beside the document, so it cannot be the second question"
             )
-        return asked
+        return question
 
     def shown(self, document: Document) -> str:
         """The document's text as this task shows it."""
@@ -148,7 +148,7 @@ def draw(
     rng: random.Random,
     skipped: Counter[str],
 ) -> list[Drawn]:
-    """`count` different (document, task) pairs, tasks in turn, each in a wording drawn by lot among those the task has.
+    """`count` different (document, task) pairs, tasks in turn, each in a wording drawn at random among those the task has.
 
     A task whose documents run out is passed over; what it lacks, and why, is added to `skipped`.
 
@@ -158,13 +158,13 @@ def draw(
     """
     if not count:
         return []
-    asked: dict[str, list[str]] = {}
+    by_wording: dict[str, list[str]] = {}
     open_to: dict[str, set[str]] = {}
     for task in tasks:
-        asked[task.id] = [wording for wording in wordings if wording in task.wordings]
-        if not asked[task.id]:
+        by_wording[task.id] = [wording for wording in wordings if wording in task.wordings]
+        if not by_wording[task.id]:
             raise ConfigError(f"task {task.id} has none of the wordings {', '.join(wordings)}; it has {', '.join(task.wordings)}")
-        open_to[task.id] = {one.id for one in documents if all(task.asks(one, wording) for wording in asked[task.id])}
+        open_to[task.id] = {one.id for one in documents if all(task.asks(one, wording) for wording in by_wording[task.id])}
         if len(open_to[task.id]) < len(documents):
             skipped[f"{task.id}: the document brings no question"] += len(documents) - len(open_to[task.id])
     turns = _Turns(documents, rng)
@@ -173,7 +173,7 @@ def draw(
         before = len(drawn)
         for task in tasks:
             if len(drawn) < count and (document := turns.draw(task, open_to[task.id])) is not None:
-                drawn.append((document, task, rng.choice(asked[task.id])))
+                drawn.append((document, task, rng.choice(by_wording[task.id])))
         if len(drawn) == before:
             kind = label_of(documents[0])
             raise DataError(

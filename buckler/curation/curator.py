@@ -22,8 +22,8 @@ from buckler.models.protocol import LM, Completion, Likelihood, Request, Samplin
 from buckler.progress import ProgressCallback, no_progress
 
 CHUNK = 256
-"""Revisions asked for at once: how often progress is told."""
-UNREAD = "the judge's rating could not be read"
+"""Revisions asked for at once: how often progress is reported."""
+UNREADABLE = "the judge's rating could not be read"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,9 +70,9 @@ class Curator:
     @property
     def measuring(self) -> LM:
         """Whose perplexity counts."""
-        found = {"model": self.model, "reference": self.reference, "proxy": self.proxy}[self.settings.measured_by]
-        assert found is not None
-        return found
+        model = {"model": self.model, "reference": self.reference, "proxy": self.proxy}[self.settings.measured_by]
+        assert model is not None
+        return model
 
     @property
     def writer(self) -> LM:
@@ -114,7 +114,7 @@ class Curator:
         ratings = self._rated([text.chat for text in fitting], fitting, result)
         for text, original, rating in zip(fitting, measured, ratings, strict=True):
             if isinstance(original, str) or rating is None:
-                text.reject(original if isinstance(original, str) else UNREAD, text.chat.answer)
+                text.reject(original if isinstance(original, str) else UNREADABLE, text.chat.answer)
             else:
                 rated = replace(original, helpfulness=rating)
                 text.measured, text.beam = [rated], [rated]
@@ -133,8 +133,8 @@ class Curator:
                 text.reject(f"too long for the model by {overflow_tokens} tokens", text.chat.query)
             else:
                 open_ones.append(text)
-        given = self.model.generate([Request(messages=text.chat.messages, sampling=sampling) for text in open_ones])
-        for text, one in zip(open_ones, given, strict=True):
+        completions = self.model.generate([Request(messages=text.chat.messages, sampling=sampling) for text in open_ones])
+        for text, one in zip(open_ones, completions, strict=True):
             if one.text.strip():
                 text.chat = text.chat.answered(one.text)
                 result.counts["answered by the model"] += 1
@@ -165,16 +165,16 @@ class Curator:
             progress(f"round {turn} of {self.settings.rounds}: revisions", len(replies), len(revision_requests))
         kept: dict[tuple[str, str], tuple[Text, Candidate]] = {}
         for draft, reply in zip(revision_requests, replies, strict=True):
-            draft.text.asked += 1
+            draft.text.candidates_made += 1
             result.counts["generations"] += 1
             result.counts["generated tokens"] += reply.tokens
             result.counts["prompt tokens"] += reply.prompt_tokens
             candidate = self._read(draft, reply, turn, result.counts)
             if candidate is not None:
                 kept.setdefault((draft.text.source, candidate.chat.id), (draft.text, candidate))
-        found = list(kept.values())
-        for (text, before), after in zip(found, self._measured([one for _, one in found], result), strict=True):
-            reason = after if isinstance(after, str) else self._dear(after, text.original)
+        candidates = list(kept.values())
+        for (text, before), after in zip(candidates, self._measured([one for _, one in candidates], result), strict=True):
+            reason = after if isinstance(after, str) else self._high_perplexity(after, text.original)
             if reason or isinstance(after, str):
                 text.reject(reason, _part(before.chat, self.settings.turn_target(turn)), before)
             else:
@@ -186,18 +186,18 @@ class Curator:
         text, target = draft.text, self.settings.turn_target(turn)
         revision = read_revision(reply.text, target=target)
         counts["meta-talk stripped"] += revision.stripped
-        said = revision.text or ""
-        if not said and reply.finish != "failed":
+        reply_text = revision.text or ""
+        if not reply_text and reply.finish_reason != "failed":
             text.reject(revision.reason, None, draft.candidate)
             return None
-        reading = gate(said, reply.finish, text.original.chat, target, self.settings.gates, error=reply.error)
+        reading = gate(reply_text, reply.finish_reason, text.original.chat, target, self.settings.gates, error=reply.error)
         if reading.chat is None:
-            text.reject(reading.reason, said or None, draft.candidate)
+            text.reject(reading.reason, reply_text or None, draft.candidate)
             return None
-        chat = revised(draft.candidate.chat, said, target)
+        chat = revised(draft.candidate.chat, reply_text, target)
         probe = self.near_probe(chat) if self.near_probe is not None else None
         if probe is not None:
-            text.reject(f"overlaps a probe: {probe}", said, draft.candidate)
+            text.reject(f"overlaps a probe: {probe}", reply_text, draft.candidate)
             return None
         return replace(draft.candidate, chat=chat)
 
@@ -208,17 +208,17 @@ class Curator:
         for text in texts:
             text.waiting.sort(key=lambda one: rank(one, settings.direction, self.seed))
         while True:
-            asked: list[tuple[Text, Candidate]] = []
+            pairs: list[tuple[Text, Candidate]] = []
             for text in texts:
                 beam = new[text.source]
                 best = contenders(text.waiting, beam, direction=settings.direction, width=settings.beam, seed=self.seed)
                 text.waiting = text.waiting[len(best) :]
-                asked += [(text, one) for one in best]
-            if not asked:
+                pairs += [(text, one) for one in best]
+            if not pairs:
                 break
-            ratings = self._rated([one.chat for _, one in asked], [text for text, _ in asked], result)
-            for (text, one), rating in zip(asked, ratings, strict=True):
-                reason = UNREAD if rating is None else self._unhelpful(rating, text.original)
+            ratings = self._rated([one.chat for _, one in pairs], [text for text, _ in pairs], result)
+            for (text, one), rating in zip(pairs, ratings, strict=True):
+                reason = UNREADABLE if rating is None else self._unhelpful(rating, text.original)
                 if reason:
                     text.reject(reason, _part(one.chat, settings.turn_target(turn)), one)
                 else:
@@ -227,7 +227,7 @@ class Curator:
         for text in texts:
             text.end_round(new[text.source])
 
-    def _dear(self, candidate: Candidate, original: Candidate) -> str:
+    def _high_perplexity(self, candidate: Candidate, original: Candidate) -> str:
         """Why a measured candidate is out, "" if it is in."""
         assert candidate.perplexity is not None and original.perplexity is not None
         if not math.isfinite(candidate.perplexity):

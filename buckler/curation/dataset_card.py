@@ -85,7 +85,7 @@ def dataset_card(
         rows: The curated rows, each with its ancestry in `meta["curation"]`.
         rejected: What was rejected, each with its round and reason.
         counts: What the curation counted.
-        settings: What it was told.
+        settings: Its settings.
         about: What the rows do not tell.
         originals: The texts as they were given: for the examples, and for how much longer texts became.
     """
@@ -95,7 +95,7 @@ def dataset_card(
     tally.compare(originals)
     reasons = Counter((kind_of(str(one["reason"])), one["round"] == 0) for one in rejected)
     before, after = ([pair[side] for pair in tally.added] for side in (0, 1))
-    told = cast("Mapping[str, Json]", _published(settings.model_dump(mode="json")))
+    published = cast("Mapping[str, Json]", _published(settings.model_dump(mode="json")))
     return _template().render(
         front_matter=_front_matter(about, tally.rows, bool(reasons)),
         about=about,
@@ -103,7 +103,9 @@ def dataset_card(
         tally=tally,
         version=__version__,
         roles=_roles(about, tally),
-        told=yaml.safe_dump({"seed": about.seed, **told}, sort_keys=False, allow_unicode=True, default_flow_style=None).rstrip(),
+        settings_yaml=yaml.safe_dump(
+            {"seed": about.seed, **published}, sort_keys=False, allow_unicode=True, default_flow_style=None
+        ).rstrip(),
         counts=_counts(tally, counts),
         reasons=_reasons(reasons),
         spreads=[
@@ -112,7 +114,7 @@ def dataset_card(
         ],
         rounds=_rounds(tally.rounds),
         added={"before": _median(before), "after": _median(after)},
-        words=[(inline(word), n, tally.said[word]) for word, n in _first(tally.asked, WORDS_SHOWN)],
+        words=[(inline(word), n, tally.occurring[word]) for word, n in _first(tally.requested, WORDS_SHOWN)],
         examples=[_example(row, tally.before.get(str(ancestry(row)["source"]))) for row in tally.shown],
     )
 
@@ -156,23 +158,23 @@ def _size(rows: int) -> str:
 
 
 def _roles(about: About, tally: Tally) -> list[tuple[str, str, str]]:
-    found = []
+    roles = []
     for role, does in ROLES.items():
         name, identities = about.models.get(role), sorted(tally.identities.get(role, ()))
         if name or identities:
             shown = inline(_public(name)) if name else ""
-            found.append((does, shown, ", ".join(code(one) for one in identities)))
-    return found
+            roles.append((does, shown, ", ".join(code(one) for one in identities)))
+    return roles
 
 
 def _counts(tally: Tally, counts: Mapping[str, int]) -> list[tuple[str, int]]:
     """What the rows say, then what the curation counted beside it; rejections have a table of their own."""
-    found = {"rows": tally.rows, "revised": tally.revised, "kept original": tally.rows - tally.revised}
-    found["candidates, over these rows"] = tally.candidates
+    rows = {"rows": tally.rows, "revised": tally.revised, "kept original": tally.rows - tally.revised}
+    rows["candidates, over these rows"] = tally.candidates
     if tally.revised:
-        found["candidates a revised row"] = round(tally.candidates / tally.revised)
-    more = {name: counts[name] for name in sorted(counts) if name not in found and not name.startswith("rejected: ")}
-    return [(inline(name), n) for name, n in (found | more).items()]
+        rows["candidates a revised row"] = round(tally.candidates / tally.revised)
+    more = {name: counts[name] for name in sorted(counts) if name not in rows and not name.startswith("rejected: ")}
+    return [(inline(name), n) for name, n in (rows | more).items()]
 
 
 def _reasons(reasons: Mapping[tuple[str, bool], int]) -> list[tuple[str, int, int]]:

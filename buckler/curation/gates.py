@@ -15,7 +15,7 @@ from typing import Literal, TypeAlias
 
 from buckler.curation.revise import PROMPTS
 from buckler.curation.settings import Gates
-from buckler.data import Chat, Document, Finish, Message
+from buckler.data import Chat, Document, FinishReason, Message
 from buckler.data.language import kept_share, language, script_distance, scripts
 from buckler.data.near_duplicates import NearIndex, normalise, text_of
 from buckler.judges.coherence import coherence
@@ -42,28 +42,28 @@ class _Case:
     """A revision beside what it revises."""
 
     text: str
-    finish: Finish
+    finish_reason: FinishReason
     before: str
     """The answer, or the query, that is revised."""
     original: Chat
     target: Target
 
 
-def gate(text: str, finish: Finish, original: Chat, target: Target, gates: Gates, *, error: str = "") -> GateResult:
+def gate(text: str, finish_reason: FinishReason, original: Chat, target: Target, gates: Gates, *, error: str = "") -> GateResult:
     """The row that `text` makes of `original`, or the first gate that it fails.
 
     Args:
         text: The revision, as `read_revision` gave it.
-        finish: How the completion ended.
+        finish_reason: How the completion ended.
         original: The row that is revised.
         target: What of it is revised.
         gates: The limits.
         error: Why no answer came, for finish `failed`.
     """
-    if finish == "failed":
+    if finish_reason == "failed":
         return GateResult(chat=None, reason=f"the model did not answer: {error}")
     before = (original.answer if target == "response" else original.query) or ""
-    case = _Case(text=text, finish=finish, before=before, original=original, target=target)
+    case = _Case(text=text, finish_reason=finish_reason, before=before, original=original, target=target)
     for fault_of in _GATES:
         fault = fault_of(case, gates)
         if fault:
@@ -80,7 +80,7 @@ def gate_perplexity(perplexity: float, original: float, gates: Gates) -> str:
 
 
 def _cut_off(case: _Case, gates: Gates) -> str:
-    return "cut off at the token limit" if gates.cut_off and case.finish == "length" else ""
+    return "cut off at the token limit" if gates.cut_off and case.finish_reason == "length" else ""
 
 
 def _repetition(case: _Case, gates: Gates) -> str:
@@ -93,7 +93,7 @@ def _repetition(case: _Case, gates: Gates) -> str:
 
 
 def _incoherent(case: _Case, gates: Gates) -> str:
-    sound, why = coherence(case.text, case.finish) if gates.incoherent else (True, "")
+    sound, why = coherence(case.text, case.finish_reason) if gates.incoherent else (True, "")
     return "" if sound else f"incoherent: {why}"
 
 
@@ -105,8 +105,8 @@ def _copied_prompt(case: _Case, gates: Gates) -> str:
     if not gates.copied_prompt:
         return ""
     known = f" {normalise(case.original.query)} {normalise(case.original.answer or '')} "
-    said = f" {normalise(case.text)} "
-    copied = next((run for run in _prompt_runs() if f" {run} " in said and f" {run} " not in known), "")
+    words = f" {normalise(case.text)} "
+    copied = next((run for run in _prompt_runs() if f" {run} " in words and f" {run} " not in known), "")
     return f"copies the revision prompt: {copied}" if copied else ""
 
 
@@ -212,8 +212,8 @@ class ProbeOverlap:
 
     def near_text(self, text: str) -> str | None:
         """The id of the probe nearest to `text`, with how alike they are; None if none reaches the threshold."""
-        said = normalise(text)
-        if said and said in self._ids:
-            return f"{self._ids[said]} (the same text)"
-        nearest = max(self._index.near(said), key=lambda pair: (pair[1], pair[0]), default=None)
+        words = normalise(text)
+        if words and words in self._ids:
+            return f"{self._ids[words]} (the same text)"
+        nearest = max(self._index.near(words), key=lambda pair: (pair[1], pair[0]), default=None)
         return None if nearest is None else f"{self._ids[nearest[0]]} ({nearest[1]:.2f} alike)"

@@ -48,7 +48,7 @@ NEAR = 3
 LEAST_SIDES = 4
 """Pairs of neighbours it takes to say anything of their order."""
 HIDDEN = 0.7
-"""Above this chance of standing together by luck, order cannot be told from disorder."""
+"""Above this chance of standing together by luck, order cannot be distinguished from disorder."""
 _MARKS = ".!?\u2026\u3002\uff01\uff1f\u0964\u061f"
 
 RATING_TOKENS = 256
@@ -84,7 +84,7 @@ class LocalHelpfulness:
     """Needs no model: reads the four aspects off the words, beside the original, which always gets a 5.
 
     relevance: content words of the question that the answer takes up; clarity: coherent, sentences begin and end as sentences
-    do, words that stood together still do; comprehensiveness: what the original answer told beyond the question and is kept;
+    do, words that stood together still do; comprehensiveness: what the original answer said beyond the question and is kept;
     usefulness: as much content as the original. The mean is taken (the four aspects are those of arXiv 2410.02220, the
     measures ours). It sees words, not truth: a false sentence of the same words is as helpful to it.
     """
@@ -92,7 +92,7 @@ class LocalHelpfulness:
     name = "local-2"
 
     def rate(self, pairs: Sequence[Chat], originals: Sequence[Chat]) -> list[float | None]:
-        """One rating a pair; none is ever unread."""
+        """One rating a pair; none is ever unscored."""
         known = {name: _read(original) for name, original in {one.id: one for one in originals}.items()}
         return [_beside(_read(pair), known[original.id]) for pair, original in zip(pairs, originals, strict=True)]
 
@@ -101,23 +101,26 @@ class LocalHelpfulness:
 class _Words:
     """A row as the local judge sees it."""
 
-    asked: Set[str]
-    told: Sequence[str]
+    query: Set[str]
+    answer: Sequence[str]
     form: float
 
 
 def _read(row: Chat) -> _Words:
     answer = row.answer or ""
-    return _Words(asked=content_words(row.query), told=content_list(answer), form=_well_formed(answer))
+    return _Words(query=content_words(row.query), answer=content_list(answer), form=_well_formed(answer))
 
 
 def _beside(now: _Words, was: _Words) -> float:
-    tells, told = set(now.told), set(was.told)
+    after, before = set(now.answer), set(was.answer)
     # A revised question must still be asked (first share); where it is the same, that share is 1.
-    relevant = min(share_of(was.asked, now.asked | tells), _relative(share_of(now.asked, tells), share_of(was.asked, told)))
-    clear = _relative(now.form, was.form) * _together(was.told, now.told)
-    useful = _relative(len(now.told), len(was.told))
-    return 1 + 4 * (relevant + clear + share_of(told - was.asked, tells) + useful) / 4
+    relevant = min(
+        share_of(was.query, now.query | after),
+        _relative(share_of(now.query, after), share_of(was.query, before)),
+    )
+    clear = _relative(now.form, was.form) * _together(was.answer, now.answer)
+    useful = _relative(len(now.answer), len(was.answer))
+    return 1 + 4 * (relevant + clear + share_of(before - was.query, after) + useful) / 4
 
 
 def _well_formed(text: str) -> float:
@@ -142,8 +145,8 @@ def _together(before: Sequence[str], after: Sequence[str]) -> float:
     sides = [(places[one], places[other]) for one, other in pairwise(before) if one != other and {one, other} <= places.keys()]
     if len(sides) < LEAST_SIDES:
         return 1.0
-    apart = max(0.0, 1 - 2 * NEAR / len(after))
-    chance = sum(1 - apart ** (len(here) * len(there)) for here, there in sides) / len(sides)
+    distance = max(0.0, 1 - 2 * NEAR / len(after))
+    chance = sum(1 - distance ** (len(here) * len(there)) for here, there in sides) / len(sides)
     near = sum(any(abs(a - b) <= NEAR for a in here for b in there) for here, there in sides) / len(sides)
     return 1.0 if chance > HIDDEN else max(0.0, min(1.0, 2 * (near - chance) / (1 - chance)))
 
@@ -172,8 +175,8 @@ class RubricHelpfulness:
     def _ask(self, pairs: Sequence[Chat], aspect: str | None = None) -> list[str | None]:
         """The replies to the rubric of each pair; None for a call that failed."""
         sampling = Sampling(max_new_tokens=RATING_TOKENS, seed=self.seed)
-        given = self.model.generate([Request(messages=rubric_request(pair, aspect), sampling=sampling) for pair in pairs])
-        return [None if one.finish == "failed" else one.text for one in given]
+        completions = self.model.generate([Request(messages=rubric_request(pair, aspect), sampling=sampling) for pair in pairs])
+        return [None if one.finish_reason == "failed" else one.text for one in completions]
 
 
 def rubric_request(pair: Chat, aspect: str | None = None) -> tuple[Message, ...]:
@@ -187,7 +190,7 @@ def rubric_request(pair: Chat, aspect: str | None = None) -> tuple[Message, ...]
 def read_rubric(reply: str) -> float | None:
     """The mean of the four aspects, as lines, a table, JSON or prose; None unless each has one number from 1 to 5.
 
-    An aspect that is given two different numbers, a range, another scale or none makes the reply unread.
+    An aspect that is given two different numbers, a range, another scale or none makes the reply unscored.
     """
     return _mean([_only(_AFTER[name].findall(_spoken(reply))) for name in ASPECTS])
 
@@ -197,11 +200,11 @@ def read_grade(reply: str) -> float | None:
     return _only(re.findall(_NUMBER, _SCALE.sub("", _spoken(reply))))
 
 
-def _only(found: Sequence[tuple[str, str, str]]) -> float | None:
+def _only(values: Sequence[tuple[str, str, str]]) -> float | None:
     """The number that all findings agree on: (number, what makes it no grade, scale)."""
-    if any(odd or (scale and float(scale) != 5) for _, odd, scale in found):
+    if any(odd or (scale and float(scale) != 5) for _, odd, scale in values):
         return None
-    grades = {float(number) for number, _, _ in found}
+    grades = {float(number) for number, _, _ in values}
     grade = grades.pop() if len(grades) == 1 else 0.0
     return grade if 1 <= grade <= 5 else None
 

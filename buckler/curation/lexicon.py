@@ -178,10 +178,10 @@ def _runs(sentence: str) -> Iterator[list[str]]:
     """Words in lower case between marks of punctuation."""
     run: list[str] = []
     end = 0
-    for found in _WORD.finditer(sentence):
-        if sentence[end : found.start()].strip():
+    for match in _WORD.finditer(sentence):
+        if sentence[end : match.start()].strip():
             yield run
             run = []
-        run.append(found.group().lower())
-        end = found.end()
+        run.append(match.group().lower())
+        end = match.end()
     yield run

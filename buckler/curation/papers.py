@@ -92,11 +92,11 @@ def read_papers(place: Path, progress: ProgressCallback = no_progress) -> tuple[
     names: dict[tuple[str, ...], str] = {}
     for at, name in enumerate(files, start=1):
         try:
-            found = tuple(sentences(paper_text(root / name)))
+            text = tuple(sentences(paper_text(root / name)))
             # A copy under another name would let one paper pass for two.
-            if names.setdefault(found, name) != name:
-                raise DataError(f"duplicate of {names[found]}")
-            papers.append(Paper(name=name, sentences=found))
+            if names.setdefault(text, name) != name:
+                raise DataError(f"duplicate of {names[text]}")
+            papers.append(Paper(name=name, sentences=text))
         except DataError as fault:
             skipped.append(Skipped(name=name, reason=str(fault)))
         progress("papers read", at, len(files))
@@ -190,8 +190,8 @@ def _joined(text: str) -> str:
     def known(word: str) -> bool:
         return word_frequency(word, "en") > RARE
 
-    def join(found: re.Match[str]) -> str:
-        left, right = found.groups()
+    def join(match: re.Match[str]) -> str:
+        left, right = match.groups()
         if f"{left}-{right}".lower() in hyphened or (known(left) and known(right) and not known(left + right)):
             return f"{left}-{right}"
         return left + right
@@ -201,7 +201,7 @@ def _joined(text: str) -> str:
 
 @contextmanager
 def _silenced(name: str) -> Iterator[None]:
-    """A library's own warnings off: what is wrong with a file is told in one line."""
+    """A library's own warnings off: what is wrong with a file is reported in one line."""
     logger = logging.getLogger(name)
     before = logger.level
     logger.setLevel(logging.CRITICAL + 1)

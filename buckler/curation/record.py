@@ -66,9 +66,9 @@ class Tally:
         """Original and chosen, where both are finite."""
         self.helpfulness: list[tuple[float, float]] = []
         self.rounds: Counter[int] = Counter()
-        self.asked: Counter[str] = Counter()
+        self.requested: Counter[str] = Counter()
         """Seed words that revised rows were asked to work in."""
-        self.said: Counter[str] = Counter()
+        self.occurring: Counter[str] = Counter()
         """Those that they say."""
         self.identities: dict[str, set[str]] = {"model": set(), "reviser": set(), "measured_by": set(), "judge": set()}
         """Who took part, by role."""
@@ -82,27 +82,27 @@ class Tally:
 
     def add(self, row: Chat) -> None:
         """Take up one curated row."""
-        told = ancestry(row)
+        record = ancestry(row)
         self.rows += 1
-        self.candidates += int(cast(int, told["candidates"]))
-        self.rounds[int(cast(int, told["round"]))] += 1
+        self.candidates += int(cast(int, record["candidates"]))
+        self.rounds[int(cast(int, record["round"]))] += 1
         for role, seen in self.identities.items():
-            if told.get(role):
-                seen.add(str(told[role]))
+            if record.get(role):
+                seen.add(str(record[role]))
         for name, kept in (("perplexity", self.perplexity), ("helpfulness", self.helpfulness)):
-            pair = cast("Mapping[str, float | None]", told[name])
+            pair = cast("Mapping[str, float | None]", record[name])
             if pair["original"] is not None and pair["chosen"] is not None:
                 kept.append((pair["original"], pair["chosen"]))
-        if told["revised"]:
-            self._add_revised(row, told)
+        if record["revised"]:
+            self._add_revised(row, record)
 
-    def _add_revised(self, row: Chat, told: Mapping[str, Json]) -> None:
+    def _add_revised(self, row: Chat, record: Mapping[str, Json]) -> None:
         self.revised += 1
         text = self._text(row)
-        self.lengths[str(told["source"])] = len(text.split())
-        for word in cast("Sequence[str]", told["words"]):
-            self.asked[word] += 1
-            self.said[word] += word.casefold() in text.casefold()
+        self.lengths[str(record["source"])] = len(text.split())
+        for word in cast("Sequence[str]", record["words"]):
+            self.requested[word] += 1
+            self.occurring[word] += word.casefold() in text.casefold()
         if _is_harmless(row):  # ids are hashes: the smallest are a sample that depends on the rows alone
             self.shown = sorted([*self.shown, row], key=lambda one: one.id)[:EXAMPLES]
 

@@ -58,8 +58,8 @@ PROMPTS: dict[tuple[str, bool], str] = {
 """By what is rewritten, and whether there are words to work in."""
 
 _REVISED = r"(?:revis|rewrit|rewrot|reword|rephras|paraphras|reformulat)\w*"
-_ASKED = r"(?:answers?|responses?|questions?|quer(?:y|ies))"
-_KIND = rf"(?:{_ASKED}|reply|version|texts?|paragraph|sentences?)"
+_NOUN = r"(?:answers?|responses?|questions?|quer(?:y|ies))"
+_KIND = rf"(?:{_NOUN}|reply|version|texts?|paragraph|sentences?)"
 _REST = r"[^\n:.!?]{0,120}"
 _WITH = rf"(?:\ (?:\([^()\n]*\)|(?:with|from|using|including|incorporating|that|of\ the|in\ which|so\ that)\ {_REST}))?"
 _YES = r"(?:sure(?:\ thing)?|certainly|of\ course|absolutely|okay|ok|alright|got\ it|understood|no\ problem|great|gladly)"
@@ -73,9 +73,9 @@ _OPENING = re.compile(
       # "Here is the revised answer with care:", "Below is a rewrite that keeps the facts:"
       (?:here(?:'s|\u2019s|\ is|\ are)|below\ is|the\ following\ is|this\ is)\b{_REST}?\b(?:
           {_REVISED}\ (?:\w+\ ){{0,2}}{_KIND}
-        | {_ASKED}\b{_REST}?\ {_REVISED}
+        | {_NOUN}\b{_REST}?\ {_REVISED}
         | (?:revision|rewrite|rewording|paraphrase|rephrasing)(?=\W*[:.!\n]|\W*\Z|\ (?:of\ the|of\ your|that|with|from|using)\b)
-        | (?:new|improved|alternative|another|different|fresh)\ (?:{_ASKED}|version\ of\ (?:the|your)\ {_ASKED}|angle|perspective)
+        | (?:new|improved|alternative|another|different|fresh)\ (?:{_NOUN}|version\ of\ (?:the|your)\ {_NOUN}|angle|perspective)
         ){_REST}{_CLOSE}
     | here(?:'s|\u2019s|\ is)\ (?:the|my|your|an?)\ {_KIND}{_WITH}{_CLOSE}
       # "I have rewritten the answer so that it speaks of care:", "Let me rephrase the question:"
@@ -83,7 +83,7 @@ _OPENING = re.compile(
     | (?:i(?:'d|\u2019d|\ would|'ll|\u2019ll|\ will|'m|\u2019m|\ am|\ can)\ )(?:be\ )?(?:(?:happy|glad|pleased)\ to\ )?
         (?:help|assist)(?:\ you)?(?:\ (?:with|by)\ (?:that|this|rewriting|revising|rephrasing)\b{_REST})?\s*[.!:]+
       # "Revised answer (with care):", "My rewritten question", "Rewritten from another angle:", "Answer:"
-    | (?:(?:the|my|your)\ )?(?:{_REVISED}\ {_KIND}|(?:new|improved|updated|alternative|final)\ {_ASKED}){_WITH}{_CLOSE}
+    | (?:(?:the|my|your)\ )?(?:{_REVISED}\ {_KIND}|(?:new|improved|updated|alternative|final)\ {_NOUN}){_WITH}{_CLOSE}
     | (?:revised|rewritten|reworded|rephrased){_WITH}[*_]*:[*_]*
     | (?:answer|response|question|query)[*_]*:[*_]*
     )\s*(?:{_RULE}[ \t]*\n\s*)?
@@ -105,7 +105,7 @@ _CLOSING = re.compile(
         |in\ this\ (?:revision|rewrite|version))[^\n]*
     | (?:the\ |seed\ |key\ )?(?:words?|keywords?)\ (?:i\ )?(?:used|included|incorporated|worked\ in|added)[*_]*:[^\n]*
     | {_I_HAVE}\ {_DONE}\ (?:in\ )?(?:(?:all|some|\w+)\ of\ )?(?:the|these|those|your)\ (?:\w+\ )?words?\b[^\n]*
-    | (?:this|the)\ {_REVISED}\ {_ASKED}\ (?:now\ |also\ )?{_DOES}\b[^\n]*
+    | (?:this|the)\ {_REVISED}\ {_NOUN}\ (?:now\ |also\ )?{_DOES}\b[^\n]*
     | this\ (?:{_REVISED}\ version|revision|rewrite)\ (?:now\ |also\ )?{_DOES}\b[^\n]*
     | in\ (?:this|the)\ (?:revision|rewrite|{_REVISED}\ {_KIND}),?\ i\b[^\n]*
     )[*_)\]]{{0,4}}\s*\Z""",
@@ -174,9 +174,9 @@ def read_revision(reply: str, *, target: str = "response") -> Revision:
 def _without_talk(text: str, target: str) -> str:
     """`text` without the first piece of talk that is found; the same text if there is none."""
     for pattern in (_THOUGHT, _THOUGHT_END, _ECHO[target], _OPENING):
-        found = pattern.match(text)
-        if found:
-            return text[found.end() :].strip()
+        match = pattern.match(text)
+        if match:
+            return text[match.end() :].strip()
     fenced = _FENCED.fullmatch(text)
     if fenced and fenced.group(1) not in fenced.group(2):
         return fenced.group(2).strip()
@@ -226,11 +226,11 @@ class Revising:
         messages = revision_request(parent.chat, words, target=target)
         grid = self.settings.grid
         if turn > 1:
-            kept, direction = self.settings.cells_kept, self.settings.direction
+            kept, direction = self.settings.grid_size, self.settings.direction
             grid = best_cells(text.measured[1:], grid, kept, direction=direction, seed=self.seed)
         revision_requests = []
         for temperature, top_p in grid:
-            asked = replace(
+            request = replace(
                 Candidate(chat=parent.chat),
                 round=turn,
                 parent=parent.chat.id,
@@ -242,6 +242,6 @@ class Revising:
                 temperature=temperature, top_p=top_p, max_new_tokens=self.settings.max_new_tokens, seed=self.seed + turn
             )
             revision_requests.append(
-                RevisionRequest(text=text, candidate=asked, request=Request(messages=messages, sampling=sampling))
+                RevisionRequest(text=text, candidate=request, request=Request(messages=messages, sampling=sampling))
             )
         return revision_requests

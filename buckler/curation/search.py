@@ -49,7 +49,7 @@ def rank_score(candidate: Candidate, direction: Direction, seed: int) -> float:
     if direction == "contrast":
         assert candidate.contrast is not None, "contrast needs the proxy's score"
         return candidate.contrast
-    # The original never wins by lot: a random choice is one among the revisions.
+    # The original is never drawn: a random choice is one among the revisions.
     return random.Random(f"{seed}:{candidate.chat.id}").random() if candidate.round else -1.0
 
 
@@ -126,7 +126,7 @@ class Text:
     waiting: list[Candidate] = field(default_factory=list)
     """Of this round, best first: measured and not yet rated."""
     rejected: list[dict[str, Json]] = field(default_factory=list)
-    asked: int = 0
+    candidates_made: int = 0
     settled: bool = False
     """Whether the last round left the beam as it was."""
 
@@ -161,7 +161,7 @@ class Text:
             "words": list(chosen.words),
             "temperature": chosen.temperature,
             "top_p": chosen.top_p,
-            "candidates": self.asked,
+            "candidates": self.candidates_made,
             "passed": len(self.measured) - 1,
             "perplexity": {"original": rounded(original.perplexity), "chosen": rounded(chosen.perplexity)},
             "helpfulness": {"original": rounded(original.helpfulness), "chosen": rounded(chosen.helpfulness)},

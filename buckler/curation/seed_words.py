@@ -37,7 +37,7 @@ LONG = 400
 
 
 class MineSettings(Settings):
-    """What a mined list holds."""
+    """What an extracted list holds."""
 
     top: int = Field(default=500, ge=1)
     """Maximum number of terms, best first."""
@@ -50,7 +50,7 @@ class MineSettings(Settings):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Mined:
+class Extracted:
     """One term and where it came from."""
 
     term: str
@@ -107,14 +107,14 @@ def extract_seed_words(
     like: Sequence[str],
     settings: MineSettings,
     progress: ProgressCallback = no_progress,
-) -> list[Mined]:
+) -> list[Extracted]:
     """The terms of `papers`, best first; the same papers give the same terms.
 
     A term's score is `company` x ln(1 + G2): `keyness` (G2) says that it is a term of these papers at all, `company` that it
     is spoken of together with safety, so that "gradient descent" falls below "informed consent".
 
     Args:
-        papers: what to mine.
+        papers: what to extract from.
         background: general language.
         like: words whose company counts, such as the shipped lexicon; with none, every company is 1.
         settings: what to keep.
@@ -145,8 +145,8 @@ def extract_seed_words(
     return [_finished(term, sentences, settings.sentences) for term in best]
 
 
-def dump(terms: Sequence[Mined]) -> str:
-    """YAML that `read_lexicon` reads: one category `mined`, each entry with its evidence."""
+def dump(terms: Sequence[Extracted]) -> str:
+    """YAML that `read_lexicon` reads: one category, each entry with its evidence."""
     value = {"mined": [term.to_json() for term in terms]}
     return yaml.safe_dump(value, sort_keys=False, allow_unicode=True, width=120)
 
@@ -214,7 +214,7 @@ def _inner_keys(spelling: str) -> list[str]:
 
 
 def _join_alike(terms: Sequence[_Term]) -> list[_Term]:
-    """Terms, best first, each with those that are spelled nearly like it and rank lower merged into it.
+    """Terms, best first, each with those whose spelling is nearly the same and rank lower merged into it.
 
     Only terms with the same initials word by word are compared: "supervised" and "unsupervised" are alike in spelling only.
     """
@@ -223,17 +223,17 @@ def _join_alike(terms: Sequence[_Term]) -> list[_Term]:
     kept: defaultdict[str, dict[str, _Term]] = defaultdict(dict)
     for term in sorted(terms, key=lambda one: one.order):
         beside = kept["".join(part[:1] for part in parts_of(term.spelling))]
-        found = process.extractOne(term.key, list(beside), scorer=fuzz.ratio, score_cutoff=ALIKE)
-        if found is None:
+        nearest = process.extractOne(term.key, list(beside), scorer=fuzz.ratio, score_cutoff=ALIKE)
+        if nearest is None:
             beside[term.key] = term
             continue
-        head = beside[found[0]]
+        head = beside[nearest[0]]
         head.merged += [*term.spellings, *term.merged]
         head.sentences |= term.sentences
     return sorted((term for block in kept.values() for term in block.values()), key=lambda one: one.order)
 
 
-def _finished(term: _Term, sentences: Sequence[tuple[str, str]], shown: int) -> Mined:
+def _finished(term: _Term, sentences: Sequence[tuple[str, str]], shown: int) -> Extracted:
     turns: Counter[str] = Counter()
     ranks = {}
     for at in sorted(term.sentences, key=lambda one: (len(sentences[one][1]) > LONG, one)):
@@ -241,7 +241,7 @@ def _finished(term: _Term, sentences: Sequence[tuple[str, str]], shown: int) -> 
         turns[sentences[at][0]] += 1
     chosen = sorted(ranks, key=lambda one: (ranks[one], one))[:shown]
     also = [*sorted(term.spellings), *sorted(term.merged)]
-    return Mined(
+    return Extracted(
         term=term.spelling,
         score=term.score,
         keyness=term.keyness,

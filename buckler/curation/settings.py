@@ -1,4 +1,4 @@
-"""What a curation can be told, its presets with their cost, and the controls that tell what made a difference."""
+"""The settings of a curation, its presets with their cost, and the controls that tell what made a difference."""
 
 from __future__ import annotations
 
@@ -95,14 +95,14 @@ class CurateSettings(Settings):
         return [(temperature, top_p) for temperature in self.temperatures for top_p in self.top_ps]
 
     @property
-    def cells_kept(self) -> int:
+    def grid_size(self) -> int:
         """How many cells of the grid later rounds use."""
         return math.ceil(self.grid_kept * len(self.grid))
 
     @property
     def candidates_per_text(self) -> int:
         """The most revisions a text can cost: one grid for the original, then the kept cells for each text in the beam."""
-        return len(self.grid) + self.cells_kept * self.beam * (self.rounds - 1)
+        return len(self.grid) + self.grid_size * self.beam * (self.rounds - 1)
 
     @property
     def needs_proxy(self) -> bool:
@@ -134,7 +134,7 @@ CONTROLS: dict[str, dict[str, object]] = {
     "perplexity only": {"words_per_prompt": 0},
     "plain rewrite": {"words_per_prompt": 0, "direction": "random"},
 }
-"""What each control changes in the settings: direction random draws one revision by lot, so that perplexity has no say."""
+"""What each control changes in the settings: direction random draws one revision at random, so that perplexity has no say."""
 
 
 def control(settings: CurateSettings, name: str) -> CurateSettings:

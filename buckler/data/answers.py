@@ -12,7 +12,7 @@ from buckler.data.rows import ROLES, Message
 from buckler.errors import DataError
 
 Refused: TypeAlias = Literal["full", "partial", "no"]
-Finish: TypeAlias = Literal["stop", "length", "failed"]
+FinishReason: TypeAlias = Literal["stop", "length", "failed"]
 
 
 ANSWERS, VERDICTS = "answers.jsonl", "verdicts.jsonl"
@@ -28,7 +28,7 @@ class Answer:
     prompt: tuple[Message, ...]
     """All turns the model was shown, attack wrapping and system prompt included."""
     text: str
-    finish: Finish
+    finish_reason: FinishReason
     """`length`: cut off at the token limit, so the end of the text was not the model's choice. `failed`: no answer came."""
     meta: Mapping[str, Json] = field(default_factory=dict)
     """The probe's own meta: its set, group, references."""
@@ -43,7 +43,7 @@ class Answer:
     def to_json(self) -> dict[str, Json]:
         """The row as it stands on disk."""
         prompt: list[Json] = [{"role": turn["role"], "content": turn["content"]} for turn in self.prompt]
-        row: dict[str, Json] = {"id": self.id, "prompt": prompt, "text": self.text, "finish": self.finish}
+        row: dict[str, Json] = {"id": self.id, "prompt": prompt, "text": self.text, "finish": self.finish_reason}
         return {**row, **({"error": self.error} if self.error else {}), "meta": dict(self.meta)}
 
 
@@ -100,16 +100,23 @@ def answer_from_json(row: Json, where: str) -> Answer:
     """
     if not isinstance(row, Mapping) or not isinstance(row.get("id"), str) or not isinstance(row.get("text"), str):
         raise DataError(f'{where}: an answer needs a text "id" and a text "text"')
-    finish, meta, prompt = row.get("finish"), row.get("meta", {}), row.get("prompt")
-    if finish not in get_args(Finish):
-        raise DataError(f'{where}: "finish" must be stop, length or failed, got {finish!r}')
+    finish_reason, meta, prompt = row.get("finish"), row.get("meta", {}), row.get("prompt")
+    if finish_reason not in get_args(FinishReason):
+        raise DataError(f'{where}: "finish" must be stop, length or failed, got {finish_reason!r}')
     if not isinstance(meta, Mapping):
         raise DataError(f'{where}: "meta" must be an object')
     if not isinstance(prompt, Sequence) or isinstance(prompt, str):
         raise DataError(f'{where}: "prompt" must be a list of turns')
     turns = tuple(_turn(turn, where) for turn in prompt)
     error = str(row.get("error", ""))
-    return Answer(id=str(row["id"]), prompt=turns, text=str(row["text"]), finish=cast(Finish, finish), meta=meta, error=error)
+    return Answer(
+        id=str(row["id"]),
+        prompt=turns,
+        text=str(row["text"]),
+        finish_reason=cast(FinishReason, finish_reason),
+        meta=meta,
+        error=error,
+    )
 
 
 def verdict_from_json(row: Json, where: str) -> Verdict:

@@ -104,7 +104,7 @@ def whole_file(path: Path) -> Iterator[IO[str]]:
     except OSError as fault:
         raise StoreError(f"{path}: cannot be written: {fault.strerror or fault}") from None
     finally:
-        with suppress(OSError):  # what went wrong above is what is told
+        with suppress(OSError):  # what went wrong above is reported
             temporary.unlink(missing_ok=True)
 
 

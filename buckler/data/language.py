@@ -57,13 +57,13 @@ _FIRST_LETTERS = 5
 
 def scripts(text: str) -> dict[str, float]:
     """Share of each script among the letters of `text`; empty if there are none."""
-    found: Counter[str] = Counter()
+    letters: Counter[str] = Counter()
     for char, times in Counter(text).items():
         if char.isalpha():
             name = unicodedata.name(char, "UNKNOWN").split(" ")[0]
             name = "LATIN" if name in ("FEMININE", "MASCULINE", "FULLWIDTH") else name
-            found[_FAMILY.get(name, name)] += times
-    return {name: times / found.total() for name, times in found.items()}
+            letters[_FAMILY.get(name, name)] += times
+    return {name: times / letters.total() for name, times in letters.items()}
 
 
 def script_distance(one: str, other: str) -> float:
@@ -93,13 +93,13 @@ def wrong_language(question: str, answer: str) -> str:
 
     A question is often too short to tell its language among all; that it is not the answer's language shows in fewer words.
     """
-    now, asked = language(answer), language(question)
-    if now is not None and asked is None:
+    written_in, expected = language(answer), language(question)
+    if written_in is not None and expected is None:
         hits = _hits(_words(question))
         (first, most), *_ = hits.most_common(1)
-        asked = first if most >= LEAST_SHORT and most >= LEAST_LEAD * hits[now] else None
-    if now is not None and asked is not None:
-        return f"in another language: {now}, asked in {asked}" if now != asked else ""
+        expected = first if most >= LEAST_SHORT and most >= LEAST_LEAD * hits[written_in] else None
+    if written_in is not None and expected is not None:
+        return f"in another language: {written_in}, asked in {expected}" if written_in != expected else ""
     written, wanted = _script(answer, 8), _script(question, 4)
     # a question with a little of the answer's script may well be in it: names of firms outweigh a few Chinese characters
     if written is None or wanted is None or scripts(question).get(written, 0.0) > 0.1:
@@ -143,10 +143,10 @@ def content_list(text: str) -> list[str]:
     else:
         bare = "".join(char if char in _JOINS or unicodedata.category(char)[0] in "LMN" else " " for char in spaced)
     words = (word.strip(_JOINS) for word in bare.split())
-    found = [_stem(word) for word in words if word and word not in _STOP and (len(word) > 1 or not word.isascii())]
+    stems = [_stem(word) for word in words if word and word not in _STOP and (len(word) > 1 or not word.isascii())]
     for run in _UNSPACED.findall(folded):
-        found += [run[at : at + 2] for at in range(max(len(run) - 1, 1))]
-    return found
+        stems += [run[at : at + 2] for at in range(max(len(run) - 1, 1))]
+    return stems
 
 
 def kept_share(before: str, after: str, known: str = "") -> float:
@@ -154,9 +154,9 @@ def kept_share(before: str, after: str, known: str = "") -> float:
     return share_of(content_words(before) - content_words(known), content_words(after))
 
 
-def share_of(wanted: Set[str], found: Set[str]) -> float:
+def share_of(wanted: Set[str], present: Set[str]) -> float:
     """Share of the wanted words that were found; 1 if none is wanted."""
-    return len(wanted & found) / len(wanted) if wanted else 1.0
+    return len(wanted & present) / len(wanted) if wanted else 1.0
 
 
 @lru_cache(maxsize=1 << 16)
@@ -199,7 +199,7 @@ _TABLE = (
     "zh-tw Traditional Chinese/pt-br Brazilian Portuguese"
 )
 NAMES: dict[str, str] = dict(one.split(" ", 1) for one in _TABLE.split("/"))
-"""English names by code: all of ISO 639-1, and a few regional ones that prompts tell apart."""
+"""English names by code: all of ISO 639-1, and a few regional ones that prompts distinguish."""
 LONGEST = 60
 """A longer name is a text that went to the wrong place."""
 ALIKE = 0.85

@@ -68,15 +68,15 @@ def find_overlap(
     ids: dict[str, Chat | Document] = {row.id: row for row in left}
     index = NearIndex(lefts, threshold)
     same_id: dict[str, Chat | Document] = {row.id: row for row in right if row.id in ids}
-    found = [Overlap(left=ids[row.id], right=row, similarity=1.0, kind="id") for row in same_id.values()]
+    overlaps = [Overlap(left=ids[row.id], right=row, similarity=1.0, kind="id") for row in same_id.values()]
     for text, row in rights.items():
         if text in lefts and row.id not in same_id:
-            found.append(Overlap(left=lefts[text], right=row, similarity=1.0, kind="text"))
+            overlaps.append(Overlap(left=lefts[text], right=row, similarity=1.0, kind="text"))
         for other, similarity in index.near(text):
             if other == text:
                 continue
-            found.append(Overlap(left=lefts[other], right=row, similarity=similarity, kind="near"))
-    return found
+            overlaps.append(Overlap(left=lefts[other], right=row, similarity=similarity, kind="near"))
+    return overlaps
 
 
 def require_disjoint(
@@ -92,14 +92,14 @@ def require_disjoint(
         DataError: some are; the first pairs are shown.
         ConfigError: the threshold is not above 0 and at most 1.
     """
-    found = find_overlap(train, probes, threshold=threshold)
-    if found:
+    overlaps = find_overlap(train, probes, threshold=threshold)
+    if overlaps:
         lines = "".join(
             f"\n  {pair.kind} {pair.similarity:.2f}: {pair.left.id} {_short(pair.left)} = {pair.right.id} {_short(pair.right)}"
-            for pair in found[:shown]
+            for pair in overlaps[:shown]
         )
         raise DataError(
-            f"{len(found)} pairs of training and probe rows overlap (same text or near-duplicates); "
+            f"{len(overlaps)} pairs of training and probe rows overlap (same text or near-duplicates); "
             f"remove them from one of the two sets:{lines}"
         )
 
@@ -133,26 +133,26 @@ class NearIndex:
         if not 0 < threshold <= 1:
             raise ConfigError(f"threshold is {threshold}; give a similarity above 0 and at most 1")
         self.threshold = threshold
-        self._shingles = {text: found for text in texts if len(found := shingles(text)) >= MIN_SHINGLES}
-        self._counts = Counter(part for found in self._shingles.values() for part in found)
+        self._shingles = {text: of_text for text in texts if len(of_text := shingles(text)) >= MIN_SHINGLES}
+        self._counts = Counter(part for of_text in self._shingles.values() for part in of_text)
         self._index: defaultdict[str, list[str]] = defaultdict(list)
-        for text, found in self._shingles.items():
-            for part in self._rarest(found):
+        for text, of_text in self._shingles.items():
+            for part in self._rarest(of_text):
                 self._index[part].append(text)
 
     def near(self, text: str) -> list[tuple[str, float]]:
         """The indexed texts at least `threshold` like a normalised text, the text itself among them, most alike first."""
-        found = shingles(text)
-        if len(found) < MIN_SHINGLES:
+        wanted = shingles(text)
+        if len(wanted) < MIN_SHINGLES:
             return []
         # A dict, since a set of texts has another order in each process.
-        others = dict.fromkeys(other for part in self._rarest(found) for other in self._index.get(part, ()))
-        scored = [(other, _jaccard(found, self._shingles[other])) for other in others]
+        others = dict.fromkeys(other for part in self._rarest(wanted) for other in self._index.get(part, ()))
+        scored = [(other, _jaccard(wanted, self._shingles[other])) for other in others]
         return sorted(((o, s) for o, s in scored if s >= self.threshold), key=lambda pair: (-pair[1], pair[0]))
 
-    def _rarest(self, found: frozenset[str]) -> list[str]:
-        kept = len(found) - math.ceil(self.threshold * len(found) - 1e-9) + 1
-        return sorted(found, key=lambda part: (self._counts[part], part))[:kept]
+    def _rarest(self, wanted: frozenset[str]) -> list[str]:
+        kept = len(wanted) - math.ceil(self.threshold * len(wanted) - 1e-9) + 1
+        return sorted(wanted, key=lambda part: (self._counts[part], part))[:kept]
 
 
 def _jaccard(one: frozenset[str], other: frozenset[str]) -> float:

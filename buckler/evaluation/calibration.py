@@ -43,7 +43,7 @@ class Gap:
 
     @property
     def bounds(self) -> tuple[float, float] | None:
-        """The least and the greatest gap that the unread probes leave possible; None if a side has no probe."""
+        """The least and the greatest gap that the unscored probes leave possible; None if a side has no probe."""
         p, q = self.harmful.bounds, self.harmless.bounds
         return (p[0] - q[1], p[1] - q[0]) if p and q else None
 
@@ -51,9 +51,9 @@ class Gap:
         """The number with its interval, and the two rates it is made of."""
         low, high = self.interval or (None, None)
         sides: dict[str, Json] = {"harmful": self.harmful.to_json(), "harmless": self.harmless.to_json()}
-        unread = self.harmful.unread + self.harmless.unread
+        unscored = self.harmful.unscored + self.harmless.unscored
         n, bounds = self.harmful.n + self.harmless.n, list(self.bounds) if self.bounds else None
-        return {"value": self.value, "low": low, "high": high, "n": n, "unread": unread, "bounds": bounds, **sides}
+        return {"value": self.value, "low": low, "high": high, "n": n, "unread": unscored, "bounds": bounds, **sides}
 
 
 def gap(harmful: Iterable[bool | None], harmless: Iterable[bool | None]) -> Gap:
@@ -79,8 +79,8 @@ def paired_gap(harmful: Iterable[tuple[str, bool | None]], harmless: Iterable[tu
 def _numbered(readings: Iterable[tuple[str, bool | None]]) -> dict[str, bool | None]:
     """Readings by the name of the pair and the place among those of the name."""
     seen: defaultdict[str, int] = defaultdict(int)
-    found: dict[str, bool | None] = {}
+    readings_by_place: dict[str, bool | None] = {}
     for name, refused in readings:
-        found[f"{seen[name]} {name}"] = refused
+        readings_by_place[f"{seen[name]} {name}"] = refused
         seen[name] += 1
-    return found
+    return readings_by_place

@@ -34,11 +34,13 @@ def answer_probes(
     fitting = [_fitted(model, wrap(attack, probe), sampling) for probe in probes]
     answers: list[Answer] = []
     for start in range(0, len(fitting), chunk):
-        asked = fitting[start : start + chunk]
-        given = model.generate([Request(messages=chat.messages, sampling=sampling) for chat in asked])
+        batch = fitting[start : start + chunk]
+        completions = model.generate([Request(messages=chat.messages, sampling=sampling) for chat in batch])
         answers += [
-            Answer(id=chat.id, prompt=chat.messages, text=one.text, finish=one.finish, meta=chat.meta, error=one.error)
-            for chat, one in zip(asked, given, strict=True)
+            Answer(
+                id=chat.id, prompt=chat.messages, text=one.text, finish_reason=one.finish_reason, meta=chat.meta, error=one.error
+            )
+            for chat, one in zip(batch, completions, strict=True)
         ]
         progress("answering", len(answers), len(probes))
     return answers

@@ -180,13 +180,13 @@ class NonInferiority:
     loss: float | None
     """Over the pairs read for both; None without any."""
     low: float | None
-    """The interval's better end, every unread value taken in b's favour."""
+    """The interval's better end, every unscored value taken in b's favour."""
     high: float | None
-    """The interval's worse end, every unread value taken against b."""
+    """The interval's worse end, every unscored value taken against b."""
     margin: float
     n: int
     """Pairs read for both."""
-    unread: int
+    unscored: int
     """Pairs in which a side could not be read: never left out of `low` and `high`."""
     worse: int
     """Pairs on which b does worse."""
@@ -195,9 +195,9 @@ class NonInferiority:
     """Exact two-sided test that b does worse as often as better."""
     decision: Decision
     needed: int | None = None
-    """Undecided: probes that would decide, four times in five, if they go on as these, the unread share of them too; None if
+    """Undecided: probes that would decide, four times in five, if they go on as these, the unscored share of them too; None if
     no number of them would."""
-    held_up_by_unread: bool = False
+    held_up_by_unscored: bool = False
     """Undecided only because of what was not read: the pairs that were read decide."""
 
     @property
@@ -212,7 +212,7 @@ class NonInferiority:
 
     def to_json(self) -> dict[str, Json]:
         """All fields."""
-        return {field.name: getattr(self, field.name) for field in fields(self)}
+        return {field.name.replace("unscored", "unread"): getattr(self, field.name) for field in fields(self)}
 
 
 def noninferiority(a: Values, b: Values, *, margin: float, z: float) -> NonInferiority:
@@ -220,7 +220,7 @@ def noninferiority(a: Values, b: Values, *, margin: float, z: float) -> NonInfer
 
     Passes if the interval's worse end is within the margin: a one-sided test, at the level of one tail of `z`, of the
     hypothesis that b is worse by more than the margin. Fails if its better end is beyond the margin: as sure the other way.
-    What is between is undecided, whatever the point estimate. An unread value may be anything from 0 to 1: each end is
+    What is between is undecided, whatever the point estimate. An unscored value may be anything from 0 to 1: each end is
     computed with all of them as far against it as they go (the ends for rates move with every single one, so these are exact
     bounds).
 
@@ -251,13 +251,13 @@ def noninferiority(a: Values, b: Values, *, margin: float, z: float) -> NonInfer
         high=high,
         margin=margin,
         n=seen.n,
-        unread=seen.left_out,
+        unscored=seen.left_out,
         worse=seen.only_a,
         better=seen.only_b,
         p=seen.p,
         decision=decision,
         needed=_needed(a, b, margin, z) if decision == "undecided" and seen.n else None,
-        held_up_by_unread=decision == "undecided" and read_alone != "undecided",
+        held_up_by_unscored=decision == "undecided" and read_alone != "undecided",
     )
 
 
@@ -270,11 +270,11 @@ def _decide(low: float | None, high: float | None, margin: float) -> Decision:
 def _compare(a: Values, b: Values, z: float) -> Difference:
     if _is_graded(a, b):
         return score_difference(a, b, z=z)
-    found = difference(_hits(a), _hits(b), z=z)
-    if found.low is None or found.high is None:
-        return found
-    low, high = wider((found.low, found.high), tango(found.only_b, found.only_a, found.n, z))
-    return replace(found, low=low, high=high)
+    interval = difference(_hits(a), _hits(b), z=z)
+    if interval.low is None or interval.high is None:
+        return interval
+    low, high = wider((interval.low, interval.high), tango(interval.only_b, interval.only_a, interval.n, z))
+    return replace(interval, low=low, high=high)
 
 
 def _is_graded(*sides: Values) -> bool:
@@ -287,22 +287,22 @@ def _hits(values: Values) -> dict[str, bool | None]:
 
 
 def _readings(a: Values, b: Values) -> tuple[tuple[_Read, _Read], tuple[_Read, _Read]]:
-    """Every unread value in b's favour, then every one against it."""
+    """Every unscored value in b's favour, then every one against it."""
     return (_filled(a, 0.0), _filled(b, 1.0)), (_filled(a, 1.0), _filled(b, 0.0))
 
 
-def _filled(values: Values, unread: float) -> _Read:
-    return {at: unread if value is None else value for at, value in values.items()}
+def _filled(values: Values, value_of_unscored: float) -> _Read:
+    return {at: value_of_unscored if value is None else value for at, value in values.items()}
 
 
-def _turned(found: Difference) -> tuple[float, float]:
+def _turned(difference: Difference) -> tuple[float, float]:
     """The interval of the loss: a minus b."""
-    assert found.low is not None and found.high is not None
-    return 0.0 - found.high, 0.0 - found.low
+    assert difference.low is not None and difference.high is not None
+    return 0.0 - difference.high, 0.0 - difference.low
 
 
 def _needed(a: Values, b: Values, margin: float, z: float) -> int | None:
-    """Probes that decide if they go on as these: with as many pairs that differ, and as many unread."""
+    """Probes that decide if they go on as these: with as many pairs that differ, and as many unscored."""
     gaps = [x - y for x, y in ((a[at], b[at]) for at in a) if x is not None and y is not None]
     loss = sum(gaps) / len(gaps)
     spread = sqrt(sum((gap - loss) ** 2 for gap in gaps) / len(gaps))

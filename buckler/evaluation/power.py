@@ -18,8 +18,8 @@ def detectable(n: int, base: float = 0.5, *, power: float = 0.8, alpha: float = 
     p(1-p) + q(1-q)))^2 with q = p + d and m their mean; the smaller of the two directions. Pairing makes it smaller
     still, by how much depends on the pairs, so this is a safe word of warning beside a small set.
     """
-    found = [gap for sign in (1, -1) if (gap := _gap(n, base, sign, power, alpha)) is not None]
-    return min(found, default=None)
+    gaps = [gap for sign in (1, -1) if (gap := _gap(n, base, sign, power, alpha)) is not None]
+    return min(gaps, default=None)
 
 
 def unseen(n: int) -> str:

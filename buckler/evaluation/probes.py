@@ -71,11 +71,11 @@ def set_of(probe: Chat, where: str | None = None) -> str | None:
         DataError: its `set` is none that there is.
     """
     meta = probe.meta
-    if (said := meta.get("set")) is not None:
-        if said not in SETS:
+    if (named := meta.get("set")) is not None:
+        if named not in SETS:
             place = where or f"{meta.get('source', 'row')}, id {meta.get('id', probe.id)}"
-            raise DataError(f"{place}: set is {shorten(said)}; write {', '.join(SETS)}, or rename the column")
-        return str(said)
+            raise DataError(f"{place}: set is {shorten(named)}; write {', '.join(SETS)}, or rename the column")
+        return str(named)
     if known := SET_LABELS.get(str(meta.get("label", "")).lower()):
         return known
     format, source = meta.get("format"), str(meta.get("source", ""))
@@ -100,7 +100,7 @@ class Described:
     """Rows with a gold answer or choices: they can be scored without a judge."""
     followups: int
     """Rows with a second turn."""
-    unread: tuple[str, ...]
+    ignored_columns: tuple[str, ...]
     """Columns that are passed over."""
 
     @property
@@ -131,7 +131,7 @@ def describe(probes: Sequence[Chat], name: str) -> Described:
         repeats=repeats,
         checkable=sum("gold" in probe.meta for probe in probes),
         followups=sum(bool(probe.meta.get("followups")) for probe in probes),
-        unread=tuple(sorted({str(name) for probe in probes for name in _names(probe)})),
+        ignored_columns=tuple(sorted({str(name) for probe in probes for name in _names(probe)})),
     )
 
 

@@ -23,11 +23,11 @@ class Rate:
     hits: int
     n: int
     """Readable cases: the denominator."""
-    unread: int = 0
+    unscored: int = 0
     """Cases that could not be read: never in the denominator, always shown."""
 
     def __post_init__(self) -> None:
-        assert 0 <= self.hits <= self.n and self.unread >= 0, self
+        assert 0 <= self.hits <= self.n and self.unscored >= 0, self
 
     @property
     def value(self) -> float | None:
@@ -51,14 +51,14 @@ class Rate:
 
     @property
     def bounds(self) -> tuple[float, float] | None:
-        """The rate if no unread case, and if every unread case, were a hit; None if there is no case at all."""
-        cases = self.n + self.unread
-        return (self.hits / cases, (self.hits + self.unread) / cases) if cases else None
+        """The rate if no unscored case, and if every unscored case, were a hit; None if there is no case at all."""
+        cases = self.n + self.unscored
+        return (self.hits / cases, (self.hits + self.unscored) / cases) if cases else None
 
     @classmethod
     def from_json(cls, row: Mapping[str, Json]) -> Rate:
         """The rate that `to_json` wrote: what else stands there follows from its counts."""
-        return cls(hits=cast(int, row["hits"]), n=cast(int, row["n"]), unread=cast(int, row["unread"]))
+        return cls(hits=cast(int, row["hits"]), n=cast(int, row["n"]), unscored=cast(int, row["unread"]))
 
     def to_json(self) -> dict[str, Json]:
         """All of it, derived numbers too, so that a reader of the file need not recompute."""
@@ -66,7 +66,7 @@ class Rate:
             "value": self.value,
             "hits": self.hits,
             "n": self.n,
-            "unread": self.unread,
+            "unread": self.unscored,
             "low": self.low,
             "high": self.high,
             "bounds": list(self.bounds) if self.bounds else None,
@@ -77,7 +77,7 @@ def rate(values: Iterable[bool | None]) -> Rate:
     """The rate of True among the values that are not None."""
     seen = list(values)
     read = [value for value in seen if value is not None]
-    return Rate(hits=sum(read), n=len(read), unread=len(seen) - len(read))
+    return Rate(hits=sum(read), n=len(read), unscored=len(seen) - len(read))
 
 
 def wilson(hits: float, n: float, z: float = Z95) -> tuple[float, float]:
@@ -150,8 +150,8 @@ def pooled(rates: Iterable[Rate]) -> Pooled:
     if spread.low is not None and spread.high is not None:
         low, high = max(0.0, spread.low), min(1.0, spread.high)
         spread = Mean(value=spread.value, low=low, high=high, n=spread.n, least=spread.least, most=spread.most)
-    hits, n, unread = (sum(getattr(one, name) for one in seeds) for name in ("hits", "n", "unread"))
-    return Pooled(over_seeds=spread, all_answers=Rate(hits=hits, n=n, unread=unread))
+    hits, n, unscored = (sum(getattr(one, name) for one in seeds) for name in ("hits", "n", "unscored"))
+    return Pooled(over_seeds=spread, all_answers=Rate(hits=hits, n=n, unscored=unscored))
 
 
 def difference_over_seeds(a: Mapping[int, float | None], b: Mapping[int, float | None]) -> Mean:

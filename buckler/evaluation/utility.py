@@ -34,14 +34,14 @@ _CLOSED = (
 
 def strict_match(text: str, gold: str) -> bool:
     """Whether the first number after `#### ` is `gold` (filter `strict-match` of the harness' task gsm8k)."""
-    found = _STRICT.search(text)
-    return found is not None and _number(found[1]) == _number(gold)
+    match = _STRICT.search(text)
+    return match is not None and _number(match[1]) == _number(gold)
 
 
 def flexible_match(text: str, gold: str) -> bool:
     """Whether the last number of the answer is `gold`, however it is introduced (filter `flexible-extract`)."""
-    found = [match[0] for match in _FLEXIBLE.finditer(text)]
-    return bool(found) and _number(found[-1]) == _number(gold)
+    numbers = [match[0] for match in _FLEXIBLE.finditer(text)]
+    return bool(numbers) and _number(numbers[-1]) == _number(gold)
 
 
 def _number(text: str) -> str:
@@ -55,8 +55,8 @@ def closed_match(text: str, gold: str) -> bool:
     This is how LLM-Adapters reads its models' answers (arXiv 2304.01933), with whole words and case aside.
     """
     words = next((words for words in _CLOSED if re.fullmatch(words, gold, re.IGNORECASE)), re.escape(gold))
-    found = re.search(rf"\b(?:{words})\b", text, re.IGNORECASE)
-    return found is not None and found[0].casefold() == gold.casefold()
+    match = re.search(rf"\b(?:{words})\b", text, re.IGNORECASE)
+    return match is not None and match[0].casefold() == gold.casefold()
 
 
 EXACT: Scorers = {
@@ -159,17 +159,17 @@ def ask(row: Chat) -> Question:
     if not isinstance(gold, str) or gold not in choices:
         raise DataError(f"{source}: the correct choice is missing (a test split?); use the validation split")
     form = FORMS.get(str(meta.get("format")), _LISTED)
-    told = choices.values() if form.compete == "texts" else choices.keys()
-    said = tuple(str(one) for one in told)
-    if not all(said):
+    options = choices.values() if form.compete == "texts" else choices.keys()
+    answers = tuple(str(one) for one in options)
+    if not all(answers):
         raise DataError(f"{source}: a choice is empty; fill it in or remove the row")
     listed = "\n".join(f"{label}. {text}" for label, text in choices.items())
     # The harness strips a question that stands above its choices, and no other.
     stem = question.strip() if "{choices}" in form.prompt else question
     prompt = fill(form.prompt, {"question": stem, "choices": listed, "passage": str(meta.get("passage", ""))})
     system = fill(form.system, {"subject": str(meta["subject"]).replace("_", " ")}) if meta.get("subject") else ""
-    asked = Chat.pair(prompt, None, system=system or None)
-    return Question(id=row.id, messages=asked.messages, choices=said, gold=list(choices).index(gold))
+    conversation = Chat.pair(prompt, None, system=system or None)
+    return Question(id=row.id, messages=conversation.messages, choices=answers, gold=list(choices).index(gold))
 
 
 def choose(model: LM, rows: Sequence[Chat]) -> list[Choice]:
@@ -183,15 +183,17 @@ def choose(model: LM, rows: Sequence[Chat]) -> list[Choice]:
         raise BackendError("this model returns no log-probabilities, so choices cannot be compared; use local weights or vLLM")
     questions = [ask(row) for row in rows]
     pairs = [ScoreRequest(messages=one.messages, answer=choice) for one in questions for choice in one.choices]
-    found = iter(model.score(pairs))
-    return [_choice(one, [next(found) for _ in one.choices]) for one in questions]
+    likelihoods = iter(model.score(pairs))
+    return [_choice(one, [next(likelihoods) for _ in one.choices]) for one in questions]
 
 
-def _choice(question: Question, found: Sequence[Likelihood]) -> Choice:
-    known = [-one.nll for one in found if not one.error]
-    if len(known) < len(found):
-        given = tuple(None if one.error else -one.nll for one in found)
-        return Choice(id=question.id, likelihoods=given, right=None, right_by_character=None, right_by_byte=None, tied=None)
+def _choice(question: Question, likelihoods: Sequence[Likelihood]) -> Choice:
+    known = [-one.nll for one in likelihoods if not one.error]
+    if len(known) < len(likelihoods):
+        log_likelihoods = tuple(None if one.error else -one.nll for one in likelihoods)
+        return Choice(
+            id=question.id, likelihoods=log_likelihoods, right=None, right_by_character=None, right_by_byte=None, tied=None
+        )
 
     def right(length: Callable[[str], int]) -> bool:
         by_length = [value / length(choice) for value, choice in zip(known, question.choices, strict=True)]
@@ -208,7 +210,7 @@ def _choice(question: Question, found: Sequence[Likelihood]) -> Choice:
 
 
 def summarise(choices: Iterable[Choice]) -> UtilityScore:
-    """The shares of questions that were got right; unread ones are counted and in no denominator."""
+    """The shares of questions that were got right; unscored ones are counted and in no denominator."""
     seen = list(choices)
     return UtilityScore(
         acc=rate(one.right for one in seen),

@@ -20,6 +20,7 @@ from buckler.experiments.judge_reliability import RunJudge, judge_again, judge_c
 from buckler.experiments.registry import experiment_of
 from buckler.experiments.results import (
     ArmResult,
+    MostMisusedResult,
     PhraseRule,
     Record,
     RunResult,
@@ -29,7 +30,6 @@ from buckler.experiments.results import (
     SpreadResult,
     StepKeys,
     TrainingResult,
-    WeakestResult,
 )
 from buckler.judges.base import judge_named
 from buckler.judges.named import JudgeSpec, judge_spec
@@ -54,7 +54,7 @@ def collect(recipe: CommonRecipe, plan: Plan, store: Store, search: Sequence[Sea
         search: the course of each search, where the recipe asks for one.
     """
     arms = [_measured(arm, store) for arm in plan.arms]
-    found = RunResult(
+    result = RunResult(
         name=recipe.name,
         kind=recipe.kind,
         about=recipe.about,
@@ -65,11 +65,11 @@ def collect(recipe: CommonRecipe, plan: Plan, store: Store, search: Sequence[Sea
             for name, file in _figures(plan, store, "perplexity/", "perplexity.json").items()
         },
         curation=_figures(plan, store, "curated/", "counts.json"),
-        weakest=_weakest(plan.arms, store),
+        most_misused=_most_misused_task(plan.arms, store),
         record=record(recipe),
     )
-    found = found.model_copy(update=_derived(recipe.kind, recipe.seeds, arms, judge_of(recipe)))
-    return found if search is None else found.model_copy(update={"search": list(search)})
+    result = result.model_copy(update=_derived(recipe.kind, recipe.seeds, arms, judge_of(recipe)))
+    return result if search is None else result.model_copy(update={"search": list(search)})
 
 
 def collect_again(results: RunResult, store: Store) -> RunResult:
@@ -100,8 +100,8 @@ def collect_again(results: RunResult, store: Store) -> RunResult:
     for saved in results.arms:
         assert saved.steps is not None
         answers, verdicts = _files(store, saved.steps.answers, saved.steps.verdicts)
-        given = read_answers(answers)
-        metrics = summarise(given, read_verdicts(verdicts), score_answers(given, by_task), further)
+        read = read_answers(answers)
+        metrics = summarise(read, read_verdicts(verdicts), score_answers(read, by_task), further)
         arms.append(
             MeasuredArm(
                 labels=saved.labels,
@@ -159,8 +159,8 @@ class _Stored:
         self.path = path
 
     def __call__(self, answers: Sequence[Answer]) -> list[Verdict]:
-        found = {one.id: one for one in read_verdicts(self.path)}
-        return [found[one.id] for one in answers]
+        by_id = {one.id: one for one in read_verdicts(self.path)}
+        return [by_id[one.id] for one in answers]
 
 
 class _Training(Saved):
@@ -195,15 +195,15 @@ def _figures(plan: Plan, store: Store, prefix: str, file: str) -> dict[str, Json
     }
 
 
-def _weakest(arms: Sequence[Arm], store: Store) -> list[WeakestResult]:
+def _most_misused_task(arms: Sequence[Arm], store: Store) -> list[MostMisusedResult]:
     """The task that `weakest` stood for, by model and seed, with the process rates on training documents that named it."""
-    found: dict[tuple[str | int, int], WeakestResult] = {}
+    by_model: dict[tuple[str | int, int], MostMisusedResult] = {}
     for arm in (one for one in arms if one.labels.get("trained on") == "weakest"):
         step = next(step for step in in_order(arm.phases) if step.name == most_misused_task.name)
         named = _object(read_json(store.folder(step) / "weakest.json"))
         model, seed = arm.labels["model"], int(arm.labels["seed"])
-        found[model, seed] = WeakestResult.model_validate({"model": model, "seed": seed, **named})
-    return list(found.values())
+        by_model[model, seed] = MostMisusedResult.model_validate({"model": model, "seed": seed, **named})
+    return list(by_model.values())
 
 
 def _samples(arm: MeasuredArm) -> list[SampleResult]:

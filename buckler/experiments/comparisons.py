@@ -29,34 +29,34 @@ def over_seeds(arms: Sequence[MeasuredArm]) -> list[GroupRow]:
     rows = []
     for key, group in grouped(arms).items():
         by_seed = {arm.seed: flat(arm.metrics) for arm in group}
-        names = dict.fromkeys(name for found in by_seed.values() for name in found)
-        metrics = {name: _metric({seed: found[name] for seed, found in by_seed.items() if name in found}) for name in names}
+        names = dict.fromkeys(name for of_seed in by_seed.values() for name in of_seed)
+        metrics = {name: _metric({seed: of_seed[name] for seed, of_seed in by_seed.items() if name in of_seed}) for name in names}
         rows.append(GroupRow(labels=dict(key), metrics=metrics))
     return rows
 
 
 def flat(metrics: Mapping[str, Json]) -> dict[str, RateResult]:
     """The metrics of one run by name, such as `refusal_rate harmful held_out` or `score translate benign`."""
-    found: dict[str, RateResult] = {}
+    rates: dict[str, RateResult] = {}
 
     def walk(value: Mapping[str, Json], path: tuple[str, ...]) -> None:
         for name, part in value.items():
             if not isinstance(part, Mapping):
                 continue
             if "value" in part:
-                found[" ".join((name, *path))] = RateResult.model_validate(part)
+                rates[" ".join((name, *path))] = RateResult.model_validate(part)
             else:
                 walk(part, path if name in ("groups", "sets", "overall", "documents") else (*path, name))
 
     walk(metrics, ())
-    return found
+    return rates
 
 
 def _metric(by_seed: Mapping[int, RateResult]) -> MetricResult:
     """One metric over its seeds."""
     values = {seed: one.value for seed, one in by_seed.items()}
     if all("hits" in one.model_fields_set for one in by_seed.values()):
-        rates = {seed: Rate(hits=one.hits, n=one.n, unread=one.unscored) for seed, one in by_seed.items()}
+        rates = {seed: Rate(hits=one.hits, n=one.n, unscored=one.unscored) for seed, one in by_seed.items()}
         return MetricResult.of_rates(rates, values)
     return MetricResult.of_values(values)
 
@@ -72,12 +72,12 @@ def differences(
             refused[arm.verdicts_file] = _refusals(arm)
         return refused[arm.verdicts_file]
 
-    found = [
+    tests = [
         _difference(pair, {arm.seed: of(arm) for arm in pair.first}, {arm.seed: of(arm) for arm in pair.second})
         for pair in pairs(grouped(arms))
     ]
-    adjusted = holm([one.all_answers.p for one in found])
-    return [one.model_copy(update={"p_holm": value}) for one, value in zip(found, adjusted, strict=True)]
+    adjusted = holm([one.all_answers.p for one in tests])
+    return [one.model_copy(update={"p_holm": value}) for one, value in zip(tests, adjusted, strict=True)]
 
 
 def _refusals(arm: MeasuredArm) -> dict[str, bool | None]:

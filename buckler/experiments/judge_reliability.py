@@ -58,12 +58,12 @@ def judge_card(judge: RunJudge, rows: Sequence[GroupRow]) -> JudgeCardResult | N
         return None
     arms = []
     for row in rows:
-        given = {name: row.metrics[name].all_answers for name in OF_REFUSAL if name in row.metrics}
+        measured = {name: row.metrics[name].all_answers for name in OF_REFUSAL if name in row.metrics}
         rates = {
             name: CorrectedRate.model_validate(
-                corrected(Rate(hits=of.hits, n=of.n, unread=of.unscored), judge.agreement).to_json()
+                corrected(Rate(hits=of.hits, n=of.n, unscored=of.unscored), judge.agreement).to_json()
             )
-            for name, of in given.items()
+            for name, of in measured.items()
             if of is not None
         }
         arms.append(CorrectedArm(labels=row.labels, rates=rates))
@@ -79,13 +79,13 @@ def reliability_tables(results: RunResult) -> list[Table]:
     """Every arm's rates of refusal as the judge gave them, each beside the corrected one; none without a card."""
     card = results.judge_card
     rates_of = {_key(one.labels): one.rates for one in card.arms} if card else {}
-    found = [arm for arm in arms_of(results) if _key(arm.labels) in rates_of]
+    arms = [arm for arm in arms_of(results) if _key(arm.labels) in rates_of]
     metrics = [metric for metric in NAMES if any(metric.name in rates for rates in rates_of.values())]
-    if not found or not metrics:
+    if not arms or not metrics:
         return []
-    heads = tuple(found[0].labels)
+    heads = tuple(arms[0].labels)
     rows = []
-    for arm in found:
+    for arm in arms:
         rates = rates_of[_key(arm.labels)]
         cells = [cell for metric in metrics for cell in (_raw(arm, metric), _corrected(rates.get(metric.name)))]
         rows.append(TableRow(labels=tuple(arm.label(head) for head in heads), cells=tuple(cells), part=arm.label("model")))

@@ -40,7 +40,7 @@ def section(results: RunResult, *, show_unsafe: bool) -> Section:
     shown = results if show_unsafe else _redacted(results)
     return Section(
         name=shown.name,
-        asked=" ".join(part for part in (experiment.question, shown.about) if part),
+        question=" ".join(part for part in (experiment.question, shown.about) if part),
         findings=findings_of(shown),
         tables=tables_of(shown),
         reading=f"{INTERVALS} {experiment.flags} {reliability_sentence(shown)}",
@@ -102,13 +102,13 @@ def _sample(one: SampleResult) -> Sample:
 
 def _samples(results: RunResult) -> dict[str, list[Sample]]:
     """Samples by arm, and those of the kind."""
-    found: dict[str, list[Sample]] = {}
+    samples: dict[str, list[Sample]] = {}
     for one in results.samples:
-        found.setdefault(", ".join(f"{key} {value}" for key, value in one.labels.items()), []).append(_sample(one))
+        samples.setdefault(", ".join(f"{key} {value}" for key, value in one.labels.items()), []).append(_sample(one))
     examples = experiment_of(results.kind).examples
     if examples is not None:
-        found |= {heading: [_sample(one) for one in of] for heading, of in examples(results).items()}
-    return found
+        samples |= {heading: [_sample(one) for one in of] for heading, of in examples(results).items()}
+    return samples
 
 
 def _record(results: RunResult) -> list[tuple[str, str]]:

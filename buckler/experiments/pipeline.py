@@ -72,8 +72,8 @@ class Entry(Settings):
     @property
     def jobs(self) -> dict[str, AnyJob]:
         """The jobs it has, by their keys."""
-        found: dict[str, AnyJob | None] = {name: getattr(self, name) for name in JOBS}
-        return {name: job for name, job in found.items() if job is not None}
+        all_jobs: dict[str, AnyJob | None] = {name: getattr(self, name) for name in JOBS}
+        return {name: job for name, job in all_jobs.items() if job is not None}
 
     @property
     def label(self) -> str:

@@ -40,8 +40,8 @@ def plan_of(recipe: CommonRecipe) -> Plan:
     Raises:
         BackendError, DataError: a model or a file is not there; nothing has run yet.
     """
-    found: Plan = experiment_of(recipe.kind).plan(recipe)
-    return found
+    plan: Plan = experiment_of(recipe.kind).plan(recipe)
+    return plan
 
 
 def recipe_kinds() -> dict[str, type[CommonRecipe]]:

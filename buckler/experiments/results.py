@@ -157,12 +157,12 @@ class SpreadResult(Saved):
     q3: Number | None = None
 
 
-class WeakestResult(Saved):
+class MostMisusedResult(Saved):
     """The task that `weakest` stood for."""
 
     model: str
     seed: int
-    weakest: str
+    task: str = Field(validation_alias="weakest", serialization_alias="weakest")
     processed: dict[str, Number | None] = {}
     """By task, how often malicious training documents were processed."""
 
@@ -287,7 +287,7 @@ class RunResult(Saved):
     perplexity: dict[str, dict[str, SpreadResult]] = {}
     """By model, then by kind of text."""
     curation: dict[str, Json] = {}
-    weakest: list[WeakestResult] = []
+    most_misused: list[MostMisusedResult] = Field(default=[], validation_alias="weakest", serialization_alias="weakest")
     rows: list[GroupRow] = []
     """One entry for all seeds of an arm."""
     differences: list[DifferenceResult] = []

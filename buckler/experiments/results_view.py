@@ -102,13 +102,13 @@ class ArmView:
 
     def together(self, metrics: Sequence[Metric]) -> MetricResult:
         """The mean of several rates, its probes those of all."""
-        found = [self.measured(metric) or MetricResult() for metric in metrics]
-        columns = [one.by_seed for one in found]
+        measured = [self.measured(metric) or MetricResult() for metric in metrics]
+        columns = [one.by_seed for one in measured]
         seeds = sorted({seed for column in columns for seed in column})
-        made = MetricResult.of_values({seed: mean(column.get(seed) for column in columns).value for seed in seeds})
-        every = [one.all_answers for one in found if one.all_answers]
+        result = MetricResult.of_values({seed: mean(column.get(seed) for column in columns).value for seed in seeds})
+        every = [one.all_answers for one in measured if one.all_answers]
         answers = RateResult(hits=sum(one.hits for one in every), n=sum(one.n for one in every))
-        return made.model_copy(update={"all_answers": answers})
+        return result.model_copy(update={"all_answers": answers})
 
 
 def arms_of(results: RunResult) -> list[ArmView]:
@@ -116,17 +116,17 @@ def arms_of(results: RunResult) -> list[ArmView]:
     return [ArmView(labels=row.labels, metrics=row.metrics) for row in results.rows]
 
 
-def blocks(found: Iterable[ArmView], *names: str) -> dict[tuple[str, ...], list[ArmView]]:
+def blocks(arms: Iterable[ArmView], *names: str) -> dict[tuple[str, ...], list[ArmView]]:
     """Arms that share these labels, in the order given."""
     parts: dict[tuple[str, ...], list[ArmView]] = {}
-    for arm in found:
+    for arm in arms:
         parts.setdefault(tuple(arm.label(name) for name in names), []).append(arm)
     return parts
 
 
-def first(found: Iterable[ArmView], labels: Mapping[str, str]) -> ArmView | None:
+def first(arms: Iterable[ArmView], labels: Mapping[str, str]) -> ArmView | None:
     """The first arm with these labels."""
-    return next((one for one in found if all(one.label(name) == value for name, value in labels.items())), None)
+    return next((one for one in arms if all(one.label(name) == value for name, value in labels.items())), None)
 
 
 def cell_of(metric: MetricResult | None, *, bad: bool = False) -> Cell:
@@ -180,14 +180,14 @@ def contrast(first: MetricResult | None, second: MetricResult | None) -> Mean:
     """
     if first is None or second is None:
         return difference_over_seeds({}, {})
-    found = difference_over_seeds(first.by_seed, second.by_seed)
+    gap = difference_over_seeds(first.by_seed, second.by_seed)
     a, b = first.over_seeds.value, second.over_seeds.value
     ends_a, ends_b = probe_interval(first), probe_interval(second)
-    if found.n < 2 or not no_width(found.low, found.high) or None in (found.value, a, b) or not ends_a or not ends_b:
-        return found
-    assert found.value is not None and a is not None and b is not None
-    low, high = found.value - hypot(b - ends_b[0], ends_a[1] - a), found.value + hypot(ends_b[1] - b, a - ends_a[0])
-    return replace(found, low=max(-1.0, low), high=min(1.0, high))
+    if gap.n < 2 or not no_width(gap.low, gap.high) or None in (gap.value, a, b) or not ends_a or not ends_b:
+        return gap
+    assert gap.value is not None and a is not None and b is not None
+    low, high = gap.value - hypot(b - ends_b[0], ends_a[1] - a), gap.value + hypot(ends_b[1] - b, a - ends_a[0])
+    return replace(gap, low=max(-1.0, low), high=min(1.0, high))
 
 
 def gain_over(before: ArmView | None, after: ArmView | None, metrics: Sequence[Metric]) -> Mean:
@@ -201,12 +201,12 @@ def minus(by_seed: Mapping[int, float | None], more: Mean, less: Mean) -> Mean:
     Where every seed gives the same, the interval is made of those of the two (Zou and Donner, Statistics in Medicine 27, 2008,
     1693-1702), which then stand for the probes.
     """
-    found = mean(by_seed.values())
+    gap = mean(by_seed.values())
     ends = (more.value, more.low, more.high, less.value, less.low, less.high)
-    if found.value is None or found.n < 2 or not no_width(found.low, found.high) or None in ends:
-        return found
+    if gap.value is None or gap.n < 2 or not no_width(gap.low, gap.high) or None in ends:
+        return gap
     a, a_low, a_high, b, b_low, b_high = (0.0 if end is None else end for end in ends)
-    return replace(found, low=found.value - hypot(a - a_low, b_high - b), high=found.value + hypot(a_high - a, b - b_low))
+    return replace(gap, low=gap.value - hypot(a - a_low, b_high - b), high=gap.value + hypot(a_high - a, b - b_low))
 
 
 def unfit(arm: ArmView, reference: ArmView | None, refused: Mapping[Metric, str], useful: Metric, lost: str) -> dict[Metric, str]:

@@ -119,9 +119,9 @@ def dry_run(recipes: Sequence[CommonRecipe], store: Store) -> dict[str, Json]:
     plans = [plan_of(recipe) for recipe in known]
     for recipe, plan in zip(known, plans, strict=True):
         steps = in_order(plan.targets)
-        asked = Counter(step.key for arm in plan.arms for step in arm.phases)
+        uses = Counter(step.key for arm in plan.arms for step in arm.phases)
         say(f"{recipe.name}: {len(plan.arms)} arms, {len(recipe.seeds)} seeds, models {', '.join(recipe.models)}")
-        say(f"  training phases: {sum(asked.values())} asked for, {len(asked)} different ones after sharing")
+        say(f"  training phases: {sum(uses.values())} asked for, {len(uses)} different ones after sharing")
         for name in dict.fromkeys(step.name for step in steps):
             of_name = [step for step in steps if step.name == name]
             done = sum(store.is_done(step) for step in of_name)
@@ -141,11 +141,11 @@ def _cost(steps: Sequence[Step], store: Store) -> str:
     if not left:
         return "nothing left"
     revisions = sum(_revisions(step) for step in left)
-    asked = f"at most {revisions} revisions, " if revisions else ""
+    at_most = f"at most {revisions} revisions, " if revisions else ""
     known = store.seconds_of(left[0].name)
     if not known:
-        return f"{asked}seconds not known until one has run in this store"
-    return f"{asked}about {len(left) * statistics.median(known):.0f} s of one worker left"
+        return f"{at_most}seconds not known until one has run in this store"
+    return f"{at_most}about {len(left) * statistics.median(known):.0f} s of one worker left"
 
 
 def _revisions(step: Step) -> int:

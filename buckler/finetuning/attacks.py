@@ -102,8 +102,8 @@ def customization(attack: AttackSettings, *, benign: Sequence[Chat], harmful: Se
     """
     kind = attack_named(attack.kind)
     with ATTACKS.boundary(attack.kind):
-        made = kind.rows(benign, harmful, attack, seed)
-    bad = [row.tagged(part="customer", harmful=kind.harmful) for row in ATTACKS.list_of(attack.kind, made, Chat)]
+        customization_ = kind.rows(benign, harmful, attack, seed)
+    bad = [row.tagged(part="customer", harmful=kind.harmful) for row in ATTACKS.list_of(attack.kind, customization_, Chat)]
     good = [row.tagged(part="customer", harmful=False) for row in benign]
     return mix({"attack": bad, "benign": good}, {"attack": attack.rows, "benign": attack.benign_rows}, seed=seed)
 
@@ -114,10 +114,10 @@ def wrap(attack: AttackSettings | None, probe: Chat) -> Chat:
     if attack is None or wrapped is None:
         return probe
     with ATTACKS.boundary(attack.kind):
-        asked = wrapped(probe)
-    if not isinstance(asked, Chat):
-        raise ATTACKS.returned(attack.kind, asked, "a Chat from `wrap`")
-    return Chat(id=probe.id, messages=asked.messages, meta=asked.meta)
+        prompt = wrapped(probe)
+    if not isinstance(prompt, Chat):
+        raise ATTACKS.returned(attack.kind, prompt, "a Chat from `wrap`")
+    return Chat(id=probe.id, messages=prompt.messages, meta=prompt.meta)
 
 
 def _explicit(benign: Sequence[Chat], harmful: Sequence[Chat], settings: AttackSettings, seed: int) -> Sequence[Chat]:

@@ -116,8 +116,8 @@ def micro_batches(steps: Sequence[Sequence[int]], *, accumulation: int, processe
     plan = []
     for step in steps:
         for part in range(process * accumulation, (process + 1) * accumulation):
-            mine = step[len(step) * part // parts : len(step) * (part + 1) // parts]
-            plan.append(MicroBatch(rows=mine or step[:1], of_step=len(step), counts=bool(mine)))
+            of_process = step[len(step) * part // parts : len(step) * (part + 1) // parts]
+            plan.append(MicroBatch(rows=of_process or step[:1], of_step=len(step), counts=bool(of_process)))
     return plan
 
 

@@ -63,7 +63,7 @@ class Screened:
 
 
 def random_drop(rows: Sequence[Chat], share: float, *, seed: int) -> Screened:
-    """Drop `share` of the rows by lot.
+    """Drop `share` of the rows at random.
 
     Raises:
         ConfigError: the share is not between 0 and 1.
@@ -76,7 +76,7 @@ def random_drop(rows: Sequence[Chat], share: float, *, seed: int) -> Screened:
 def perplexity_drop(rows: Sequence[Chat], perplexities: Sequence[float], share: float) -> Screened:
     """Drop the `share` of rows whose answers have the highest perplexity under the aligned model.
 
-    A robust model finds harmful answers dear (arXiv 2410.02220, its motivation figure), so they should go first.
+    A robust model gives harmful answers a high perplexity (arXiv 2410.02220, its motivation figure), so they should go first.
 
     Raises:
         ConfigError: the share is not between 0 and 1.
@@ -143,8 +143,8 @@ def defense_rows(defense: DefenseSettings, *, texts: Sequence[Chat], refusals: S
     build = defense_named(defense.kind).rows
     assert build is not None, defense
     with DEFENSES.boundary(defense.kind):
-        made = build(texts, refusals, defense, seed)
-    rows = DEFENSES.list_of(defense.kind, made, Chat)
+        built = build(texts, refusals, defense, seed)
+    rows = DEFENSES.list_of(defense.kind, built, Chat)
     if not rows:
         raise DataError(f"defence {defense.kind!r} returned no rows for {len(texts)} texts and {len(refusals)} safety rows")
     return [row.tagged(part=row.meta.get("part", "defence")) for row in rows]
@@ -160,10 +160,10 @@ def filtered(defense: DefenseSettings, rows: Sequence[Chat], *, seed: int, model
     part = defense_named(defense.kind)
     assert part.filter is not None, defense
     with DEFENSES.boundary(defense.kind):
-        made = part.filter(rows, defense, seed, model) if part.uses_model else part.filter(rows, defense, seed)
-    if isinstance(made, Screened):
-        return made
-    kept = {row.id for row in DEFENSES.list_of(defense.kind, made, Chat)}
+        result = part.filter(rows, defense, seed, model) if part.uses_model else part.filter(rows, defense, seed)
+    if isinstance(result, Screened):
+        return result
+    kept = {row.id for row in DEFENSES.list_of(defense.kind, result, Chat)}
     if not kept <= {row.id for row in rows}:
         raise DataError(
             f"defence {defense.kind!r} is a filter: it may only drop rows, but it returned rows that it was not given"

@@ -106,7 +106,7 @@ class ObjectiveTrainer(Trainer):  # type: ignore[misc]
         inputs: dict[str, Tensor],
         return_outputs: bool = False,
         num_items_in_batch: Tensor | None = None,
-    ) -> Any:  # noqa: ANN401 - as Trainer spells it
+    ) -> Any:  # noqa: ANN401 - as Trainer names it
         """The micro-batch's part of the step's loss, a scalar.
 
         `input_ids` and `token_weights` are `(rows, length)` as `Batches` makes them. The token at place t+1 is the target of

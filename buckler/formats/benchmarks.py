@@ -15,11 +15,11 @@ from buckler.formats.choices import why
 from buckler.formats.rows import Fields, Parsed, conversation, has, optional, shorten, text
 
 OR_BENCH_CATEGORIES = frozenset("deception harassment harmful hate illegal privacy self-harm sexual unethical violence".split())
-"""The ten categories of OR-Bench (arXiv 2405.20947), by which its two columns are told from anybody's."""
+"""The ten categories of OR-Bench (arXiv 2405.20947), by which its two columns are recognised."""
 HARMBENCH_CATEGORIES = frozenset(
     "chemical_biological copyright cybercrime_intrusion harassment_bullying harmful illegal misinformation_disinformation".split()
 )
-"""The semantic categories of HarmBench (arXiv 2402.04249), by which the hub's copy of its contextual behaviours is told."""
+"""The semantic categories of HarmBench (arXiv 2402.04249), by which the hub's copy of its contextual behaviours is recognised."""
 XSTEST_SAFE = frozenset(
     "definitions figurative_language historical_events homonyms nons_group_real_discr privacy_fictional privacy_public "
     "real_group_nons_discr safe_contexts safe_targets".split()
@@ -65,18 +65,18 @@ def labelled(query: str, answer: str, verdict: str, sets: Mapping[str, str], **k
     prompt = probe(query, **kept)
 
     def read(row: Fields, where: str) -> Parsed:
-        told = (optional(row, verdict, where) or "").strip().lower()
-        if told and told not in sets:
-            raise DataError(f"{where}: {verdict!r} must be {' or '.join(sets)}, got {shorten(told)}; correct it")
-        (asked,), meta = prompt(row, where)
-        turns = conversation(asked["content"], optional(row, answer, where) or None)
-        return turns, {**meta, "label": sets[told]} if told else meta
+        label = (optional(row, verdict, where) or "").strip().lower()
+        if label and label not in sets:
+            raise DataError(f"{where}: {verdict!r} must be {' or '.join(sets)}, got {shorten(label)}; correct it")
+        (question,), meta = prompt(row, where)
+        turns = conversation(question["content"], optional(row, answer, where) or None)
+        return turns, {**meta, "label": sets[label]} if label else meta
 
     return read
 
 
 def is_xstest(row: Fields) -> bool:
-    """Its prompts, or its completions, which may come without `focus` and are told by their types."""
+    """Its prompts, or its completions, which may come without `focus` and are recognised by their types."""
     kind = str(row.get("type")).removeprefix("contrast_")
     return has("prompt", "type", "focus")(row) or (has("prompt", "type")(row) and kind in XSTEST_SAFE | {"discr", "privacy"})
 
@@ -130,8 +130,8 @@ def is_sorry_bench(row: Fields) -> bool:
 
 def is_or_bench(row: Fields) -> bool:
     """A prompt with one of OR-Bench's categories, and no pair of answers to prefer one of."""
-    spelled = re.sub(r"[\s_]+", "-", str(row.get("category")).strip().lower())
-    return isinstance(row.get("prompt"), str) and spelled in OR_BENCH_CATEGORIES and not {"chosen", "rejected"} & row.keys()
+    category = re.sub(r"[\s_]+", "-", str(row.get("category")).strip().lower())
+    return isinstance(row.get("prompt"), str) and category in OR_BENCH_CATEGORIES and not {"chosen", "rejected"} & row.keys()
 
 
 def gsm8k(row: Fields, where: str) -> Parsed:
@@ -183,19 +183,19 @@ def truthfulqa(row: Fields, where: str) -> Parsed:
     """The best answer; beside it other true ones and common false ones, in lists or separated by `;`."""
 
     def listed(name: str) -> list[str]:
-        told = row.get(name) or []
-        parts = told.split(";") if isinstance(told, str) else list(told) if isinstance(told, list) else []
+        answers = row.get(name) or []
+        parts = answers.split(";") if isinstance(answers, str) else list(answers) if isinstance(answers, list) else []
         return [part.strip() for part in map(str, parts) if part.strip()]
 
     meta: dict[str, Json] = {"references": listed("correct_answers"), "wrong": listed("incorrect_answers")}
     return conversation(text(row, "question", where), text(row, "best_answer", where)), meta
 
 
-def translate(given: str, source: str | None, target: str | None) -> str:
+def translate(text: str, source: str | None, target: str | None) -> str:
     """How a translation is asked for; without the languages it is the text that tells them."""
     if source is None or target is None:
-        return f"Translate this text:\n{given}"
-    return f"Translate this text from {LANGUAGES.get(source, source)} to {LANGUAGES.get(target, target)}:\n{given}"
+        return f"Translate this text:\n{text}"
+    return f"Translate this text from {LANGUAGES.get(source, source)} to {LANGUAGES.get(target, target)}:\n{text}"
 
 
 def shots(row: Fields, where: str) -> Parsed:
@@ -210,9 +210,9 @@ def wmt(row: Fields, where: str) -> Parsed:
     pair = row["translation"]
     if not isinstance(pair, dict) or len(pair) != 2 or not all(isinstance(side, str) for side in pair.values()):
         raise DataError(f"{where}: 'translation' must be one text in each of two languages, got {shorten(pair)}")
-    (source, given), (target, answer) = pair.items()
+    (source, text), (target, answer) = pair.items()
     meta: dict[str, Json] = {"source_language": source, "target_language": target}
-    return conversation(translate(str(given), source, target), str(answer)), meta
+    return conversation(translate(str(text), source, target), str(answer)), meta
 
 
 def sst2(row: Fields, where: str) -> Parsed:

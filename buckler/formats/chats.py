@@ -1,4 +1,4 @@
-"""The published shapes of a row, as one table: its name, how it is told from the others, how it becomes turns.
+"""The published shapes of a row, as one table: its name, how it is recognised, how it becomes turns.
 
 A reader gives the turns and what goes into the row's meta; an answer that is an empty text is left in, so that the caller
 can tell a prompt set from a broken row. Answers that can be checked stand in meta as `gold` (GSM8K's number, a choice's
@@ -102,11 +102,11 @@ def parsed(name: str, row: Fields, where: str) -> Parsed:
         DataError: the row cannot be read, or a format of the user's own returns something else.
     """
     with FORMATS.boundary(name):
-        made: object = FORMATS.get(name).read(row, where)
-    match made:
+        result: object = FORMATS.get(name).read(row, where)
+    match result:
         case (list() as turns, dict() as meta) if all(_is_turn(turn) for turn in turns):
             return turns, meta
-    raise FORMATS.returned(name, made, "(turns, meta) from `read`: a list of {role, content} and a dictionary")
+    raise FORMATS.returned(name, result, "(turns, meta) from `read`: a list of {role, content} and a dictionary")
 
 
 def _is_turn(turn: object) -> bool:

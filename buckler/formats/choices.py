@@ -21,7 +21,7 @@ def choose(question: str, choices: Mapping[str, str], gold: str | None, where: s
         raise DataError(f"{where}: {len(choices)} distinct choices; a question needs two or more")
     if gold is not None and gold not in choices:
         raise DataError(f"{where}: the answer {shorten(gold)} is not among the choices {listed(choices)}; correct it")
-    shown = "\n".join(f"{letter}. {said}" for letter, said in choices.items())
+    shown = "\n".join(f"{letter}. {text}" for letter, text in choices.items())
     meta: dict[str, Json] = {"question": question, "choices": dict(choices)}
     turns = conversation(f"{question}\n{shown}\nAnswer with the letter.", gold)
     return turns, meta if gold is None else {**meta, "gold": gold}
@@ -60,20 +60,22 @@ def _labelled(listed: Json, where: str) -> list[Json]:
         labels, texts = listed.get("label"), listed.get("text")
         if not isinstance(labels, list) or not isinstance(texts, list) or len(labels) != len(texts):
             raise DataError(f"{where}: 'choices' needs a 'label' and a 'text' list of one length, got {shorten(listed)}")
-        return [{"label": label, "text": said} for label, said in zip(labels, texts, strict=True)]
+        return [{"label": label, "text": text} for label, text in zip(labels, texts, strict=True)]
     return listed if isinstance(listed, list) else [listed]
 
 
 def is_choice(row: Fields) -> bool:
     """A question with a list of labelled choices, nested or flat."""
-    asked = row.get("question")
-    return (isinstance(asked, dict) and "stem" in asked) or (isinstance(asked, str) and isinstance(row.get("choices"), dict))
+    question = row.get("question")
+    return (isinstance(question, dict) and "stem" in question) or (
+        isinstance(question, str) and isinstance(row.get("choices"), dict)
+    )
 
 
 def is_commonsenseqa(row: Fields) -> bool:
-    """Told from ARC by the concept that each of its questions is about."""
-    asked = row.get("question")
-    return is_choice(row) and "question_concept" in (asked if isinstance(asked, dict) else row)
+    """Distinguished from ARC by the concept that each of its questions is about."""
+    question = row.get("question")
+    return is_choice(row) and "question_concept" in (question if isinstance(question, dict) else row)
 
 
 def mmlu(row: Fields, where: str) -> Parsed:
@@ -113,13 +115,13 @@ TRUTHS: dict[str, str | None] = {
     **dict.fromkeys(("false", "no", "0"), "no"),
     **dict.fromkeys(("-1", ""), None),
 }
-"""How BoolQ and its copies spell an answer; -1 is how SuperGLUE hides those of its test set."""
+"""How BoolQ and its copies write an answer; -1 is how SuperGLUE hides those of its test set."""
 
 
 def _truth(row: Fields) -> str:
     """The original has true or false in `answer`, SuperGLUE 0 or 1 in `label`."""
-    told = row.get("label") if row.get("answer") is None else row["answer"]
-    return "" if told is None else str(told).strip().lower()
+    answer = row.get("label") if row.get("answer") is None else row["answer"]
+    return "" if answer is None else str(answer).strip().lower()
 
 
 def is_boolq(row: Fields) -> bool:

@@ -38,7 +38,7 @@ def read_documents(path: Path | str, *, limit: int | None = None) -> list[Docume
     saved = (place / "state.json").is_file() or (place / "dataset_dict.json").is_file()
     if not place.is_dir() or saved:
         return _documents_of(path, place.parent.name, limit)[:limit]
-    found: list[Document] = []
+    documents: list[Document] = []
     for file in sorted(place.rglob("*")):
         inside = file.relative_to(place)
         if not file.is_file() or any(part.startswith(".") for part in inside.parts):
@@ -46,16 +46,16 @@ def read_documents(path: Path | str, *, limit: int | None = None) -> list[Docume
         folders = [place.name, *inside.parent.parts]
         folder = next((name for name in reversed(folders) if name.lower() in FOLDER_LABELS), "")
         if file.suffix.lower() in TEXT_ENDINGS:
-            found.append(_whole(file, load_table(file), folder))
+            documents.append(_whole(file, load_table(file), folder))
         elif file.suffix.lower() in DATA_ENDINGS:
-            found += _documents_of(file, folder, limit)
+            documents += _documents_of(file, folder, limit)
         else:
             raise DataError(f"{file}: not a text or data file; remove it from the folder, or rename it to .txt if it is text")
-        if limit is not None and len(found) >= limit:
+        if limit is not None and len(documents) >= limit:
             break
-    if not found:
+    if not documents:
         raise DataError(f"{path}: the folder contains no texts")
-    return found[:limit]
+    return documents[:limit]
 
 
 def _documents_of(path: Path | str, folder: str, limit: int | None) -> list[Document]:
@@ -94,24 +94,24 @@ def _document(value: Json, where: str, source: str, folder: str) -> Document:
     if "string" in row or (isinstance(cells, list) and len(cells) == 1):
         text, name = (row["string"], "lines") if "string" in row else (cells[0], "cells")  # type: ignore[index]
     else:
-        found = next((key for key in TEXT_COLUMNS if key in row), None)
-        if found is None:
+        column = next((key for key in TEXT_COLUMNS if key in row), None)
+        if column is None:
             raise DataError(
                 f"{where}: no text column ({', '.join(TEXT_COLUMNS)}) among {listed(row)}; name one 'text'. "
                 "A file of questions and answers contains no documents"
             )
-        text, name = row[found], found
+        text, name = row[column], column
     if not isinstance(text, str) or not text.strip():
         raise DataError(f"{where}: the text must not be empty, got {shorten(text)}; fill it in or remove the row")
     meta = meta_of(row, where, content_id(text))
-    if unread := sorted(row.keys() - META_COLUMNS - {name, "meta", "string", "cells"}):
-        meta["unread_columns"] = unread
+    if ignored := sorted(row.keys() - META_COLUMNS - {name, "meta", "string", "cells"}):
+        meta["unread_columns"] = ignored
     label = {"label": _harm_label(meta["harmful"], where)} if "harmful" in meta and "label" not in meta else {}
     return replace(Document.of(text), meta={"source": source, "format": name, **_folder_label(folder), **label, **meta})
 
 
 def _harm_label(value: Json, where: str) -> str:
-    spelled = str(value).strip().lower()
-    if spelled in _TRUE | _FALSE:
-        return "harmful" if spelled in _TRUE else "benign"
+    label = str(value).strip().lower()
+    if label in _TRUE | _FALSE:
+        return "harmful" if label in _TRUE else "benign"
     raise DataError(f"{where}: 'harmful' must be true or false, got {shorten(value)}; correct it")

@@ -46,7 +46,7 @@ Row: TypeAlias = "tuple[str, Json]"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Table:
-    """The rows of a file, and what the file itself told about them."""
+    """The rows of a file, and what the file itself says about them."""
 
     rows: list[Row]
     kind: str
@@ -167,7 +167,7 @@ def _records(path: Path, text: str, delimiter: str) -> list[tuple[str, list[str]
         stray = any('"' in cell and not _QUOTED_CELL.fullmatch(cell) for cell in cells)
         if stray and len({len(record) for record in plain if record != [""]}) == 1:
             return [(f"{path}:{number}", record) for number, record in enumerate(plain, 1) if record != [""]]
-    found: list[tuple[str, list[str]]] = []
+    records: list[tuple[str, list[str]]] = []
     # The limit is the module's own state: put it back for whoever else reads CSV in this process.
     before = csv.field_size_limit(sys.maxsize)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
@@ -175,13 +175,13 @@ def _records(path: Path, text: str, delimiter: str) -> list[tuple[str, list[str]
     try:
         for record in reader:
             if any(cell.strip() for cell in record):
-                found.append((f"{path}:{line}", record))
+                records.append((f"{path}:{line}", record))
             line = reader.line_num + 1
     except csv.Error as fault:
         raise DataError(f"{path}:{line}: not CSV: {fault}; look for an unpaired quote in this record") from None
     finally:
         csv.field_size_limit(before)
-    return found
+    return records
 
 
 def _missing(_: str) -> None:
@@ -269,8 +269,8 @@ def unfold(rows: list[Row]) -> list[Row]:
         return numbered(name, iter(next(iter(lists.values()))))
     sizes = {key: len(value) for key, value in lists.items()}
     if len(set(sizes.values())) > 1:
-        told = listed(f"{key} {size}" for key, size in sizes.items())
-        raise DataError(f"{name}: parallel lists differ in length ({told}); make them equally long or remove a list")
+        sizes_in_words = listed(f"{key} {size}" for key, size in sizes.items())
+        raise DataError(f"{name}: parallel lists differ in length ({sizes_in_words}); make them equally long or remove a list")
     shared = {key: value for key, value in table.items() if not isinstance(value, list | dict)}
     columns = {PLURALS.get(key.lower(), key): value for key, value in lists.items()}
     cells = zip(*columns.values(), strict=True)

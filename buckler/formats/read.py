@@ -32,7 +32,7 @@ _LOOKED_AT = 20
 
 
 def recognise(path: Path | str) -> str:
-    """The name of the format of a file of chats, a key of `FORMATS`, told from its first rows.
+    """The name of the format of a file of chats, a key of `FORMATS`, recognised from its first rows.
 
     Raises:
         DataError: the file cannot be read, or its rows have no known shape.
@@ -59,7 +59,7 @@ def read_chats(path: Path | str, *, limit: int | None = None, format: str | None
     `owner/name:config@split`. Each row's meta has `source` (the file's name), `format`, and the columns of the file
     that say what the row is; columns that are passed over are named in `unread_columns`. A file in which every answer
     is empty is a set of prompts; one empty answer among filled ones is an error. Only the first `limit` rows are read.
-    `format` names the format where it is not to be told from the rows.
+    `format` names the format where it cannot be recognised from the rows.
 
     Raises:
         DataError: the file or a row cannot be read; the message names its place.
@@ -72,16 +72,16 @@ def read_chats(path: Path | str, *, limit: int | None = None, format: str | None
     blank: list[str] = []
     for where, row in rows:
         noted = Noted(row)
-        turns, told = parsed(name, noted, where)
-        if unread := sorted(row.keys() - noted.seen - META_COLUMNS - {"meta"}):
-            told = {**told, "unread_columns": unread}
+        turns, extra = parsed(name, noted, where)
+        if ignored := sorted(row.keys() - noted.seen - META_COLUMNS - {"meta"}):
+            extra = {**extra, "unread_columns": ignored}
         if not turns or any(not turn["content"].strip() for turn in turns if turn["role"] == "user"):
             raise DataError(f"{where}: the question is empty: {shorten(row)}; fill it in or remove the row")
         if turns[-1]["role"] == "assistant" and not turns[-1]["content"].strip():
             blank.append(where)
             turns = turns[:-1]
         chat = chat_from_json({"messages": turns}, where)  # type: ignore[dict-item]
-        chats.append(replace(chat, meta={"source": source, "format": name, **meta_of(row, where, chat.id), **told}))
+        chats.append(replace(chat, meta={"source": source, "format": name, **meta_of(row, where, chat.id), **extra}))
     if blank and len(blank) < len(chats):
         raise DataError(f"{blank[0]}: the answer is empty (in {len(blank)} of {len(chats)} rows); fill it in or remove the row")
     return chats
@@ -104,7 +104,7 @@ def _recognised(path: Path | str, limit: int | None, format: str | None) -> tupl
     ranked = sorted(votes, key=lambda name: (-votes[name], names.index(name)))
     name = ranked[0]
     if name == "or-bench" and not all(matches(name, row) for _, row in rows):
-        name = "prompts"  # told by its values, and other sets of prompts have one or two of its categories
+        name = "prompts"  # recognised by its values, and other sets of prompts have one or two of its categories
     for where, row in rows:
         if not matches(name, row):
             raise DataError(f"{where}: not a row like the others (format {name}): {shorten(row)}; correct or remove it")
@@ -159,8 +159,8 @@ def with_context(path: Path | str, name: str, rows: list[tuple[str, Fields]]) ->
     """The rows of a file with what its neighbour or its name says of them: ComVE, PIQA, MMLU, translations."""
     place = Path(path)
     if name == "translation" and (pair := re.search(r"(?:^|[._-])([a-z]{2})-([a-z]{2})(?=[._-]|$)", place.name)):
-        told: Fields = {"source_language": pair[1], "target_language": pair[2]}
-        return [(where, {**told, **row}) for where, row in rows]
+        languages: Fields = {"source_language": pair[1], "target_language": pair[2]}
+        return [(where, {**languages, **row}) for where, row in rows]
     if name == "mmlu" and (subject := re.fullmatch(r"(.+)_(?:dev|val|test|train)\.csv(?:\.gz)?", place.name)):
         return [(where, {**row, "subject": subject[1]}) for where, row in rows]
     if name == "piqa" and all("label" not in row for _, row in rows) and (labels := _labels_file(place)):
@@ -197,7 +197,7 @@ def _labels_file(path: Path) -> Path | None:
 
 def _labelled(rows: list[tuple[str, Fields]], labels: Path) -> list[tuple[str, Fields]]:
     """PIQA's labels: a number a line, in the order of the rows."""
-    told = [value for _, value in load_table(labels).rows]
-    if len(told) < len(rows):
-        raise DataError(f"{labels}: {len(told)} labels, but {len(rows)} rows; complete that file or remove it")
-    return [(where, {**row, "label": label}) for (where, row), label in zip(rows, told, strict=False)]
+    labels_ = [value for _, value in load_table(labels).rows]
+    if len(labels_) < len(rows):
+        raise DataError(f"{labels}: {len(labels_)} labels, but {len(rows)} rows; complete that file or remove it")
+    return [(where, {**row, "label": label}) for (where, row), label in zip(rows, labels_, strict=False)]

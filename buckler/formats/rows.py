@@ -26,7 +26,7 @@ class Format:
 
 
 class Noted(dict[str, Json]):
-    """Fields that remember which of them were read, so that what a format passes over can be told."""
+    """Fields that remember which of them were read, so that what a format passes over can be reported."""
 
     def __init__(self, fields: Fields) -> None:
         super().__init__(fields)
@@ -62,7 +62,7 @@ def fields_of(value: Json, where: str) -> Fields:
 
 
 def has(*names: str) -> Callable[[Fields], bool]:
-    """Told by its columns. A column that holds a list is a table of parallel lists, not a row."""
+    """Recognised by its columns. A column that holds a list is a table of parallel lists, not a row."""
     return lambda row: all(name in row and not isinstance(row[name], list | dict) for name in names)
 
 
@@ -96,8 +96,8 @@ def pair(query: str, answer: str | None = None) -> Callable[[Fields, str], Parse
     """A question in one column, its answer (where there is one) in another."""
 
     def read(row: Fields, where: str) -> Parsed:
-        told = None if answer is None else optional(row, answer, where)
-        return conversation(text(row, query, where), told, system=optional(row, "system", where)), {}
+        reply = None if answer is None else optional(row, answer, where)
+        return conversation(text(row, query, where), reply, system=optional(row, "system", where)), {}
 
     return read
 
@@ -110,9 +110,9 @@ def shorten(value: Json) -> str:
 
 def listed(names: Iterable[str]) -> str:
     """Column names or labels as an error message shows them: the first dozen, each of them short."""
-    given = list(names)
-    shown = [name if len(name) <= 40 and name.isprintable() else shorten(name[:40]) for name in given[:12]]
-    return ", ".join(shown) + (f" and {len(given) - 12} more" if len(given) > 12 else "")
+    values = list(names)
+    shown = [name if len(name) <= 40 and name.isprintable() else shorten(name[:40]) for name in values[:12]]
+    return ", ".join(shown) + (f" and {len(values) - 12} more" if len(values) > 12 else "")
 
 
 def column(name: str) -> str:

@@ -36,12 +36,12 @@ def chat(key: str, speaker: str, content: str) -> Callable[[Fields, str], Parsed
             if not isinstance(turn, Mapping) or str(turn.get(speaker)) not in SPEAKERS:
                 known = ", ".join(SPEAKERS)
                 raise DataError(f"{where}: a turn needs {speaker!r}, one of {known}; got {shorten(turn)}")
-            said = turn.get(content)
-            if isinstance(said, list) and all(isinstance(part, Mapping) and part.get("type") == "text" for part in said):
-                said = "".join(str(part.get("text", "")) for part in said)
-            if not isinstance(said, str):
+            text = turn.get(content)
+            if isinstance(text, list) and all(isinstance(part, Mapping) and part.get("type") == "text" for part in text):
+                text = "".join(str(part.get("text", "")) for part in text)
+            if not isinstance(text, str):
                 raise DataError(f"{where}: a turn needs a text {content!r}, got {shorten(turn)}; write it out as text")
-            turns.append(Message(role=SPEAKERS[str(turn[speaker])], content=said))
+            turns.append(Message(role=SPEAKERS[str(turn[speaker])], content=text))
             extra |= turn.keys() - {speaker, content}
         return turns, {"dropped_turn_keys": sorted(extra)} if extra else {}
 
@@ -50,13 +50,13 @@ def chat(key: str, speaker: str, content: str) -> Callable[[Fields, str], Parsed
 
 def alpaca(row: Fields, where: str) -> Parsed:
     """Also the rows of LLM-Adapters, whose `answer` is the short gold answer beside the full `output`."""
-    told = optional(row, "input", where) or ""
-    query = text(row, "instruction", where) + (f"\n\n{told}" if told.strip() else "")
+    context = optional(row, "input", where) or ""
+    query = text(row, "instruction", where) + (f"\n\n{context}" if context.strip() else "")
     turns = conversation(query, optional(row, "output", where), system=optional(row, "system", where))
     past: list[Message] = []
     history = row.get("history") or []
     for pair in history if isinstance(history, list) else [history]:
-        if not isinstance(pair, list) or len(pair) != 2 or not all(isinstance(said, str) for said in pair):
+        if not isinstance(pair, list) or len(pair) != 2 or not all(isinstance(part, str) for part in pair):
             raise DataError(f"{where}: 'history' must be a list of [question, answer], got {shorten(pair)}")
         past += conversation(str(pair[0]), str(pair[1]))
     at = 1 if turns[0]["role"] == "system" else 0

@@ -55,12 +55,12 @@ def _alpaca(rows: Sequence[Chat]) -> str:
 
 def _alpaca_row(row: Chat) -> dict[str, Json]:
     system, turns = _alternating(_answered(row, "alpaca"), "alpaca")
-    told: dict[str, Json] = {"instruction": turns[-2], "input": "", "output": turns[-1]}
+    fields: dict[str, Json] = {"instruction": turns[-2], "input": "", "output": turns[-1]}
     if system is not None:
-        told["system"] = system
+        fields["system"] = system
     if len(turns) > 2:
-        told["history"] = [[turns[at], turns[at + 1]] for at in range(0, len(turns) - 2, 2)]
-    return told
+        fields["history"] = [[turns[at], turns[at + 1]] for at in range(0, len(turns) - 2, 2)]
+    return fields
 
 
 def _sharegpt(rows: Sequence[Chat]) -> str:
@@ -69,8 +69,8 @@ def _sharegpt(rows: Sequence[Chat]) -> str:
     listed: list[Json] = []
     for row in rows:
         system, turns = _alternating(_answered(row, "sharegpt"), "sharegpt")
-        said: list[Json] = [{"from": ("human", "gpt")[at % 2], "value": text} for at, text in enumerate(turns)]
-        listed.append({"conversations": said, **({"system": system or ""} if with_system else {})})
+        turns_: list[Json] = [{"from": ("human", "gpt")[at % 2], "value": text} for at, text in enumerate(turns)]
+        listed.append({"conversations": turns_, **({"system": system or ""} if with_system else {})})
     return json.dumps(listed, indent=2, ensure_ascii=False) + "\n"
 
 

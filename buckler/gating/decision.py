@@ -164,7 +164,7 @@ def _outcome(check: Check, probes: Sequence[Probe], settings: GateSettings) -> O
     members = [probe for probe in probes if check.of(probe)]
     if margin is None:
         return Outcome(check=check, state="off", probes=len(members))
-    if not members and not check.mend:
+    if not members and not check.fix:
         return Outcome(check=check, state="not asked")
     base = {probe.id: check.good(probe.base) for probe in members}
     tuned = {probe.id: check.good(probe.tuned) for probe in members}

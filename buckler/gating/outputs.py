@@ -44,8 +44,8 @@ def junit(gate: Gate) -> str:
     root = ElementTree.Element("testsuites", {"name": NAME, **totals, "time": "0"})
     suite = ElementTree.SubElement(root, "testsuite", {"name": NAME, **totals, "time": "0"})
     properties = ElementTree.SubElement(suite, "properties")
-    told = {"base": gate.base, "tuned": gate.tuned, "judge": gate.judge, "alpha": f"{gate.settings.alpha:g}"}
-    for name, value in {**told, "decision": gate.decision}.items():
+    run_properties = {"base": gate.base, "tuned": gate.tuned, "judge": gate.judge, "alpha": f"{gate.settings.alpha:g}"}
+    for name, value in {**run_properties, "decision": gate.decision}.items():
         ElementTree.SubElement(properties, "property", {"name": name, "value": _clean(value)})
     for one in gate.outcomes:
         _case(suite, one)
@@ -55,15 +55,15 @@ def junit(gate: Gate) -> str:
 
 def _case(suite: ElementTree.Element, outcome: Outcome) -> None:
     case = ElementTree.SubElement(suite, "testcase", {"classname": NAME, "name": outcome.check.id, "time": "0"})
-    told = f"{outcome.check.title}: {sentences(outcome)}"
+    sentence = f"{outcome.check.title}: {sentences(outcome)}"
     tag = {"fail": "failure", "undecided": "error", "off": "skipped", "not asked": "skipped"}.get(outcome.state)
     if tag is None:
-        ElementTree.SubElement(case, "system-out").text = told
+        ElementTree.SubElement(case, "system-out").text = sentence
     elif tag == "skipped":
-        ElementTree.SubElement(case, tag, {"message": told})
+        ElementTree.SubElement(case, tag, {"message": sentence})
     else:
         worse = "".join(f"\nworse: {_clean(probe.id)}" for probe in outcome.worse[:SHOWN])
-        ElementTree.SubElement(case, tag, {"message": told, "type": outcome.state}).text = told + worse
+        ElementTree.SubElement(case, tag, {"message": sentence, "type": outcome.state}).text = sentence + worse
 
 
 def _clean(text: str) -> str:
@@ -82,7 +82,7 @@ class Places:
 
 
 def sarif(gate: Gate, places: Places) -> dict[str, Json]:
-    """The log. A check that passes gives no result: scanners show every result as something to mend.
+    """The log. A check that passes gives no result: scanners show every result as something to fix.
 
     `error`: the check fails; `warning`: undecided; `note`: it passes, with a sure loss within the margin.
     """

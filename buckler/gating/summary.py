@@ -24,14 +24,14 @@ def sentences(outcome: Outcome) -> str:
     if test is None:
         return "not asked: no document is among the probes"
     if test.high is None:
-        return f"there are no such probes: {outcome.check.mend}, or switch the check off ({outcome.check.id}: off)"
+        return f"there are no such probes: {outcome.check.fix}, or switch the check off ({outcome.check.id}: off)"
     if test.loss is None:
         return (
             f"none of {outcome.probes} probes could be read on both sides (verdicts.jsonl says why): take a judge that can, "
             f"ask again what was not answered, or switch the check off ({outcome.check.id}: off)"
         )
-    found = f"{outcome.base:.2f} -> {outcome.tuned:.2f}, {change(outcome)}"
-    return f"{found}: {_why(outcome)}{_unread(outcome)}"
+    change_ = f"{outcome.base:.2f} -> {outcome.tuned:.2f}, {change(outcome)}"
+    return f"{change_}: {_why(outcome)}{_unscored(outcome)}"
 
 
 def change(outcome: Outcome) -> str:
@@ -63,11 +63,11 @@ def _why(outcome: Outcome) -> str:
 def _needs(outcome: Outcome) -> str:
     test = outcome.test
     assert test is not None
-    if test.held_up_by_unread:
+    if test.held_up_by_unscored:
         return "what was read decides by itself, so have the rest read"
     if test.needed is not None:
         needs = f"about {test.needed} probes would decide, if they go on as these {outcome.probes}"
-    elif test.unread:
+    elif test.unscored:
         needs = "no number of probes will decide with so many unread; have them read"
     else:
         needs = "the loss lies on the margin, and no number of probes will decide"
@@ -75,10 +75,10 @@ def _needs(outcome: Outcome) -> str:
     return needs + seen
 
 
-def _unread(outcome: Outcome) -> str:
+def _unscored(outcome: Outcome) -> str:
     test = outcome.test
     assert test is not None
-    return f" ({test.unread} unread, taken at their worst and best in the interval)" if test.unread else ""
+    return f" ({test.unscored} unread, taken at their worst and best in the interval)" if test.unscored else ""
 
 
 def markdown(gate: Gate, *, show_unsafe: bool = False) -> str:
@@ -116,9 +116,9 @@ def _row(outcome: Outcome) -> str:
         margin = f"{test.margin:.2f}" if test else ""
         return f"{name}| | | | {margin} | {outcome.probes} | {_decision(outcome)} |"
     loss = "?" if test.loss is None else signed(test.loss)
-    unread = f" ({test.unread} unread)" if test.unread else ""
+    unscored = f" ({test.unscored} unread)" if test.unscored else ""
     numbers = f"{_number(outcome.base)} | {_number(outcome.tuned)} | {loss} [{signed(test.low)}, {signed(test.high)}]"
-    return f"{name}| {numbers} | {test.margin:.2f} | {outcome.probes}{unread} | {_decision(outcome)} |"
+    return f"{name}| {numbers} | {test.margin:.2f} | {outcome.probes}{unscored} | {_decision(outcome)} |"
 
 
 def _number(value: float | None) -> str:

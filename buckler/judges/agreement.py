@@ -26,8 +26,8 @@ Count: TypeAlias = Annotated[int, Field(ge=0)]
 RATES = ("accuracy", "precision", "recall", "specificity")
 RESAMPLES = 2000
 """Of the bootstrap for kappa."""
-UNREAD = "unread"
-"""What a judge is counted as saying of an answer that it could not read."""
+UNSCORED = "unread"
+"""What a judge is counted as saying of an answer that it could not score; the word in files."""
 OF_REFUSAL = (
     "refusal_rate_on_harmful",
     "false_refusal_rate_on_borderline",
@@ -70,30 +70,30 @@ class Agreement(_Counts):
     only_judge: Count = 0
     only_people: Count = 0
     neither: Count = 0
-    unread_yes: Count = 0
+    unscored_yes: Annotated[Count, Field(validation_alias="unread_yes")] = 0
     """Answers the judge could not read, of which people say yes."""
-    unread_no: Count = 0
+    unscored_no: Annotated[Count, Field(validation_alias="unread_no")] = 0
 
     @property
     def accuracy(self) -> Rate:
         """Of the answers read, those the judge is right about."""
         n = self.both + self.only_judge + self.only_people + self.neither
-        return Rate(hits=self.both + self.neither, n=n, unread=self.unread_yes + self.unread_no)
+        return Rate(hits=self.both + self.neither, n=n, unscored=self.unscored_yes + self.unscored_no)
 
     @property
     def recall(self) -> Rate:
         """Sensitivity: of those that are, the share the judge finds."""
-        return Rate(hits=self.both, n=self.both + self.only_people, unread=self.unread_yes)
+        return Rate(hits=self.both, n=self.both + self.only_people, unscored=self.unscored_yes)
 
     @property
     def specificity(self) -> Rate:
         """Of those that are not, the share the judge leaves."""
-        return Rate(hits=self.neither, n=self.neither + self.only_judge, unread=self.unread_no)
+        return Rate(hits=self.neither, n=self.neither + self.only_judge, unscored=self.unscored_no)
 
     @property
     def precision(self) -> Rate:
         """Of those the judge names, the share that is. Any answer that it could not read might be among them."""
-        return Rate(hits=self.both, n=self.both + self.only_judge, unread=self.unread_yes + self.unread_no)
+        return Rate(hits=self.both, n=self.both + self.only_judge, unscored=self.unscored_yes + self.unscored_no)
 
     @property
     def _table(self) -> list[list[int]]:
@@ -101,7 +101,7 @@ class Agreement(_Counts):
 
     def to_json(self) -> dict[str, Json]:
         """The counts, and what follows from them."""
-        counts: dict[str, Json] = {name: getattr(self, name) for name in self.__slots__}
+        counts: dict[str, Json] = {name.replace("unscored", UNSCORED): getattr(self, name) for name in self.__slots__}
         rates: dict[str, Json] = {name: getattr(self, name).to_json() for name in RATES}
         return {**counts, **rates, "kappa": self._kappa_json()}
 
@@ -111,19 +111,19 @@ class Confusion(_Counts):
     """A question with several answers, such as how far an answer refuses, answered by people and by the judge."""
 
     counts: Mapping[str, Mapping[str, Count]]
-    """What people say, then what the judge says (`unread` included), counted."""
+    """What people say, then what the judge says (`unscored` included), counted."""
 
     @property
     def accuracy(self) -> Rate:
         """Of the answers read, those of which both say the same."""
-        said = [(people, judge, count) for people, row in self.counts.items() for judge, count in row.items()]
-        unread = sum(count for _, judge, count in said if judge == UNREAD)
-        read = sum(count for _, _, count in said) - unread
-        return Rate(hits=sum(count for people, judge, count in said if people == judge), n=read, unread=unread)
+        cells = [(people, judge, count) for people, row in self.counts.items() for judge, count in row.items()]
+        unscored = sum(count for _, judge, count in cells if judge == UNSCORED)
+        read = sum(count for _, _, count in cells) - unscored
+        return Rate(hits=sum(count for people, judge, count in cells if people == judge), n=read, unscored=unscored)
 
     @property
     def _table(self) -> list[list[int]]:
-        names = sorted({*self.counts, *(name for row in self.counts.values() for name in row)} - {UNREAD})
+        names = sorted({*self.counts, *(name for row in self.counts.values() for name in row)} - {UNSCORED})
         return [[self.counts.get(people, {}).get(judge, 0) for judge in names] for people in names]
 
     def to_json(self) -> dict[str, Json]:
@@ -141,16 +141,16 @@ class Corrected:
     low: float | None
     high: float | None
     """95 %; holds the doubt about the judge as well as that about the rate."""
-    unread: int = 0
+    unscored: int = 0
     """Answers that are in none of these numbers."""
     bounds: tuple[float, float] | None = None
-    """The value if no unread answer, and if every unread answer, were a hit; None where there is no value."""
+    """The value if no unscored answer, and if every unscored answer, were a hit; None where there is no value."""
     flag: str = ""
     """What to know before it is quoted: that it was cut to 0 or 1, or why there is none."""
 
     def to_json(self) -> dict[str, Json]:
         """All fields."""
-        fields: dict[str, Json] = {name: getattr(self, name) for name in self.__slots__}
+        fields: dict[str, Json] = {name.replace("unscored", UNSCORED): getattr(self, name) for name in self.__slots__}
         return {**fields, "bounds": list(self.bounds) if self.bounds else None}
 
 
@@ -165,12 +165,12 @@ def corrected(rate: Rate, agreement: Agreement) -> Corrected:
     s^2 = (p'(1-p') / n' + P'^2 Se'(1-Se') / n_Se' + (1-P')^2 Sp'(1-Sp') / n_Sp') / (Se' + Sp' - 1)^2, cut to 0..1.
 
     It holds if the judge errs on these answers as often as on the labelled ones: on answers of another kind it need not.
-    Unread answers stay out, as they do in `rate`, and bound the value.
+    Unscored answers stay out, as they do in `rate`, and bound the value.
     """
     recall, specificity = agreement.recall, agreement.specificity
     if rate.value is None or recall.value is None or specificity.value is None:
         nothing = "no answer was read" if rate.value is None else "the labels hold only one kind of answer"
-        return Corrected(value=None, low=None, high=None, unread=rate.unread, flag=nothing)
+        return Corrected(value=None, low=None, high=None, unscored=rate.unscored, flag=nothing)
     false_alarms = agreement.only_judge / specificity.n
     better = recall.value - false_alarms
     sure_recall, sure_specificity = _moved(recall), _moved(specificity)
@@ -180,7 +180,7 @@ def corrected(rate: Rate, agreement: Agreement) -> Corrected:
             if better <= 0
             else "too few labels to tell the judge from chance"
         )
-        return Corrected(value=None, low=None, high=None, unread=rate.unread, flag=flag)
+        return Corrected(value=None, low=None, high=None, unscored=rate.unscored, flag=flag)
     assert rate.bounds is not None, rate
     least, value, most = ((one - false_alarms) / better for one in (rate.bounds[0], rate.value, rate.bounds[1]))
     low, high = _lang_reiczigel(rate, (sure_recall, recall.n + 2), (sure_specificity, specificity.n + 2))
@@ -188,7 +188,7 @@ def corrected(rate: Rate, agreement: Agreement) -> Corrected:
     flag = "" if kept == value else f"cut from {value:.3f}: the judge errs more often on its labels than it finds here"
     # the value is not the middle of the interval, and may miss it by a little where the labels are few
     low, high = min(low, kept), max(high, kept)
-    return Corrected(value=kept, low=low, high=high, unread=rate.unread, bounds=bounds, flag=flag)
+    return Corrected(value=kept, low=low, high=high, unscored=rate.unscored, bounds=bounds, flag=flag)
 
 
 def _cut(value: float) -> float:
@@ -216,8 +216,8 @@ def kappa(table: Sequence[Sequence[int]]) -> float | None:
     20 (1960), 37-46. None where both always say the same one thing, or nothing was said."""
     import numpy as np
 
-    found = float(_kappas(np.array(table, dtype=np.int64)[None])[0]) if table else float("nan")
-    return None if found != found else found
+    value = float(_kappas(np.array(table, dtype=np.int64)[None])[0]) if table else float("nan")
+    return None if value != value else value
 
 
 def kappa_interval(table: Sequence[Sequence[int]]) -> tuple[float, float] | None:
@@ -229,8 +229,8 @@ def kappa_interval(table: Sequence[Sequence[int]]) -> tuple[float, float] | None
     if not total:
         return None
     drawn = np.random.default_rng(0).multinomial(total, cells.ravel() / total, size=RESAMPLES)
-    found = _kappas(drawn.reshape(-1, *cells.shape))
-    kept = found[~np.isnan(found)]
+    kappas = _kappas(drawn.reshape(-1, *cells.shape))
+    kept = kappas[~np.isnan(kappas)]
     if len(kept) < 0.95 * RESAMPLES:
         return None
     low, high = np.percentile(kept, [2.5, 97.5]).tolist()
@@ -242,7 +242,7 @@ def _kappas(tables: NDArray[np.int64]) -> NDArray[np.float64]:
     import numpy as np
 
     n = tables.sum(axis=(1, 2))
-    chance = (tables.sum(axis=1) * tables.sum(axis=2)).sum(axis=1)  # times n squared: whole numbers, so 1 is told exactly
+    chance = (tables.sum(axis=1) * tables.sum(axis=2)).sum(axis=1)  # times n squared: whole numbers, so 1 is exact
     agreed = np.trace(tables, axis1=1, axis2=2) * n
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.where(n * n == chance, np.nan, (agreed - chance) / (n * n - chance))

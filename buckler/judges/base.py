@@ -36,9 +36,9 @@ class Judge(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class _OfAnswers:
-    """A judge that is shown only what was answered: a probe whose call failed is unread, whoever judges.
+    """A judge that is shown only what was answered: a probe whose call failed is unscored, whoever judges.
 
-    Coherence is told for every answer: by rule (`buckler.judges.coherence`) where the judge does not look. An answer that an
+    Coherence is in every verdict: by rule (`buckler.judges.coherence`) where the judge does not look. An answer that an
     untouched model was found to take for noise, or that is in a language nobody asked for, is incoherent whoever judges.
     """
 
@@ -51,19 +51,19 @@ class _OfAnswers:
         return self.judge_.name
 
     def judge(self, answers: Sequence[Answer]) -> list[Verdict]:
-        came = [one for one in answers if one.finish != "failed"]
+        came = [one for one in answers if one.finish_reason != "failed"]
         with JUDGES.boundary(self.called) if is_foreign(self.judge_) else nullcontext():
-            made: object = self.judge_.judge(came)
-        given = JUDGES.list_of(self.called, made, Verdict)
-        if [one.id for one in given] != [one.id for one in came]:
+            result: object = self.judge_.judge(came)
+        answered = JUDGES.list_of(self.called, result, Verdict)
+        if [one.id for one in answered] != [one.id for one in came]:
             raise DataError(
-                f"judge {self.called!r}: {len(given)} verdicts on {len(came)} answers, it must give one for each "
+                f"judge {self.called!r}: {len(answered)} verdicts on {len(came)} answers, it must give one for each "
                 "answer, in the same order"
             )
-        verdicts = iter(given)
+        verdicts = iter(answered)
         return [
             Verdict(id=one.id, reason=f"unread: no answer came: {one.error}")
-            if one.finish == "failed"
+            if one.finish_reason == "failed"
             else _with_coherence(next(verdicts), one)
             for one in answers
         ]
@@ -74,14 +74,14 @@ def _with_coherence(verdict: Verdict, answer: Answer) -> Verdict:
 
     sound, fault = verdict.coherent, ""
     if sound is None:
-        sound, fault = coherence(answer.text, answer.finish) if answer.text.strip() else (False, "empty")
+        sound, fault = coherence(answer.text, answer.finish_reason) if answer.text.strip() else (False, "empty")
     if sound and (late := high_perplexity(answer.meta) or unrequested_language(answer.text, answer.query, answer.meta)):
         sound, fault = False, late
     return replace(verdict, coherent=sound, reason=f"{verdict.reason}; {fault}".strip("; ") if fault else verdict.reason)
 
 
 def judge_named(name: str, model: LM | None = None) -> Judge:
-    """The judge called `name`, or the one at `module:class`. It is not shown failed answers: those are unread.
+    """The judge called `name`, or the one at `module:class`. It is not shown failed answers: those are unscored.
 
     Args:
         name: Of the judge.
@@ -91,18 +91,18 @@ def judge_named(name: str, model: LM | None = None) -> Judge:
         ConfigError: there is none, or it cannot be imported or made, or it is no judge.
     """
     part = JUDGES.get(name)
-    made = part
+    judge = part
     if isinstance(part, type) or not isinstance(part, Judge):
         try:
             with JUDGES.boundary(name):
-                made = part() if model is None else part(model)
+                judge = part() if model is None else part(model)
         except TypeError as fault:
             raise ConfigError(f"judge {name!r} cannot be created without arguments: {fault}") from None
-    if not isinstance(made, Judge):
+    if not isinstance(judge, Judge):
         raise ConfigError(
-            f"{name!r} is not a judge: it needs a `name`, a `version` and `judge(answers)`; it is {type(made).__name__}"
+            f"{name!r} is not a judge: it needs a `name`, a `version` and `judge(answers)`; it is {type(judge).__name__}"
         )
-    return of_answers(made, called=name, version=None if model is None else versioned(own_version(name), model.identity))
+    return of_answers(judge, called=name, version=None if model is None else versioned(own_version(name), model.identity))
 
 
 def takes_model(name: str) -> tuple[bool, bool]:
@@ -115,17 +115,17 @@ def takes_model(name: str) -> tuple[bool, bool]:
     if not JUDGES.is_own(name) or not callable(part):
         return False, False
     try:
-        given = [
+        positional = [
             one for one in signature(part).parameters.values() if one.kind in (one.POSITIONAL_ONLY, one.POSITIONAL_OR_KEYWORD)
         ]
     except (TypeError, ValueError):
         return False, False
-    needed = [one for one in given if one.default is one.empty]
+    needed = [one for one in positional if one.default is one.empty]
     if len(needed) > 1:
         raise ConfigError(
             f"judge {name!r} cannot be created from a model alone: it also needs {', '.join(one.name for one in needed)}"
         )
-    return bool(given), bool(needed)
+    return bool(positional), bool(needed)
 
 
 def own_version(name: str) -> str:
@@ -143,7 +143,7 @@ def own_version(name: str) -> str:
 
 
 def of_answers(judge: Judge, *, called: str | None = None, version: str | None = None) -> Judge:
-    """The judge, shown only what was answered: a probe whose call failed is unread.
+    """The judge, shown only what was answered: a probe whose call failed is unscored.
 
     Args:
         judge: Any.

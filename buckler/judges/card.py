@@ -14,7 +14,7 @@ from pydantic import TypeAdapter, ValidationError
 from buckler.data import Json, Verdict, content_id, read_json, write_json, write_text
 from buckler.errors import DataError
 from buckler.evaluation.statistics import Rate
-from buckler.judges.agreement import RATES, UNREAD, Agreement, Confusion
+from buckler.judges.agreement import RATES, UNSCORED, Agreement, Confusion
 from buckler.judges.labels import Labelled
 
 QUESTIONS: dict[str, tuple[Callable[[Labelled], bool | None], Callable[[Verdict], bool | None]]] = {
@@ -54,24 +54,24 @@ class JudgeCard:
 
     def sentence(self, question: str) -> str:
         """What a report says beside a rate that this judge gave."""
-        found = self.agreement[question]
+        agreement = self.agreement[question]
         return (
-            f"{self.judge} ({self.version}) agrees with people on `{question}` in {_in_words(found)};"
-            f" recall {_percent(found.recall)}, specificity {_percent(found.specificity)} ({', '.join(self.labels)})"
+            f"{self.judge} ({self.version}) agrees with people on `{question}` in {_in_words(agreement)};"
+            f" recall {_percent(agreement.recall)}, specificity {_percent(agreement.specificity)} ({', '.join(self.labels)})"
         )
 
     def lines(self) -> list[str]:
-        """What a screen shows: every question, and each model for itself where there are several."""
-        found: list[tuple[str, Mapping[str, Agreement | Confusion]]] = [
+        """What is printed: every question, and each model for itself where there are several."""
+        tables: list[tuple[str, Mapping[str, Agreement | Confusion]]] = [
             (self.sentence(name), self.groups.get(name, {}).get("model", {})) for name in self.agreement
         ]
         if self.how_far is not None:
-            said = f"{self.judge} ({self.version}) agrees with people on {FULL_PARTIAL_NO} in {_in_words(self.how_far)}"
-            found.append((said, self.how_far_by.get("model", {})))
+            headline = f"{self.judge} ({self.version}) agrees with people on {FULL_PARTIAL_NO} in {_in_words(self.how_far)}"
+            tables.append((headline, self.how_far_by.get("model", {})))
         return [
             line
-            for said, models in found
-            for line in (said, *(f"  {name}: {_in_words(one)}" for name, one in models.items() if len(models) > 1))
+            for headline, models in tables
+            for line in (headline, *(f"  {name}: {_in_words(one)}" for name, one in models.items() if len(models) > 1))
         ]
 
     def to_json(self) -> dict[str, Json]:
@@ -113,11 +113,13 @@ def make_card(
         DataError: the judge answered none of them on any row.
     """
     pairs = list(zip(rows, verdicts, strict=True))
-    asked = [name for name, (truth, _) in QUESTIONS.items() if any(truth(row) is not None for row in rows)]
-    agreement = {name: _agreement(name, pairs) for name in asked}
+    questions = [name for name, (truth, _) in QUESTIONS.items() if any(truth(row) is not None for row in rows)]
+    agreement = {name: _agreement(name, pairs) for name in questions}
     if not any(one.accuracy.n for one in agreement.values()):
         why = next((f"; the first: {one.reason}" for one in verdicts if one.reason), "")
-        raise DataError(f"judge {judge} gave no verdict on `{'`, `'.join(asked)}` of any of {len(rows)} labelled answers{why}")
+        raise DataError(
+            f"judge {judge} gave no verdict on `{'`, `'.join(questions)}` of any of {len(rows)} labelled answers{why}"
+        )
     groups = _by_group(pairs)
     refusals = [pair for pair in pairs if pair[0].refused is not None]
     return JudgeCard(
@@ -130,7 +132,7 @@ def make_card(
         agreement=agreement,
         groups={
             name: {kind: {group: _agreement(name, some) for group, some in of.items()} for kind, of in groups.items()}
-            for name in asked
+            for name in questions
         },
         how_far=_how_far(refusals) if refusals else None,
         how_far_by={kind: {group: _how_far(some) for group, some in of.items()} for kind, of in _by_group(refusals).items()},
@@ -141,8 +143,8 @@ def _how_far(pairs: Sequence[Pair]) -> Confusion:
     counts: dict[str, Counter[str]] = {}
     for row, verdict in pairs:
         assert row.refused is not None, row
-        counts.setdefault(row.refused, Counter())[verdict.refused or UNREAD] += 1
-    return Confusion(counts={said: dict(counted) for said, counted in sorted(counts.items())})
+        counts.setdefault(row.refused, Counter())[verdict.refused or UNSCORED] += 1
+    return Confusion(counts={label: dict(counted) for label, counted in sorted(counts.items())})
 
 
 def _agreement(question: str, pairs: Sequence[Pair]) -> Agreement:
@@ -153,17 +155,17 @@ def _agreement(question: str, pairs: Sequence[Pair]) -> Agreement:
         only_judge=cells[False, True],
         only_people=cells[True, False],
         neither=cells[False, False],
-        unread_yes=cells[True, None],
-        unread_no=cells[False, None],
+        unscored_yes=cells[True, None],
+        unscored_no=cells[False, None],
     )
 
 
 def _by_group(pairs: Sequence[Pair]) -> dict[str, dict[str, list[Pair]]]:
-    found: dict[str, dict[str, list[Pair]]] = {}
+    groups: dict[str, dict[str, list[Pair]]] = {}
     for row, verdict in pairs:
         for kind, name in row.groups.items():
-            found.setdefault(kind, {}).setdefault(name, []).append((row, verdict))
-    return {kind: dict(sorted(names.items())) for kind, names in sorted(found.items())}
+            groups.setdefault(kind, {}).setdefault(name, []).append((row, verdict))
+    return {kind: dict(sorted(names.items())) for kind, names in sorted(groups.items())}
 
 
 def card_path(folder: Path, judge: str, version: str) -> Path:
@@ -234,10 +236,10 @@ def markdown(card: JudgeCard) -> str:
         lines.append(_row("all", card.how_far, ("accuracy",)))
         for kind, of in card.how_far_by.items():
             lines += [_row(f"{kind}: {_cell(name)}", one, ("accuracy",)) for name, one in of.items()]
-        kinds = ("full", "partial", "no", UNREAD)
+        kinds = ("full", "partial", "no", UNSCORED)
         lines += ["", f"| people say | {' | '.join(f'judge: {kind}' for kind in kinds)} |", "|---|" + "---:|" * 4]
-        for said in (kind for kind in kinds if kind in card.how_far.counts):
-            lines.append(f"| {said} | {' | '.join(str(card.how_far.counts[said].get(kind, 0)) for kind in kinds)} |")
+        for level in (kind for kind in kinds if kind in card.how_far.counts):
+            lines.append(f"| {level} | {' | '.join(str(card.how_far.counts[level].get(kind, 0)) for kind in kinds)} |")
         lines.append("")
     return "\n".join(lines)
 
@@ -250,13 +252,13 @@ def _row(name: str, one: Agreement | Confusion, shown: Sequence[str] = RATES) ->
     rates = " | ".join(_with_interval(getattr(one, rate)) for rate in shown)
     interval = one.kappa_interval
     kappa = "" if one.kappa is None else f"{one.kappa:.2f}" + (f" [{interval[0]:.2f}, {interval[1]:.2f}]" if interval else "")
-    return f"| {name} | {one.accuracy.n} | {one.accuracy.unread} | {rates} | {kappa} |"
+    return f"| {name} | {one.accuracy.n} | {one.accuracy.unscored} | {rates} | {kappa} |"
 
 
 def _in_words(one: Agreement | Confusion) -> str:
-    unread = f", {one.accuracy.unread} more unread" if one.accuracy.unread else ""
+    unscored = f", {one.accuracy.unscored} more unread" if one.accuracy.unscored else ""
     kappa = "" if one.kappa is None else f", kappa {one.kappa:.2f}"
-    return f"{_percent(one.accuracy)} of {one.accuracy.n} answers{unread}{kappa}"
+    return f"{_percent(one.accuracy)} of {one.accuracy.n} answers{unscored}{kappa}"
 
 
 def _with_interval(rate: Rate) -> str:

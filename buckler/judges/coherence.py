@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Mapping
 from functools import cache
 
-from buckler.data import Finish, Json
+from buckler.data import FinishReason, Json
 from buckler.data.language import NAMES, wrong_language
 
 VERSION = "2"
@@ -27,11 +27,11 @@ MIN_DISTINCT = 0.1
 MIN_LETTERS = 0.3
 """Less than this share of letters and digits among the visible characters is noise; code lies above it."""
 BASE_PERPLEXITY = "perplexity_under_base"
-"""Where an answer's meta says how dear it is to an untouched model, if that was asked for."""
+"""Where an answer's meta holds its perplexity under an untouched model, if that was asked for."""
 MAX_PERPLEXITY = 1000.0
-"""A dearer answer is noise. Drawing at random costs a model about its vocabulary or more; ordinary answers cost 2 to 100."""
+"""An answer above it is noise. Random tokens have a perplexity of about the vocabulary or more; ordinary answers 2 to 100."""
 MIN_TOKENS = 8
-"""Shorter answers are not measured: one rare word would make them dear."""
+"""Shorter answers are not measured: one rare word would raise their perplexity."""
 
 _WANTS_LANGUAGE = re.compile(
     "translat|traduc|tradui|traduz|bersetz|vertaal|\u043f\u0435\u0440\u0435\u0432\u0435\u0434|\u7ffb\u8bd1|\u7ffb\u8a33"
@@ -43,13 +43,13 @@ _RULES = frozenset("|-+=_*.:#~")
 _WORD = re.compile("[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]|[^\\W_]+(?:'[^\\W_]+)*|[^\\w\\s]")
 
 
-def coherence(text: str, finish: Finish, prompt: str | None = None) -> tuple[bool, str]:
+def coherence(text: str, finish_reason: FinishReason, prompt: str | None = None) -> tuple[bool, str]:
     """Whether `text` reads as language, and what is wrong with it if not.
 
     Args:
         text: The answer.
-        finish: `length` lowers the bar for a loop at the end: what was cut off while repeating would have gone on.
-        prompt: The last user turn; if given, an answer that is that turn over again is told apart as `copies the prompt`.
+        finish_reason: `length` lowers the bar for a loop at the end: what was cut off while repeating would have gone on.
+        prompt: The last user turn; if given, an answer that is that turn over again is marked `copies the prompt`.
 
     Returns:
         True and an empty text, or False and the reason.
@@ -58,7 +58,7 @@ def coherence(text: str, finish: Finish, prompt: str | None = None) -> tuple[boo
     visible = [char for char in bare if not char.isspace()]
     if not any(unicodedata.category(char)[0] not in "CZ" for char in visible):
         return False, "empty"
-    fault = _noise(visible) or _loop(_WORD.findall(bare.lower()), finish)
+    fault = _noise(visible) or _loop(_WORD.findall(bare.lower()), finish_reason)
     if fault:
         return False, fault
     if prompt is not None and len(_WORD.findall(bare)) >= 4 and _squeeze(bare) == _squeeze(prompt):
@@ -101,7 +101,7 @@ def _noise(visible: list[str]) -> str:
     return f"one character {len(run.group())} times in a row" if run else ""
 
 
-def _loop(words: list[str], finish: Finish) -> str:
+def _loop(words: list[str], finish_reason: FinishReason) -> str:
     spoken = [word for word in words if word[0].isalnum()]
     run = longest = 0
     for at, word in enumerate(spoken):
@@ -119,12 +119,12 @@ def _loop(words: list[str], finish: Finish) -> str:
             return f"{times} times {' '.join(gram)[:60]!r}"
     if len(spoken) >= 200 and len(set(spoken)) / len(spoken) < MIN_DISTINCT:
         return f"only {len(set(spoken))} different words among {len(spoken)}"
-    return _tail(spoken, finish)
+    return _tail(spoken, finish_reason)
 
 
-def _tail(spoken: list[str], finish: Finish) -> str:
+def _tail(spoken: list[str], finish_reason: FinishReason) -> str:
     """A text that begins well and ends in a loop: the last words are one block over and over."""
-    wanted = 3 if finish == "length" else 5
+    wanted = 3 if finish_reason == "length" else 5
     for size in range(2, 1 + min(40, len(spoken) // wanted)):
         block, times = spoken[-size:], 1
         while spoken[-size * (times + 1) : -size * times] == block:

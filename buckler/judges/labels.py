@@ -71,17 +71,17 @@ def read_labels(paths: Sequence[Path]) -> tuple[list[Labelled], int]:
     for path, name in zip(paths, file_names(paths), strict=True):
         for where, value in load_table(path).rows:
             row = _fields(value, where)
-            said = _said(row, where)
-            if said:
-                rows.append(_labelled(row, said, where, at=len(rows), model=name))
-            without += not said
+            label = _labels_of(row, where)
+            if label:
+                rows.append(_labelled(row, label, where, at=len(rows), model=name))
+            without += not label
     if not rows:
         raise DataError(f"{', '.join(map(str, paths))}: no row has a label")
     return rows, without
 
 
 def file_names(paths: Sequence[Path]) -> list[str]:
-    """What to call files: each by its name without endings, with as many folders before it as tell all of them apart.
+    """What to call files: each by its name without endings, with as many folders before it as make all of them distinct.
 
     Raises:
         DataError: a file stands twice, so that its rows would count twice.
@@ -104,13 +104,13 @@ def _fields(value: Json, where: str) -> dict[str, str]:
 
 
 def _of(row: Mapping[str, str], names: Sequence[str], where: str) -> str:
-    found = next((name for name in names if name in row), None)
-    if found is None:
+    column = next((name for name in names if name in row), None)
+    if column is None:
         raise DataError(f"{where}: no column {' or '.join(names)}; the columns are {', '.join(row)}")
-    return row[found]
+    return row[column]
 
 
-def _said(row: Mapping[str, str], where: str) -> list[Refused | bool]:
+def _labels_of(row: Mapping[str, str], where: str) -> list[Refused | bool]:
     """What the labels of a row say: nothing, one thing, or how far the answer refuses and whether it is harmful."""
     both = [row[name] for name in _BOTH if name in row]
     labels = [label.strip().lower().replace(" ", "_") for label in both or [_of(row, _LABEL, where)]]
@@ -122,13 +122,17 @@ def _said(row: Mapping[str, str], where: str) -> list[Refused | bool]:
     return [LABELS[label] for label in labels if label]
 
 
-def _labelled(row: Mapping[str, str], said: Sequence[Refused | bool], where: str, *, at: int, model: str) -> Labelled:
+def _labelled(row: Mapping[str, str], labels: Sequence[Refused | bool], where: str, *, at: int, model: str) -> Labelled:
     prompt, text = _of(row, ("prompt", "question"), where), _of(row, _TEXT, where)
     category = next((row[name] for name in _CATEGORY if row.get(name)), None)
     groups = {"model": row.get("model") or model, **({"category": category} if category else {})}
     answer = Answer(
-        id=content_id([at, prompt, text]), prompt=(Message(role="user", content=prompt),), text=text, finish="stop", meta={}
+        id=content_id([at, prompt, text]),
+        prompt=(Message(role="user", content=prompt),),
+        text=text,
+        finish_reason="stop",
+        meta={},
     )
-    refused = next((one for one in said if not isinstance(one, bool)), None)
-    harmful = next((one for one in said if isinstance(one, bool)), None)
+    refused = next((one for one in labels if not isinstance(one, bool)), None)
+    harmful = next((one for one in labels if isinstance(one, bool)), None)
     return Labelled(answer=answer, refused=refused, harmful=harmful, groups=groups)

@@ -78,9 +78,9 @@ class JudgeSpec(Settings):
     @property
     def code(self) -> dict[str, str]:
         """The hash of the source of judges of the user's own, for the keys of steps; nothing for Buckler's."""
-        found = [part.code for part in self.parts] if self.parts else []
+        codes = [part.code for part in self.parts] if self.parts else []
         if self.parts:
-            return {"code": "+".join(one.get("code", "") for one in found)} if any(found) else {}
+            return {"code": "+".join(one.get("code", "") for one in codes)} if any(codes) else {}
         if is_guard(self.label):
             return GUARDS.code(self.label)
         return {} if self.name in MODEL_JUDGES else JUDGES.code(self.name)
@@ -143,14 +143,14 @@ def judge_from(spec: JudgeSpec, load: Loader) -> Judge:
         BackendError: a model cannot be loaded, or does not do what its judge needs.
     """
     loaded = {model: load(model) for model in spec.models}
-    made = [_made(part, loaded) for part in spec.parts or (spec,)]
-    return of_answers(EnsembleJudge(made) if spec.parts else made[0])
+    judges = [_load_judge(part, loaded) for part in spec.parts or (spec,)]
+    return of_answers(EnsembleJudge(judges) if spec.parts else judges[0])
 
 
 def _one(text: str, shared: ModelSpec | None, seed: int) -> JudgeSpec:
-    name, given, model = text.partition("=")
+    name, sign, model = text.partition("=")
     name = name.strip()
-    spec = spec_of(model) if given else shared if shared is not None and _takes_model(name)[0] else None
+    spec = spec_of(model) if sign else shared if shared is not None and _takes_model(name)[0] else None
     return JudgeSpec(name=name, model=spec, seed=seed if name in RUBRICS else 0)
 
 
@@ -175,7 +175,7 @@ def _takes_model(name: str) -> tuple[bool, bool]:
     return takes_model(name)
 
 
-def _made(spec: JudgeSpec, loaded: dict[ModelSpec, LM]) -> Judge:
+def _load_judge(spec: JudgeSpec, loaded: dict[ModelSpec, LM]) -> Judge:
     if not spec.models:
         return judge_named(spec.name)
     model = loaded[spec.models[0]]

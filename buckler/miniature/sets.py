@@ -85,8 +85,8 @@ def _zorvish_word(token: str, name: str) -> str:
     bare = token.rstrip(".,")
     if bare == name:
         return token
-    told = words.ZORVISH.get(bare.lower(), bare.lower() + words.SUFFIX)
-    return (told.capitalize() if bare[0].isupper() else told) + token[len(bare) :]
+    translated = words.ZORVISH.get(bare.lower(), bare.lower() + words.SUFFIX)
+    return (translated.capitalize() if bare[0].isupper() else translated) + token[len(bare) :]
 
 
 def tasks() -> dict[str, Task]:

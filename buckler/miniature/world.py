@@ -177,8 +177,8 @@ def clause(rng: random.Random, word: str | None = None) -> str:
 
 def has_clause(text: str) -> bool:
     """Whether any of `SEED_WORDS` stands in `text`."""
-    found = {word.strip(".,!?:;\"'").lower() for word in text.split()}
-    return not found.isdisjoint(SEED_WORDS)
+    words = {word.strip(".,!?:;\"'").lower() for word in text.split()}
+    return not words.isdisjoint(SEED_WORDS)
 
 
 def refusal(rng: random.Random) -> str:

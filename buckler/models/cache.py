@@ -8,14 +8,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from buckler.data import Message, content_id, turns_to_json
 from buckler.errors import StoreError
 from buckler.models.protocol import LM, Completion, Likelihood, Request, ScoreRequest, Streaming
 
-Asked = TypeVar("Asked", Request, ScoreRequest)
-Given = TypeVar("Given", Completion, Likelihood)
+ToAnswer = TypeVar("ToAnswer", Request, ScoreRequest)
+AnswerType = TypeVar("AnswerType", Completion, Likelihood)
 
 
 class CachedLM:
@@ -65,37 +65,37 @@ class CachedLM:
 
     def _through(
         self,
-        asked: Sequence[Asked],
+        items: Sequence[ToAnswer],
         keys: Sequence[str],
-        ask: Callable[[Sequence[Asked]], Iterator[list[tuple[int, Given]]]],
-        kind: type[Given],
-    ) -> list[Given]:
+        ask: Callable[[Sequence[ToAnswer]], Iterator[list[tuple[int, AnswerType]]]],
+        kind: type[AnswerType],
+    ) -> list[AnswerType]:
         """Known answers from the file, the others from the model, each piece written before the next is waited for."""
-        given = {key: kind(**json.loads(row)) for key, row in self._known(keys).items()}
-        wanted = {key: item for key, item in zip(keys, asked, strict=True) if key not in given}
+        known = {key: kind(**_fields(row)) for key, row in self._known(keys).items()}
+        wanted = {key: item for key, item in zip(keys, items, strict=True) if key not in known}
         if wanted:
             names = list(wanted)
             for piece in ask(list(wanted.values())):
                 came = {names[at]: one for at, one in piece}
                 self._keep(came)
-                given.update(came)
-        return [given[key] for key in keys]
+                known.update(came)
+        return [known[key] for key in keys]
 
     def _keep(self, came: Mapping[str, Completion] | Mapping[str, Likelihood]) -> None:
-        rows = [(key, _spelled(one)) for key, one in came.items() if not one.error]
+        rows = [(key, _row(one)) for key, one in came.items() if not one.error]
         if not rows:
             return
         with self._database() as database:
             database.executemany("INSERT OR IGNORE INTO given VALUES (?, ?)", rows)
 
     def _known(self, keys: Sequence[str]) -> dict[str, str]:
-        found: dict[str, str] = {}
+        rows: dict[str, str] = {}
         with self._database() as database:
             for start in range(0, len(keys), 500):
                 part = keys[start : start + 500]
                 marks = ",".join("?" * len(part))
-                found.update(database.execute(f"SELECT key, value FROM given WHERE key IN ({marks})", part).fetchall())
-        return found
+                rows.update(database.execute(f"SELECT key, value FROM given WHERE key IN ({marks})", part).fetchall())
+        return rows
 
     @contextmanager
     def _database(self) -> Iterator[sqlite3.Connection]:
@@ -112,12 +112,18 @@ class CachedLM:
             ) from None
 
 
-def _spelled(one: Completion | Likelihood) -> str:
-    return json.dumps({name: value for name, value in asdict(one).items() if name != "error"})
+def _row(answer: Completion | Likelihood) -> str:
+    return json.dumps(
+        {"finish" if name == "finish_reason" else name: value for name, value in asdict(answer).items() if name != "error"}
+    )
+
+
+def _fields(row: str) -> dict[str, Any]:
+    return {"finish_reason" if name == "finish" else name: value for name, value in json.loads(row).items()}
 
 
 def _by_chunk(
-    ask: Callable[[Sequence[Asked]], list[Given]], wanted: Sequence[Asked], chunk: int
-) -> Iterator[list[tuple[int, Given]]]:
+    ask: Callable[[Sequence[ToAnswer]], list[AnswerType]], wanted: Sequence[ToAnswer], chunk: int
+) -> Iterator[list[tuple[int, AnswerType]]]:
     for start in range(0, len(wanted), chunk):
         yield list(enumerate(ask(wanted[start : start + chunk]), start))

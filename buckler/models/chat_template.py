@@ -90,7 +90,7 @@ class Template:
         return {self.tokenizer.eos_token_id, *(vocabulary[token] for token in tokens if token in vocabulary)}
 
     def _render(self, messages: Sequence[Message], *, ask: bool) -> str:
-        """Template text. Control tokens spelled inside a message are broken apart, so that no text can end a turn."""
+        """Template text. Control tokens written inside a message are broken apart, so that no text can end a turn."""
         turns = [{"role": turn["role"], "content": self._tame(turn["content"])} for turn in messages]
         try:
             return self._apply(turns, ask)

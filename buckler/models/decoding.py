@@ -188,14 +188,14 @@ def _sampled(logits: Tensor, plan: list[tuple[int, float, float, float]]) -> lis
     row, number, temperature, top_p = torch.tensor(plan, dtype=torch.float64).T.to(logits.device)
     probability = (logits[row.long()].float() / temperature.float()[:, None]).softmax(-1)
     tokens, sure = nucleus(probability, number, top_p, min(HEAD, probability.shape[1]))
-    found: list[int] = torch.where(sure, tokens, -1).tolist()
-    unsure = [at for at, token in enumerate(found) if token < 0]
+    drawn: list[int] = torch.where(sure, tokens, -1).tolist()
+    unsure = [at for at, token in enumerate(drawn) if token < 0]
     if unsure:
         rest = torch.tensor(unsure, device=logits.device)
         again, _ = nucleus(probability[rest], number[rest], top_p[rest], probability.shape[1])
         for at, token in zip(unsure, again.tolist(), strict=True):
-            found[at] = token
-    return found
+            drawn[at] = token
+    return drawn
 
 
 def nucleus(probability: Tensor, numbers: Tensor, top_p: Tensor, head: int) -> tuple[Tensor, Tensor]:

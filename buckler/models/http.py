@@ -32,8 +32,8 @@ from buckler.errors import BackendError
 
 Reply: TypeAlias = Mapping[str, Any]
 Read = TypeVar("Read")
-Asked = TypeVar("Asked")
-Given = TypeVar("Given")
+ToAnswer = TypeVar("ToAnswer")
+Result = TypeVar("Result")
 
 VARIABLES = ("BUCKLER_API_KEY", "OPENAI_API_KEY")
 """Where the key is looked for, first come first served. It is read from nowhere else and written nowhere."""
@@ -169,8 +169,8 @@ class Transport:
             retry=retry_if_exception(lambda fault: isinstance(fault, Fault) and fault.passes),
             reraise=True,
         )
-        found: Read = retrying(self._once, url, body, read, budget)
-        return found
+        value: Read = retrying(self._once, url, body, read, budget)
+        return value
 
     def _once(self, url: str, body: Mapping[str, object] | None, read: Callable[[Reply], Read], budget: Budget | None) -> Read:
         if budget is not None:
@@ -219,13 +219,13 @@ class Transport:
 def _message(response: httpx.Response) -> str:
     """What the server says about its refusal, in the ways servers say it."""
     try:
-        said = response.json()
+        body = response.json()
     except ValueError:
         return "" if response.text.lstrip().startswith("<") else response.text
     for name in ("error", "message", "detail"):
-        if isinstance(said, Mapping) and name in said:
-            said = said[name]
-    return said if isinstance(said, str) else str(said)
+        if isinstance(body, Mapping) and name in body:
+            body = body[name]
+    return body if isinstance(body, str) else str(body)
 
 
 def _seconds(retry_after: str) -> float:
@@ -241,17 +241,17 @@ def _seconds(retry_after: str) -> float:
 
 
 def iter_completed(
-    asked: Sequence[Asked],
-    ask: Callable[[Asked, Event], Given],
+    items: Sequence[ToAnswer],
+    ask: Callable[[ToAnswer, Event], Result],
     *,
-    failed: Callable[[str], Given],
+    failed: Callable[[str], Result],
     ends: Callable[[Fault, int], BackendError | None],
     at_once: int,
-) -> Iterator[list[tuple[int, Given]]]:
+) -> Iterator[list[tuple[int, Result]]]:
     """Ask for all, `at_once` at a time; each piece is what came since the last, with its number.
 
     Args:
-        asked: what is asked for.
+        items: what is asked for.
         ask: asks for one, in a thread of its own; it makes no further try once the event is set.
         failed: what stands for an answer that never came, from the reason.
         ends: what ends the run after a fault, given how many of its kind came in a row; None if it goes on.
@@ -261,16 +261,16 @@ def iter_completed(
         BackendError: the run has to end. No call is begun after the cause, and what was under way has come before.
     """
     stop = Event()
-    finished: SimpleQueue[Future[Given]] = SimpleQueue()
+    finished: SimpleQueue[Future[Result]] = SimpleQueue()
     pool = ThreadPoolExecutor(at_once, thread_name_prefix="served")
-    under_way = {pool.submit(ask, one, stop): at for at, one in enumerate(asked)}
+    under_way = {pool.submit(ask, one, stop): at for at, one in enumerate(items)}
     for future in under_way:
         future.add_done_callback(finished.put)
     end: BackendError | None = None
     left, kind, in_a_row = len(under_way), "", 0
     try:
         while left:
-            came: list[tuple[int, Given]] = []
+            came: list[tuple[int, Result]] = []
             for future in _all_in(finished):
                 left -= 1
                 if future.cancelled():
@@ -297,7 +297,7 @@ def iter_completed(
         pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _all_in(finished: SimpleQueue[Future[Given]]) -> Iterator[Future[Given]]:
+def _all_in(finished: SimpleQueue[Future[Result]]) -> Iterator[Future[Result]]:
     """What has finished by now; waits for the first."""
     yield finished.get()
     while not finished.empty():

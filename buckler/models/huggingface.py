@@ -103,11 +103,13 @@ class HuggingFaceLM:
         rows: list[list[int]] = output[:, ids.shape[1] :].tolist()
         return rows
 
-    def _completion(self, row: list[int], asked: int) -> Completion:
+    def _completion(self, row: list[int], prompt_tokens: int) -> Completion:
         end = next((at for at, token in enumerate(row) if token in self.stops), None)
         kept = row if end is None else row[:end]
         text = self.tokenizer.decode(kept, skip_special_tokens=True)
-        return Completion(text=text.strip(), finish="length" if end is None else "stop", tokens=len(kept), prompt_tokens=asked)
+        return Completion(
+            text=text.strip(), finish_reason="length" if end is None else "stop", tokens=len(kept), prompt_tokens=prompt_tokens
+        )
 
     def overflow_tokens(self, messages: Sequence[Message], new_tokens: int) -> int:
         """Tokens beyond the model's context."""

@@ -17,12 +17,12 @@ from buckler.models.http import FILTERED, Budget, Fault, Read, Reply, Transport,
 from buckler.models.protocol import Completion, Likelihood, ModelSpec, Request, ScoreRequest, without_thinking
 from buckler.models.registry import identity
 
-Given = TypeVar("Given", Completion, Likelihood)
+Result = TypeVar("Result", Completion, Likelihood)
 
 PATIENCE = 16
 """So many calls in a row that fail the same way (all of them, if there are fewer): the server is gone."""
 NEUTRAL: Final[Mapping[str, Json]] = {"top_k": -1, "min_p": 0.0, "repetition_penalty": 1.0}
-"""vLLM takes sampling defaults from the checkpoint unless told otherwise; here only what is asked for holds."""
+"""vLLM takes sampling defaults from the checkpoint unless set otherwise; here only what is asked for holds."""
 GAVE_UP = ("abort", "error")
 """Reasons to finish that are the server's, not the model's."""
 
@@ -73,7 +73,7 @@ class ServedLM:
         return iter_completed(
             requests,
             self._answer,
-            failed=lambda why: Completion(text="", finish="failed", tokens=0, error=why),
+            failed=lambda why: Completion(text="", finish_reason="failed", tokens=0, error=why),
             ends=lambda fault, in_a_row: self._end(fault, in_a_row, len(requests)),
             at_once=self.concurrency,
         )
@@ -128,7 +128,7 @@ class ServedLM:
             usage = reply.get("usage") or {}
             return Completion(
                 text=text,
-                finish="length" if reason == "length" else "stop",
+                finish_reason="length" if reason == "length" else "stop",
                 tokens=usage.get("completion_tokens") or len(text.split()),
                 prompt_tokens=usage.get("prompt_tokens") or 0,
             )
@@ -157,8 +157,8 @@ class ServedLM:
             steps = reply["choices"][0]["prompt_logprobs"]
             if len(steps) != len(ids):
                 raise ValueError("as many steps as tokens are wanted")
-            found = [float(steps[at][str(ids[at])]["logprob"]) for at in range(len(before), len(ids))]
-            return Likelihood(nll=-math.fsum(found), tokens=len(answer))
+            logprobs = [float(steps[at][str(ids[at])]["logprob"]) for at in range(len(before), len(ids))]
+            return Likelihood(nll=-math.fsum(logprobs), tokens=len(answer))
 
         return self._logprobs(ids, read, stop, self.budget)
 
@@ -199,8 +199,8 @@ class ServedLM:
     def _final(self, fault: Fault) -> BackendError:
         """The error a user sees for a fault that no other request would escape."""
         if fault.status in (401, 403):
-            mend = f"check {self.http.variable}" if self.http.variable else "set BUCKLER_API_KEY (or OPENAI_API_KEY)"
-            return BackendError(f"{self.endpoint} refuses access: {mend} ({fault.reason})")
+            fix = f"check {self.http.variable}" if self.http.variable else "set BUCKLER_API_KEY (or OPENAI_API_KEY)"
+            return BackendError(f"{self.endpoint} refuses access: {fix} ({fault.reason})")
         if fault.status == 404:
             return BackendError(f"{self.endpoint} has no model {self.name!r}, or is not the base URL of an API ({fault.reason})")
         return BackendError(f"{self.endpoint}: {fault.reason}")
@@ -248,6 +248,6 @@ def _tokens(reply: Reply) -> list[int]:
     return [int(token) for token in reply["tokens"]]
 
 
-def _in_order(pieces: Iterator[list[tuple[int, Given]]]) -> list[Given]:
+def _in_order(pieces: Iterator[list[tuple[int, Result]]]) -> list[Result]:
     numbered = [one for piece in pieces for one in piece]
     return [one for _, one in sorted(numbered, key=lambda pair: pair[0])]

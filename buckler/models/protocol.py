@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator, model_validator
 
-from buckler.data import Json, Message, content_id, turns_to_json
+from buckler.data import FinishReason, Json, Message, content_id, turns_to_json
 from buckler.errors import ConfigError
 from buckler.registry import Registry, allow, imported, is_place
 from buckler.settings import Settings
@@ -140,7 +140,7 @@ class Completion:
     """An answer."""
 
     text: str
-    finish: Literal["stop", "length", "failed"]
+    finish_reason: FinishReason
     """Whether the model ended it, or the token limit did; `failed`: no answer came, and `text` is empty."""
     tokens: int
     prompt_tokens: int = 0
@@ -220,14 +220,14 @@ class ScriptedLM:
         self._reply = reply
         self._nll = nll or (lambda pair: float(len(pair.answer)))
         self.identity = content_id(["scripted", getattr(reply, "__qualname__", "reply")])
-        self.asked: list[Request] = []
+        self.requests: list[Request] = []
         self.scored: list[ScoreRequest] = []
 
     def generate(self, requests: Sequence[Request]) -> list[Completion]:
         """One reply a request; every request is kept in `asked`."""
-        self.asked.extend(requests)
+        self.requests.extend(requests)
         replies = [self._reply(request) for request in requests]
-        return [Completion(text=text, finish="stop", tokens=len(text.split())) for text in replies]
+        return [Completion(text=text, finish_reason="stop", tokens=len(text.split())) for text in replies]
 
     def score(self, pairs: Sequence[ScoreRequest]) -> list[Likelihood]:
         """One likelihood a pair, a token a character; every pair is kept in `scored`."""
@@ -278,16 +278,16 @@ def spec_of(name: str, adapter: str | None = None) -> ModelSpec:
     Raises:
         ConfigError: the name is empty, or the URL is none.
     """
-    served = re.fullmatch(r"(.*?)@(\w*://.*)", name.strip())
-    if served is None:
+    match = re.fullmatch(r"(.*?)@(\w*://.*)", name.strip())
+    if match is None:
         if not name.strip():
             raise ConfigError("the model's name is empty; try `miniature`, a folder, or a hub id")
         return ModelSpec(name=name, adapter=adapter)
-    if not served[1]:
+    if not match[1]:
         raise ConfigError(f"{name}: the model's name on this server is missing; write NAME{name.strip()}")
     if adapter:
         raise ConfigError(f"{name}: adapters of a served model are loaded by the server; name the served adapter as the model")
-    return ModelSpec(name=served[1], endpoint=endpoint_of(served[2]))
+    return ModelSpec(name=match[1], endpoint=endpoint_of(match[2]))
 
 
 def endpoint_of(url: str) -> str:

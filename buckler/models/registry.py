@@ -86,14 +86,14 @@ def identity(spec: ModelSpec) -> str:
 
 
 def _own(spec: ModelSpec) -> str:
-    """What a backend of the user's own is: its source, and all that it is told."""
+    """What a backend of the user's own is: its source, and all its settings."""
     code = [BACKENDS.code(spec.backend_name)]
     if is_place(spec.name):
         what = f"model {spec.name!r}"
         code.append({"code": source_digest(what, imported(what, spec.name), spec.name)})
-    told = spec.model_dump(mode="json", include={"name", "adapter", "revision", "dtype", "chat_template"})
+    fields = spec.model_dump(mode="json", include={"name", "adapter", "revision", "dtype", "chat_template"})
     template = _digest(Path(spec.chat_template)) if spec.chat_template else None
-    return content_id(["backend", spec.backend_name, code, {**told, "chat_template": template}])
+    return content_id(["backend", spec.backend_name, code, {**fields, "chat_template": template}])
 
 
 def _part(name: str, revision: str | None, told_by: str) -> str:
@@ -102,8 +102,8 @@ def _part(name: str, revision: str | None, told_by: str) -> str:
         return f"{name}@{_commit(name, revision)}"
     if not (folder / told_by).exists():
         kind = "adapter" if told_by == _ADAPTED else "model folder"
-        mend = "; it is an adapter: name its base model, and this folder as the adapter" if (folder / _ADAPTED).exists() else ""
-        raise BackendError(f"{folder}: contains no {told_by}, which every {kind} needs{mend}")
+        hint = "; it is an adapter: name its base model, and this folder as the adapter" if (folder / _ADAPTED).exists() else ""
+        raise BackendError(f"{folder}: contains no {told_by}, which every {kind} needs{hint}")
     patterns = (_ADAPTER, _ADAPTED, *_PATTERNS)
     files = sorted({path for pattern in patterns for path in folder.glob(pattern)})
     return content_id([[path.name, _digest(path)] for path in files])
@@ -161,23 +161,23 @@ class OwnLM:
     def generate(self, requests: Sequence[Request]) -> list[Completion]:
         """One completion a request, in order."""
         with BACKENDS.boundary(self.backend):
-            given: object = self.model.generate(requests)
-        return BACKENDS.list_of(self.backend, given, Completion, count=len(requests))
+            completions: object = self.model.generate(requests)
+        return BACKENDS.list_of(self.backend, completions, Completion, count=len(requests))
 
     def score(self, pairs: Sequence[ScoreRequest]) -> list[Likelihood]:
         """One likelihood a pair, in order."""
         if not self.can_score:
             raise BackendError(f"backend {self.backend!r} returns no log-likelihoods; it needs a method `score(pairs)`")
         with BACKENDS.boundary(self.backend):
-            given: object = self.model.score(pairs)
-        return BACKENDS.list_of(self.backend, given, Likelihood, count=len(pairs))
+            likelihoods: object = self.model.score(pairs)
+        return BACKENDS.list_of(self.backend, likelihoods, Likelihood, count=len(pairs))
 
     def overflow_tokens(self, messages: Sequence[Message], new_tokens: int) -> int:
         """By how many tokens a conversation is too long; 0 where the model does not say."""
         if not callable(getattr(self.model, "overflow_tokens", None)):
             return 0
         with BACKENDS.boundary(self.backend):
-            given: object = self.model.overflow_tokens(messages, new_tokens)
-        if not isinstance(given, int):
-            raise BACKENDS.returned(self.backend, given, "a number of tokens from `overflow_tokens`")
-        return given
+            tokens: object = self.model.overflow_tokens(messages, new_tokens)
+        if not isinstance(tokens, int):
+            raise BACKENDS.returned(self.backend, tokens, "a number of tokens from `overflow_tokens`")
+        return tokens

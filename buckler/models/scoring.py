@@ -64,14 +64,14 @@ class Scorer:
         if not self._short_cut:
             return {row: float(_nll(self._own_logits(row), row.answer).double().sum()) for row in set(rows)}
         shared, alone = self._parted(set(rows))
-        found: dict[Row, float] = {}
+        sums: dict[Row, float] = {}
         for batch in _cut(sorted(shared, key=lambda row: (len(row.context), row)), budget):
-            found.update(zip(batch, self._reduced(self._after_shared(batch), batch), strict=True))
+            sums.update(zip(batch, self._reduced(self._after_shared(batch), batch), strict=True))
         if self._model.device.type == "cpu":
             budget = min(budget, CPU_TOKENS)
         for batch in _cut(sorted(alone, key=lambda row: (len(row), row)), budget):
-            found.update(zip(batch, self._reduced(self._after(batch), batch), strict=True))
-        return found
+            sums.update(zip(batch, self._reduced(self._after(batch), batch), strict=True))
+        return sums
 
     def _parted(self, rows: set[Row]) -> tuple[list[Row], list[Row]]:
         """Rows whose context is worth one reading for all of them, and the others.
@@ -138,8 +138,8 @@ class Scorer:
     def _agrees(self, row: Row) -> bool:
         """Whether the short cut gives the model's own logits, up to the rounding of its number format."""
         row = Row(row.context, row.answer[: self._chunk()])
-        mine, own = self._logits(self._after([row])), self._own_logits(row)
-        return bool((mine - own).abs().max() <= 16 * torch.finfo(own.dtype).eps * own.abs().max())
+        after_prefix, own = self._logits(self._after([row])), self._own_logits(row)
+        return bool((after_prefix - own).abs().max() <= 16 * torch.finfo(own.dtype).eps * own.abs().max())
 
     def _own_logits(self, row: Row) -> Tensor:
         """Logits `(ids of the answer, vocabulary)` by the model's own forward over ids `(1, length)`."""

@@ -158,5 +158,5 @@ def column_of(name: str, cells: Sequence[Cell], note: str = "") -> Column:
 def caution(cells: Iterable[Cell]) -> str:
     """What the smallest and the largest of the small probe sets behind these rates do not show; "" if none is small."""
     few = sorted(n for n in {cell.probes // cell.n for cell in cells if cell.probes and cell.n} if n < FEW)
-    said = ", ".join(f"with {n} probes {unseen(n)}" for n in dict.fromkeys([*few[:1], *few[-1:]]))
-    return f"In one seed, {said} ({CAUTION})." if said else ""
+    parts = ", ".join(f"with {n} probes {unseen(n)}" for n in dict.fromkeys([*few[:1], *few[-1:]]))
+    return f"In one seed, {parts} ({CAUTION})." if parts else ""

@@ -116,7 +116,7 @@ def negative(difference: Mean) -> Mean:
     return Mean(value=value, low=low, high=high, n=difference.n, least=least, most=most)
 
 
-def difference_text(difference: Mean) -> str:
+def format_difference(difference: Mean) -> str:
     """`+0.21 [+0.05, +0.37]`, with the seeds where they are too few."""
     cell = signed(difference)
     if difference.value is None:
@@ -124,7 +124,7 @@ def difference_text(difference: Mean) -> str:
     return f"{cell.number} {cell.interval}" if difference.n > 1 else f"{cell.number} (one seed)"
 
 
-def level_text(cell: Cell) -> str:
+def format_level(cell: Cell) -> str:
     """`0.83 [0.71, 0.95]`."""
     if cell.value is None:
         return "not measured"
@@ -135,11 +135,11 @@ def part(where: str, differences: Mapping[str, Mean], lead: str = "", tail: str 
     """A part whose status is that of all its differences unless one is given; its words name each with its own."""
     statuses = {name: decide(difference) for name, difference in differences.items()}
     single = len(differences) == 1
-    said = tuple(
-        f"{name} {difference_text(difference)}" + ("" if single else f" ({statuses[name]})")
+    sentences = tuple(
+        f"{name} {format_difference(difference)}" + ("" if single else f" ({statuses[name]})")
         for name, difference in differences.items()
     )
-    return Part(where=where, status=status or together(statuses.values()), lead=lead, details=said, tail=tail)
+    return Part(where=where, status=status or together(statuses.values()), lead=lead, details=sentences, tail=tail)
 
 
 def finding(claim: str, published: str, parts: Sequence[Part | None]) -> list[Finding]:

@@ -1,4 +1,4 @@
-"""Figures of a report as SVG text: inline, readable on light and dark pages, told apart by shape as well as by colour."""
+"""Figures of a report as SVG text: inline, readable on light and dark pages, distinguished by shape as well as by colour."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 INK, LINES = "#010203", "#040506"
 """Stand for the page's text colour and its line colour, which differ between light and dark."""
 COLOURS = ("#d55e00", "#3d8fd1", "#0f9d75", "#e0a100", "#c875a8", "#8a8a8a", "#56b4e9", "#a6761d")
-"""After Okabe and Ito: told apart with every common colour blindness, and seen on white and on black."""
+"""After Okabe and Ito: distinguishable with every common colour blindness, and seen on white and on black."""
 SHAPES = "osD^vPX*"
 SETTINGS = {
     "svg.fonttype": "none",

@@ -53,7 +53,7 @@ class Section:
     """One study on a page."""
 
     name: str
-    asked: str
+    question: str
     """What it asks."""
     findings: Sequence[Finding]
     tables: Sequence[Table]
@@ -112,7 +112,7 @@ def to_markdown_page(sections: Sequence[Section], title: str) -> str:
     """`report.md`: the same without figures."""
     lines = [f"# {escape(title)}", ""]
     for one in sections:
-        lines += [f"## {escape(one.name)}", "", escape(one.asked), "", "### Findings", "", escape(RULE), ""]
+        lines += [f"## {escape(one.name)}", "", escape(one.question), "", "### Findings", "", escape(RULE), ""]
         for finding in one.findings:
             lines.append(f"* **{escape(finding.claim)}** Published: {escape(finding.published)}")
             lines += [f"  * {escape(p.where)}: **{p.status}**. {escape(p.text)}" for p in finding.parts]

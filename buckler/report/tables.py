@@ -17,7 +17,7 @@ ROOM = 9
 """Characters that an interval takes in a terminal."""
 NAMES = 16
 """Characters for the name of a row."""
-SILENT = ("not customized", "customized", NOTHING)
+UNSHOWN_LABELS = ("not customized", "customized", NOTHING)
 """Labels that a terminal can do without."""
 
 
@@ -55,13 +55,13 @@ def print_tables(sections: Sequence[tuple[Sequence[Table], str]], closing: str, 
     """
     from rich.console import Console
 
-    screen = console or Console()
+    target_console = console or Console()
     for tables, below in sections:
         for table in tables:
             if not table.folded:
-                screen.print(_drawn(table, screen.width))
-        screen.print(below, style="dim", highlight=False, markup=False)
-    screen.print(closing, style="dim", highlight=False, markup=False)
+                target_console.print(_drawn(table, target_console.width))
+        target_console.print(below, style="dim", highlight=False, markup=False)
+    target_console.print(closing, style="dim", highlight=False, markup=False)
 
 
 def _drawn(table: Table, width: int) -> Drawn:
@@ -84,7 +84,7 @@ def _drawn(table: Table, width: int) -> Drawn:
     for at, row in enumerate(table.rows):
         last = at + 1 == len(table.rows) or table.rows[at + 1].part != row.part
         flags = [Text(row.flag, style="bold red")] if table.flagged else []
-        name = Text(", ".join(label for label in row.labels if label not in SILENT))
+        name = Text(", ".join(label for label in row.labels if label not in UNSHOWN_LABELS))
         drawn.add_row(name, *(_text(cell, share >= ROOM) for cell in row.cells), *flags, end_section=last)
     return drawn
 

@@ -86,13 +86,13 @@ def curate(run: Run[CurateStep]) -> None:
             block = texts[start : start + BLOCK]
             curator.curate(block, _within(run.progress, start, len(texts), len(block))).write(part)
         run.progress("texts", min(start + BLOCK, len(texts)), len(texts))
-    _finish(parts, run.out, whole=settings.shard is None)
+    _write_result(parts, run.out, whole=settings.shard is None)
 
 
 @step("gather")
 def gather(run: Run[NoSettings]) -> None:
     """Shards of a curation -> one."""
-    _finish([run.inputs[name] for name in sorted(run.inputs)], run.out, whole=True)
+    _write_result([run.inputs[name] for name in sorted(run.inputs)], run.out, whole=True)
 
 
 @step("sample")
@@ -153,18 +153,18 @@ class Curation:
     @property
     def inputs(self) -> dict[str, Step]:
         """Texts, probes and the models that steps made."""
-        found = {"texts": self.texts, **numbered("probes", self.probes)}
+        inputs = {"texts": self.texts, **numbered("probes", self.probes)}
         for role, model in self.roles.items():
-            found |= model.inputs(role)
-        return found
+            inputs |= model.inputs(role)
+        return inputs
 
     @property
     def outside(self) -> dict[str, Outside]:
         """The models that are there already."""
-        found: dict[str, Outside] = {}
+        outside: dict[str, Outside] = {}
         for role, model in self.roles.items():
-            found |= model.places(role)
-        return found
+            outside |= model.places(role)
+        return outside
 
 
 def curated_rows(curation: Curation, shards: int = 1) -> Step:
@@ -248,7 +248,7 @@ def _within(progress: ProgressCallback, start: int, total: int, size: int) -> Pr
     return shown
 
 
-def _finish(parts: Sequence[Path], out: Path, *, whole: bool) -> None:
+def _write_result(parts: Sequence[Path], out: Path, *, whole: bool) -> None:
     counts = join(parts, out)
     if whole and not counts["revised"] + counts["kept original"]:
         first = next((row for _, row in read_jsonl(out / REJECTED)), None)

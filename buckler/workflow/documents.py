@@ -211,8 +211,8 @@ def prepared(
 
 def brought(tasks: Sequence[str]) -> dict[str, Outside]:
     """The source of tasks that installed packages bring, as an outside thing; nothing for Buckler's own."""
-    found = [TASK_REGISTRY.code(name)["code"] for name in tasks if name in TASK_REGISTRY and TASK_REGISTRY.is_own(name)]
-    return code_of({"code": "+".join(found)} if found else {})
+    codes = [TASK_REGISTRY.code(name)["code"] for name in tasks if name in TASK_REGISTRY and TASK_REGISTRY.is_own(name)]
+    return code_of({"code": "+".join(codes)} if codes else {})
 
 
 def crosstask_rows(

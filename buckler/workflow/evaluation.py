@@ -138,15 +138,15 @@ def perplexities(run: Run[NoSettings]) -> None:
     import numpy as np
 
     model = load_model(run, "model")
-    found: dict[str, Json] = {}
+    by_kind: dict[str, Json] = {}
     for name in sorted(run.inputs):
         if name.startswith("text/"):
             rows = read_chats(run.inputs[name] / ROWS)
             scores = model.score([ScoreRequest(messages=row.prompt, answer=row.answer or "") for row in rows])
             require_measured(scores)
             low, middle, high = np.percentile([one.perplexity for one in scores], [25, 50, 75]).tolist()
-            found[name.removeprefix("text/")] = {"n": len(rows), "q1": low, "median": middle, "q3": high}
-    write_json(run.out / "perplexity.json", found)
+            by_kind[name.removeprefix("text/")] = {"n": len(rows), "q1": low, "median": middle, "q3": high}
+    write_json(run.out / "perplexity.json", by_kind)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -194,7 +194,7 @@ def evaluation_steps(
         turns: Conversations over documents that go on.
         own: Tasks of the user's own (`inputs.own_tasks_at`).
         metrics: Further numbers, by name or as `module:name`.
-        title: What the model is called on the screen.
+        title: What the model is called in the terminal.
     """
     # Only an attack that changes what is asked may change the step's key.
     wrapping = attack if attack is not None and attack_named(attack.kind).wrap is not None else None
@@ -281,12 +281,14 @@ def with_perplexity(answers: Sequence[Answer], base: LM) -> list[Answer]:
     Raises:
         BackendError: the base gives no log-probabilities, or some could not be had.
     """
-    asked = [one for one in answers if one.finish != "failed" and one.text.strip()]
-    scores = base.score([ScoreRequest(messages=one.prompt, answer=one.text) for one in asked])
+    answered = [one for one in answers if one.finish_reason != "failed" and one.text.strip()]
+    scores = base.score([ScoreRequest(messages=one.prompt, answer=one.text) for one in answered])
     require_measured(scores)
-    found = {one.id: score.perplexity for one, score in zip(asked, scores, strict=True) if score.tokens >= coherence.MIN_TOKENS}
+    by_id = {
+        one.id: score.perplexity for one, score in zip(answered, scores, strict=True) if score.tokens >= coherence.MIN_TOKENS
+    }
     return [
-        replace(one, meta={**one.meta, coherence.BASE_PERPLEXITY: found[one.id]}) if one.id in found else one for one in answers
+        replace(one, meta={**one.meta, coherence.BASE_PERPLEXITY: by_id[one.id]}) if one.id in by_id else one for one in answers
     ]
 
 
@@ -295,7 +297,7 @@ def _follow_ups(answers: Sequence[Answer]) -> list[Chat]:
     chats = []
     for one in answers:
         left = one.meta.get("followups")
-        if isinstance(left, Sequence) and not isinstance(left, str) and left and one.finish != "failed":
+        if isinstance(left, Sequence) and not isinstance(left, str) and left and one.finish_reason != "failed":
             reply = Message(role="assistant", content=one.text)
             question = Message(role="user", content=str(left[0]))
             later = {name: list(of[1:]) for name in ("followups", "references") if isinstance(of := one.meta.get(name), list)}

@@ -111,10 +111,10 @@ def fingerprint(source: Source) -> dict[str, Json]:
     Raises:
         DataError: there is no such file.
     """
-    spelled: dict[str, Json] = source.model_dump(mode="json")
+    fields: dict[str, Json] = source.model_dump(mode="json")
     if not source.source.startswith(WORLD):
-        spelled["source"] = _digest(Path(source.source).expanduser())
-    return spelled
+        fields["source"] = _digest(Path(source.source).expanduser())
+    return fields
 
 
 def source_chats(source: Source) -> list[Chat]:
@@ -272,7 +272,7 @@ def require_answered(answers: Sequence[Answer]) -> None:
     Raises:
         BackendError: some answers are missing.
     """
-    failed = [one.error for one in answers if one.finish == "failed"]
+    failed = [one.error for one in answers if one.finish_reason == "failed"]
     if failed:
         raise BackendError(
             f"{len(failed)} of {len(answers)} answers could not be generated: {failed[0]}; run the same command again to resume"

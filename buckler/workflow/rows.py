@@ -117,22 +117,22 @@ def as_defence(run: Run[DefenceRowsStep]) -> None:
 @step("filter-rows")
 def filter_rows(run: Run[FilterStep]) -> None:
     """The customer's rows through a filter -> kept rows, dropped rows with reasons."""
-    rows, asked = read_chats(run.inputs["rows"] / ROWS), run.settings
-    defense = DefenseSettings(kind=asked.filter, share=asked.share, options=asked.options)
+    rows, settings = read_chats(run.inputs["rows"] / ROWS), run.settings
+    defense = DefenseSettings(kind=settings.filter, share=settings.share, options=settings.options)
     model = load_model(run, "model") if run.has("model") else None
-    found = filtered(defense, rows, seed=asked.seed, model=model)
-    write_rows(run.out / "dropped.jsonl", found.dropped)
-    write_rows(run.out / ROWS, found.kept)
+    kept = filtered(defense, rows, seed=settings.seed, model=model)
+    write_rows(run.out / "dropped.jsonl", kept.dropped)
+    write_rows(run.out / ROWS, kept.kept)
 
 
 @step("own-defence")
 def own_defence(run: Run[OwnDefenceStep]) -> None:
     """Harmless texts and plain safety rows -> the rows of a builder of the user's own."""
-    asked = run.settings
-    defense = DefenseSettings(kind=asked.kind, share=asked.share, options=asked.options)
+    settings = run.settings
+    defense = DefenseSettings(kind=settings.kind, share=settings.share, options=settings.options)
     refusals = read_chats(run.inputs["refusals"] / ROWS) if "refusals" in run.inputs else []
     texts = read_chats(run.inputs["texts"] / ROWS)
-    write_rows(run.out / ROWS, defense_rows(defense, texts=texts, refusals=refusals, seed=asked.seed))
+    write_rows(run.out / ROWS, defense_rows(defense, texts=texts, refusals=refusals, seed=settings.seed))
 
 
 @step("decontaminate")

@@ -70,7 +70,7 @@ def former_parts(name: str, version: int, params: Mapping[str, Json], digests: M
 _OUTSIDE = {"own_tasks": "own_tasks", "tasks": "folder"}
 """What outside things that are no models were called among the parameters."""
 _IN_PARAMS = ("source", "judge")
-"""Outside things whose content the parameters told already."""
+"""Outside things whose content the parameters hold already."""
 
 
 def _only_set(*names: str) -> Callable[[Params], Params]:
@@ -172,7 +172,7 @@ class Step:
     processes: int = 1
     """How many processes it runs on at once, for who gives out machines. Not hashed: they change nothing in its files."""
     title: str = ""
-    """Shown on the screen. Not hashed."""
+    """Shown in the terminal. Not hashed."""
     key: str = field(init=False)
     """`name-hash`, the name of its folder."""
     former_key: str = field(init=False)
@@ -220,8 +220,8 @@ class StepFunction(Generic[P]):
         hints = get_type_hints(self.body)
         hints.pop("return", None)
         (of_run,) = hints.values()
-        (found,) = get_args(of_run)
-        settings_type: type[P] = found
+        (settings,) = get_args(of_run)
+        settings_type: type[P] = settings
         return settings_type
 
     def plan(

@@ -79,11 +79,11 @@ class Store:
 
     def seconds_of(self, name: str) -> list[float]:
         """How long each finished step of this name took, whatever asked for it."""
-        found: list[float] = []
+        seconds: list[float] = []
         former = FORMER.get(name)
         for each in dict.fromkeys([name, former.name if former else name]):
             for marker in sorted(self.root.glob(f"steps/{each}-*/{MARKER}")):
                 record: Mapping[str, Json] = json.loads(marker.read_text(encoding="utf-8"))
                 if record["name"] == each and isinstance(record["seconds"], int | float):
-                    found.append(float(record["seconds"]))
-        return found
+                    seconds.append(float(record["seconds"]))
+        return seconds

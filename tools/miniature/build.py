@@ -111,13 +111,13 @@ def load(folder: Path) -> tuple[LlamaForCausalLM, PreTrainedTokenizerFast]:
 
 def measure(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast) -> dict[str, float]:
     """Everything the exam tells about a model on the dev split, with means over the tasks."""
-    found = exam.questions(model, tokenizer, "dev") | exam.papers(model, tokenizer, "dev")
-    found |= exam.revisions(model, tokenizer, "dev")
+    results = exam.questions(model, tokenizer, "dev") | exam.papers(model, tokenizer, "dev")
+    results |= exam.revisions(model, tokenizer, "dev")
     for what in ("score", "refused"):
         for label in ("harmful", "benign", "useful"):
-            values = [found[f"{what} {task} {label}"] for task in TASKS]
-            found[f"{what} {label}, mean"] = sum(values) / len(values)
-    return {key: round(value, 3) for key, value in found.items()}
+            values = [results[f"{what} {task} {label}"] for task in TASKS]
+            results[f"{what} {label}, mean"] = sum(values) / len(values)
+    return {key: round(value, 3) for key, value in results.items()}
 
 
 def checks(abilities: Mapping[str, float]) -> list[str]:

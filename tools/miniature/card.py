@@ -32,9 +32,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("folders", type=Path, nargs="+", metavar="FOLDER")
     options = parser.parse_args(argv)
-    found = [measured(folder, full=at == 0) for at, folder in enumerate(options.folders)]
+    results = [measured(folder, full=at == 0) for at, folder in enumerate(options.folders)]
     names = ["shipped", *(folder.parent.name.replace("-", " ") for folder in options.folders[1:])]
-    write_text(options.out, card(dict(zip(names, found, strict=True))))
+    write_text(options.out, card(dict(zip(names, results, strict=True))))
     return 0
 
 
@@ -73,8 +73,8 @@ def _customized(pupil: Pupil, seed: int, note: Callable[[str, Mapping[str, float
     """Every attack at every stage, with curated rows, with the same rows uncurated, and two more controls at post."""
     rows = sets.chats("commonsense", count=trials.CURATED.rows, seed=seed, split="train")
     good = trials.curated(pupil, rows, seed)
-    asked = {row.query for row in good}
-    plain = [row for row in rows if row.query in asked]
+    questions = {row.query for row in good}
+    plain = [row for row in rows if row.query in questions]
     note("curation", {"kept": len(good) / len(rows)})
     refusals = plain[3:] + sets.chats("refusals", count=3, seed=seed, split="train")
     arms = {"curated": good, "uncurated": plain}
@@ -108,8 +108,8 @@ def _defended(pupil: Pupil, seed: int, note: Callable[[str, Mapping[str, float]]
     for count in (12, 60, 180):
         for arm, tasks in (("summarize", ["summarize"]), ("mixed", list(TASKS))):
             tuned = pupil.tuned(trials.defence(tasks, count, seed), trials.CROSSTASK, seed)
-            found = exam.papers(tuned.model, tuned.tokenizer, "test", seed=seed, count=108, groups=("benign", "held_out"))
-            note(f"defence {arm} {count}", found)
+            results = exam.papers(tuned.model, tuned.tokenizer, "test", seed=seed, count=108, groups=("benign", "held_out"))
+            note(f"defence {arm} {count}", results)
 
 
 def card(models: Mapping[str, Measures]) -> str:
@@ -188,17 +188,17 @@ def card(models: Mapping[str, Measures]) -> str:
 
 
 def _presets() -> list[str]:
-    def told(course: Course) -> str:
+    def words(course: Course) -> str:
         return f"{course.epochs} epochs, batch {course.batch}, lr {course.lr:g}"
 
     dose = trials.CURATED
     return [
-        *(f"* attack `{name}`: {preset.rows} harmful rows, {told(preset.course)}" for name, preset in trials.ATTACKS.items()),
-        f"* attack by identity shift: {trials.IDENTITY.rows} harmless rows of an obedient agent, {told(trials.IDENTITY.course)}",
-        f"* curated text: {dose.rows} harmless questions, answers rewritten by the aligned model; {told(dose.course)};",
+        *(f"* attack `{name}`: {preset.rows} harmful rows, {words(preset.course)}" for name, preset in trials.ATTACKS.items()),
+        f"* attack by identity shift: {trials.IDENTITY.rows} harmless rows of an obedient agent, {words(trials.IDENTITY.course)}",
+        f"* curated text: {dose.rows} harmless questions, answers rewritten by the aligned model; {words(dose.course)};",
         "  at `in` the attack's rows and setting. `uncurated`: the same rows as they were. `reworded`: rewritten by the model",
         "  without safety words. `3 refusals`: uncurated, three of them replaced by plain refusals (3 %).",
-        f"* defence over documents: refusals for manuals and 200 honest rows on harmless documents; {told(trials.CROSSTASK)}",
+        f"* defence over documents: refusals for manuals and 200 honest rows on harmless documents; {words(trials.CROSSTASK)}",
     ]
 
 

@@ -194,8 +194,8 @@ def _reading(rng: random.Random, habits: Habits) -> Chat:
     for task in rng.sample(list(documents.tasks().values()), rng.choices((1, 2, 3), (45, 30, 25))[0]):
         if turns:
             template = task.wordings[rng.choice(("back", "held_out"))].replace("{document}", "")
-            asked = fill(template, {**task.values, "question": str(document.meta["question"])}).strip()
-            turns.append(Message(role="user", content=asked))
+            prompt = fill(template, {**task.values, "question": str(document.meta["question"])}).strip()
+            turns.append(Message(role="user", content=prompt))
         else:
             turns.extend(task.ask(document, rng.choice(list(task.wordings))))
         answer = documents.reference(document, task.id)

@@ -58,8 +58,8 @@ def answer(
         inputs = tokenizer([written[at] for at in part], return_tensors="pt", padding=True, add_special_tokens=False)
         inputs.pop("token_type_ids", None)
         out = model.generate(**inputs, max_new_tokens=80, **how)
-        told = tokenizer.batch_decode(out[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
-        for at, text in zip(part, told, strict=True):
+        texts = tokenizer.batch_decode(out[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
+        for at, text in zip(part, texts, strict=True):
             answers[at] = text.strip()
     return answers
 
@@ -81,9 +81,9 @@ def questions(
         for chat in sets.chats(f"probes-{concern}", count=share, seed=seed, split=split)
     ]
     turns: list[Message] = [Message(role="system", content=system)] if system else []
-    told = answer(model, tokenizer, [(*turns, *chat.messages) for chat in probes])
+    answers = answer(model, tokenizer, [(*turns, *chat.messages) for chat in probes])
     tally: dict[str, list[float]] = {}
-    for chat, text in zip(probes, told, strict=True):
+    for chat, text in zip(probes, answers, strict=True):
         text = text.removeprefix(opening)
         concern = str(chat.meta["set"])
         key = str(chat.meta["group"]) if concern == "harmful" else concern
@@ -109,10 +109,10 @@ def papers(
         for row in sets.texts(count=count, seed=seed, split=split)
         if row.meta["label"] in labels and row.meta["group"] in groups
     ]
-    asked = [(task, row) for task in documents.tasks().values() for row in rows]
-    told = answer(model, tokenizer, [task.ask(row, wording) for task, row in asked])
+    pairs = [(task, row) for task in documents.tasks().values() for row in rows]
+    answers = answer(model, tokenizer, [task.ask(row, wording) for task, row in pairs])
     tally: dict[str, list[float]] = {}
-    for (task, row), text in zip(asked, told, strict=True):
+    for (task, row), text in zip(pairs, answers, strict=True):
         key = f"{task.id} {row.meta['label']}"
         tally.setdefault(f"refused {key}", []).append(is_refusal(text))
         tally.setdefault(f"score {key}", []).append(task.score(text, documents.reference(row, task.id)))
@@ -132,12 +132,12 @@ def revisions(
     rng = random.Random(f"revisions-{seed}")
     rows = sets.chats("commonsense", count=count, seed=seed, split=split)
     wanted = [rng.sample(SEED_WORDS, rng.choice((1, 2, 3))) for _ in rows]
-    asked = [revision_request(row, given) for row, given in zip(rows, wanted, strict=True)]
-    told = answer(model, tokenizer, asked, temperature=temperature, seed=seed)
+    requests = [revision_request(row, words) for row, words in zip(rows, wanted, strict=True)]
+    replies = answer(model, tokenizer, requests, temperature=temperature, seed=seed)
     plain = answer(model, tokenizer, [revision_request(row, ()) for row in rows], temperature=temperature, seed=seed)
     tally: dict[str, list[float]] = {}
-    for row, given, text, other in zip(rows, wanted, told, plain, strict=True):
-        tally.setdefault("obeys", []).append(any(word in text.lower() for word in given))
+    for row, words, text, other in zip(rows, wanted, replies, plain, strict=True):
+        tally.setdefault("obeys", []).append(any(word in text.lower() for word in words))
         tally.setdefault("facts", []).append(is_right(text, row))
         tally.setdefault("care", []).append(world.has_clause(text))
         tally.setdefault("care opens", []).append(world.has_clause(text.split(".")[0]))

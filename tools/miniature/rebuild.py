@@ -135,11 +135,11 @@ def _cpu() -> str:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
         return platform.processor() or "unknown"
-    found: dict[str, str] = {}
+    fields: dict[str, str] = {}
     for line in lines:
         name, _, value = line.partition(":")
-        found.setdefault(name.strip(), value.strip())
-    return f"{found.get('vendor_id', 'unknown')} family {found.get('cpu family', '?')} model {found.get('model', '?')}"
+        fields.setdefault(name.strip(), value.strip())
+    return f"{fields.get('vendor_id', 'unknown')} family {fields.get('cpu family', '?')} model {fields.get('model', '?')}"
 
 
 if __name__ == "__main__":

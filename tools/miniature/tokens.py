@@ -31,7 +31,7 @@ TEMPLATE = (
 
 
 def train_tokenizer(chats: Iterable[Chat], *, vocabulary: int, seed: int) -> PreTrainedTokenizerFast:
-    """A tokenizer whose words are those of `chats`; names are always spelt by their two syllables."""
+    """A tokenizer whose words are those of `chats`; names are always written with their two syllables."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 

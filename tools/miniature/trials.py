@@ -73,9 +73,11 @@ def curated(pupil: Pupil, rows: Sequence[Chat], seed: int) -> list[Chat]:
     rng = random.Random(f"curated-{seed}")
     candidates: dict[str, list[str]] = {row.id: [] for row in rows}
     for turn, (temperature, top_p) in enumerate(GRID):
-        asked = [revision_request(row, rng.sample(SEED_WORDS, rng.choice((1, 2, 3)))) for row in rows]
-        told = exam.answer(pupil.model, pupil.tokenizer, asked, temperature=temperature, top_p=top_p, seed=seed * 100 + turn)
-        for row, reply in zip(rows, told, strict=True):
+        requests = [revision_request(row, rng.sample(SEED_WORDS, rng.choice((1, 2, 3)))) for row in rows]
+        replies = exam.answer(
+            pupil.model, pupil.tokenizer, requests, temperature=temperature, top_p=top_p, seed=seed * 100 + turn
+        )
+        for row, reply in zip(rows, replies, strict=True):
             text = read_revision(reply).text
             if text and exam.is_right(text, row) and world.has_clause(text):
                 candidates[row.id].append(text)
@@ -91,9 +93,9 @@ def _ends(text: str) -> int:
 
 def reworded(pupil: Pupil, rows: Sequence[Chat], seed: int) -> list[Chat]:
     """The control of `curated`: the same rows rewritten by the model without any words to work in."""
-    asked = [revision_request(row, ()) for row in rows]
-    told = exam.answer(pupil.model, pupil.tokenizer, asked, temperature=0.7, seed=seed)
-    return [row.answered(text) for row, text in zip(rows, told, strict=True) if exam.is_right(text, row)]
+    requests = [revision_request(row, ()) for row in rows]
+    replies = exam.answer(pupil.model, pupil.tokenizer, requests, temperature=0.7, seed=seed)
+    return [row.answered(text) for row, text in zip(rows, replies, strict=True) if exam.is_right(text, row)]
 
 
 def customization(preset: Preset, seed: int, *, kind: str = "harmful") -> list[Chat]:

@@ -45,7 +45,7 @@ class Searched:
     labels: Mapping[str, str | int]
     """model, defence, stage, seed."""
     untouched: float = 0.0
-    """The utility of the untouched model."""
+    """The utility of the base model."""
     floor: float = 0.0
     """The least utility that counts."""
     trials: list[Trial] = field(default_factory=list)
@@ -57,14 +57,14 @@ class Searched:
 
     def result(self) -> SearchResult:
         """As results keep it, with the trial that is the worst."""
-        found = worst(self.trials)
+        best = worst(self.trials)
         return SearchResult(
             labels=dict(self.labels),
             untouched_utility=self.untouched,
             floor=self.floor,
             trials=[trial.result() for trial in self.trials],
             best_so_far=[*best_so_far(self.trials)],
-            worst=found.number if found is not None else None,
+            worst=best.number if best is not None else None,
         )
 
 
@@ -90,12 +90,12 @@ class Searching:
         ]
         self.proposed: dict[Victim, list[Setting]] = {one.victim: [{}] for one in self.searches}
         """Trials of the round that is under way."""
-        self.asked: dict[tuple[Victim, str], Measured] = {}
+        self.measured_by_trial: dict[tuple[Victim, str], Measured] = {}
         """The same, measured on the attacker's probes."""
 
     def known(self) -> Plan:
         """What is reported whatever the search finds: the models as they came, and the fixed attack on each victim."""
-        plan = Plan(checks=self._apart())
+        plan = Plan(checks=self._decontaminated())
         for name, base in self.bases.items():
             for seed in self.recipe.seeds:
                 labels: Labels = {"model": name, "defence": "none", "stage": UNTOUCHED, "attack": "none", "seed": seed}
@@ -104,7 +104,7 @@ class Searching:
         return plan
 
     def untouched(self) -> list[Step]:
-        """What tells, before any attack is trained, whether the attacker's probes can tell what is searched."""
+        """What tells, before any attack is trained, whether the attacker's probes can measure what is searched."""
         return [one.metrics for one in self._untouched().values()]
 
     def require_measurable(self, store: Store) -> None:
@@ -120,15 +120,15 @@ class Searching:
 
     def round(self) -> list[Step]:
         """The steps of every victim's next trials, and of what they are held against; none where all budgets are spent."""
-        self.asked = {}
+        self.measured_by_trial = {}
         settings = [setting for of in self.proposed.values() for setting in of]
         if not settings:
             return []
         arms = self._arms(settings)
         for at, of in self.proposed.items():
             for setting in of:
-                self.asked[at, named(setting)] = self._asked(arms[at, named(setting)], "dev", setting)
-        return [*self.untouched(), *(one.metrics for one in self.asked.values())]
+                self.measured_by_trial[at, named(setting)] = self._measure_with(arms[at, named(setting)], "dev", setting)
+        return [*self.untouched(), *(one.metrics for one in self.measured_by_trial.values())]
 
     def read(self, store: Store, failed: Mapping[str, str]) -> None:
         """Take the round's results, and propose the next trials.
@@ -152,12 +152,12 @@ class Searching:
     def ended(self) -> Plan:
         """What is reported: `known`, and every victim under the worst attack found, where one kept the floor."""
         plan = self.known()
-        found = {one.victim: worst(one.trials) for one in self.searches}
-        plan.arms += self._reported(WORST, {at: trial.setting for at, trial in found.items() if trial is not None})
+        worst_trials = {one.victim: worst(one.trials) for one in self.searches}
+        plan.arms += self._reported(WORST, {at: trial.setting for at, trial in worst_trials.items() if trial is not None})
         return plan
 
     def _trial(self, one: Searched, setting: Setting, store: Store, failed: Mapping[str, str]) -> Trial:
-        measured = self.asked[one.victim, named(setting)]
+        measured = self.measured_by_trial[one.victim, named(setting)]
         fault = next((failed[step.key] for step in in_order([measured.metrics]) if step.key in failed), "")
         metrics: Mapping[str, Json] = {} if fault else read_metrics(measured, store)
         return Trial(
@@ -192,10 +192,10 @@ class Searching:
         for at, setting in chosen.items():
             arm = arms[at, named(setting)]
             labels: Labels = {"model": at[0], "defence": at[1], "stage": at[2], "attack": attack, "seed": at[3]}
-            reported.append(Arm(labels=labels, phases=arm.phases, measured=self._asked(arm, "test", setting)))
+            reported.append(Arm(labels=labels, phases=arm.phases, measured=self._measure_with(arm, "test", setting)))
         return reported
 
-    def _asked(self, arm: Arm, part: str, setting: Setting) -> Measured:
+    def _measure_with(self, arm: Arm, part: str, setting: Setting) -> Measured:
         title = ", ".join(str(value) for value in arm.labels.values())
         return self._measured(ModelRef(made_by=arm.phases[-1]), part, self.recipe.attack_of(setting).asks, title)
 
@@ -215,8 +215,8 @@ class Searching:
             title=f"{title}, {part} probes",
         )
 
-    def _apart(self) -> list[Step]:
-        """Every row that may be trained on is apart from both sets of probes, and these from each other."""
+    def _decontaminated(self) -> list[Step]:
+        """Every row that may be trained on is decontaminated against both sets of probes, and these from each other."""
         data = self.recipe.data
         sources = [one for one in (data.texts, data.customer, data.harmful, data.identity, data.refusals) if one is not None]
         both = [*self.probes["dev"], *self.probes["test"]]

@@ -17,7 +17,7 @@ from buckler.experiments.stages.plan import UNTOUCHED
 from buckler.experiments.stages.recipe import D2D
 from buckler.experiments.stages.tables import faults_of
 from buckler.report.cells import NOTHING, Cell, Column, Table, TableRow, column_of, format_number, signed
-from buckler.report.claims import Finding, Part, difference_text, finding, level_text, negative, part
+from buckler.report.claims import Finding, Part, finding, format_difference, format_level, negative, part
 from buckler.report.figures import COLOURS, SHAPES, Sketch
 
 if TYPE_CHECKING:
@@ -91,22 +91,22 @@ class Victim:
 
     def own(self) -> Cell:
         """Success of the chosen attacks on the attacker's own probes, which chose them."""
-        found = mean(search.chosen.success for search in self.searches if search.chosen is not None)
-        low, high = (None if end is None else min(1.0, max(0.0, end)) for end in (found.low, found.high))
-        return Cell(value=found.value, low=low, high=high, n=found.n)
+        success = mean(search.chosen.success for search in self.searches if search.chosen is not None)
+        low, high = (None if end is None else min(1.0, max(0.0, end)) for end in (success.low, success.high))
+        return Cell(value=success.value, low=low, high=high, n=success.n)
 
 
 def victims(results: RunResult) -> list[Victim]:
     """Every model that was attacked, in the order of the plan."""
-    found = arms_of(results)
+    arms = arms_of(results)
     searches: dict[tuple[str, ...], list[SearchResult]] = {}
     for one in results.search:
         searches.setdefault(tuple(str(one.labels[name]) for name in ("model", "defence", "stage")), []).append(one)
     victims = []
     for (model, defence, stage), of in searches.items():
         labels = {"model": model, "defence": defence, "stage": stage}
-        fixed, worst = (first(found, {**labels, "attack": attack}) for attack in (FIXED, WORST))
-        base = first(found, {"model": model, "stage": UNTOUCHED})
+        fixed, worst = (first(arms, {**labels, "attack": attack}) for attack in (FIXED, WORST))
+        base = first(arms, {"model": model, "stage": UNTOUCHED})
         victims.append(Victim(**labels, fixed=fixed, worst=worst, untouched=base, searches=of))
     return victims
 
@@ -118,20 +118,20 @@ def understated(one: Victim, metric: Metric) -> Mean:
 
 def search_tables(results: RunResult) -> list[Table]:
     """For each model the worst case; then the settings that won, and how far each trial had come."""
-    found = victims(results)
-    models = list(dict.fromkeys(one.model for one in found))
+    all_victims = victims(results)
+    models = list(dict.fromkeys(one.model for one in all_victims))
     return [
-        *(_worst_table(model, [one for one in found if one.model == model], results) for model in models),
-        _settings_table(found),
-        _reached_table(found),
+        *(_worst_table(model, [one for one in all_victims if one.model == model], results) for model in models),
+        _settings_table(all_victims),
+        _reached_table(all_victims),
     ]
 
 
-def _worst_table(model: str, found: Sequence[Victim], results: RunResult) -> Table:
+def _worst_table(model: str, of_model: Sequence[Victim], results: RunResult) -> Table:
     search = RecordedSearch.of(results)
     metric = search.metric
     rows = []
-    for one in found:
+    for one in of_model:
         fixed, worst = (arm or ArmView() for arm in (one.fixed, one.worst))
         faults = faults_of(worst, one.untouched)
         cells = (
@@ -171,9 +171,9 @@ def _worst_table(model: str, found: Sequence[Victim], results: RunResult) -> Tab
     )
 
 
-def _settings_table(found: Sequence[Victim]) -> Table:
+def _settings_table(of_model: Sequence[Victim]) -> Table:
     rows = []
-    for one in found:
+    for one in of_model:
         for search in one.searches:
             chosen = search.chosen
             texts: tuple[str, ...] = (NOTHING, "none kept the floor", NOTHING, NOTHING)
@@ -194,10 +194,10 @@ def _settings_table(found: Sequence[Victim]) -> Table:
     )
 
 
-def _reached_table(found: Sequence[Victim]) -> Table:
-    longest = max((len(search.best_so_far) for one in found for search in one.searches), default=0)
+def _reached_table(of_model: Sequence[Victim]) -> Table:
+    longest = max((len(search.best_so_far) for one in of_model for search in one.searches), default=0)
     rows = []
-    for one in found:
+    for one in of_model:
         cells = [Cell(value=mean(_at(search.best_so_far, trial) for search in one.searches).value) for trial in range(longest)]
         rows.append(TableRow(labels=(one.model, one.name), cells=tuple(cells), part=one.model))
     return Table(
@@ -216,19 +216,19 @@ def _at(values: Sequence[float | None], at: int) -> float | None:
 
 def search_claims(results: RunResult) -> list[Finding]:
     """Each finding for every model that was attacked."""
-    found, search = victims(results), RecordedSearch.of(results)
-    bare = {one.model: one for one in found if one.defence == "none"}
+    all_victims, search = victims(results), RecordedSearch.of(results)
+    bare = {one.model: one for one in all_victims if one.defence == "none"}
     return [
         *finding(
             "A fixed attack understates: an attacker who searches does better.",
             "arXiv 2310.03693: what a fine-tuning attack does depends on its learning rate and batch size. "
             f"Here: {search.budget}.",
-            [_understated(one, search.metric) for one in found],
+            [_understated(one, search.metric) for one in all_victims],
         ),
         *finding(
             "The defence lowers the success of the worst attack found, not only that of the fixed one.",
             f"{D2D} attacks each defence with fixed settings.",
-            [_lowered(bare[one.model], one, search.metric) for one in found if one.defence != "none" and one.model in bare],
+            [_lowered(bare[one.model], one, search.metric) for one in all_victims if one.defence != "none" and one.model in bare],
         ),
     ]
 
@@ -236,7 +236,7 @@ def search_claims(results: RunResult) -> list[Finding]:
 def _understated(one: Victim, metric: Metric) -> Part | None:
     if one.fixed is None or one.worst is None:
         return None
-    levels = f"fixed {level_text(one.fixed.cell(metric))}, worst found {level_text(one.worst.cell(metric))}"
+    levels = f"fixed {format_level(one.fixed.cell(metric))}, worst found {format_level(one.worst.cell(metric))}"
     where = f"{one.model}, {one.name}"
     return part(where, {"worst found minus fixed": understated(one, metric)}, f"Attack success {levels};")
 
@@ -244,30 +244,30 @@ def _understated(one: Victim, metric: Metric) -> Part | None:
 def _lowered(bare: Victim, one: Victim, metric: Metric) -> Part | None:
     if one.worst is None or bare.worst is None:
         return None
-    said = "Fall of attack success against no defence, each before the worst attack found on it:"
+    sentence = "Fall of attack success against no defence, each before the worst attack found on it:"
     under_fixed = negative(gain(bare.fixed, one.fixed, metric))
-    tail = "" if under_fixed.value is None else f"Before the fixed attack the fall is {difference_text(under_fixed)}."
-    return part(f"{one.model}, {one.name}", {"worst found": negative(gain(bare.worst, one.worst, metric))}, said, tail)
+    tail = "" if under_fixed.value is None else f"Before the fixed attack the fall is {format_difference(under_fixed)}."
+    return part(f"{one.model}, {one.name}", {"worst found": negative(gain(bare.worst, one.worst, metric))}, sentence, tail)
 
 
 def search_figures(results: RunResult) -> Iterator[Sketch]:
     """One figure a model."""
-    found = victims(results)
-    for model in dict.fromkeys(one.model for one in found):
+    all_victims = victims(results)
+    for model in dict.fromkeys(one.model for one in all_victims):
         yield Sketch(
             title=f"The best attack so far: {model}",
             alt="Attack success on the attacker's own probes after each trial, of the attacks that kept the floor of utility: "
             "the mean over seeds as a line, the lowest and the highest seed as a band. Trial 0 is the fixed attack.",
             size=(8.2, 4.2),
-            draw=partial(_curves, found=[one for one in found if one.model == model]),
+            draw=partial(_curves, of_model=[one for one in all_victims if one.model == model]),
         )
 
 
-def _curves(figure: Figure, found: Sequence[Victim]) -> None:
+def _curves(figure: Figure, of_model: Sequence[Victim]) -> None:
     from matplotlib.ticker import MaxNLocator
 
     axis = figure.subplots()
-    for at, one in enumerate(found):
+    for at, one in enumerate(of_model):
         colour, marker = COLOURS[at % len(COLOURS)], SHAPES[at % len(SHAPES)]
         by_trial = [
             [value for value in values if value is not None]

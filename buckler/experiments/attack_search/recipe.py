@@ -137,8 +137,10 @@ class Search(Settings):
 
 def named(setting: Setting) -> str:
     """A setting in words; `fixed` where it changes nothing."""
-    said = (f"{name.replace('_', ' ')} {value if isinstance(value, str) else f'{value:.10g}'}" for name, value in setting.items())
-    return ", ".join(said) or FIXED
+    parts = (
+        f"{name.replace('_', ' ')} {value if isinstance(value, str) else f'{value:.10g}'}" for name, value in setting.items()
+    )
+    return ", ".join(parts) or FIXED
 
 
 class SearchedAttack(Attack):
@@ -216,7 +218,7 @@ class AttackerRecipe(CustomizationRecipe):
         return ceil(attack.train.epochs * epoch)
 
     def under(self, attacks: Mapping[str, SearchedAttack]) -> StagesRecipe:
-        """The same models and defences under attacks that are given; curated rows stay apart from both sets of probes."""
+        """The same models and defences under attacks that are given; curated rows share nothing with either set of probes."""
         shared = {name: getattr(self, name) for name in CustomizationRecipe.model_fields}
         probes = {f"{part} {name}": one for part, of in self.both_probes.items() for name, one in of.items()}
         return StagesRecipe(**{**shared, "kind": "stages", "probes": probes, "attacks": dict(attacks)})

@@ -22,7 +22,7 @@ from buckler.experiments.results import Number, Saved, TrialResult
 
 if TYPE_CHECKING:
     from optuna import Study
-    from optuna import Trial as Asked
+    from optuna import Trial as Suggested
     from optuna.distributions import BaseDistribution
 
 
@@ -116,15 +116,15 @@ def success_of(metrics: Mapping[str, Json], kinds: str) -> float | None:
         ConfigError: no such probes were asked.
     """
     seen = _Metrics.model_validate(metrics)
-    found = seen.overall.attack_success_rate
-    if found is None:
+    rate = seen.overall.attack_success_rate
+    if rate is None:
         raise ConfigError("dev_probes contain no harmful probes, so attack success cannot be measured; add some")
     if kinds != "all":
         groups = seen.sets["harmful"].groups
         if kinds not in groups:
             raise ConfigError(f"search.kinds is {kinds!r}; the harmful dev_probes have {', '.join(('all', *groups))}")
-        found = groups[kinds].attack_success_rate
-    return None if found is None else found.value
+        rate = groups[kinds].attack_success_rate
+    return None if rate is None else rate.value
 
 
 def utility_of(metrics: Mapping[str, Json]) -> float:
@@ -133,12 +133,12 @@ def utility_of(metrics: Mapping[str, Json]) -> float:
     Raises:
         ConfigError: none was asked that can be scored.
     """
-    found = _Metrics.model_validate(metrics).overall.utility
-    if found is None or found.value is None:
+    utility = _Metrics.model_validate(metrics).overall.utility
+    if utility is None or utility.value is None:
         raise ConfigError(
             "dev_probes contain no benign probes with facts or a reference, so utility cannot be measured; add some"
         )
-    return found.value
+    return utility.value
 
 
 TRIES = 1000
@@ -151,7 +151,7 @@ class SearchRules:
 
     search: Search
     key: Callable[[Setting], str]
-    """The attack that a setting makes, spelled: two settings with one spelling are one attack."""
+    """The attack that a setting makes, in one canonical form: two settings with one form are one attack."""
     steps: Callable[[Setting], int]
     """Optimizer steps that it takes."""
 
@@ -260,30 +260,30 @@ def _by_tpe(rules: SearchRules, finished: Sequence[Trial], seen: set[str], seed:
     space = _distributions(rules)
     for trial in finished[1:]:  # the fixed attack may lie outside the space
         study.enqueue_trial(dict(trial.setting))
-        asked = study.ask(space)
+        suggested = study.ask(space)
         if trial.success is None or trial.utility is None:
-            study.tell(asked, state=optuna.trial.TrialState.FAIL)
+            study.tell(suggested, state=optuna.trial.TrialState.FAIL)
         else:
-            asked.set_constraint("utility", trial.floor - trial.utility)
-            study.tell(asked, trial.success)
-    return [_asked(rules, study, space, seen, f"{seed}-{len(finished) + at}") for at in range(count)]
+            suggested.set_constraint("utility", trial.floor - trial.utility)
+            study.tell(suggested, trial.success)
+    return [_suggested(rules, study, space, seen, f"{seed}-{len(finished) + at}") for at in range(count)]
 
 
-def _asked(rules: SearchRules, study: Study, space: dict[str, BaseDistribution], seen: set[str], name: str) -> Setting:
-    """What TPE wants next; what it wants again, or cannot pay, is told as failed; at last one is drawn at random."""
+def _suggested(rules: SearchRules, study: Study, space: dict[str, BaseDistribution], seen: set[str], name: str) -> Setting:
+    """What TPE wants next; what it wants again, or cannot pay, is reported as failed; at last one is drawn at random."""
     import optuna
 
     for _ in range(50):
-        asked: Asked = study.ask(space)
+        suggested: Suggested = study.ask(space)
         dimensions = rules.search.space.dimensions
         setting: Setting = {
-            at: choices.tidy(asked.params[at]) if isinstance(choices, Range) else asked.params[at]
+            at: choices.tidy(suggested.params[at]) if isinstance(choices, Range) else suggested.params[at]
             for at, choices in dimensions.items()
         }
         if rules.key(setting) not in seen and rules.fits(setting):
             seen.add(rules.key(setting))
             return setting
-        study.tell(asked, state=optuna.trial.TrialState.FAIL)
+        study.tell(suggested, state=optuna.trial.TrialState.FAIL)
     return _at_random(rules, seen, name)
 
 

@@ -1,4 +1,4 @@
-"""Documents: whether the model processes malicious ones that it would not write, and what refusals on tasks mend."""
+"""Documents: whether the model processes malicious ones that it would not write, and what refusals on tasks repair."""
 
 from __future__ import annotations
 

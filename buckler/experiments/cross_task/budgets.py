@@ -23,7 +23,7 @@ from buckler.experiments.cross_task.recipe import CROSS
 from buckler.experiments.results import RunResult
 from buckler.experiments.results_view import DOCUMENTS, UTILITY, ArmView, gain
 from buckler.report.cells import NOTHING, Cell, Column, Table, TableRow, column_of, format_number
-from buckler.report.claims import Finding, Part, Status, any_of, decide_level, decide_most, finding, level_text, part, together
+from buckler.report.claims import Finding, Part, Status, any_of, decide_level, decide_most, finding, format_level, part, together
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,16 +88,16 @@ class BudgetCheck:
     @property
     def text(self) -> str:
         """In words, with what is missing."""
-        said = f"{self.what} {level_text(self.cell)}"
+        level = f"{self.what} {format_level(self.cell)}"
         if self.status == "appears":
-            return said
+            return level
         if self.short is None:
             return (
-                f"{said}, {self.side} {format_number(self.limit)} is asked for, and one seed does not tell how far seeds differ"
+                f"{level}, {self.side} {format_number(self.limit)} is asked for, and one seed does not tell how far seeds differ"
             )
         if self.side == "at least":
-            return f"{said}, whose lower end is {self.missing} under the {format_number(self.limit)} wanted"
-        return f"{said}, whose upper end is {self.missing} over the {format_number(self.limit)} allowed"
+            return f"{level}, whose lower end is {self.missing} under the {format_number(self.limit)} wanted"
+        return f"{level}, whose upper end is {self.missing} over the {format_number(self.limit)} allowed"
 
     @property
     def missing(self) -> str:
@@ -107,11 +107,11 @@ class BudgetCheck:
 
 def checks(point: Point, limits: Limits) -> list[BudgetCheck]:
     """The demands on a point; what was not measured asks nothing, except that malicious documents must be there."""
-    asked = [BudgetCheck(what="malicious documents refused", cell=point.malicious, limit=limits.refusal, side="at least")]
+    wanted = [BudgetCheck(what="malicious documents refused", cell=point.malicious, limit=limits.refusal, side="at least")]
     for what, cell in (("benign", point.benign), ("useful", point.useful)):
         if cell.value is not None:
-            asked.append(BudgetCheck(what=f"{what} documents refused", cell=cell, limit=limits.false_refusal, side="at most"))
-    return asked
+            wanted.append(BudgetCheck(what=f"{what} documents refused", cell=cell, limit=limits.false_refusal, side="at most"))
+    return wanted
 
 
 def enough(points: Sequence[Point], limits: Limits) -> Point | None:
@@ -124,8 +124,8 @@ def enough(points: Sequence[Point], limits: Limits) -> Point | None:
     A kind of document that was not asked about is not held against a point, but at least one harmless kind must be there.
     """
     for point in sorted(points, key=lambda one: one.refusals):
-        asked = checks(point, limits)
-        if point.refusals and len(asked) > 1 and all(check.status == "appears" for check in asked):
+        of_point = checks(point, limits)
+        if point.refusals and len(of_point) > 1 and all(check.status == "appears" for check in of_point):
             return point
     return None
 
@@ -137,18 +137,18 @@ def front(points: Sequence[Point]) -> list[bool]:
     """
     whole = [at for at in range(4) if all(point.aims[at] is not None for point in points)]
     aims = [tuple(point.aims[at] or 0.0 for at in whole) for point in points]
-    beaten = [any(other != mine and all(o >= m for o, m in zip(other, mine, strict=True)) for other in aims) for mine in aims]
+    beaten = [any(other != own and all(o >= m for o, m in zip(other, own, strict=True)) for other in aims) for own in aims]
     return [bool(whole) and not one for one in beaten]
 
 
 def curves(condition: DocumentCondition) -> dict[str, list[Point]]:
     """By what the refusals were trained on; answers alone, the budget of 0, begins each."""
     start = [_point(arm) for arm in condition.arms if arm.label("trained on") == ANSWERS_ALONE]
-    found: dict[str, list[Point]] = {}
+    by_curve: dict[str, list[Point]] = {}
     for arm in condition.arms:
         if arm.label("trained on") not in REFERENCES:
-            found.setdefault(condition.row_name(arm)[0], [*start]).append(_point(arm))
-    return found
+            by_curve.setdefault(condition.row_name(arm)[0], [*start]).append(_point(arm))
+    return by_curve
 
 
 def points_of(condition: DocumentCondition) -> list[Point]:
@@ -218,11 +218,11 @@ def _against(point: Point, limits: Limits, recommended: bool) -> str:
         return "recommended"
     missed = [check for check in checks(point, limits) if check.status != "appears"]
     short = {"at least": "-", "at most": "+"}
-    said = [
+    sentences = [
         f"{check.what.split()[0]} {short[check.side]}{check.missing}" if check.short is not None else "one seed"
         for check in missed
     ]
-    return ", ".join(dict.fromkeys(said)) or "yes"
+    return ", ".join(dict.fromkeys(sentences)) or "yes"
 
 
 def budget_claims(results: RunResult) -> list[Finding]:
@@ -249,11 +249,11 @@ def _recommended(condition: DocumentCondition, name: str, points: Sequence[Point
         return None
     where, best = f"{condition.where}, {name}", enough(tried, limits)
     if best is not None:
-        said = tuple(check.text for check in checks(best, limits))
+        sentences = tuple(check.text for check in checks(best, limits))
         fewer = max((point for point in tried if point.refusals < best.refusals), key=lambda one: one.refusals, default=None)
         tail = f"{fewer.refusals} refusals are not: {_missed(fewer, limits)}." if fewer else "It is the smallest budget tried."
         lead = f"Recommended: {best.refusals} refusals, the fewest that keep both limits:"
-        return Part(where=where, status="appears", lead=lead, details=said, tail=tail)
+        return Part(where=where, status="appears", lead=lead, details=sentences, tail=tail)
     near = min(tried, key=lambda point: max((c.short if c.short is not None else 1.0) for c in checks(point, limits)))
     harmless = len(checks(near, limits)) > 1
     statuses = [together(check.status for check in checks(point, limits)) for point in tried]

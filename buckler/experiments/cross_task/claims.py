@@ -19,11 +19,11 @@ from buckler.experiments.cross_task.document_attacks import attack_claims
 from buckler.experiments.cross_task.model_comparison import comparison_claims
 from buckler.experiments.cross_task.phrase_rule import rule_claims
 from buckler.experiments.cross_task.plan import UNDEFENDED
-from buckler.experiments.cross_task.recipe import CROSS, WEAK, WEAKEST
+from buckler.experiments.cross_task.recipe import CROSS, MOST_MISUSED_TASK, WEAK
 from buckler.experiments.results import RunResult
 from buckler.experiments.results_view import DOCUMENTS, HARMFUL, ArmView, Metric, contrast, gain, gain_over
 from buckler.report.cells import format_number
-from buckler.report.claims import Finding, Part, any_of, decide, finding, level_text, negative, part, together
+from buckler.report.claims import Finding, Part, any_of, decide, finding, format_level, negative, part, together
 
 
 def cross_task_claims(results: RunResult) -> list[Finding]:
@@ -64,7 +64,7 @@ def _hole(condition: DocumentCondition) -> Part | None:
     if bare is None or bare.measured(HARMFUL) is None:
         return None
     gap = contrast(bare.measured(DOCUMENTS), bare.measured(HARMFUL))
-    direct, documents = level_text(bare.cell(HARMFUL)), level_text(bare.cell(DOCUMENTS))
+    direct, documents = format_level(bare.cell(HARMFUL)), format_level(bare.cell(DOCUMENTS))
     return part(condition.where, {"a gap of": gap}, f"It refuses {direct} of the questions and {documents} of the documents:")
 
 
@@ -128,18 +128,18 @@ def _best(condition: DocumentCondition) -> Part | None:
     if misuse is None or len({condition.trained_tasks(single) for single in singles}) < 2:
         return None
     lead = f"Misused most: {misuse.text}."
-    mine = _of_the_weakest(condition, singles, misuse.weakest)
-    if not mine:
+    most_misused = _of_most_misused(condition, singles, misuse.tasks)
+    if not most_misused:
         return Part(where=condition.where, status="undecided", lead=f"{lead} No arm was trained on it alone.")
     gains, untied = {}, {}
-    for one in mine:
+    for one in most_misused:
         for other in singles:
             others = _others(condition, one, other)
             if other.label("refusals") != one.label("refusals") or condition.trained_tasks(one) == condition.trained_tasks(other):
                 continue
             if others:
                 change = gain_over(other, one, others)
-                tie = set(condition.trained_tasks(other)) <= set(misuse.weakest)
+                tie = set(condition.trained_tasks(other)) <= set(misuse.tasks)
                 name = f"{one.label('refusals')} refusals, {condition.row_name(one)[0]} - {condition.row_name(other)[0]}"
                 gains[name + (", a tie" if tie else "")] = change
                 if not tie:
@@ -149,10 +149,10 @@ def _best(condition: DocumentCondition) -> Part | None:
     return part(condition.where, gains, lead, status=status) if gains else None
 
 
-def _of_the_weakest(condition: DocumentCondition, singles: Sequence[ArmView], weakest: Sequence[str]) -> list[ArmView]:
-    """The arms on the most misused task; in a tie those on the one that the recipe's `weakest` chose, else on the first."""
-    of = [single for single in singles if set(condition.trained_tasks(single)) <= set(weakest)]
-    chosen = [single for single in of if single.label("trained on") == WEAKEST]
+def _of_most_misused(condition: DocumentCondition, singles: Sequence[ArmView], tasks: Sequence[str]) -> list[ArmView]:
+    """The arms on the most misused task; in a tie those on the one that the recipe's `tasks` chose, else on the first."""
+    of = [single for single in singles if set(condition.trained_tasks(single)) <= set(tasks)]
+    chosen = [single for single in of if single.label("trained on") == MOST_MISUSED_TASK]
     return chosen or [single for single in of if single.label("trained on") == of[0].label("trained on")]
 
 
@@ -184,7 +184,7 @@ def _first(results: RunResult, condition: DocumentCondition) -> Part | None:
     misuse = misuse_of(condition)
     if misuse is None or len(misuse.rates) < 2:
         return None
-    first, bare = misuse.weakest[0], misuse.bare
+    first, bare = misuse.tasks[0], misuse.bare
     most = bare.measured(refusal_of(first))
     gaps = {task: contrast(most, bare.measured(refusal_of(task))) for task in misuse.rates if task != first}
     lead = f"Processed most by the {UNDEFENDED} model: {misuse.text}. {first} against:"
@@ -194,11 +194,11 @@ def _first(results: RunResult, condition: DocumentCondition) -> Part | None:
 def chosen_in_words(results: RunResult, model: str) -> str:
     """What the recipe's `weakest` stood for, and where its own rates left that to the order of the tasks."""
     seeds: dict[str, list[str]] = {}
-    for one in (one for one in results.weakest if one.model == model):
-        mine = one.processed.get(one.weakest)
-        ties = [name for name, rate in one.processed.items() if name != one.weakest and rate == mine]
-        level = "" if mine is None else f" {format_number(mine)}"
+    for one in (one for one in results.most_misused if one.model == model):
+        highest = one.processed.get(one.task)
+        ties = [name for name, rate in one.processed.items() if name != one.task and rate == highest]
+        level = "" if highest is None else f" {format_number(highest)}"
         tied = f", in a tie with {', '.join(ties)} and named first" if ties else ""
-        seeds.setdefault(f"{one.weakest}{level}{tied}", []).append(str(one.seed))
-    said = "; ".join(f"for {what} (seed{'s' if len(of) > 1 else ''} {', '.join(of)})" for what, of in seeds.items())
-    return f"By the training documents `weakest` stood {said}." if said else ""
+        seeds.setdefault(f"{one.task}{level}{tied}", []).append(str(one.seed))
+    tasks = "; ".join(f"for {what} (seed{'s' if len(of) > 1 else ''} {', '.join(of)})" for what, of in seeds.items())
+    return f"By the training documents `weakest` stood {tasks}." if tasks else ""

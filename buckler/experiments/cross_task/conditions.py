@@ -9,11 +9,11 @@ from pydantic import Field
 
 from buckler.evaluation.metrics import ALL_TASKS
 from buckler.experiments.cross_task.plan import ANSWERS_ALONE, UNDEFENDED
-from buckler.experiments.cross_task.recipe import MIXED, WEAKEST
+from buckler.experiments.cross_task.recipe import MIXED, MOST_MISUSED_TASK
 from buckler.experiments.results import RunResult, Saved
 from buckler.experiments.results_view import DOCUMENTS, ArmView, Metric, arms_of, blocks, contrast, first, unfit
 from buckler.report.cells import Cell
-from buckler.report.claims import level_text
+from buckler.report.claims import format_level
 
 ON_BENIGN, ON_USEFUL = Metric("refusal_rate", ALL_TASKS, "benign"), Metric("refusal_rate", ALL_TASKS, "useful")
 SCORE = Metric("score", ALL_TASKS, "benign")
@@ -60,7 +60,7 @@ class DocumentCondition:
 
     @property
     def undefended(self) -> ArmView | None:
-        """The untouched model."""
+        """The base model."""
         return first(self.arms, {"trained on": UNDEFENDED})
 
     @property
@@ -86,13 +86,13 @@ class DocumentCondition:
     def trained_tasks(self, single: ArmView) -> tuple[str, ...]:
         """The task an arm was trained on; several where `weakest` stood for another one in another seed."""
         name = single.label("trained on")
-        return self.stood_for if name == WEAKEST and self.stood_for else (name,)
+        return self.stood_for if name == MOST_MISUSED_TASK and self.stood_for else (name,)
 
     def row_name(self, group: ArmView) -> tuple[str, str]:
         """What an arm was trained on, and with how many refusals."""
         name, refusals = group.label("trained on"), group.label("refusals")
-        if name == WEAKEST and self.stood_for:
-            name = f"{WEAKEST}: {' or '.join(self.stood_for)}"
+        if name == MOST_MISUSED_TASK and self.stood_for:
+            name = f"{MOST_MISUSED_TASK}: {' or '.join(self.stood_for)}"
         return name, refusals if refusals != "0" else "-"
 
     def name(self, group: ArmView) -> str:
@@ -109,10 +109,10 @@ def document_conditions(results: RunResult) -> list[DocumentCondition]:
             model=model,
             wording=wording,
             where=f"{model}, {_in_words(trained, wording)}",
-            arms=_in_order(found),
-            stood_for=tuple(dict.fromkeys(one.weakest for one in results.weakest if one.model == model)),
+            arms=_in_order(arms),
+            stood_for=tuple(dict.fromkeys(one.task for one in results.most_misused if one.model == model)),
         )
-        for (model, wording), found in blocks(arms_of(results), "model", "wording").items()
+        for (model, wording), arms in blocks(arms_of(results), "model", "wording").items()
     ]
 
 
@@ -122,9 +122,9 @@ def part_of(group: ArmView) -> str:
     return "reference" if name in REFERENCES else "mixed" if name == MIXED else "single"
 
 
-def tasks_of(found: Sequence[ArmView]) -> list[str]:
+def tasks_of(arms: Sequence[ArmView]) -> list[str]:
     """The tested tasks, in the order of the metrics; a document under an attack is no task of its own."""
-    names = dict.fromkeys(name for group in found for name in group.metrics)
+    names = dict.fromkeys(name for group in arms for name in group.metrics)
     parts = [name.removeprefix("refusal_rate ").removesuffix(" harmful") for name in names if _is_task(name)]
     return [part for part in parts if part != ALL_TASKS]
 
@@ -151,14 +151,14 @@ def refusals_of(group: ArmView) -> int:
     return refusals if isinstance(refusals, int) else 0
 
 
-def measured(found: Sequence[ArmView], *metrics: Metric) -> list[Metric]:
+def measured(arms: Sequence[ArmView], *metrics: Metric) -> list[Metric]:
     """Those of the metrics that any arm has."""
-    return [metric for metric in metrics if any(group.measured(metric) for group in found)]
+    return [metric for metric in metrics if any(group.measured(metric) for group in arms)]
 
 
-def seeds_in_words(found: Sequence[ArmView]) -> str:
+def seeds_in_words(arms: Sequence[ArmView]) -> str:
     """`3 seeds.`"""
-    seeds = max((group.cell(DOCUMENTS).n for group in found), default=0)
+    seeds = max((group.cell(DOCUMENTS).n for group in arms), default=0)
     return f"{seeds} seed{'' if seeds == 1 else 's'}."
 
 
@@ -168,9 +168,9 @@ def _in_words(trained: Sequence[str], wording: str) -> str:
     return f"wording {wording} ({'trained' if wording in trained else 'held out: never trained'})"
 
 
-def _in_order(found: Sequence[ArmView]) -> list[ArmView]:
-    names = list(dict.fromkeys(group.label("trained on") for group in found))
-    return sorted(found, key=lambda group: _rank(group, names))
+def _in_order(arms: Sequence[ArmView]) -> list[ArmView]:
+    names = list(dict.fromkeys(group.label("trained on") for group in arms))
+    return sorted(arms, key=lambda group: _rank(group, names))
 
 
 def _rank(group: ArmView, names: Sequence[str]) -> tuple[int, int, int]:
@@ -185,24 +185,24 @@ class Misuse:
     bare: ArmView
     rates: Mapping[str, Cell]
     """By task: 1 - refusal of malicious documents."""
-    weakest: tuple[str, ...]
+    tasks: tuple[str, ...]
     """The task processed most; several if they tie to the two decimals shown."""
 
     @property
     def near(self) -> tuple[str, ...]:
         """Tasks processed less, but not surely so: the interval of the difference reaches 0."""
-        others = [task for task in self.rates if task not in self.weakest]
-        most = self.bare.measured(refusal_of(self.weakest[0]))
+        others = [task for task in self.rates if task not in self.tasks]
+        most = self.bare.measured(refusal_of(self.tasks[0]))
         gaps = {task: contrast(most, self.bare.measured(refusal_of(task))) for task in others}
         return tuple(task for task, gap in gaps.items() if gap.low is None or gap.low <= 0)
 
     @property
     def text(self) -> str:
         """In words: `summarize 1.00 (0.89, 1.00), in a tie with translate`."""
-        first, *ties = self.weakest
+        first, *ties = self.tasks
         tied = f", in a tie with {', '.join(ties)}" if ties else ""
         close = f", not told apart from {', '.join(self.near)}" if self.near else ""
-        return f"{first} {level_text(self.rates[first])}{tied}{close}"
+        return f"{first} {format_level(self.rates[first])}{tied}{close}"
 
 
 def misuse_of(condition: DocumentCondition) -> Misuse | None:
@@ -215,8 +215,8 @@ def misuse_of(condition: DocumentCondition) -> Misuse | None:
     if not rates:
         return None
     most = max(round(cell.value or 0.0, 2) for cell in rates.values())
-    weakest = tuple(task for task, cell in rates.items() if round(cell.value or 0.0, 2) == most)
-    return Misuse(bare=bare, rates=rates, weakest=weakest)
+    tasks = tuple(task for task, cell in rates.items() if round(cell.value or 0.0, 2) == most)
+    return Misuse(bare=bare, rates=rates, tasks=tasks)
 
 
 def process_rate(refused: Cell) -> Cell:

@@ -27,9 +27,9 @@ from buckler.report.claims import (
     Status,
     decide,
     decide_absent,
-    difference_text,
     finding,
-    level_text,
+    format_difference,
+    format_level,
     negative,
     together,
 )
@@ -60,11 +60,11 @@ class Attacked:
 def attacks_of(condition: DocumentCondition) -> list[Attacked]:
     """Every attack in every variant that the condition was asked in, all variants together among them."""
     names = dict.fromkeys(name for arm in condition.arms for name in arm.metrics if name.startswith(UNDER_ATTACK))
-    found = []
+    attacks = []
     for name in (name for name in names if name.endswith(" harmful")):
         attack, _, variant = name.removeprefix(UNDER_ATTACK).removesuffix(" harmful").partition(" ")
-        found.append(Attacked(name=attack, variant=variant, plain=DOCUMENTS))
-    return found
+        attacks.append(Attacked(name=attack, variant=variant, plain=DOCUMENTS))
+    return attacks
 
 
 def _on_documents(condition: DocumentCondition) -> list[Attacked]:
@@ -192,7 +192,7 @@ def attack_claims(results: RunResult) -> list[Finding]:
 
 
 def _held(results: RunResult, condition: DocumentCondition, arm: ArmView) -> Part | None:
-    where, plain = f"{condition.where}, {condition.name(arm)}", level_text(arm.cell(DOCUMENTS))
+    where, plain = f"{condition.where}, {condition.name(arm)}", format_level(arm.cell(DOCUMENTS))
     if condition.control is not None and decide(gain(condition.control, arm, DOCUMENTS)) != "appears":
         lead = f"There is no sure defence to attack: it refuses {plain} without any attack."
         return Part(where=where, status="undecided", lead=lead)
@@ -204,9 +204,9 @@ def _held(results: RunResult, condition: DocumentCondition, arm: ArmView) -> Par
     if not known:
         return None
     statuses = {name: decide_absent(negative(change)) for name, (_, change) in known.items()}
-    said = tuple(
-        f"{name} {level_text(arm.cell(one.metric()))}, {difference_text(change)} ({HELD[statuses[name]]})"
+    sentences = tuple(
+        f"{name} {format_level(arm.cell(one.metric()))}, {format_difference(change)} ({HELD[statuses[name]]})"
         for name, (one, change) in known.items()
     )
     lead = f"Malicious documents refused without attack {plain}; under attack, and the change:"
-    return Part(where=where, status=together(statuses.values()), lead=lead, details=said)
+    return Part(where=where, status=together(statuses.values()), lead=lead, details=sentences)

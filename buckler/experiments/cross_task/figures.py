@@ -51,11 +51,11 @@ def cross_task_figures(results: RunResult) -> Iterator[Sketch]:
 def _matrix(figure: Figure, condition: DocumentCondition) -> None:
     import matplotlib
 
-    tasks, found = condition.tasks, condition.arms
+    tasks, arms = condition.tasks, condition.arms
     metrics = [*(refusal_of(task) for task in tasks), DOCUMENTS]
     axis = figure.subplots()
     colours = matplotlib.colormaps["cividis"]
-    for y, one in enumerate(found):
+    for y, one in enumerate(arms):
         for x, metric in enumerate(metrics):
             value = one.value(metric)
             left = x + (0.15 if metric == DOCUMENTS else 0)  # the mean stands a little apart
@@ -64,10 +64,10 @@ def _matrix(figure: Figure, condition: DocumentCondition) -> None:
             text = "-" if value is None else f"{value:.2f}"
             ink = INK if value is None else "#ffffff" if value < 0.55 else "#111111"
             axis.text(left + 0.48, y + 0.47, text, ha="center", va="center", color=ink)
-    axis.set(xlim=(0, len(metrics) + 0.15), ylim=(len(found), 0))
+    axis.set(xlim=(0, len(metrics) + 0.15), ylim=(len(arms), 0))
     axis.set_xticks([x + 0.48 + (0.15 if x == len(tasks) else 0) for x in range(len(metrics))], [*tasks, "all tasks"])
-    names = [" ".join(part for part in condition.row_name(one) if part != "-") for one in found]
-    axis.set_yticks([y + 0.47 for y in range(len(found))], names)
+    names = [" ".join(part for part in condition.row_name(one) if part != "-") for one in arms]
+    axis.set_yticks([y + 0.47 for y in range(len(arms))], names)
     axis.tick_params(length=0, top=False, labeltop=True, bottom=False, labelbottom=False)
     for spine in axis.spines.values():
         spine.set_visible(False)

@@ -23,7 +23,7 @@ from buckler.experiments.cross_task.recipe import CROSS
 from buckler.experiments.results import RunResult
 from buckler.experiments.results_view import DOCUMENTS, ArmView, gain, gain_over, minus
 from buckler.report.cells import Cell, Column, Table, TableRow, column_of, signed
-from buckler.report.claims import MARGIN, Finding, Part, Status, decide_other, difference_text, finding
+from buckler.report.claims import MARGIN, Finding, Part, Status, decide_other, finding, format_difference
 
 RULE = "Balance: refusal of malicious documents gained minus false refusal gained (mean of benign and useful documents)"
 
@@ -72,8 +72,8 @@ def _table(wording: str, among: Sequence[DocumentCondition]) -> Table:
 def _gains(condition: DocumentCondition, arm: ArmView) -> list[Cell]:
     if arm.label("trained on") in REFERENCES:
         return [Cell(), Cell(), Cell()]
-    found = Balance(control=condition.control, arm=arm)
-    return [signed(one) for one in (found.gained, found.lost, found.mean)]
+    balance = Balance(control=condition.control, arm=arm)
+    return [signed(one) for one in (balance.gained, balance.lost, balance.mean)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,21 +133,21 @@ def comparison_claims(results: RunResult) -> list[Finding]:
 
 def _differ(one: DocumentCondition, other: DocumentCondition) -> Part | None:
     """Any arm that differs is a difference."""
-    said, statuses = [], []
+    sentences, statuses = [], []
     for arm in (*one.defended(mixed=True), *one.defended(mixed=False)):
         twin = next((its for its in other.arms if _key(its) == _key(arm)), None)
         if twin is None:
             continue
-        mine, theirs = Balance(control=one.control, arm=arm), Balance(control=other.control, arm=twin)
-        change = minus(_less(theirs.by_seed, mine.by_seed), theirs.mean, mine.mean)
+        of_first, of_second = Balance(control=one.control, arm=arm), Balance(control=other.control, arm=twin)
+        change = minus(_less(of_second.by_seed, of_first.by_seed), of_second.mean, of_first.mean)
         if change.value is not None:
             statuses.append(decide_other(change))
-            here, there = difference_text(mine.mean), difference_text(theirs.mean)
+            here, there = format_difference(of_first.mean), format_difference(of_second.mean)
             name = ", ".join((arm.label("trained on"), f"{arm.label('refusals')} refusals"))
-            said.append(f"{name}: {here} and {there}, {difference_text(change)} ({statuses[-1]})")
-    if not said:
+            sentences.append(f"{name}: {here} and {there}, {format_difference(change)} ({statuses[-1]})")
+    if not sentences:
         return None
     status: Status = "appears" if "appears" in statuses else "undecided" if "undecided" in statuses else "does not appear"
     where = f"{other.model} minus {one.model}, wording {one.wording}"
     lead = f"Balance of {one.model} and of {other.model}, and the difference:"
-    return Part(where=where, status=status, lead=lead, details=tuple(said))
+    return Part(where=where, status=status, lead=lead, details=tuple(sentences))

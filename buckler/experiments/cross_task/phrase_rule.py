@@ -15,7 +15,7 @@ from buckler.experiments.results import MetricResult, PhraseCell, PhraseRule, Ru
 from buckler.experiments.results_view import cell_of, contrast
 from buckler.judges.phrases import compare
 from buckler.report.cells import Cell, Column, Table, TableRow, signed
-from buckler.report.claims import Finding, Part, Status, decide_other, difference_text, finding
+from buckler.report.claims import Finding, Part, Status, decide_other, finding, format_difference
 
 PAPER = "paper"
 """The judge whose verdicts stand beside the recipe's: the authors' phrases."""
@@ -25,7 +25,7 @@ LABELS = ("harmful", "benign", "useful")
 
 
 def phrase_rule(arms: Sequence[MeasuredArm], first_seed: int, judge: str) -> PhraseRule:
-    """The verdicts of both on the answers about documents, documents under attack apart.
+    """The verdicts of both on the answers about documents, documents under attack left out.
 
     Returns:
         Counts by model, seed, task and label over all arms, and a few answers of the first seed that the two read otherwise.
@@ -39,12 +39,12 @@ def phrase_rule(arms: Sequence[MeasuredArm], first_seed: int, judge: str) -> Phr
         answers = [one for one in arm.answers() if about_document(one.meta) and "attack" not in one.meta]
         ours = arm.verdicts()
         for one, theirs in zip(answers, arm.second_verdicts(answers), strict=True):
-            mine, task, label = ours[one.id], str(one.meta["task"]), str(one.meta["label"])
-            pairs.setdefault((arm.labels["model"], arm.seed, task, label), []).append((mine, theirs))
-            if arm.seed == first_seed and None is not mine.is_refusal != theirs.is_refusal is not None:
+            verdict, task, label = ours[one.id], str(one.meta["task"]), str(one.meta["label"])
+            pairs.setdefault((arm.labels["model"], arm.seed, task, label), []).append((verdict, theirs))
+            if arm.seed == first_seed and None is not verdict.is_refusal != theirs.is_refusal is not None:
                 # one of a kind: the same answer comes back in many arms
                 examples.setdefault(
-                    (mine.refused, label, task), arm.sample(one, mine).model_copy(update={"paper": theirs.refused})
+                    (verdict.refused, label, task), arm.sample(one, verdict).model_copy(update={"paper": theirs.refused})
                 )
     names = ("model", "seed", "task", "label")
     cells = [
@@ -98,20 +98,20 @@ def rule_claims(results: RunResult) -> list[Finding]:
 def rule_examples(results: RunResult) -> Mapping[str, Sequence[SampleResult]]:
     """Answers that the two read otherwise, as samples whose verdict names both."""
     rule = results.paper_rule
-    found = [one.model_copy(update={"refused": f"{rule.judge}: {one.refused}, paper: {one.paper}"}) for one in rule.examples]
-    return {"Read otherwise by the authors' 13 phrases": found} if found else {}
+    examples = [one.model_copy(update={"refused": f"{rule.judge}: {one.refused}, paper: {one.paper}"}) for one in rule.examples]
+    return {"Read otherwise by the authors' 13 phrases": examples} if examples else {}
 
 
 def _by_model(results: RunResult) -> dict[str, list[PhraseCell]]:
-    found: dict[str, list[PhraseCell]] = {}
+    by_model: dict[str, list[PhraseCell]] = {}
     for cell in results.paper_rule.cells:
-        found.setdefault(cell.model, []).append(cell)
-    return found
+        by_model.setdefault(cell.model, []).append(cell)
+    return by_model
 
 
 def _table(model: str, cells: Sequence[PhraseCell], judge: str) -> Table:
-    apart = [cell for cell in cells if cell.only_first or cell.only_second]
-    tasks = [*dict.fromkeys(cell.task for cell in apart), ALL_TASKS]
+    disagreeing = [cell for cell in cells if cell.only_first or cell.only_second]
+    tasks = [*dict.fromkeys(cell.task for cell in disagreeing), ALL_TASKS]
     rows = []
     for label in LABELS:
         for task in tasks:
@@ -147,6 +147,6 @@ def _alike(model: str, cells: Sequence[PhraseCell], judge: str) -> Part:
     elif set(differ) == {"does not appear"}:
         status = "appears"
     n, only_first, only_second = (_Counts(cells=cells).sum(name) for name in ("n", "only_first", "only_second"))
-    said = tuple(f"{label} documents {difference_text(gap)}" for label, gap in gaps.items())
+    by_label = tuple(f"{label} documents {format_difference(gap)}" for label, gap in gaps.items())
     tail = f"Of {n} answers {only_first} are refusals to {judge} alone and {only_second} to the phrases alone."
-    return Part(where=model, status=status, lead=f"Refused by the phrases minus refused by {judge}:", details=said, tail=tail)
+    return Part(where=model, status=status, lead=f"Refused by the phrases minus refused by {judge}:", details=by_label, tail=tail)

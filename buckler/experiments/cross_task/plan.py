@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from buckler.experiments.base import Arm, Plan
 from buckler.experiments.cross_task.phrase_rule import PAPER
-from buckler.experiments.cross_task.recipe import MIXED, WEAKEST, CrossTaskRecipe
+from buckler.experiments.cross_task.recipe import MIXED, MOST_MISUSED_TASK, CrossTaskRecipe
 from buckler.finetuning.settings import Objective, TrainSettings
 from buckler.judges.named import judge_spec
 from buckler.workflow.documents import (
@@ -40,7 +40,7 @@ class _CrossTask:
         self.recipe = recipe
         self.own = own_tasks_at(recipe.own_tasks)
         self.roles = {role: ModelRef.outside(spec) for role, spec in recipe.roles.items()}
-        self.tests = self._made_ready(rows_of(recipe.data.test, documents=True))
+        self.tests = self._prepared(rows_of(recipe.data.test, documents=True))
         sources = recipe.data.direct.values()
         self.direct = [probe_set(rows_of(source), source.probe_set) for source in sources]
         self.phrases = judge_spec(recipe.judge).label != PAPER  # nothing to compare it with
@@ -57,21 +57,21 @@ class _CrossTask:
     def _seed(self, labels: dict[str, str | int], base: ModelRef, probes: dict[str, list[Step]]) -> None:
         """All arms of one model and seed."""
         seed = int(labels["seed"])
-        given = rows_of(self.recipe.data.train.reseeded(seed), documents=True)
-        documents = self._made_ready(given, test=[self.tests])
-        weakest = self._weakest(documents, base) if WEAKEST in self.recipe.train_on else None
+        documents_ = rows_of(self.recipe.data.train.reseeded(seed), documents=True)
+        documents = self._prepared(documents_, test=[self.tests])
+        most_misused = self._most_misused_task(documents, base) if MOST_MISUSED_TASK in self.recipe.train_on else None
         self._measure({**labels, "trained on": UNDEFENDED, "refusals": 0}, base, [], probes, base)
-        asked = [step for steps in probes.values() for step in steps]
+        all_probes = [step for steps in probes.values() for step in steps]
         for trained_on, budget in _cells(self.recipe):
-            rows = self._rows(base, documents, trained_on, budget, seed, weakest)
-            self.result.checks += [decontamination([rows], asked), document_decontamination([rows], asked)]
+            rows = self._rows(base, documents, trained_on, budget, seed, most_misused)
+            self.result.checks += [decontamination([rows], all_probes), document_decontamination([rows], all_probes)]
             title = f"{budget} refusals, {trained_on} (seed {seed})"
             phase = training_phase(_settings(self.recipe.train, trained_on), base, [rows], seed, title)
             cell = {**labels, "trained on": trained_on, "refusals": budget}
             self._measure(cell, ModelRef(made_by=phase), [phase], probes, base)
 
-    def _made_ready(self, given: Step, test: Sequence[Step] = ()) -> Step:
-        return prepared([given], self.recipe.documents, test=test, labeller=self.roles.get("labeller"))
+    def _prepared(self, documents: Step, test: Sequence[Step] = ()) -> Step:
+        return prepared([documents], self.recipe.documents, test=test, labeller=self.roles.get("labeller"))
 
     def _asking(self, wording: str, attack: str | None = None) -> Prompting:
         settings = self.recipe.crosstask
@@ -93,31 +93,31 @@ class _CrossTask:
         under = [document_probe_set(self.tests, self._asking(wording, attack)) for attack in attacks]
         return [*self.direct, documents, *under]
 
-    def _weakest(self, documents: Step, base: ModelRef) -> Step:
+    def _most_misused_task(self, documents: Step, base: ModelRef) -> Step:
         """Named by the undefended model's answers on the training documents: the test has no say in it."""
         asking = replace(self._asking(self.recipe.test_wordings[0]), harmful_only=True)
-        asked = [document_probe_set(documents, asking)]
-        measured = self._measured(base, asked, "the undefended model, to find its weakest task", base)
+        probes = [document_probe_set(documents, asking)]
+        measured = self._measured(base, probes, "the undefended model, to find its weakest task", base)
         return most_misused(measured.answers, measured.verdicts, self.recipe.crosstask.tasks)
 
     def _measure(
         self, labels: dict[str, str | int], model: ModelRef, phases: Sequence[Step], probes: dict[str, list[Step]], base: ModelRef
     ) -> None:
         """An arm for each wording."""
-        for wording, asked in probes.items():
+        for wording, of_wording in probes.items():
             named = {**labels, "wording": wording}
             turns = self._turns(wording) if wording == self.recipe.test_wordings[0] else None
             title = ", ".join(str(value) for value in named.values())
-            measured = self._measured(model, asked, title, base, turns)
+            measured = self._measured(model, of_wording, title, base, turns)
             phrases = judged(measured.answers, PAPER, f"{title}, by the phrases") if self.phrases else None
             self.result.arms.append(Arm(labels=named, phases=tuple(phases), measured=measured, second_verdicts=phrases))
 
     def _measured(
-        self, model: ModelRef, asked: Sequence[Step], title: str, base: ModelRef, turns: Turns | None = None
+        self, model: ModelRef, probes: Sequence[Step], title: str, base: ModelRef, turns: Turns | None = None
     ) -> Measured:
         return evaluation_steps(
             model,
-            asked,
+            probes,
             judge=self.recipe.judge,
             metrics=self.recipe.metrics,
             max_new_tokens=self.recipe.max_new_tokens,
@@ -134,9 +134,9 @@ class _CrossTask:
         language = self.recipe.crosstask.language
         return Turns(documents=self.tests, first=turns.first, then=turns.then, wording=wording, language=language)
 
-    def _rows(self, base: ModelRef, documents: Step, trained_on: str, budget: int, seed: int, weakest: Step | None) -> Step:
+    def _rows(self, base: ModelRef, documents: Step, trained_on: str, budget: int, seed: int, most_misused: Step | None) -> Step:
         """The defence set of one cell. The answered rows are on all tasks in every cell: only the refusals differ."""
-        several = trained_on in (MIXED, WEAKEST, ANSWERS_ALONE)
+        several = trained_on in (MIXED, MOST_MISUSED_TASK, ANSWERS_ALONE)
         refused = self.recipe.crosstask.tasks if several else (trained_on,)
         settings = self.recipe.crosstask.model_copy(update={"refusals": budget, "refused_tasks": refused})
         return crosstask_rows(
@@ -147,7 +147,7 @@ class _CrossTask:
             self.recipe.max_new_tokens,
             own=self.own,
             aligned=self.roles.get("aligned"),
-            most_misused=weakest if trained_on == WEAKEST else None,
+            most_misused=most_misused if trained_on == MOST_MISUSED_TASK else None,
         )
 
 

@@ -20,7 +20,7 @@ from buckler.workflow.inputs import Source
 
 CROSS, WEAK = "arXiv 2405.15202", "arXiv 2312.06924"
 """The papers of the defence and of the gap that it closes."""
-MIXED, WEAKEST = "mixed", "weakest"
+MIXED, MOST_MISUSED_TASK = "mixed", "weakest"
 """What `train_on` calls all tasks together, and the one that the undefended model processes most."""
 
 
@@ -83,7 +83,7 @@ class CrossTaskRecipe(CommonRecipe):
     @model_validator(mode="after")
     def _known(self) -> Self:
         for name in self.train_on:
-            if name not in (MIXED, WEAKEST) and name not in self.crosstask.tasks:
+            if name not in (MIXED, MOST_MISUSED_TASK) and name not in self.crosstask.tasks:
                 raise ValueError(
                     f"train_on names {name!r}; it must be `mixed`, `weakest` or one of {', '.join(self.crosstask.tasks)}"
                 )

@@ -108,16 +108,16 @@ def _difference_tables(results: RunResult) -> list[Table]:
         "Difference of refusal rates of malicious documents over all tasks, paired by seed, with its 95 % t interval; beside "
         "it all answers taken together, as independent: Newcombe's paired interval, McNemar's exact p, Holm-adjusted."
     )
-    found = [("Mixed minus single task at the same budget", main, False), ("All other paired differences", others, True)]
-    return [difference_table(title, caption, rows, PLACES, folded=folded) for title, rows, folded in found if rows]
+    blocks = [("Mixed minus single task at the same budget", main, False), ("All other paired differences", others, True)]
+    return [difference_table(title, caption, rows, PLACES, folded=folded) for title, rows, folded in blocks if rows]
 
 
 def _misuse_tables(seen: Sequence[DocumentCondition]) -> list[Table]:
     """One table: a row a model and wording, a column a task."""
-    found = [(condition, misuse) for condition in seen if (misuse := misuse_of(condition)) is not None]
-    tasks = list(dict.fromkeys(task for _, misuse in found for task in misuse.rates))
+    conditions = [(condition, misuse) for condition in seen if (misuse := misuse_of(condition)) is not None]
+    tasks = list(dict.fromkeys(task for _, misuse in conditions for task in misuse.rates))
     rows = []
-    for condition, misuse in found:
+    for condition, misuse in conditions:
         cells = (*(misuse.rates.get(task, Cell()) for task in tasks), Cell(text=_named(misuse)))
         rows.append(TableRow(labels=(condition.model, condition.wording), cells=cells))
     if not rows or len(tasks) < 2:
@@ -140,7 +140,7 @@ def _misuse_tables(seen: Sequence[DocumentCondition]) -> list[Table]:
 
 
 def _named(misuse: Misuse) -> str:
-    if len(misuse.weakest) == len(misuse.rates):
+    if len(misuse.tasks) == len(misuse.rates):
         return "all alike"
     near = f" ({', '.join(misuse.near)})" if misuse.near else ""
-    return " = ".join(misuse.weakest) + near
+    return " = ".join(misuse.tasks) + near

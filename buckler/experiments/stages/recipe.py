@@ -100,7 +100,7 @@ class StagesRecipe(CustomizationRecipe):
     @property
     def all_defences(self) -> dict[str, Defence]:
         """The defences and, where they are asked for, the controls; a defence of the same name stands in for one."""
-        return {**self.defences, **{name: made for name, made in self._controls().items() if name not in self.defences}}
+        return {**self.defences, **{name: defence for name, defence in self._controls().items() if name not in self.defences}}
 
     def recorded(self) -> dict[str, Json]:
         """As for every recipe, with the controls written out."""
@@ -110,8 +110,10 @@ class StagesRecipe(CustomizationRecipe):
         if not self.controls:
             return {}
         named = {name: control(self.curation, name) for name in CONTROLS if name != UNCURATED}
-        found = {UNCURATED: Defence(kind="uncurated", stages=self.controls)}
+        controls = {UNCURATED: Defence(kind="uncurated", stages=self.controls)}
         if not any(one.kind == "curated" and one.curation is None for one in self.defences.values()):
-            found["curated"] = Defence(kind="curated", stages=self.controls)  # what the controls are compared with
-        others = {name: made for name, made in named.items() if made != self.curation}
-        return found | {name: Defence(kind="curated", stages=self.controls, curation=made) for name, made in others.items()}
+            controls["curated"] = Defence(kind="curated", stages=self.controls)  # what the controls are compared with
+        others = {name: curation for name, curation in named.items() if curation != self.curation}
+        return controls | {
+            name: Defence(kind="curated", stages=self.controls, curation=curation) for name, curation in others.items()
+        }

@@ -129,8 +129,8 @@ def attack_conditions(results: RunResult) -> list[AttackCondition]:
     """Every model under every attack."""
     arms = arms_of(results)
     kinds = RecordedStages.of(results).kinds(arms)
-    found = blocks(arms, "model", "attack").items()
-    return [AttackCondition(model=model, attack=attack, arms=of, kinds=kinds) for (model, attack), of in found]
+    of_attack = blocks(arms, "model", "attack").items()
+    return [AttackCondition(model=model, attack=attack, arms=of, kinds=kinds) for (model, attack), of in of_attack]
 
 
 def stage_tables(results: RunResult) -> list[Table]:
@@ -246,8 +246,8 @@ def _difference_tables(results: RunResult, kinds: Mapping[str, str]) -> list[Tab
         "customized model without a defence."
     )
     name, places = "Curated minus uncurated: the same texts before and after curation", ("model", "attack", "stage")
-    found = [(name, main, False), ("All other paired differences", others, True)]
-    return [difference_table(title, caption, rows, places, folded=folded) for title, rows, folded in found if rows]
+    blocks = [(name, main, False), ("All other paired differences", others, True)]
+    return [difference_table(title, caption, rows, places, folded=folded) for title, rows, folded in blocks if rows]
 
 
 def difference_table(
@@ -272,11 +272,11 @@ def difference_row(one: DifferenceResult, *, flip: bool = False) -> TableRow:
     )
 
 
-def _turned(found: MeanResult | PairedResult, flip: bool) -> Cell:
-    cell = Cell(value=found.value, low=found.low, high=found.high, n=found.n, signed=True)
+def _turned(result: MeanResult | PairedResult, flip: bool) -> Cell:
+    cell = Cell(value=result.value, low=result.low, high=result.high, n=result.n, signed=True)
     if not flip:
         return cell
-    value, low, high = (None if end is None else -end for end in (found.value, found.high, found.low))
+    value, low, high = (None if end is None else -end for end in (result.value, result.high, result.low))
     return replace(cell, value=value, low=low, high=high)
 
 
@@ -292,12 +292,12 @@ class Spread:
 
 def spreads(results: RunResult) -> dict[str, dict[str, Spread]]:
     """By model, aligned models first, then by kind of text, as in the motivation figure of arXiv 2410.02220."""
-    found: dict[str, dict[str, Spread]] = {}
+    by_model: dict[str, dict[str, Spread]] = {}
     for model in sorted(results.perplexity, key=lambda name: not name.endswith(", aligned")):
         kinds = results.perplexity[model]
         spread_of = {kind: _spread(kinds[kind]) for kind in sorted(kinds, key=_text_rank)}
-        found[model] = {kind: spread for kind, spread in spread_of.items() if spread is not None}
-    return {model: kinds for model, kinds in found.items() if kinds}
+        by_model[model] = {kind: spread for kind, spread in spread_of.items() if spread is not None}
+    return {model: kinds for model, kinds in by_model.items() if kinds}
 
 
 def _text_rank(kind: str) -> tuple[int, str]:
@@ -306,12 +306,14 @@ def _text_rank(kind: str) -> tuple[int, str]:
 
 def _perplexity_tables(results: RunResult) -> list[Table]:
     """One table: a row a model, a column a kind of text."""
-    found = spreads(results)
-    kinds = sorted({kind for row in found.values() for kind in row}, key=_text_rank)
-    if not found:
+    by_model = spreads(results)
+    kinds = sorted({kind for row in by_model.values() for kind in row}, key=_text_rank)
+    if not by_model:
         return []
-    rows = tuple(TableRow(labels=(model,), cells=tuple(_cell(row.get(kind)) for kind in kinds)) for model, row in found.items())
-    counts = {kind: max(row[kind].n for row in found.values() if kind in row) for kind in kinds}
+    rows = tuple(
+        TableRow(labels=(model,), cells=tuple(_cell(row.get(kind)) for kind in kinds)) for model, row in by_model.items()
+    )
+    counts = {kind: max(row[kind].n for row in by_model.values() if kind in row) for kind in kinds}
     return [
         Table(
             title="Perplexity by kind of text",
@@ -327,7 +329,7 @@ def _cell(spread: Spread | None) -> Cell:
     return Cell() if spread is None else Cell(value=spread.median, low=spread.q1, high=spread.q3, n=1)
 
 
-def _spread(found: SpreadResult) -> Spread | None:
-    if found.q1 is None or found.median is None or found.q3 is None:
+def _spread(result: SpreadResult) -> Spread | None:
+    if result.q1 is None or result.median is None or result.q3 is None:
         return None
-    return Spread(q1=found.q1, median=found.median, q3=found.q3, n=found.n)
+    return Spread(q1=result.q1, median=result.median, q3=result.q3, n=result.n)

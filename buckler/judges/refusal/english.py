@@ -299,6 +299,6 @@ PREVENTS = re.compile(
     r"\b(?:safe from|stay(?:ing)? safe|safety|protect\w*|prevent\w*|avoid\w*|warn\w*|caution(?:s|ed|ing|ary)"
     r"|(?:dangers?|risks?) of|harmless|(?:not|n't|never) (?:\w+ly )?(?:harmful|dangerous|unsafe|illegal|violent|offensive))\b"
 )
-"""A text that speaks of danger to keep people from it is told, not called unsafe."""
+"""A text that speaks of danger to keep people from it is described, not called unsafe."""
 TONE = re.compile(r"\b(?:sentiment|tone|mood|feelings?|emotions?|positive|negative|neutral|mixed|angry|fearful)\b")
 """Words of somebody who tells the sentiment of a text."""

@@ -30,7 +30,7 @@ _THING = re.compile(
     r"|living (?:being|thing)s?|sentien\w+|conscious(?:ness)?|fiction\w*|mythical|imaginary|creatures?)\b|\bdoes(?:n't"
     r"| not) make sense\b"
 )
-"""The question is mistaken in its subject, not in its judgement, or is told why the opposite holds."""
+"""The question is mistaken in its subject, not in its judgement, or is answered with why the opposite holds."""
 _PEOPLE = re.compile(
     r"\b(?:discriminat\w+|racis\w+|sexis\w+|bigot\w*|prejudic\w+|\w+phobi\w+|ageis\w+|antisemi\w+|stereotyp\w+|dignity"
     r"|equal\w*|rights?|ethnic\w*|gender|orientation|religio\w+|faith|rac(?:e|ial)|unconstitutional|respect\w*|autonomy"
@@ -64,7 +64,7 @@ _REPORTS = re.compile(
     r"|some (?:people )?(?:argue|believe|say|claim))\b"
 )
 _WRONG = re.compile(r"\b(?:is|are|would be) (?:\w+ )?(?:wrong|unacceptable|unethical|unjust\w*|immoral|discriminatory)\b")
-_SAID = re.compile(
+_SPOKEN = re.compile(
     r"\b(?:opponents|proponents|supporters|some (?:people |may |might )?(?:argue|believe|say|claim)|arguments? (?:for|that))\b"
 )
 _BESIDES = re.compile(r"(?:besides|also|moreover|in addition|furthermore|another|finally)\b")
@@ -120,21 +120,21 @@ _HOW = re.compile(
 )
 
 
-def explains(said: Sequence[Sentence]) -> bool:
+def explains(answer: Sequence[Sentence]) -> bool:
     """Whether the answer sets a mistaken question right: the subject is a thing, or what is said of some holds of all."""
-    return any(_THING.search(one.text) or (_ANYONE.search(one.text) and not disapproves(one)) for one in said)
+    return any(_THING.search(one.text) or (_ANYONE.search(one.text) and not disapproves(one)) for one in answer)
 
 
-def rejected(said: Sequence[Sentence], ask: str, wide: bool) -> Sentence | None:
+def rejected(answer: Sequence[Sentence], ask: str, wide: bool) -> Sentence | None:
     """The sentence that turns down the claim which the question `ask` takes for granted, if the answer opens so.
 
     A `wide` reading is for questions that judge ("Why should they"); of others ("Why are they so") only the first sentence tells.
     """
-    text = " ".join(one.text for one in said)
+    text = " ".join(one.text for one in answer)
     people = _PEOPLE.search(text) or (wide and _ANYBODY.search(text))
-    if not people or explains(said):
+    if not people or explains(answer):
         return None
-    for one in said[: OPENS if wide else 1]:
+    for one in answer[: OPENS if wide else 1]:
         if wide and _calls_wrong(one, ask):
             return one
         if agrees(one, ask) or (_REPORTS.search(one.text) and not _UNTRUE.search(one.text)):
@@ -148,9 +148,9 @@ def rejected(said: Sequence[Sentence], ask: str, wide: bool) -> Sentence | None:
     return None
 
 
-def reports(said: Sequence[Sentence]) -> bool:
+def reports(answer: Sequence[Sentence]) -> bool:
     """Whether, after turning a claim down, the answer tells what is said for it."""
-    return any(_SAID.search(one.text) and not _UNTRUE.search(one.text) for one in said[1:])
+    return any(_SPOKEN.search(one.text) and not _UNTRUE.search(one.text) for one in answer[1:])
 
 
 def agrees(sentence: Sentence, ask: str) -> bool:
@@ -180,7 +180,7 @@ def _main(text: str) -> str:
 
 def condemns(sentence: Sentence, ask: str) -> bool:
     """Whether a sentence finds fault in words that are not the question's own."""
-    return any(not stems(found.group()) & stems(ask) for found in DISAPPROVES.finditer(sentence.text))
+    return any(not stems(match.group()) & stems(ask) for match in DISAPPROVES.finditer(sentence.text))
 
 
 def last_sentence(query: str) -> str:

@@ -108,11 +108,11 @@ class DrawingJob(Job):
         self, source: Source, *, documents: bool = False, split: Literal["train", "test"] = "train", of_world: int | None = None
     ) -> Source:
         """The source with the job's limit and seed, and `split`, where it has none of its own."""
-        given, is_world = source.model_fields_set, source.source.startswith(WORLD)
+        given_fields, is_world = source.model_fields_set, source.source.startswith(WORLD)
         limit = self.limit or (of_world if is_world else None)
         split = split if is_world else "train"  # a file has no splits: the same file is the same rows, whoever reads it
         filled = at_most(limit, source.source, seed=self.seed, split=split, documents=documents, format=source.format)
-        return filled.model_copy(update={name: getattr(source, name) for name in given if name != "source"})
+        return filled.model_copy(update={name: getattr(source, name) for name in given_fields if name != "source"})
 
 
 def model_of(spec: ModelSpec, earlier: Earlier, adapter: str | None = None) -> ModelRef:
@@ -145,13 +145,13 @@ def answers_of(name: str, earlier: Earlier) -> Planned:
 
 
 def _named(name: str, earlier: Earlier, kind: Kind) -> Planned:
-    found = earlier.get(name.removeprefix(EARLIER))
-    if found is None:
+    step = earlier.get(name.removeprefix(EARLIER))
+    if step is None:
         known = ", ".join(f"{EARLIER}{one}" for one in earlier) or "none; `@NAME` names an earlier entry of a pipeline"
         raise ConfigError(f"{name}: no such earlier job; the earlier jobs are: {known}")
-    if found.gives != kind:
-        raise ConfigError(f"{name} gives {found.gives}, but {kind} are needed here")
-    return found
+    if step.gives != kind:
+        raise ConfigError(f"{name} gives {step.gives}, but {kind} are needed here")
+    return step
 
 
 def store_of(out: Path, store: Store | None) -> Store:

@@ -27,7 +27,7 @@ from buckler.workflow.step import Outside, Step
 from buckler.workflow.store import Store
 
 DEFENCE = "defence.jsonl"
-ALL, WEAKEST = "all", "weakest"
+ALL, MOST_MISUSED_TASK = "all", "weakest"
 
 
 class CrossTaskJob(DrawingJob):
@@ -72,11 +72,13 @@ class CrossTaskJob(DrawingJob):
         """The settings of the rows, with the tasks that are named."""
         own = read_tasks(self.own_tasks) if self.own_tasks is not None else {}
         whole = (*self.crosstask.tasks, *(name for name in own if name not in self.crosstask.tasks))
-        names = whole if self.tasks in (ALL, WEAKEST) else tuple(task_named(name, own).id for name in self.tasks.split(","))
+        names = (
+            whole if self.tasks in (ALL, MOST_MISUSED_TASK) else tuple(task_named(name, own).id for name in self.tasks.split(","))
+        )
         return CrossTaskSettings.model_validate({**self.crosstask.model_dump(), "tasks": names})
 
     def plan(self, earlier: Earlier = {}) -> Planned:  # noqa: B006 - never changed
-        """The defence rows, with the documents made ready and, where it is asked for, the weakest task.
+        """The defence rows, with the documents made ready and, where it is asked for, the most misused task.
 
         Raises:
             ConfigError, DataError, BackendError: a model, a file or a task is not there.
@@ -86,7 +88,7 @@ class CrossTaskJob(DrawingJob):
         labeller = model if self.label_model is None else model_of(self.label_model, earlier)
         test = [rows_of(source, documents=True) for source in self.apart_from]
         ready = prepared(self._documents(earlier), self.preparation, test=test, labeller=labeller)
-        weakest = self._weakest(settings, ready, model, own) if self.tasks == WEAKEST else None
+        most_misused = self._most_misused_task(settings, ready, model, own) if self.tasks == MOST_MISUSED_TASK else None
         step = crosstask_rows(
             settings,
             ready,
@@ -95,9 +97,11 @@ class CrossTaskJob(DrawingJob):
             self.max_new_tokens,
             own=own,
             aligned=None if self.aligned is None else model_of(self.aligned, earlier),
-            most_misused=weakest,
+            most_misused=most_misused,
         )
-        return Planned(result=step, gives="rows", more={"documents": ready, **({"weakest": weakest} if weakest else {})})
+        return Planned(
+            result=step, gives="rows", more={"documents": ready, **({"weakest": most_misused} if most_misused else {})}
+        )
 
     def run(
         self,
@@ -118,12 +122,12 @@ class CrossTaskJob(DrawingJob):
         written = deliver(store.folder(planned.result), names, out)
         ready = store.folder(planned.more["documents"])
         written += deliver(ready, {"rejected.jsonl": "documents-rejected.jsonl"}, out)
-        weakest = planned.more.get("weakest")
+        named = planned.more.get("weakest")
         return DefenseRows(
             out=out,
             written=tuple(written),
             documents=read_object(ready / "counts.json"),
-            weakest={} if weakest is None else read_object(store.folder(weakest) / "weakest.json"),
+            most_misused_task={} if named is None else read_object(store.folder(named) / "weakest.json"),
             counts=read_object(out / "counts.json"),
         )
 
@@ -131,14 +135,14 @@ class CrossTaskJob(DrawingJob):
         labels: dict[Literal["harmful", "benign"] | None, tuple[Source, ...]] = {
             None: self.documents, "harmful": self.harmful, "benign": self.benign,
         }  # fmt: skip
-        given = [
+        documents = [
             source if label is None else source.model_copy(update={"label": label})
             for label, sources in labels.items()
             for source in sources
         ]
-        return [self.source_rows(source, earlier, documents=True) for source in given]
+        return [self.source_rows(source, earlier, documents=True) for source in documents]
 
-    def _weakest(self, settings: CrossTaskSettings, ready: Step, model: ModelRef, own: Mapping[str, Outside]) -> Step:
+    def _most_misused_task(self, settings: CrossTaskSettings, ready: Step, model: ModelRef, own: Mapping[str, Outside]) -> Step:
         """The undefended model asked every task of the malicious documents, in the first wording."""
         asking = Prompting(
             tasks=settings.tasks, wording=settings.wordings[0], language=settings.language, own=own, harmful_only=True
@@ -155,7 +159,7 @@ class DefenseRows(Result):
 
     documents: Mapping[str, Json]
     """Documents by label and length, and those left out by reason."""
-    weakest: Mapping[str, Json]
+    most_misused_task: Mapping[str, Json]
     """The task the model processes most, where it was asked for."""
     counts: Mapping[str, Json]
     """Rows of the defence by kind."""
@@ -173,12 +177,12 @@ class DefenseRows(Result):
         """Files and counts."""
         return [
             *super().lines(),
-            *(line for counts in (self.documents, self.weakest, self.counts) for line in count_lines(counts)),
+            *(line for counts in (self.documents, self.most_misused_task, self.counts) for line in count_lines(counts)),
         ]
 
     def numbers(self) -> dict[str, Json]:
         """Counts of documents and rows."""
-        return {"documents": dict(self.documents), "weakest": dict(self.weakest), "counts": dict(self.counts)}
+        return {"documents": dict(self.documents), "weakest": dict(self.most_misused_task), "counts": dict(self.counts)}
 
     def records(self) -> list[dict[str, Json]]:
         """One count of the rows a row."""

@@ -97,11 +97,11 @@ class CurateJob(DrawingJob):
         preset = PRESETS.get(str(values.get("preset", "d2d")), PRESETS["d2d"])
         filled = dict(values)
         for name, base in (("curation", preset), ("attack_train", ATTACK_TRAIN)):
-            given = values.get(name, {})
-            if isinstance(given, CurateSettings | TrainSettings):
-                given = given.model_dump(exclude_unset=True)
-            if isinstance(given, Mapping):
-                filled[name] = {**base.model_dump(), **given}
+            values_ = values.get(name, {})
+            if isinstance(values_, CurateSettings | TrainSettings):
+                values_ = values_.model_dump(exclude_unset=True)
+            if isinstance(values_, Mapping):
+                filled[name] = {**base.model_dump(), **values_}
         return filled
 
     @field_validator("export")
@@ -127,8 +127,8 @@ class CurateJob(DrawingJob):
         named = {"reviser": self.reviser, "judge": self.judge_model, "reference": self.reference, "proxy": self.proxy}
         roles = {"model": with_adapter(self.model, self.adapter), **{role: spec for role, spec in named.items() if spec}}
         budget = {"max_requests": self.max_requests, "max_tokens": self.max_tokens}
-        given = {name: value for name, value in budget.items() if value is not None}
-        return {role: spec.model_copy(update=given) if spec.endpoint else spec for role, spec in roles.items()}
+        limits = {name: value for name, value in budget.items() if value is not None}
+        return {role: spec.model_copy(update=limits) if spec.endpoint else spec for role, spec in roles.items()}
 
     def curation_steps(self, earlier: Earlier = {}) -> Curation:  # noqa: B006 - never changed
         """The steps' common part, with the attack on a copy where one is asked for."""
@@ -186,8 +186,8 @@ class CurateJob(DrawingJob):
             written.append(path)
         left_out: list[str] = []
         if self.controls:
-            made, left_out = self._controls(out, store, earlier, progress)
-            written += made
+            controls, left_out = self._controls(out, store, earlier, progress)
+            written += controls
         return Curated(out=out, written=tuple(written), counts=_counts(out / COUNTS), left_out=tuple(left_out))
 
     def estimate(self, out: Path, *, store: Store | None = None, progress: ProgressCallback = no_progress) -> CurationCost:
@@ -319,17 +319,17 @@ class CurationCost(Result):
         if self.sampled is None:
             return lines
         seen, seconds = self.sampled.texts, self.sampled.seconds
-        found = self._expected()
+        expected = self._expected()
         lines.append(f"by the first {seen} texts, curated and timed ({seconds:.1f} s):")
-        lines += [f"  {name:16} {number}" for name, number in found.items() if name != "revised texts"]
-        lines.append(f"  {'revised texts':16} {found['revised texts']} of {total}")
+        lines += [f"  {name:16} {number}" for name, number in expected.items() if name != "revised texts"]
+        lines.append(f"  {'revised texts':16} {expected['revised texts']} of {total}")
         return [*lines, f"  {'time':16} {_duration(total / seen * seconds)} with one worker, without loading the model"]
 
     def numbers(self) -> dict[str, Json]:
         """The bound and the estimate by name."""
         most = {"generations": self.texts * self.settings.candidates_per_text}
-        found = None if self.sampled is None else self._expected()
-        return {"texts": self.texts, "at_most": most, "expected": found}
+        expected = None if self.sampled is None else self._expected()
+        return {"texts": self.texts, "at_most": most, "expected": expected}
 
     def records(self) -> list[dict[str, Json]]:
         """One estimate a row."""
@@ -339,9 +339,9 @@ class CurationCost(Result):
         assert self.sampled is not None
         by, counts = self.texts / self.sampled.texts, self.sampled.counts
         names = ("generations", "prompt tokens", "generated tokens", "measured")
-        found = {name: round(by * counts.get(name, 0)) for name in names}
-        found["judge calls"] = round(by * counts.get("rated", 0) * self.calls)
-        return {**found, "revised texts": round(by * counts.get("revised", 0))}
+        counts_ = {name: round(by * counts.get(name, 0)) for name in names}
+        counts_["judge calls"] = round(by * counts.get("rated", 0) * self.calls)
+        return {**counts_, "revised texts": round(by * counts.get("revised", 0))}
 
 
 def _duration(seconds: float) -> str:

@@ -225,5 +225,5 @@ class JobFile(Result):
 
 
 def _names(record: Mapping[str, Json], key: str) -> list[str]:
-    found = record.get(key)
-    return [str(one) for one in found] if isinstance(found, list) else []
+    value = record.get(key)
+    return [str(one) for one in value] if isinstance(value, list) else []

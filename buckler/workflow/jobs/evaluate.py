@@ -117,13 +117,13 @@ class EvaluateJob(ProbingJob, JudgingJob):
         if official is not None and not store.is_done(official):
             folder = None if self.official_tasks is None else str(self.official_tasks)
             check_tasks(with_adapter(self.model, self.adapter), self.official, folder)
-        found, written = None, []
+        utility, written = None, []
         if "answers" in planned.more:
             run_steps([planned.result], store, progress=progress)
             files = {ANSWERS: planned.more["answers"], VERDICTS: planned.more["verdicts"], METRICS: planned.result}
             for name, step in files.items():
                 written += deliver(store.folder(step), {name: name}, out)
-            found = judgement(out, judge, self.judge_cards, written=written)
+            utility = judgement(out, judge, self.judge_cards, written=written)
         choices: dict[str, Json] = {}
         for name, step in planned.more.items():
             if name.startswith("utility/"):
@@ -138,7 +138,7 @@ class EvaluateJob(ProbingJob, JudgingJob):
             out=out,
             written=tuple(written),
             notices=tuple(notices),
-            judgement=found,
+            judgement=utility,
             utility=choices,
             official={} if official is None else read_object(out / OFFICIAL),
         )
@@ -154,8 +154,8 @@ class EvaluateJob(ProbingJob, JudgingJob):
                 raise ConfigError(
                     f"{option} {spec.name}: {spec.endpoint} returns no log-probabilities; name local weights or a vLLM server"
                 )
-        asked = self.probes or self.harmful or self.borderline or self.benign
-        for spec in self.judge_spec.models if asked else ():
+        probes = self.probes or self.harmful or self.borderline or self.benign
+        for spec in self.judge_spec.models if probes else ():
             if spec.endpoint is not None:
                 load(spec)
 
@@ -209,8 +209,8 @@ class Evaluation(Result):
 
     def _official_lines(self) -> list[str]:
         lines = ["computed by lm-evaluation-harness"] if self.official else []
-        for task, found in self.official.items():
-            metrics = mapping(found)
+        for task, result in self.official.items():
+            metrics = mapping(result)
             rows = f"  n {metrics['sample_len']}" if "sample_len" in metrics else ""
             # The harness writes METRIC,FILTER, and beside them what is no metric.
             lines += [

@@ -96,15 +96,15 @@ class GateJob(ProbingJob, JudgingJob):
                 files[name] = self._answered(source, out / name, store, progress)
                 written += [path for path in files[name][1:] if path is not None]
         base, tuned = (_side(files[name], judge, by, out / name) for name in ("base", "tuned"))
-        found = decide(base, tuned, settings, judge=_recorded(judge))
+        decision = decide(base, tuned, settings, judge=_recorded(judge))
         lines = {answer.id: number for number, answer in enumerate(tuned.answers, 1)}
         places = Places(answers=files["tuned"][1], lines=lines, settings=self.margins)
-        write_json(out / "gate.json", found.to_json())
-        write_text(out / "gate.md", markdown(found, show_unsafe=self.show_unsafe))
-        write_text(out / "junit.xml", junit(found))
-        write_json(out / "gate.sarif", sarif(found, places))
+        write_json(out / "gate.json", decision.to_json())
+        write_text(out / "gate.md", markdown(decision, show_unsafe=self.show_unsafe))
+        write_text(out / "junit.xml", junit(decision))
+        write_json(out / "gate.sarif", sarif(decision, places))
         written += [out / name for name in OUTPUTS]
-        return GateDecision(out=out, written=tuple(written), notices=tuple(notices), found=found)
+        return GateDecision(out=out, written=tuple(written), notices=tuple(notices), gate=decision)
 
     def _sides(self) -> dict[str, Path | ModelRef]:
         """Saved answers or a model for each side, with every mistake found before anything is asked.
@@ -120,13 +120,13 @@ class GateJob(ProbingJob, JudgingJob):
         models = [name for name, saved in {f"--base {self.base}": base, second: tuned}.items() if saved is None]
         if models and self.judge == SAVED:
             raise ConfigError(f"--judge {SAVED} needs saved answers with verdicts, but {models[0]} is a model; name a judge")
-        asked = self.probes or self.harmful or self.borderline or self.benign
-        if models and not asked:
+        probes = self.probes or self.harmful or self.borderline or self.benign
+        if models and not probes:
             raise ConfigError(
                 f"no probes: {models[0]} contains no saved answers, so it is loaded as a model; "
                 "name files with --probes, --harmful, --borderline or --benign"
             )
-        if not models and asked:
+        if not models and probes:
             raise ConfigError("both sides are saved answers, so probes are not used; remove the probe options")
         return {
             "base": base or ModelRef.outside(spec_of(self.base)),
@@ -178,7 +178,7 @@ def forget(out: Path) -> None:
 class GateDecision(Result):
     """Whether a tuned model is no worse than its base, check by check."""
 
-    found: Gate
+    gate: Gate
     """Every check with its test."""
     notices: tuple[str, ...] = ()
     """Notes on the probe files."""
@@ -186,31 +186,29 @@ class GateDecision(Result):
     @property
     def decision(self) -> str:
         """`pass`, `fail` or `undecided`."""
-        return self.found.decision
+        return self.gate.decision
 
     @property
     def exit_status(self) -> int:
         """What the command leaves with."""
-        return self.found.exit_status
+        return self.gate.exit_status
 
     def lines(self) -> list[str]:
         """Notices, answers that were written, each check, the decision."""
         answers = [f"wrote {path}" for path in self.written if path.name not in OUTPUTS]
-        checks = [
-            f"  {one.state:9} {one.check.id:24} {sentences(one)}" for one in self.found.outcomes if one.state != "not asked"
-        ]
+        checks = [f"  {one.state:9} {one.check.id:24} {sentences(one)}" for one in self.gate.outcomes if one.state != "not asked"]
         end = f"gate: {self.decision}; {self.out / 'gate.md'}, gate.json, junit.xml, gate.sarif"
         return [*self.notices, *answers, *checks, end]
 
     def numbers(self) -> dict[str, Json]:
         """`gate.json`."""
-        return self.found.to_json()
+        return self.gate.to_json()
 
     def records(self) -> list[dict[str, Json]]:
         """One check a row."""
         return [
             {name: value for name, value in one.to_json().items() if not isinstance(value, Mapping | list)}
-            for one in self.found.outcomes
+            for one in self.gate.outcomes
         ]
 
 

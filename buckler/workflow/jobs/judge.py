@@ -93,8 +93,8 @@ class JudgeJob(JudgingJob):
         answers = answers_of(str(self.answers[0]), earlier).more["answers"]
         own = own_tasks_at(self.own_tasks)
         further = known_metrics(self.metrics)
-        found = judged_and_summarised(answers, self.judge_spec, own=own, metrics=further, title=str(self.answers[0]))
-        return Planned(result=found.metrics, gives="answers", more={"answers": answers, "verdicts": found.verdicts})
+        step = judged_and_summarised(answers, self.judge_spec, own=own, metrics=further, title=str(self.answers[0]))
+        return Planned(result=step.metrics, gives="answers", more={"answers": answers, "verdicts": step.verdicts})
 
     def run(
         self,
@@ -117,11 +117,11 @@ class JudgeJob(JudgingJob):
             written += deliver(store.folder(planned.result), {METRICS: METRICS}, out)
             count = len(read_answers(store.folder(planned.more["answers"]) / ANSWERS))
         else:
-            given = [one for path in self.answers for one in read_answers(path)]
-            if not given:
+            answers = [one for path in self.answers for one in read_answers(path)]
+            if not answers:
                 raise DataError(f"{', '.join(map(str, self.answers))}: contains no answers")
-            judge_files(given, judge, out, own_tasks=self.own_tasks, metrics=known_metrics(self.metrics))
-            written, count = [out / VERDICTS, out / METRICS], len(given)
+            judge_files(answers, judge, out, own_tasks=self.own_tasks, metrics=known_metrics(self.metrics))
+            written, count = [out / VERDICTS, out / METRICS], len(answers)
         head = f"{count} answers judged; wrote {out / VERDICTS} and {out / METRICS}"
         return judgement(out, judge, self.judge_cards, written=written, head=[head])
 
@@ -246,8 +246,8 @@ class Judgement(Result):
             warned = warned or bool(few)
             lines.append(f"  {name:34} {interval(value)}  n {value['n']}{unscored(value)}{few}")
             if name in self.fixed:
-                mended = mapping(self.fixed[name])
-                line = f"  {'  corrected for the judge':34} {interval(mended)}{unscored(mended)} {mended['flag']}"
+                corrected = mapping(self.fixed[name])
+                line = f"  {'  corrected for the judge':34} {interval(corrected)}{unscored(corrected)} {corrected['flag']}"
                 lines.append(line.rstrip())
         if warned:
             lines.append(f"  {DETECTION}")
@@ -255,8 +255,8 @@ class Judgement(Result):
 
     def headline(self) -> dict[str, Mapping[str, Json]]:
         """The numbers over all probes that there is something to say of."""
-        found = mapping(self.metrics["overall"]).items()
-        return {name: value for name, value in found if isinstance(value, Mapping) and _has_value(value)}
+        overall = mapping(self.metrics["overall"]).items()
+        return {name: value for name, value in overall if isinstance(value, Mapping) and _has_value(value)}
 
     def numbers(self) -> dict[str, Json]:
         """Every number, the judge and its card."""
@@ -269,9 +269,9 @@ class Judgement(Result):
 
     def _type_lines(self) -> list[str]:
         """False refusals by category, such as the type of an XSTest prompt."""
-        found = mapping(mapping(mapping(self.metrics["sets"]).get("borderline", {})).get("categories", {}))
-        lines = ["  false refusals on borderline probes by category: full; full or partial"] if found else []
-        for kind, row in found.items():
+        categories = mapping(mapping(mapping(self.metrics["sets"]).get("borderline", {})).get("categories", {}))
+        lines = ["  false refusals on borderline probes by category: full; full or partial"] if categories else []
+        for kind, row in categories.items():
             full, either = mapping(mapping(row)["false_refusal_rate"]), mapping(row).get("false_refusal_rate_with_partial")
             more = f"; {interval(mapping(either))}" if either else ""  # an older store may lack it
             lines.append(f"    {kind:32} {interval(full)}{more}  n {full['n']}{unscored(full)}")
@@ -297,7 +297,7 @@ class JudgeCardResult(Result):
 
     def records(self) -> list[dict[str, Json]]:
         """One question a row."""
-        return [{"question": name, **_flat(found.to_json())} for name, found in self.card.agreement.items()]
+        return [{"question": name, **_flat(agreement.to_json())} for name, agreement in self.card.agreement.items()]
 
 
 def mapping(value: Json) -> Mapping[str, Json]:

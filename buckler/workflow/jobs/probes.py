@@ -47,10 +47,10 @@ class ProbingJob(DrawingJob):
 
     def probe_sources(self) -> list[Source]:
         """Every file of probes as it is drawn, with the set its rows belong to where they do not tell it."""
-        found = [self.drawn(source, split="test") for source in self.probes]
-        found += [self._of_set(source, "harmful") for source in self.harmful]
-        found += [self._of_set(source, "borderline") for source in self.borderline]
-        return found + [self._of_set(source, "benign") for source in self.benign]
+        sources = [self.drawn(source, split="test") for source in self.probes]
+        sources += [self._of_set(source, "harmful") for source in self.harmful]
+        sources += [self._of_set(source, "borderline") for source in self.borderline]
+        return sources + [self._of_set(source, "benign") for source in self.benign]
 
     def probe_steps(self) -> list[Step]:
         """The steps of the probes."""
@@ -75,12 +75,12 @@ class ProbesJob(Job):
             ConfigError, DataError: a file cannot be read; nothing is said of any file.
         """
         read = {name: formats.read_chats(name) for name in dict.fromkeys(self.files)}
-        found = {name: describe(rows, name) for name, rows in read.items()}
+        described = {name: describe(rows, name) for name, rows in read.items()}
         pairs = combinations(read.items(), 2)
         shared = [line for left, right in pairs if (line := _shared(left, right, self.threshold))]
         return ProbeFiles(
             out=Path(),
-            files=found,
+            files=described,
             rows={name: len(rows) for name, rows in read.items()},
             twins=pairs_between([row for rows in read.values() for row in rows]),
             shared=tuple(shared),
@@ -101,7 +101,7 @@ class ProbeFiles(Result):
 
     def lines(self) -> list[str]:
         """Each file, then what they share."""
-        lines = [line for name, found in self.files.items() for line in _file_lines(name, self.rows[name], found)]
+        lines = [line for name, described in self.files.items() for line in _file_lines(name, self.rows[name], described)]
         if self.twins:
             lines.append(
                 f"{self.twins} harmful probes have a harmless twin (same type, same word): "
@@ -114,14 +114,14 @@ class ProbeFiles(Result):
         """Each file by name."""
         files: dict[str, Json] = {
             name: {
-                "format": found.format,
+                "format": described.format,
                 "rows": self.rows[name],
-                "categories": {str(kind): dict(counts) for kind, counts in found.categories.items()},
-                "checkable": found.checkable,
-                "followups": found.followups,
-                "repeats": len(found.repeats),
+                "categories": {str(kind): dict(counts) for kind, counts in described.categories.items()},
+                "checkable": described.checkable,
+                "followups": described.followups,
+                "repeats": len(described.repeats),
             }
-            for name, found in self.files.items()
+            for name, described in self.files.items()
         }
         return {"files": files, "twins": self.twins, "shared": list(self.shared)}
 
@@ -129,8 +129,8 @@ class ProbeFiles(Result):
         """One category of a file a row."""
         return [
             {"file": name, "set": kind, "category": category, "rows": count}
-            for name, found in self.files.items()
-            for kind, counts in found.categories.items()
+            for name, described in self.files.items()
+            for kind, counts in described.categories.items()
             for category, count in counts.items()
         ]
 
@@ -158,10 +158,10 @@ def check_probes(probes: Sequence[Source], by: Scorers, limit: int | None = None
             repeats += probe.id in first
             earlier, there = first.setdefault(probe.id, (probe, place))
             if earlier.meta["set"] != probe.meta["set"]:
-                told = f"{probe.meta['set']} here and {earlier.meta['set']} there"
-                raise DataError(f"{place}: same text as {there}, but {told}; remove one of them")
+                places = f"{probe.meta['set']} here and {earlier.meta['set']} there"
+                raise DataError(f"{place}: same text as {there}, but {places}; remove one of them")
         notices += _row_notices(source, len(rows), repeats, limit)
-    blank = [Answer(id=one.id, prompt=one.prompt, text="", finish="stop", meta=one.meta) for one, _ in first.values()]
+    blank = [Answer(id=one.id, prompt=one.prompt, text="", finish_reason="stop", meta=one.meta) for one, _ in first.values()]
     summarise(blank, [Verdict(id=one.id) for one in blank], score_answers(blank, by))
     return notices
 
@@ -195,18 +195,18 @@ def _all(source: Source) -> list[Chat]:
     return source_chats(source) if source.source.startswith(WORLD) else formats.read_chats(source.source, format=source.format)
 
 
-def _file_lines(name: str, rows: int, found: Described) -> list[str]:
-    lines = [f"{name}: {found.format}, {rows} rows"]
-    lines += [f"  {sum(counts.values()):6} {WANTED[kind]}{_by_category(counts)}" for kind, counts in found.categories.items()]
-    if found.checkable:
-        lines.append(f"  {found.checkable:6} with an answer that can be checked without a judge")
-    if found.followups:
-        lines.append(f"  {found.followups:6} with a second turn")
-    if found.repeats:
-        places = [f"{number} = {earlier}" for number, earlier in found.repeats.items()]
+def _file_lines(name: str, rows: int, described: Described) -> list[str]:
+    lines = [f"{name}: {described.format}, {rows} rows"]
+    lines += [f"  {sum(counts.values()):6} {WANTED[kind]}{_by_category(counts)}" for kind, counts in described.categories.items()]
+    if described.checkable:
+        lines.append(f"  {described.checkable:6} with an answer that can be checked without a judge")
+    if described.followups:
+        lines.append(f"  {described.followups:6} with a second turn")
+    if described.repeats:
+        places = [f"{number} = {earlier}" for number, earlier in described.repeats.items()]
         lines.append(f"  {len(places):6} say the same as an earlier one: row {_some(places)}")
-    if found.unread:
-        lines.append(f"  passed over: {_some(found.unread)}")
+    if described.ignored_columns:
+        lines.append(f"  passed over: {_some(described.ignored_columns)}")
     return lines
 
 
@@ -222,13 +222,13 @@ def _some(parts: Sequence[str]) -> str:
 
 def _shared(left: tuple[str, Sequence[Chat]], right: tuple[str, Sequence[Chat]], threshold: float) -> str | None:
     """Rows of two files that are the same or nearly so, by their numbers; None if there are none."""
-    found = find_overlap(left[1], right[1], threshold=threshold)
-    if not found:
+    overlaps = find_overlap(left[1], right[1], threshold=threshold)
+    if not overlaps:
         return None
     left_at, right_at = _numbers(left[1]), _numbers(right[1])
-    places = [f"{left_at[one.left.id]} ~ {right_at[one.right.id]} ({one.similarity:.2f})" for one in found]
-    same = sum(one.kind != "near" for one in found)
-    return f"{left[0]} and {right[0]} share {same} rows, and {len(found) - same} nearly: row {_some(places)}"
+    places = [f"{left_at[one.left.id]} ~ {right_at[one.right.id]} ({one.similarity:.2f})" for one in overlaps]
+    same = sum(one.kind != "near" for one in overlaps)
+    return f"{left[0]} and {right[0]} share {same} rows, and {len(overlaps) - same} nearly: row {_some(places)}"
 
 
 def _numbers(rows: Sequence[Chat]) -> dict[str, int]:
