@@ -15,8 +15,7 @@ from buckler.data import Answer, Chat, Verdict, write_rows
 from buckler.data import read_chats as read_rows
 from buckler.errors import ConfigError, DataError
 from buckler.evaluation.metrics import METRICS, summarise
-from buckler.experiments.recipe import read_recipe
-from buckler.experiments.registry import experiment_of
+from buckler.experiments.registry import experiment_of, read_recipe
 from buckler.experiments.results import RunResult
 from buckler.finetuning.attacks import ATTACKS, AttackSettings, customization, wrap
 from buckler.finetuning.defenses import DefenseSettings, filtered
