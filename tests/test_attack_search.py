@@ -207,7 +207,7 @@ def test_the_last_settings_of_a_large_space_are_found(monkeypatch):
         (search(sampler="lottery"), "search.sampler"),
         (search(space={}), "nothing to search"),
         (search(space={"epochs": []}), "search.space.epochs"),
-        (search(space={"epochs": [1, 1]}), "stands twice"),
+        (search(space={"epochs": [1, 1]}), "a value occurs twice"),
         (search(space={"rows": [0]}), "search.space.rows"),
         (search(space={"epochs": {"low": 4, "high": 1}}), "`low` must be less than `high`"),
         (search(space={"share": [0.5, 1.5]}), "cannot hold share 1.5"),

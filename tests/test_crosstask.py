@@ -84,7 +84,7 @@ def test_braces_in_a_document_change_nothing():
 
 
 def test_the_held_out_wording_is_refused_for_training():
-    with pytest.raises(ConfigError, match="kept for the test"):
+    with pytest.raises(ConfigError, match="held out for the test"):
         build(documents("harmful", 5), CrossTaskSettings(wordings=("back", HELD_OUT)), seed=0)
 
 

@@ -83,5 +83,5 @@ def test_perplexity_drop_drops_the_dearest_rows():
 
 @pytest.mark.parametrize("share", [-0.1, 1.0, 2.0])
 def test_a_share_that_makes_no_sense_is_refused(share):
-    with pytest.raises(ConfigError, match="makes no sense"):
+    with pytest.raises(ConfigError, match="must be at least 0 and below 1"):
         random_drop(pairs("x", 4), share, seed=0)
