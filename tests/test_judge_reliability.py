@@ -122,7 +122,7 @@ def test_a_folder_of_cards_that_is_not_there_is_refused_before_the_start(tmp_pat
         read_recipe(path)
     path.write_text(RECIPE)
     status, _, err = call(("run", str(path), "--judge-cards", str(tmp_path / "nowhere"), "--dry-run"), tmp_path)
-    assert status == 2 and "nowhere is no folder" in err
+    assert status == 2 and "nowhere is not a folder" in err
 
 
 def saved(folder: Path) -> dict:

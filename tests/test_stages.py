@@ -61,7 +61,7 @@ def test_an_explicit_attack_without_harmful_rows_is_refused():
 
 
 def test_an_attack_that_asks_for_more_rows_than_there_are_is_refused():
-    with pytest.raises(BucklerError, match="50 rows asked for"):
+    with pytest.raises(BucklerError, match="50 rows requested"):
         customization(AttackSettings(rows=50), benign=[], harmful=pairs("bad", 5), seed=0)
 
 
