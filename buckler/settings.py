@@ -1,8 +1,7 @@
-"""Names of the previous release that are gone, and what to write instead. An entry stays for one release.
+"""Settings and recipes: frozen pydantic models that refuse what they do not know, with a message that names the fix.
 
-An old name is refused with the new one in the message; it is never read as the new one in silence.
-
-Settings and recipes: frozen pydantic models that refuse what they do not know, with a message that names the fix.
+`OPTIONS` and `KEYS` hold names of the previous release and what to write instead, for one release: an old name is refused with
+the new one in the message, and never read as the new one in silence.
 """
 
 from __future__ import annotations

@@ -31,7 +31,7 @@ from buckler.experiments.attack_search.search import (
     utility_of,
     worst,
 )
-from buckler.experiments.recipe import read_recipe
+from buckler.experiments.registry import read_recipe
 from buckler.finetuning.attacks import IDENTITY_SYSTEM
 from buckler.workflow.step import Step, in_order
 from buckler.workflow.store import Store

@@ -9,8 +9,7 @@ import yaml
 
 from buckler.errors import ConfigError
 from buckler.experiments.pipeline import is_pipeline
-from buckler.experiments.recipe import read_recipe
-from buckler.experiments.registry import plan_of, recipe_kinds
+from buckler.experiments.registry import plan_of, read_recipe, recipe_kinds
 from buckler.workflow.step import in_order
 
 RECIPES = [path for path in sorted((Path(__file__).parent.parent / "recipes").glob("*.yaml")) if not is_pipeline(path)]

@@ -238,7 +238,7 @@ def test_a_second_turn_goes_on_from_the_models_own_answer(tmp_path, some, monkey
 
 
 def test_a_recipe_names_its_own_tasks_and_refuses_the_unknown(tmp_path):
-    from buckler.experiments.recipe import read_recipe
+    from buckler.experiments.registry import read_recipe
 
     recipe = """
 kind: cross_task

@@ -16,7 +16,7 @@ from buckler.errors import ConfigError, DataError
 from buckler.experiments.base import Plan
 from buckler.experiments.collect import collect, collect_again
 from buckler.experiments.judge_reliability import NOT_MEASURED, reliability_sentence, reliability_tables
-from buckler.experiments.recipe import read_recipe
+from buckler.experiments.registry import read_recipe
 from buckler.experiments.results import read_results
 from buckler.judges.base import judge_named
 from buckler.judges.card import make_card, write_card

@@ -22,13 +22,12 @@ from server import Server, Vllm
 
 from buckler.data import Chat, Message, answer_from_json
 from buckler.errors import BackendError, ConfigError
-from buckler.evaluation.generate import answer_probes
+from buckler.evaluation.probes import answer_probes
 from buckler.judges.base import JUDGES, judge_named
-from buckler.models.cache import CachedLM
 from buckler.models.http import Transport, _seconds
 from buckler.models.openai_client import ServedLM
 from buckler.models.protocol import ModelSpec, Request, Sampling, ScoreRequest, spec_of, without_thinking
-from buckler.models.registry import identity, load
+from buckler.models.registry import CachedLM, identity, load
 
 
 @pytest.fixture(autouse=True)

@@ -13,8 +13,7 @@ from typing import TypeAlias
 from pydantic import ValidationError, model_validator
 
 from buckler.errors import ConfigError
-from buckler.judges.base import JUDGES, Judge, judge_named, of_answers, own_version, takes_model
-from buckler.judges.ensemble import EnsembleJudge, ensemble_version
+from buckler.judges.base import JUDGES, EnsembleJudge, Judge, ensemble_version, judge_named, of_answers, own_version, takes_model
 from buckler.judges.guards import GUARDS, GuardJudge, guard_for, is_guard
 from buckler.judges.guards import own_version as guard_version
 from buckler.judges.rubric import RUBRICS, RubricJudge, versioned
