@@ -120,7 +120,7 @@ def parse_yaml(text: str, where: str) -> object:
 
 
 def _explain(model: type[BaseModel], fault: ValidationError, names: Mapping[str, str]) -> str:
-    # A misspelt key comes before the one that is missing because of it.
+    # A misspelled key comes before the one that is missing because of it.
     errors = fault.errors()
     first = min(errors, key=lambda error: error["type"] != "extra_forbidden")
     place = ".".join(str(part) for part in first["loc"])
@@ -134,10 +134,16 @@ def _explain(model: type[BaseModel], fault: ValidationError, names: Mapping[str,
         hint = f"; did you mean `{near[0]}`?" if near else f"; the keys here are {', '.join(known)}" if known else ""
         return f"unknown key `{place}`{hint}{more}"
     value = first["input"]
-    message = first["msg"].removeprefix("Value error, ").replace("Input should", "must").replace("Field required", "is required")
+    message = plain(first["msg"])
     shown = f", got {value!r}" if isinstance(value, str | int | float | bool) and repr(value) not in message else ""
     owner = f"{_named(first['loc'], names)}: " if place else ""
     return f"{owner}{message}{shown}{more}"
+
+
+def plain(message: str) -> str:
+    """What pydantic says is wrong, to stand after the name of the value."""
+    message = message.removeprefix("Value error, ").partition(" or an instance of ")[0]
+    return message.replace("Input should", "must").replace("Field required", "is required")
 
 
 def _named(location: tuple[int | str, ...], names: Mapping[str, str]) -> str:

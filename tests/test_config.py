@@ -63,7 +63,7 @@ def test_every_recipe_of_the_project_is_understood_and_planned(path):
         ("name: small", "name: Small Name", "`name`"),
         ("models: {miniature: {name: miniature}}", "models: {}", "`models`"),
         ("seeds: [0, 1]", "seeds: [0, 1", "not YAML"),
-        ("seeds: [0, 1]", "seeds: [0, 1]\nseeds: [2]", "recipe.yaml:6: not YAML: `seeds` stands twice"),
+        ("seeds: [0, 1]", "seeds: [0, 1]\nseeds: [2]", "recipe.yaml:6: not YAML: `seeds` is given twice"),
         ("kind: curated, curation", "kind: curated, stages: [before], curation", "stages"),
     ],
 )

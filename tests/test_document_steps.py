@@ -174,7 +174,7 @@ def test_labels_can_be_asked_for(tmp_path, some):
 def test_defence_rows_over_a_tested_document_are_refused(tmp_path, some, monkeypatch):
     rows = built(tmp_path, some, monkeypatch)
     given = context(tmp_path, "apart", {"rows/000": rows, "probes/000": probes(tmp_path, some)})
-    with pytest.raises(DataError, match="the same or nearly so"):
+    with pytest.raises(DataError, match="training and probe rows overlap"):
         given.call(documents.decontaminate_documents)
     others = [document(number + 50, "benign") for number in range(3)]
     fine = context(tmp_path, "fine", {"rows/000": rows, "probes/000": probes(tmp_path, others, name="other")})

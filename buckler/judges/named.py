@@ -21,7 +21,7 @@ from buckler.judges.rubric import own_version as rubric_version
 from buckler.models.protocol import LM, ModelSpec, spec_of
 from buckler.models.registry import identity
 from buckler.registry import is_place
-from buckler.settings import Settings
+from buckler.settings import Settings, plain
 
 Loader: TypeAlias = Callable[[ModelSpec], LM]
 """Builds a model; given by who may import backends."""
@@ -132,7 +132,7 @@ def judge_spec(text: str, model: str | ModelSpec | None = None, seed: int = 0) -
         parts = tuple(_one(name, shared, seed) for name in names)
         return parts[0] if len(parts) == 1 else JudgeSpec(parts=parts)
     except ValidationError as fault:
-        raise ConfigError(str(fault.errors()[0]["msg"]).removeprefix("Value error, ")) from None
+        raise ConfigError(plain(fault.errors()[0]["msg"])) from None
 
 
 def judge_from(spec: JudgeSpec, load: Loader) -> Judge:
