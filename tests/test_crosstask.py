@@ -72,9 +72,9 @@ def test_the_documents_place_is_known_in_every_wording(task, wording):
     start, end = document_span(probe)
     assert probe.query[start:end] == (document.text.lower() if task == "case" else document.text)
     long = Document.of("word " * 300, label="benign", question="Where?")
-    chats = ask(long, task_named(task), wording)
-    cut = cut_to_fit(chats, lambda chat: len(chat.query), 400)
-    head, tail = chats.query[: chats.meta["document"][0]], chats.query[chats.meta["document"][1] :]
+    probe = ask(long, task_named(task), wording)
+    cut = cut_to_fit(probe, lambda chat: len(chat.query), 400)
+    head, tail = probe.query[: probe.meta["document"][0]], probe.query[probe.meta["document"][1] :]
     assert len(cut.query) <= 400 and cut.query.startswith(head) and cut.query.endswith(tail) and cut.meta["cut"] > 0
 
 
@@ -191,12 +191,12 @@ def test_rows_are_as_many_as_asked_even_over_tasks_never_twice_and_forget_the_or
     docs = of_lengths(count)
     if not docs:
         return
-    chats = data.draw(st.integers(1, len(docs) * len(tasks)))
-    wanted = CrossTaskSettings(tasks=tuple(tasks), refusals=chats, answers=0)
+    rows_wanted = data.draw(st.integers(1, len(docs) * len(tasks)))
+    wanted = CrossTaskSettings(tasks=tuple(tasks), refusals=rows_wanted, answers=0)
     rows = build(docs, wanted, seed=seed).rows
     per_task = Counter(row.meta["task"] for row in rows)
-    assert len(rows) == chats and max(per_task.values()) - min(per_task[task] for task in tasks) <= 1
-    assert len({(row.meta["source"], row.meta["task"]) for row in rows}) == chats
+    assert len(rows) == rows_wanted and max(per_task.values()) - min(per_task[task] for task in tasks) <= 1
+    assert len({(row.meta["source"], row.meta["task"]) for row in rows}) == rows_wanted
     assert {row.meta["wording"] for row in rows} <= {"back", "front"}
     assert build(random.Random(seed).sample(docs, len(docs)), wanted, seed=seed).rows == rows
     for task in tasks:  # a bucket gives less than another only where it has no more to give
