@@ -234,7 +234,7 @@ def _chats(chats: Rows | Sequence[str], limit: int | None, seed: int) -> list[Ch
     elif isinstance(chats, str | Path):
         rows = source_chats(at_most(limit, str(chats), seed=seed, split="test" if str(chats).startswith(WORLD) else "train"))
     elif isinstance(chats, Result):
-        raise ConfigError(f"generate: {type(chats).__name__} holds no chats to answer")
+        raise ConfigError(f"generate: {type(chats).__name__} contains no chats to answer")
     else:
         rows = [one if isinstance(one, Chat) else Chat.pair(str(one), None) for one in chats]
     return [in_set(one) if set_of(one) else Chat.of(one.prompt, **one.meta) for one in rows[:limit]]

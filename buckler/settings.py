@@ -121,10 +121,12 @@ def parse_yaml(text: str, where: str) -> object:
 
 
 def _explain(model: type[BaseModel], fault: ValidationError, names: Mapping[str, str]) -> str:
-    # A misspelled key is reported before the one that is missing for it.
-    first = min(fault.errors(), key=lambda error: error["type"] != "extra_forbidden")
+    # A misspelt key comes before the one that is missing because of it.
+    errors = fault.errors()
+    first = min(errors, key=lambda error: error["type"] != "extra_forbidden")
     place = ".".join(str(part) for part in first["loc"])
-    more = f" (and {fault.error_count() - 1} more)" if fault.error_count() > 1 else ""
+    others = [f"`{'.'.join(map(str, error['loc']))}`" for error in errors if error is not first and error["loc"]]
+    more = f" (also wrong or missing: {', '.join(dict.fromkeys(others))})" if others else ""
     if first["type"] == "extra_forbidden":
         if sentence := now_called(place, KEYS):
             return f"{sentence}{more}"
@@ -133,8 +135,8 @@ def _explain(model: type[BaseModel], fault: ValidationError, names: Mapping[str,
         hint = f"; did you mean `{near[0]}`?" if near else f"; the keys here are {', '.join(known)}" if known else ""
         return f"unknown key `{place}`{hint}{more}"
     value = first["input"]
-    shown = f", got {value!r}" if isinstance(value, str | int | float | bool) else ""
-    message = first["msg"].removeprefix("Value error, ")
+    message = first["msg"].removeprefix("Value error, ").replace("Input should", "must").replace("Field required", "is required")
+    shown = f", got {value!r}" if isinstance(value, str | int | float | bool) and repr(value) not in message else ""
     owner = f"{_named(first['loc'], names)}: " if place else ""
     return f"{owner}{message}{shown}{more}"
 

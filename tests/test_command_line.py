@@ -100,7 +100,7 @@ def test_a_packaged_recipe_runs_by_its_name_and_a_file_of_that_name_wins(tmp_pat
     (tmp_path / "demo_stages.yaml").write_text(text)
     for name in ("demo_stages", "demo_stages.yaml"):
         status, out, err = call(("run", name, "--dry-run", "--store", "runs"), tmp_path)
-        assert status == 0 and out.startswith("mine: ") and "demo_stages.yaml is the file here" in err
+        assert status == 0 and out.startswith("mine: ") and "using the file demo_stages.yaml" in err
     status, _, err = call(("run", "demo_stage", "--dry-run"), tmp_path)
     assert status == 2 and "did you mean the packaged recipe `demo_stages`?" in err
 
@@ -112,7 +112,7 @@ def test_a_setting_of_a_recipe_is_changed_on_the_command_line(tmp_path):
     status, _, err = call((*words, "curation.rouns=1"), tmp_path)
     assert status == 2 and err == "error: --set curation.rouns: unknown setting; did you mean `curation.rounds`?\n"
     status, _, err = call((*words, "curation.rounds=none"), tmp_path)
-    assert status == 2 and "`curation.rounds`: Input should be a valid integer" in err
+    assert status == 2 and "`curation.rounds`: must be a valid integer" in err
 
 
 def test_a_pipeline_is_run_like_a_grid(tmp_path):

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import re
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -13,6 +16,7 @@ from buckler.cli import load_command
 from buckler.crosstask.own_tasks import read_tasks
 from buckler.experiments.pipeline import PipelineRecipe
 from buckler.experiments.registry import recipe_kinds
+from buckler.registry import REGISTRIES
 from buckler.settings import parse
 
 ROOT = Path(__file__).parent.parent
@@ -66,3 +70,24 @@ def test_everything_that_is_imported_from_buckler_exists(page):
     for block in blocks(page, "python"):
         for line in re.findall(r"^from buckler.*$|^import buckler.*$", block, re.MULTILINE):
             exec(line, {})
+
+
+@pytest.mark.parametrize("page", [*PAGES, ROOT / "README.md", ROOT / "CONTRIBUTING.md"], ids=lambda page: page.name)
+def test_every_module_and_name_of_buckler_that_is_mentioned_exists(page):
+    groups = {getattr(import_module(place), name).group for place, _, name in (one.partition(":") for one in REGISTRIES.values())}
+    for name in set(re.findall(r"`(buckler(?:\.\w+)+)`", page.read_text(encoding="utf-8"))) - groups:
+        module, _, attribute = name.rpartition(".")
+        assert hasattr(import_module(module), attribute) or find_spec(name), name
+
+
+def test_errors_are_quoted_as_the_program_writes_them():
+    patterns = [
+        "".join(re.escape(str(part.value)) if isinstance(part, ast.Constant) else ".+" for part in node.values)
+        for path in (ROOT / "buckler").rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.JoinedStr)
+    ]
+    quoted = [line for page in PAGES for line in re.findall(r"^error: (.*)$", page.read_text(encoding="utf-8"), re.MULTILINE)]
+    assert quoted
+    for line in quoted:
+        assert any(len(pattern) > 40 and re.fullmatch(pattern, line) for pattern in patterns), line

@@ -77,9 +77,9 @@ def test_the_seed_chooses_what_a_passage_hides_in_and_the_order_of_documents_doe
 
 
 def test_a_passage_needs_benign_text_to_hide_in():
-    with pytest.raises(DataError, match=r"benign documents hold 0; bring more"):
+    with pytest.raises(DataError, match=r"benign documents contain 0; add documents"):
         attacked("inside", [BAD])
-    with pytest.raises(DataError, match="or ask for a larger share"):
+    with pytest.raises(DataError, match="or use a larger share"):
         attacked("inside", DOCUMENTS, AttackOptions(shares=(0.001,)))
 
 

@@ -147,7 +147,7 @@ def again(folder: Path, *options: str) -> str:
 def test_every_number_is_recomputed_from_answers_and_verdicts_alone(tmp_path, monkeypatch):
     was = saved(tmp_path)
     monkeypatch.setattr("buckler.experiments.collect.identity", None)  # nobody looks for the model
-    assert "computed anew, as saved" in again(tmp_path)
+    assert "identical to the saved ones" in again(tmp_path)
     assert read_json(tmp_path / "again" / "results-toy.json") == was
     assert (tmp_path / "again" / "report.html").exists()
 
@@ -156,7 +156,7 @@ def test_a_verdict_that_changed_changes_the_numbers_and_is_told(tmp_path):
     was = saved(tmp_path)
     for path in (tmp_path / "store").rglob("verdicts.jsonl"):
         path.write_text(path.read_text(encoding="utf-8").replace('"full"', '"no"'), encoding="utf-8")
-    assert "not as saved: arms, rows" in again(tmp_path)
+    assert "different from the saved ones: arms, rows" in again(tmp_path)
     now = read_json(tmp_path / "again" / "results-toy.json")
     name = "refusal_rate all tasks harmful"
     assert [one["rows"][0]["metrics"][name]["all_answers"]["hits"] for one in (was, now)] == [4, 0]

@@ -206,7 +206,7 @@ def test_a_card_is_kept_by_judge_and_version_and_found_again(tmp_path):
 
 @pytest.mark.parametrize("value", [None, [], {}, {"judge": "x"}, "card"])
 def test_what_is_no_card_is_refused_in_one_line(value):
-    with pytest.raises(DataError, match=r"c\.json: no judge card"):
+    with pytest.raises(DataError, match=r"c\.json: not a judge card"):
         card_from_json(value, "c.json")
 
 

@@ -207,7 +207,7 @@ def test_the_command_names_what_it_skipped_and_overrules_nothing(tmp_path):
         "seeds", "papers", "--out", "w.yaml", "--background", "talk.txt", "--like", "mine.yaml", "--top", 3, cwd=tmp_path
     )
     assert done.returncode == 0, done.stderr
-    assert "skipped bad.pdf: a broken PDF" in done.stderr
+    assert "skipped bad.pdf: damaged PDF" in done.stderr
     assert done.stdout == "wrote w.yaml: 3 terms of 4 papers; 1 files skipped\n"
     assert len(yaml.safe_load((tmp_path / "w.yaml").read_text())["mined"]) == 3
 

@@ -191,7 +191,7 @@ def test_the_type_the_choices_and_the_range_of_an_option_are_those_of_the_field(
     for words, says in {"--kind c": "not one of 'a', 'b'", "--depth x": "integer"}.items():
         with pytest.raises(typer.BadParameter, match=says):
             built.main(["thing", *words.split()], prog_name="outer", standalone_mode=False)
-    with pytest.raises(ConfigError, match="outer: --depth: Input should be greater than or equal to 1, got 0"):
+    with pytest.raises(ConfigError, match="outer: --depth: must be greater than or equal to 1, got 0"):
         built.main(["thing", "--depth", "0"], prog_name="outer", standalone_mode=False)
 
 

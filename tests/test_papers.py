@@ -98,8 +98,8 @@ def test_quotes_ligatures_and_soft_hyphens_become_plain(tmp_path):
 BAD = {
     "latin.txt": (lambda path: path.write_bytes("caf\xe9".encode("latin-1")), "not UTF-8 at byte 3"),
     "empty.md": (lambda path: path.write_text(" \n 12 \n"), "contains no text"),
-    "broken.pdf": (lambda path: path.write_bytes(b"%PDF-1.4\n1 0 obj\n<<"), "a broken PDF"),
-    "page.pdf": (lambda path: path.write_text("<html>"), "a broken PDF"),
+    "broken.pdf": (lambda path: path.write_bytes(b"%PDF-1.4\n1 0 obj\n<<"), "damaged PDF"),
+    "page.pdf": (lambda path: path.write_text("<html>"), "damaged PDF"),
     "scan.pdf": (lambda path: pdf(path, []), r"contains no text \(a scan\?\)"),
     "locked.pdf": (encrypted, "encrypted"),
     "sheet.xlsx": (lambda path: path.write_bytes(b"PK"), "not a .txt"),

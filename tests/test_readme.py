@@ -30,8 +30,8 @@ def test_every_file_of_the_tree_exists_and_every_file_is_in_it():
     tree = README.split("## The files")[1].split("```")[1]
     named = re.findall(r"^( *)([A-Za-z_]+(?:\.py|/)) ", tree, re.MULTILINE)
     inside = [name for indent, name in named if indent]
-    there = {path.name + ("/" if path.is_dir() else "") for path in (ROOT / "buckler").iterdir()}
-    assert sorted(inside) == sorted(name for name in there if name.endswith((".py", "/")) and not name.startswith("__"))
+    files = [path.name for path in (ROOT / "buckler").glob("[!_]*.py")]
+    assert sorted(inside) == sorted(files + [f"{path.parent.name}/" for path in (ROOT / "buckler").glob("*/__init__.py")])
     outside = {name for indent, name in named if not indent}
     tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True).stdout.splitlines()
     folders = {line.split("/")[0] + "/" for line in tracked if "/" in line and not line.startswith(".")}

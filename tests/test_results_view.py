@@ -61,9 +61,9 @@ def test_a_saved_file_is_written_back_as_it_was(path):
 
 
 def test_what_is_no_results_file_is_named_with_the_place_of_its_fault():
-    with pytest.raises(DataError, match=r"some\.json: no results of a run: `rows.0.metrics.utility.over_seeds.n`"):
+    with pytest.raises(DataError, match=r"some\.json: not the results of a run: `rows.0.metrics.utility.over_seeds.n`"):
         read_results({"kind": "stages", "rows": [{"metrics": {"utility": {"over_seeds": {"n": "many"}}}}]}, "some.json")
-    with pytest.raises(DataError, match=r"some\.json: no results of a run: `kind`"):
+    with pytest.raises(DataError, match=r"some\.json: not the results of a run: `kind`"):
         read_results({"arms": []}, "some.json")
 
 

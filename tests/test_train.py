@@ -60,7 +60,7 @@ def test_no_row_is_longer_than_the_model_can_read(tiny, tmp_path):
 
 @pytest.mark.parametrize("given", [{"accumulation": 3}, {"processes": 3}, {"accumulation": 2, "processes": 2}, {"processes": 0}])
 def test_more_shares_of_a_step_than_it_has_rows_are_refused_when_settings_are_read(given):
-    with pytest.raises(ConfigError, match=r"`processes`: .*(batch_size of at least|greater than or equal to 1)"):
+    with pytest.raises(ConfigError, match=r"`processes`: .*(each need at least|greater than or equal to 1)"):
         parse(TrainSettings, {"batch_size": 2, **given}, "train")
 
 

@@ -174,7 +174,7 @@ def _fail(message: str) -> None:
 
 def _fail_usage(fault: typer.TyperException) -> None:
     """A command line that cannot be read, in one line with the way to the help. A bare `buckler` has shown the help already."""
-    message = " ".join(fault.format_message().replace("Value error, ", "").split())
+    message = " ".join(fault.format_message().replace("Value error, ", "").replace("Input should", "must").split())
     context = getattr(fault, "ctx", None)
     if message:
         _fail(message.rstrip(".") + (f"; see `{context.command_path} --help`" if context is not None else ""))

@@ -163,7 +163,7 @@ def _common(command: Command[SettingsT], *, own_set: bool) -> list[inspect.Param
     """The options that are no settings: where results go, how they are printed, what is only planned."""
     options: list[tuple[str, object, object]] = []
     if command.out is not None:
-        text = command.out if isinstance(command.out, str) else "Output directory."
+        text = command.out if isinstance(command.out, str) else "Output file." if command.out.suffix else "Output directory."
         default = inspect.Parameter.empty if isinstance(command.out, str) else command.out
         options.append(("out", Annotated[Path, typer.Option("--out", help=text, rich_help_panel="Output")], default))
     switches = [

@@ -215,6 +215,7 @@ COMMANDS: dict[str, Command[Any]] = {
         settings=ReportSettings,
         run=report,
         layout=Layout(arguments=("results",)),
+        out="Output directory.",
         examples=(
             "buckler report runs/reports/stages/results-stages.json --out report/",
             "buckler report results-one.json results-two.json --title Both --out report/",

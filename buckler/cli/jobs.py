@@ -26,6 +26,10 @@ COMMANDS: dict[str, Command[Any]] = {
             arguments=("texts",),
             flatten=("curation",),
             names={"attack_epochs": "attack_train.epochs", "attack_learning_rate": "attack_train.learning_rate"},
+            help={
+                "attack_epochs": "Epochs of the simulated attack.",
+                "attack_learning_rate": "Peak learning rate of the simulated attack.",
+            },
         ),
         examples=(
             "buckler curate texts.jsonl --model Qwen/Qwen2.5-7B-Instruct --preset quick --out curated/",

@@ -48,6 +48,8 @@ class Layout:
     """Fields (dotted) in those that are left to `--set`."""
     names: Mapping[str, str] = field(default_factory=dict)
     """Options by another name than their field's: name, dotted path."""
+    help: Mapping[str, str] = field(default_factory=dict)
+    """Help of options that another name than their field's needs."""
     commas: tuple[str, ...] = ()
     """List options whose values may also stand in one text, with commas."""
 
@@ -67,6 +69,7 @@ class Option:
     required: bool
     argument: bool
     commas: bool
+    help: str
 
     @property
     def flag(self) -> str:
@@ -86,10 +89,10 @@ class Option:
         default = inspect.Parameter.empty if self.required else self.default
         annotation: Any
         if self.argument:
-            annotation = Annotated[taken, typer.Argument(help=_help(self.info))]
+            annotation = Annotated[taken, typer.Argument(help=self.help)]
         else:
             flag = f"{self.flag}/--no-{self.flag[2:]}" if self.type is bool else self.flag
-            shown = typer.Option(flag, help=_help(self.info), metavar=self._metavar, rich_help_panel=self.panel)
+            shown = typer.Option(flag, help=self.help, metavar=self._metavar, rich_help_panel=self.panel)
             annotation = Annotated[taken, shown]
         return inspect.Parameter(self.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
 
@@ -157,6 +160,7 @@ def _option(name: str, path: str, info: FieldInfo, default: object, layout: Layo
         required=required,
         argument=name in layout.arguments,
         commas=commas,
+        help=_help(layout.help.get(name) or info.description or ""),
     )
 
 
@@ -170,9 +174,9 @@ def _range(info: FieldInfo) -> str:
     return f"{low}x{high}" if low or high else ""
 
 
-def _help(info: FieldInfo) -> str:
-    """The field's docstring on one line, safe from the terminal's markup."""
-    return " ".join((info.description or "").split()).replace("[", r"\[")
+def _help(text: str) -> str:
+    """A docstring on one line, safe from the terminal's markup."""
+    return " ".join(text.split()).replace("[", r"\[")
 
 
 def _item(annotation: Any) -> Any:  # noqa: ANN401

@@ -189,8 +189,8 @@ def _by_label(documents: Sequence[Document], settings: CrossTaskSettings) -> dic
         raise DataError(f"no document is labelled harmful, so there is nothing to refuse; add some with --harmful ({there})")
     if settings.answers and not by_label["benign"]:
         raise DataError(
-            f"no document is labelled benign, so there is nothing to answer; give some with --benign, "
-            f"or ask for 0 answers and see in the test what refusals alone do ({there})"
+            "no document is labelled benign, so there is nothing to answer; add some with --benign, "
+            f"or set the number of answers to 0 (ablation) ({there})"
         )
     return by_label
 

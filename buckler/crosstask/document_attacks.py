@@ -265,7 +265,7 @@ def _benign_text(documents: Sequence[Document], one: Document, wanted: int, seed
     else:
         if had < wanted:
             raise DataError(
-                f"document {one.id}: {wanted} words of benign text are wanted round it, and the other benign documents hold "
-                f"{had}; bring more documents labelled benign, or ask for a larger share"
+                f"document {one.id}: {wanted} words of benign text are needed around it, but the other benign documents contain "
+                f"{had}; add documents labelled benign, or use a larger share"
             )
     return texts

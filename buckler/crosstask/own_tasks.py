@@ -80,7 +80,7 @@ class OwnTask(Settings):
             unknown = sorted((places_in(turns.user) | places_in(turns.system or "")) - fillable)
             if unknown:
                 raise ValueError(
-                    f"wording {name}: nothing fills {{{unknown[0]}}}; the places are "
+                    f"wording {name}: unknown placeholder {{{unknown[0]}}}; the placeholders are "
                     f"{', '.join(sorted(fillable))}, and others by a default in `values`"
                 )
         if self.labels and "accuracy" not in (self.metric, *self.also):

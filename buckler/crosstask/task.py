@@ -177,8 +177,8 @@ def draw(
         if len(drawn) == before:
             kind = label_of(documents[0])
             raise DataError(
-                f"{count} rows on {kind} documents asked for, {before} ({kind} document, task) pairs available; "
-                "ask for fewer or add documents"
+                f"{count} rows on {kind} documents requested, but only {before} ({kind} document, task) pairs available; "
+                "request fewer or add documents"
             )
     rows = Counter(task.id for _, task, _ in drawn)
     for task in tasks:

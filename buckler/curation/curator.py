@@ -64,8 +64,7 @@ class Curator:
             if model is not None and not model.can_score:
                 raise ConfigError(
                     f"the {role} cannot return log-probabilities of given text, so it cannot measure perplexity; "
-                    "use a transformers "
-                    "model or a vLLM server for it, and this one as --reviser or --judge-model"
+                    "use a transformers model or a vLLM server for it, and this one as --reviser or --judge-model"
                 )
 
     @property

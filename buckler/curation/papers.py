@@ -154,7 +154,7 @@ def _pdf_text(path: Path) -> str:
     except (DataError, OSError):
         raise
     except Exception as fault:  # noqa: BLE001 - pypdf raises whatever a broken file leads it into: KeyError, RecursionError, ...
-        raise DataError(f"a broken PDF: {type(fault).__name__}: {' '.join(str(fault).split())[:80]}") from None
+        raise DataError(f"damaged PDF: {type(fault).__name__}: {' '.join(str(fault).split())[:80]}") from None
     return "\n".join(_without_heads([page.splitlines() for page in pages]))
 
 

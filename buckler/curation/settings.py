@@ -82,9 +82,11 @@ class CurateSettings(Settings):
     @model_validator(mode="after")
     def _sound(self) -> CurateSettings:
         if self.direction == "contrast" and self.measured_by == "proxy":
-            raise ValueError("a contrast already compares the proxy with the model: measured_by must be model or reference")
+            raise ValueError(
+                "direction contrast already compares the proxy with the model; measured_by must be model or reference"
+            )
         if any(not 0 <= value <= 5 for value in self.temperatures) or any(not 0 < value <= 1 for value in self.top_ps):
-            raise ValueError("temperatures must be from 0 to 5, top_ps above 0 and up to 1")
+            raise ValueError("temperatures must be from 0 to 5, top_ps above 0 and at most 1")
         return self
 
     @property

@@ -58,7 +58,9 @@ def read_jsonl(path: Path) -> Iterator[tuple[str, Json]]:
                     try:
                         yield f"{path}:{number}", json.loads(line)
                     except json.JSONDecodeError as fault:
-                        raise DataError(f"{path}:{number}: not JSON: {fault.msg} at column {fault.colno}") from None
+                        raise DataError(
+                            f"{path}:{number}: not JSON: {fault.msg} at column {fault.colno}; fix or remove this line"
+                        ) from None
     except FileNotFoundError:
         raise DataError(f"{path}: no such file") from None
     except IsADirectoryError:

@@ -45,6 +45,8 @@ def _index_map(name: str, size: int, count: int, seed: int, repeat: bool) -> lis
     if count < 0:
         raise ConfigError(f"part {name!r}: {count} rows requested; give a number of at least 0")
     if count > size and not (repeat and size):
-        raise DataError(f"part {name!r}: {count} rows asked for, {size} distinct rows there; ask for fewer, or allow repeats")
+        raise DataError(
+            f"part {name!r}: {count} rows requested, but only {size} distinct rows available; request fewer, or allow repeats"
+        )
     passes, rest = divmod(count, size) if size else (0, 0)
     return [*range(size)] * passes + random.Random(f"{seed}:{name}").sample(range(size), rest)

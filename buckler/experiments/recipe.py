@@ -76,11 +76,11 @@ def find_recipe(name: str) -> Path:
     here = next((path for path in (Path(name), Path(f"{name}.yaml")) if path.is_file()), None)
     if here is not None:
         if here.stem in known:
-            LOG.info("%s is the file here, not the recipe of that name that comes with Buckler", here)
+            LOG.info("using the file %s, not the packaged recipe of that name", here)
         return here
     stem = name.removesuffix(".yaml")
     if stem in known:
         return known[stem]
     near = get_close_matches(Path(stem).name, known, n=1)
     hint = f"did you mean the packaged recipe `{near[0]}`?" if near else f"the packaged recipes are {', '.join(known)}"
-    raise ConfigError(f"{name}: no such file; {hint}")
+    raise ConfigError(f"{name}: {'is a folder' if Path(name).is_dir() else 'no such file'}; {hint}")

@@ -310,7 +310,7 @@ def read_results(value: Json | Mapping[str, Json], where: str) -> RunResult:
     except ValidationError as fault:
         first = fault.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
-        raise DataError(f"{where}: no results of a run: `{place}`: {first['msg']}") from None
+        raise DataError(f"{where}: not the results of a run: `{place}`: {first['msg']}") from None
 
 
 def results_json(results: Iterable[RunResult]) -> list[dict[str, Json]]:

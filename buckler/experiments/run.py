@@ -190,8 +190,8 @@ def recompute(results: RunResult, store: Path, out: Path) -> RunResult:
     saved, again = results.to_json(), read_json(path)
     assert isinstance(again, dict)
     other = [name for name in again if again[name] != saved.get(name)]
-    compared = f"not as saved: {', '.join(other)}" if other else "as saved"
-    say(f"{results.name}: recomputed from answers and verdicts: {compared}")
+    compared = f"different from the saved ones: {', '.join(other)}" if other else "identical to the saved ones"
+    say(f"{results.name}: numbers recomputed from answers and verdicts are {compared}")
     return read_results(again, str(path))
 
 

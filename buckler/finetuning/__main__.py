@@ -29,7 +29,7 @@ def main(path: Path) -> None:
     """
     job = read_json(path)
     if not isinstance(job, Mapping) or not {"model", "rows", "train", "out", "seed"} <= job.keys():
-        raise ConfigError(f"{path}: no training job; `buckler train ROWS --job {path}` writes one")
+        raise ConfigError(f"{path}: not a training job; `buckler train ROWS --job {path}` writes one")
     processes = int(os.environ.get("WORLD_SIZE", "1"))
     settings = TrainSettings.model_validate(job["train"]).model_copy(update={"processes": processes})
     out, seed = Path(str(job["out"])), int(cast(int, job["seed"]))

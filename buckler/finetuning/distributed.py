@@ -87,7 +87,7 @@ def require_gpus(count: int, device: str) -> bool:
     if device == "cpu" or (device == "auto" and not torch.cuda.is_available()):
         return False
     if device not in ("auto", "cuda"):
-        raise ConfigError(f"processes is {count}, but the model is bound to the device {device}; leave `device` out")
+        raise ConfigError(f"processes is {count}, but the model is set to the device {device}; leave `device` out")
     if count > torch.cuda.device_count():
         raise ConfigError(f"processes is {count}, but only {torch.cuda.device_count()} GPUs are visible on this machine")
     return True

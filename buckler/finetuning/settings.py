@@ -173,7 +173,7 @@ class TrainSettings(Settings):
         accumulation, batch_size = info.data.get("accumulation", 1), info.data.get("batch_size", processes)
         if processes * accumulation > batch_size:
             raise ValueError(
-                f"{processes} process(es) with {accumulation} micro-batch(es) each need a batch_size of at least "
-                f"{processes * accumulation} rows, not {batch_size}"
+                f"batch_size is {batch_size}, but {processes} process(es) with {accumulation} micro-batch(es) each need at least "
+                f"{processes * accumulation} rows"
             )
         return processes

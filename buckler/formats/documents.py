@@ -98,7 +98,7 @@ def _document(value: Json, where: str, source: str, folder: str) -> Document:
         if column is None:
             raise DataError(
                 f"{where}: no text column ({', '.join(TEXT_COLUMNS)}) among {listed(row)}; name one 'text'. "
-                "A file of questions and answers holds no documents"
+                "A file of questions and answers contains no documents"
             )
         text, name = row[column], column
     if not isinstance(text, str) or not text.strip():

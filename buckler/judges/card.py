@@ -211,8 +211,8 @@ def card_from_json(value: Json, where: str) -> JudgeCard:
         return TypeAdapter(JudgeCard).validate_python(value)
     except ValidationError as fault:
         first = fault.errors()[0]
-        place = ".".join(map(str, first["loc"]))
-        raise DataError(f"{where}: not a judge card: {place}: {first['msg']}; create one with `buckler judge-card`") from None
+        place = ".".join(map(str, first["loc"])) + ": " if first["loc"] else ""
+        raise DataError(f"{where}: not a judge card: {place}{first['msg']}; create one with `buckler judge-card`") from None
 
 
 def markdown(card: JudgeCard) -> str:

@@ -159,7 +159,7 @@ def read(name: str, *, count: int, seed: int, split: Split) -> list[Chat] | list
         row = SETS[name](Draw(rng=rng, split=split, turn=len(rows)))
         misses = misses + 1 if row.id in rows else 0
         if misses > 1000:
-            raise ConfigError(f"set {name!r} has fewer than {count} distinct rows in {split}; ask for fewer")
+            raise ConfigError(f"set {name!r} has fewer than {count} distinct rows in {split}; request fewer")
         rows.setdefault(row.id, row)
     return list(rows.values())  # type: ignore[return-value]
 

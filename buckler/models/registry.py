@@ -103,7 +103,7 @@ def _part(name: str, revision: str | None, told_by: str) -> str:
     if not (folder / told_by).exists():
         kind = "adapter" if told_by == _ADAPTED else "model folder"
         hint = "; it is an adapter: name its base model, and this folder as the adapter" if (folder / _ADAPTED).exists() else ""
-        raise BackendError(f"{folder}: holds no {told_by}, so it is no {kind}{hint}")
+        raise BackendError(f"{folder}: contains no {told_by}, which every {kind} needs{hint}")
     patterns = (_ADAPTER, _ADAPTED, *_PATTERNS)
     files = sorted({path for pattern in patterns for path in folder.glob(pattern)})
     return content_id([[path.name, _digest(path)] for path in files])

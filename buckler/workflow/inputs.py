@@ -165,7 +165,7 @@ def _drawn(rows: Sequence[RowT], source: Source) -> list[RowT]:
         return list(unique.values())
     if source.count > len(unique):
         raise DataError(
-            f"{source.source}: {source.count} rows requested, but it has only {len(unique)} distinct rows; ask for fewer"
+            f"{source.source}: {source.count} rows requested, but it has only {len(unique)} distinct rows; request fewer"
         )
     kept = sorted(unique, key=lambda row: content_id([source.seed, row]))[: source.count]
     chosen = set(kept)

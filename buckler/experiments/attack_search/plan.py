@@ -99,7 +99,7 @@ class Searching:
         for name, base in self.bases.items():
             for seed in self.recipe.seeds:
                 labels: Labels = {"model": name, "defence": "none", "stage": UNTOUCHED, "attack": "none", "seed": seed}
-                plan.arms.append(Arm(labels=labels, phases=(), measured=self._measured(base, "test", None, f"{name} as it came")))
+                plan.arms.append(Arm(labels=labels, phases=(), measured=self._measured(base, "test", None, f"{name}, untouched")))
         plan.arms += self._reported(FIXED, {one.victim: {} for one in self.searches})
         return plan
 
@@ -201,7 +201,7 @@ class Searching:
 
     def _untouched(self) -> dict[str, Measured]:
         """The models as they came, on the attacker's probes."""
-        return {name: self._measured(base, "dev", None, f"{name} as it came") for name, base in self.bases.items()}
+        return {name: self._measured(base, "dev", None, f"{name}, untouched") for name, base in self.bases.items()}
 
     def _measured(self, model: ModelRef, part: str, asks: AttackSettings | None, title: str) -> Measured:
         judge, most = self.recipe.judge, self.recipe.max_new_tokens

@@ -180,7 +180,7 @@ class AttackerRecipe(CustomizationRecipe):
                 self.attack_of(setting)
             except ValidationError as fault:
                 reason = fault.errors()[0]["msg"].removeprefix("Value error, ")
-                raise ValueError(f"search.space cannot hold {named(setting)}: {reason}") from None
+                raise ValueError(f"search.space cannot contain {named(setting)}: {reason}") from None
         largest = {name: pick(dimensions[name]) for name, pick in (("rows", max), ("share", min)) if name in dimensions}
         for kind in dimensions.get("kind", (self.attack.kind,)):
             self._require_rows(self.attack_of({**largest, "kind": kind}))
@@ -190,7 +190,7 @@ class AttackerRecipe(CustomizationRecipe):
         """Check that the sources hold the rows of an attack, as far as their counts tell."""
         data = self.data
         if attack.kind == "explicit" and data.harmful is None:
-            raise ValueError("an explicit attack needs `data.harmful`, its harmful pairs")
+            raise ValueError("an explicit attack needs harmful pairs; name them as `data.harmful`")
         own = "identity" if attack.kind == "identity" and data.identity is not None else "customer"
         bad = "harmful" if attack.kind == "explicit" else own
         needs = {bad: attack.rows, own: max(attack.benign_rows, attack.rows if bad == own else 0)}

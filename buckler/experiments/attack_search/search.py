@@ -185,7 +185,7 @@ def require_room(rules: SearchRules) -> None:
     if search.sampler == "grid" and room + 1 > search.trials:
         raise ConfigError(f"{where}, so a grid needs trials: {room + 1}, not {search.trials}; raise it, or use random")
     if search.sampler != "grid" and room + 1 < search.trials:
-        raise ConfigError(f"{where}, too few for trials: {search.trials}; lower it to {room + 1} at most, or widen the space")
+        raise ConfigError(f"{where}, too few for trials: {search.trials}; lower it to at most {room + 1}, or widen the space")
 
 
 def propose(rules: SearchRules, finished: Sequence[Trial], seed: int) -> list[Setting]:

@@ -75,7 +75,7 @@ class CustomizationRecipe(CommonRecipe):
             if defence.kind == "safety" and self.data.refusals is None:
                 raise ValueError(f"defence {name} needs `data.refusals`")
         if self.curation.measured_by == "reference" and "reference" not in self.curators:
-            raise ValueError("curation is measured by a reference, so `curators.reference` must name it")
+            raise ValueError("measured_by reference needs an aligned model; name it as `curators.reference`")
         return self
 
 
@@ -94,7 +94,7 @@ class StagesRecipe(CustomizationRecipe):
     def _harmful_pairs(self) -> Self:
         for name, attack in self.attacks.items():
             if attack.kind == "explicit" and self.data.harmful is None:
-                raise ValueError(f"attack {name} is explicit, so `data.harmful` must name its harmful pairs")
+                raise ValueError(f"attack {name} is explicit and needs harmful pairs; name them as `data.harmful`")
         return self
 
     @property

@@ -64,7 +64,7 @@ class CrossTaskJob(DrawingJob):
     @model_validator(mode="after")
     def _whole(self) -> Self:
         if not (self.documents or self.harmful or self.benign):
-            raise ValueError("no documents: name files or folders, or give them with --harmful and --benign")
+            raise ValueError("no documents given; name files or folders, or use --harmful and --benign")
         return self
 
     @property

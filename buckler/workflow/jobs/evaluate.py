@@ -152,7 +152,7 @@ class EvaluateJob(ProbingJob, JudgingJob):
         for option, spec in measuring.items():
             if spec is not None and spec.endpoint is not None and not load(spec).can_score:
                 raise ConfigError(
-                    f"{option} {spec.name}: {spec.endpoint} gives no log-probabilities; name local weights or a vLLM server"
+                    f"{option} {spec.name}: {spec.endpoint} returns no log-probabilities; name local weights or a vLLM server"
                 )
         probes = self.probes or self.harmful or self.borderline or self.benign
         for spec in self.judge_spec.models if probes else ():

@@ -119,7 +119,7 @@ class JudgeJob(JudgingJob):
         else:
             answers = [one for path in self.answers for one in read_answers(path)]
             if not answers:
-                raise DataError(f"{', '.join(map(str, self.answers))}: no answers")
+                raise DataError(f"{', '.join(map(str, self.answers))}: contains no answers")
             judge_files(answers, judge, out, own_tasks=self.own_tasks, metrics=known_metrics(self.metrics))
             written, count = [out / VERDICTS, out / METRICS], len(answers)
         head = f"{count} answers judged; wrote {out / VERDICTS} and {out / METRICS}"
