@@ -121,7 +121,7 @@ def parse_yaml(text: str, where: str) -> object:
 
 
 def _explain(model: type[BaseModel], fault: ValidationError, names: Mapping[str, str]) -> str:
-    # A misspelt key comes before the one that is missing because of it.
+    # A misspelled key comes before the one that is missing because of it.
     errors = fault.errors()
     first = min(errors, key=lambda error: error["type"] != "extra_forbidden")
     place = ".".join(str(part) for part in first["loc"])
