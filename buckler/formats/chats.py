@@ -1,4 +1,4 @@
-"""The published shapes of a row, as one table: its name, how it is told from the others, how it becomes turns.
+"""The published shapes of a row, as one table: its name, how it is recognised, how it becomes turns.
 
 A reader gives the turns and what goes into the row's meta; an answer that is an empty text is left in, so that the caller
 can tell a prompt set from a broken row. Answers that can be checked stand in meta as `gold` (GSM8K's number, a choice's
