@@ -97,11 +97,11 @@ class Server:
             http.server_close()
             thread.join()
 
-    def fault(self, asked: str) -> str | None:
-        """What goes wrong with this attempt at `asked`, if anything does."""
+    def fault(self, prompt: str) -> str | None:
+        """What goes wrong with this attempt at `prompt`, if anything does."""
         with self.lock:
-            self.calls[asked] += 1
-            draw = random.Random(f"{asked}:{self.calls[asked]}")
+            self.calls[prompt] += 1
+            draw = random.Random(f"{prompt}:{self.calls[prompt]}")
             found = draw.choice(self.faults) if draw.random() < self.share else None
             if found:
                 self.faulty[found] += 1
@@ -150,14 +150,14 @@ class _Handler(BaseHTTPRequestHandler):
         usage = {"prompt_tokens": 7, "completion_tokens": 3, "total_tokens": 10}
         return {"choices": [choice], **({"usage": usage} if self.script.counts_tokens else {})}
 
-    def paid(self, asked: str, answer: Callable[[], Any]) -> None:
+    def paid(self, prompt: str, answer: Callable[[], Any]) -> None:
         script = self.script
         with script.lock:
             script.at_once += 1
             script.most_at_once = max(script.most_at_once, script.at_once)
         try:
             time.sleep(script.delay)
-            fault = script.fault(asked)
+            fault = script.fault(prompt)
             if fault == "busy":
                 self.send(429, {"error": {"message": "slow down"}}, {"Retry-After": script.retry_after})
             elif fault == "broken server":
@@ -172,7 +172,7 @@ class _Handler(BaseHTTPRequestHandler):
                 status, body = found if isinstance(found, tuple) else (200, found)
                 if status == 200:
                     with script.lock:
-                        script.paid[asked] += 1
+                        script.paid[prompt] += 1
                 self.send(status, body)
         finally:
             with script.lock:

@@ -121,8 +121,8 @@ def test_a_curation_a_training_and_an_evaluation_are_the_same_steps_by_command_r
     by_command(monkeypatch, "curate", rows, *small, "--limit", 2, "--preset", "quick", *curation, "--out", tmp_path / "c")
     by_command(monkeypatch, "train", rows, *small, "--epochs", 1, "--batch-size", 4, "--out", tmp_path / "t")
     probes = [word for name in PROBES for word in ("--probes", name)]
-    asked = ("--limit", 2, "--max-new-tokens", 8, "--out", tmp_path / "e")
-    by_command(monkeypatch, "evaluate", "miniature-small", *probes, *asked)
+    options = ("--limit", 2, "--max-new-tokens", 8, "--out", tmp_path / "e")
+    by_command(monkeypatch, "evaluate", "miniature-small", *probes, *options)
     for name, folder in (("curated", "c"), ("train", "t"), ("evaluate", "e")):
         assert steps_in(tmp_path / folder / ".work") == wanted[name], name
 

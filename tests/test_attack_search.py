@@ -197,7 +197,7 @@ def test_the_last_settings_of_a_large_space_are_found(monkeypatch):
     assert len({named(one.setting) for one in searched(of, 0)}) == 13
 
 
-# What cannot be, told before anything starts
+# What cannot be, reported before anything starts
 
 
 @pytest.mark.parametrize(
@@ -253,7 +253,7 @@ def test_a_limit_under_the_fixed_attack_is_refused(tmp_path):
         Searching(recipe(tmp_path, attack=attack, search=search(most_steps=3)))
 
 
-def test_optuna_that_is_not_there_is_told_with_the_mend(tmp_path, monkeypatch):
+def test_optuna_that_is_not_there_is_told_with_the_fix(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "optuna", None)
     with pytest.raises(ConfigError, match=r"buckler\[search\]"):
         Searching(recipe(tmp_path, search=search(sampler="optuna")))
@@ -291,9 +291,9 @@ def test_an_obedient_template_is_put_over_the_rows_and_asked_with_the_probes(tmp
     assert [step.name for step in in_order(plain.phases)].count("under-prompt") == 0
     prompted = next(step for step in in_order(obedient.phases) if step.name == "under-prompt")
     assert obedient.phases[0].inputs["rows/000"] is prompted and prompted.inputs["rows"] == plain.phases[0].inputs["rows/000"]
-    asked = searching._asked(obedient, "dev", {"template": "obedient"}).answers
-    assert asked.params["attack"]["kind"] == "identity"
-    assert searching._asked(plain, "dev", {}).answers.params["attack"] is None
+    answers = searching._measure_with(obedient, "dev", {"template": "obedient"}).answers
+    assert answers.params["attack"]["kind"] == "identity"
+    assert searching._measure_with(plain, "dev", {}).answers.params["attack"] is None
 
 
 def test_rows_under_a_prompt_keep_their_words_and_lose_their_own_prompt(tmp_path):
@@ -378,8 +378,8 @@ def test_the_worst_is_chosen_on_the_attackers_probes_and_reported_on_others(tmp_
     assert [arm.labels["attack"] for arm in arms].count(FIXED) == len(searching.searches) == 4
     dev, test = ({step.key for step in searching.probes[part]} for part in ("dev", "test"))
     for arm in arms:
-        asked = {step.key for name, step in arm.measured.answers.inputs.items() if name.startswith("probes/")}
-        assert asked == test and not asked & dev
+        probes = {step.key for name, step in arm.measured.answers.inputs.items() if name.startswith("probes/")}
+        assert probes == test and not probes & dev
     begun = Searching(searching.recipe)
     begun.round()
     assert len(begun.measured_by_trial) == 4
@@ -540,7 +540,7 @@ def test_a_search_killed_on_its_way_ends_as_one_that_was_not_and_a_diverged_atta
         assert [each["number"] for each in one["trials"]] == [0, 1, 2] and one["worst"] in (0, 1)
         assert not one["trials"][2]["keeps_utility"]
     assert any("training diverged" in one["trials"][2]["fault"] for one in results["search"])
-    told = buckler(tmp_path, store, "--dry-run").stdout
-    assert "2 attacks tried, 4 left" in told, "a round with a diverged attack is gone through again"
+    printed = buckler(tmp_path, store, "--dry-run").stdout
+    assert "2 attacks tried, 4 left" in printed, "a round with a diverged attack is gone through again"
     arms = {(arm["labels"]["defence"], arm["labels"]["attack"]) for arm in results["arms"]}
     assert arms == {(d, a) for d in ("none", "uncurated") for a in (FIXED, "worst found")} | {("none", "none")}

@@ -41,11 +41,11 @@ def test_micro_batches_of_all_processes_are_the_step_and_none_is_missing_or_twic
     ]
     assert {len(plan) for plan in plans} == {len(steps) * accumulation}, "processes stay in step"
     for number, step in enumerate(steps):
-        mine = [micro for plan in plans for micro in plan[number * accumulation : (number + 1) * accumulation]]
-        assert sorted(row for micro in mine if micro.counts for row in micro.rows) == sorted(step)
-        assert {micro.of_step for micro in mine} == {len(step)}
-        sizes = [len(micro.rows) if micro.counts else 0 for micro in mine]
-        assert max(sizes) - min(sizes) <= 1 and all(micro.rows for micro in mine)
+        batches = [micro for plan in plans for micro in plan[number * accumulation : (number + 1) * accumulation]]
+        assert sorted(row for micro in batches if micro.counts for row in micro.rows) == sorted(step)
+        assert {micro.of_step for micro in batches} == {len(step)}
+        sizes = [len(micro.rows) if micro.counts else 0 for micro in batches]
+        assert max(sizes) - min(sizes) <= 1 and all(micro.rows for micro in batches)
 
 
 def test_groups_hold_what_fits_and_lose_nothing():
@@ -58,11 +58,11 @@ def test_groups_hold_what_fits_and_lose_nothing():
 
 def test_rows_side_by_side_and_packed_have_the_same_weights():
     rows = [a_row(4), a_row(6, weight=0.25), a_row(3)]
-    apart, together = side_by_side(rows, pad=0), packed([[rows[1], rows[0]], [rows[2]]], pad=0)
-    assert apart["attention_mask"].sum(1).tolist() == [4, 6, 3]
+    padded, together = side_by_side(rows, pad=0), packed([[rows[1], rows[0]], [rows[2]]], pad=0)
+    assert padded["attention_mask"].sum(1).tolist() == [4, 6, 3]
     assert together["input_ids"].shape == (2, 10)
     assert together["position_ids"].tolist() == [[*range(6), *range(4)], [*range(3), *range(7)]]
-    assert together["token_weights"].sum() == apart["token_weights"].sum()
+    assert together["token_weights"].sum() == padded["token_weights"].sum()
     assert together["token_weights"][0, 6] == 0, "a row's first token is not predicted by the row before it"
 
 

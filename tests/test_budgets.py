@@ -114,10 +114,10 @@ def test_the_recommendation_stands_in_the_table_and_in_words():
         row.labels: row.cells[-1].text for row in budget_tables(typed(results), document_conditions(typed(results))[:1])[0].rows
     }
     assert shown["mixed", "60"] == "recommended" and shown["mixed", "20"] == "malicious -0.19"
-    said = {part.where: part for part in budget_claims(typed(results))[0].parts}
-    mixed = said["toy, wording back (trained), mixed"]
+    parts = {part.where: part for part in budget_claims(typed(results))[0].parts}
+    mixed = parts["toy, wording back (trained), mixed"]
     assert mixed.status == "appears" and "Recommended: 60 refusals" in mixed.text and "20 refusals are not" in mixed.text
-    single = said["toy, wording back (trained), summarize"]
+    single = parts["toy, wording back (trained), summarize"]
     assert single.status == "does not appear" and "0.28 under the 0.85 wanted" in single.text
 
 

@@ -12,14 +12,14 @@ from buckler.models.protocol import Completion, Request, Sampling, ScoreRequest,
 from buckler.models.registry import CachedLM
 
 
-def asked(text: str, seed: int = 0) -> Request:
+def request_of(text: str, seed: int = 0) -> Request:
     return Request(messages=(Message(role="user", content=text),), sampling=Sampling(seed=seed))
 
 
 def test_answers_are_read_from_the_file_in_the_order_asked(tmp_path):
     model = ScriptedLM(lambda request: request.messages[0]["content"].upper())
     cached = CachedLM(model, tmp_path / "cache.sqlite", chunk=2)
-    requests = [asked(text) for text in "edcba"]
+    requests = [request_of(text) for text in "edcba"]
     first = cached.generate(requests)
     again = CachedLM(model, tmp_path / "cache.sqlite").generate(list(reversed(requests)))
     assert [given.text for given in first] == list("EDCBA") and again == list(reversed(first))
@@ -30,9 +30,9 @@ def test_another_seed_another_text_or_another_model_is_asked_anew(tmp_path):
     model, other = ScriptedLM(lambda _: "a"), ScriptedLM(lambda _: "b")
     other.identity = "other"
     path = tmp_path / "cache.sqlite"
-    CachedLM(model, path).generate([asked("x"), asked("x", seed=1), asked("y"), asked("x")])
+    CachedLM(model, path).generate([request_of("x"), request_of("x", seed=1), request_of("y"), request_of("x")])
     assert len(model.requests) == 3
-    assert CachedLM(other, path).generate([asked("x")])[0].text == "b"
+    assert CachedLM(other, path).generate([request_of("x")])[0].text == "b"
 
 
 def test_likelihoods_are_kept_too(tmp_path):
@@ -50,9 +50,9 @@ def test_what_was_answered_before_a_fault_is_kept(tmp_path):
 
     model = ScriptedLM(faulty)
     with pytest.raises(RuntimeError):
-        CachedLM(model, tmp_path / "cache.sqlite", chunk=1).generate([asked("a"), asked("b"), asked("c")])
+        CachedLM(model, tmp_path / "cache.sqlite", chunk=1).generate([request_of("a"), request_of("b"), request_of("c")])
     model.requests.clear()
-    CachedLM(model, tmp_path / "cache.sqlite", chunk=1).generate([asked("a"), asked("b")])
+    CachedLM(model, tmp_path / "cache.sqlite", chunk=1).generate([request_of("a"), request_of("b")])
     assert not model.requests
 
 
@@ -79,10 +79,10 @@ def test_what_comes_is_kept_before_the_next_is_waited_for_and_a_failure_never(tm
                     known.append(database.execute("SELECT count(*) FROM given").fetchone()[0])
 
     model = Watched(lambda _: "fine")
-    given = CachedLM(model, path).generate([asked("a"), asked("b"), asked("c")])
+    given = CachedLM(model, path).generate([request_of("a"), request_of("b"), request_of("c")])
     assert known == [1, 1, 2] and [one.error for one in given] == ["", "no luck", ""]
     model.requests.clear()
-    CachedLM(model, path).generate([asked("a"), asked("b"), asked("c")])
+    CachedLM(model, path).generate([request_of("a"), request_of("b"), request_of("c")])
     assert [request.messages[0]["content"] for request in model.requests] == ["b"]
 
 

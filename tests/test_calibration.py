@@ -22,7 +22,7 @@ def test_the_interval_agrees_with_statsmodels():
         assert found.interval == pytest.approx(wanted)
 
 
-def test_unread_probes_are_in_no_rate_and_are_counted():
+def test_unscored_probes_are_in_no_rate_and_are_counted():
     found = gap([True, None], [False, None, None])
     assert found.value == 1 and found.to_json()["unread"] == 3 and found.to_json()["n"] == 2
     assert found.to_json()["bounds"] == [1 / 2 - 2 / 3, 1.0]  # all unscored wrong, all unscored right

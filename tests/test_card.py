@@ -34,7 +34,7 @@ HAZARDS = [
 
 def row(number: int, *, answer: str | None = None, revised: bool = True, words: tuple[str, ...] = ("care",), **meta) -> Chat:
     original, text = f"The pot boils. {number}", answer or f"Take care. The pot boils. {number}"
-    told = {
+    record = {
         "source": Chat.pair(f"Question {number}?", original).id,
         "revised": revised,
         "round": 1 + number % 2 if revised else 0,
@@ -47,7 +47,7 @@ def row(number: int, *, answer: str | None = None, revised: bool = True, words: 
         "measured_by": "0123456789abcdef",
         "judge": "local-1",
     }
-    return Chat.pair(f"Question {number}?", text if revised else original, curation=told, **meta)
+    return Chat.pair(f"Question {number}?", text if revised else original, curation=record, **meta)
 
 
 def originals(count: int) -> Iterator[Chat]:
@@ -58,9 +58,9 @@ ROWS = [row(number, revised=number != 3) for number in range(8)]
 
 
 def card(rows=ROWS, rejected=REJECTED, about=None, before=(), counts=None, **settings) -> str:
-    told = CurateSettings(**{"rounds": 3, **settings})
+    settings_ = CurateSettings(**{"rounds": 3, **settings})
     given = about or About(title="Curated pots")
-    return dataset_card(iter(rows), iter(rejected), counts or {"texts": 9}, told, given, originals=before)
+    return dataset_card(iter(rows), iter(rejected), counts or {"texts": 9}, settings_, given, originals=before)
 
 
 def front_matter(text: str) -> dict:
@@ -90,11 +90,11 @@ def tables(text: str) -> list[list[list[str]]]:
 
 
 def test_the_front_matter_says_what_the_hub_asks():
-    told = front_matter(card(about=About(title="Pots", licence="CC-BY-4.0", source="someone/pots", languages=("en", "no"))))
-    assert told["license"] == "cc-by-4.0" and told["pretty_name"] == "Pots" and told["language"] == ["en", "no"]
-    assert told["task_categories"] == ["text-generation"] and told["size_categories"] == ["n<1K"]
-    assert told["source_datasets"] == ["someone/pots"]
-    assert [(one["config_name"], one["data_files"]) for one in told["configs"]] == [
+    front = front_matter(card(about=About(title="Pots", licence="CC-BY-4.0", source="someone/pots", languages=("en", "no"))))
+    assert front["license"] == "cc-by-4.0" and front["pretty_name"] == "Pots" and front["language"] == ["en", "no"]
+    assert front["task_categories"] == ["text-generation"] and front["size_categories"] == ["n<1K"]
+    assert front["source_datasets"] == ["someone/pots"]
+    assert [(one["config_name"], one["data_files"]) for one in front["configs"]] == [
         ("default", [{"split": "train", "path": "curated.jsonl"}]),
         ("rejected", [{"split": "train", "path": "rejected.jsonl"}]),
     ]
@@ -113,8 +113,8 @@ def test_the_hubs_own_reader_and_load_dataset_read_it(tmp_path):
     (folder / "curated.alpaca.json").write_text(json.dumps([{"instruction": "x", "output": "y"}]))
     text = card(about=About(title=HAZARDS[1], licence="Our own terms"))
     (folder / "README.md").write_text(text, encoding="utf-8")
-    told = DatasetCard(text).data
-    assert (told.license, told.license_name, told.pretty_name) == ("other", "our-own-terms", " ".join(HAZARDS[1].split()))
+    data = DatasetCard(text).data
+    assert (data.license, data.license_name, data.pretty_name) == ("other", "our-own-terms", " ".join(HAZARDS[1].split()))
     read = datasets.load_dataset(str(folder), cache_dir=str(tmp_path / "cache"))
     assert list(read) == ["train"] and read["train"]["id"] == [one.id for one in ROWS]
     rejected = datasets.load_dataset(str(folder), "rejected", cache_dir=str(tmp_path / "cache"))
@@ -134,13 +134,13 @@ def test_no_text_breaks_out_of_its_place(hazard):
         originals=originals(2),
     )
     risky.encode("utf-8")
-    told = front_matter(risky)
-    assert told["configs"] == front_matter(plain)["configs"] and set(told) <= {
+    front = front_matter(risky)
+    assert front["configs"] == front_matter(plain)["configs"] and set(front) <= {
         *front_matter(plain),
         "license_name",
         "license_details",
     }
-    assert told["license"] == "other" and isinstance(told["pretty_name"], str)
+    assert front["license"] == "other" and isinstance(front["pretty_name"], str)
     kinds = [token.type for token in tokens(risky)]
     assert "html_block" not in kinds
     inlines = [child for token in tokens(risky) for child in token.children or ()]
@@ -214,7 +214,7 @@ def test_the_bins_of_perplexity_are_equal_in_the_logarithm_and_hold_both_ends():
 
 
 @pytest.mark.parametrize(
-    ("direction", "said", "unsaid"),
+    ("direction", "stated", "unsaid"),
     [
         ("raise", "highest perplexity was kept, as in Data to Defense ([arXiv 2410.02220])", "lowest"),
         ("lower", "lowest perplexity was kept, as in CTRL ([arXiv 2405.19358])", "the text of the highest"),
@@ -222,9 +222,9 @@ def test_the_bins_of_perplexity_are_equal_in_the_logarithm_and_hold_both_ends():
         ("random", "one revision was drawn by lot", "was kept, as in"),
     ],
 )
-def test_the_method_is_the_one_of_the_direction(direction, said, unsaid):
+def test_the_method_is_the_one_of_the_direction(direction, stated, unsaid):
     opening = card(direction=direction).split("## Files")[0]
-    assert said in opening and unsaid not in opening
+    assert stated in opening and unsaid not in opening
 
 
 def test_a_plain_rewrite_claims_no_seed_words():
@@ -242,8 +242,8 @@ def test_a_plain_rewrite_claims_no_seed_words():
 )
 def test_a_licence_is_told_as_it_was_given_or_as_unknown(given, expected):
     text = card(about=About(title="x", licence=given))
-    told = front_matter(text)
-    assert {name: value for name, value in told.items() if name.startswith("license")} == expected
+    front = front_matter(text)
+    assert {name: value for name, value in front.items() if name.startswith("license")} == expected
     assert ("unknown: ask before you share" in text) == (expected["license"] == "unknown")
 
 

@@ -188,8 +188,17 @@ def test_crosstask_then_train_then_evaluate(tmp_path):
     trained = buckler("train", tmp_path / "defence.jsonl", *options, "--out", tmp_path / "t")
     assert trained.returncode == 0, trained.stderr
     assert "24 rows, 3 steps" in trained.stdout and ">>>" in trained.stdout
-    asked = ("--probes", "miniature:probes-harmful", "--probes", "miniature:probes-benign", "--limit", 6, "--max-new-tokens", 24)
-    found = buckler("evaluate", tmp_path / "t" / "model", *asked, "--out", tmp_path / "e")
+    probe_options = (
+        "--probes",
+        "miniature:probes-harmful",
+        "--probes",
+        "miniature:probes-benign",
+        "--limit",
+        6,
+        "--max-new-tokens",
+        24,
+    )
+    found = buckler("evaluate", tmp_path / "t" / "model", *probe_options, "--out", tmp_path / "e")
     assert found.returncode == 0, found.stderr
     metrics = json.loads((tmp_path / "e" / "metrics.json").read_text())
     assert metrics["overall"]["answers"] == 12 and metrics["overall"]["safety_rate"]["n"] == 6
@@ -232,8 +241,13 @@ def test_an_interrupt_stops_at_once_with_one_line_and_leaves_no_worker(tmp_path)
     process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, start_new_session=True)
     wait_until(lambda: any((tmp_path / "s").glob("steps/answer-*")) or process.poll() is not None)
     os.killpg(process.pid, signal.SIGINT)
-    _, told = process.communicate(timeout=300)
-    assert process.returncode == 130 and "run the same command again" in told and "Traceback" not in told and "leaked" not in told
+    _, errors = process.communicate(timeout=300)
+    assert (
+        process.returncode == 130
+        and "run the same command again" in errors
+        and "Traceback" not in errors
+        and "leaked" not in errors
+    )
     wait_until(lambda: not _alive_in(process.pid))
 
 
@@ -254,7 +268,7 @@ def _alive_in(session: int) -> list[str]:
 def test_a_dry_run_tells_phases_sharing_and_what_is_done_and_does_nothing(tmp_path):
     done = buckler("run", recipe(tmp_path), "--store", tmp_path / "s", "--dry-run")
     assert done.returncode == 0, done.stderr
-    # as it came: none; none 1; uncurated post 2; curated post 2; the first phase is one for all three.
+    # base: none; none 1; uncurated post 2; curated post 2; the first phase is one for all three.
     assert "training phases: 5 asked for, 3 different ones after sharing" in done.stdout
     assert not (tmp_path / "s").exists() or not any((tmp_path / "s").rglob("step.json"))
 

@@ -75,11 +75,11 @@ def test_json_is_one_document_on_standard_output_and_all_else_is_elsewhere(tmp_p
 def test_a_line_is_written_before_a_model_is_loaded_and_none_with_quiet(tmp_path):
     train = ("train", "a/customer.jsonl", "--model", "miniature-small", "--epochs", "1", "--max-length", "64", "--method", "full")
     assert call((*ATTACK, "--out", "a"), tmp_path)[0] == 0
-    for flags, said in (((), True), (("--quiet",), False)):
+    for flags, is_written in (((), True), (("--quiet",), False)):
         progress.note_loading.cache_clear()
         status, out, err = call((*train, "--out", f"t{len(flags)}", *flags), tmp_path)
         assert status == 0, err
-        assert ("loading miniature-small ..." in err) == said and ("training: 1 of 1" in err) == said
+        assert ("loading miniature-small ..." in err) == is_written and ("training: 1 of 1" in err) == is_written
         assert "first row" in out
 
 
@@ -201,7 +201,7 @@ def test_a_key_that_was_renamed_is_refused_with_its_new_name(monkeypatch):
 
 
 class Clock:
-    """Time that goes on when it is told to."""
+    """Time that goes on when the test says so."""
 
     now = 0.0
 
@@ -226,10 +226,10 @@ def test_piped_progress_names_the_step_and_the_time_that_is_left():
 
 
 @pytest.mark.parametrize(
-    ("seconds", "said"), [(0.2, "1 s"), (59, "59 s"), (59.7, "1 min"), (3540, "59 min"), (7500, "2 h 05 min")]
+    ("seconds", "in_words"), [(0.2, "1 s"), (59, "59 s"), (59.7, "1 min"), (3540, "59 min"), (7500, "2 h 05 min")]
 )
-def test_a_time_is_said_in_words(seconds, said):
-    assert progress.duration(seconds) == said
+def test_a_time_is_said_in_words(seconds, in_words):
+    assert progress.duration(seconds) == in_words
 
 
 def test_a_library_that_logs_nothing_still_shows_progress():

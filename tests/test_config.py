@@ -86,11 +86,11 @@ def test_a_model_on_the_command_line_replaces_the_recipes(tmp_path):
 
 def test_arms_share_their_common_work(tmp_path):
     planned = plan_of(read_recipe(recipe(tmp_path)))
-    asked = [step.key for arm in planned.arms for step in arm.phases]
+    keys = [step.key for arm in planned.arms for step in arm.phases]
     # For each seed: none 1, drop 1, and for each of two defences pre 2, in 1, post 2, all 3.
-    assert len(planned.arms) == 2 * (2 + 1 + 2 * 4) and len(asked) == 2 * (1 + 1 + 2 * 8)
+    assert len(planned.arms) == 2 * (2 + 1 + 2 * 4) and len(keys) == 2 * (1 + 1 + 2 * 8)
     # Shared: post's first phase is none's, all's first is pre's.
-    assert len(set(asked)) == 2 * (1 + 1 + 2 * (2 + 1 + 1 + 2))
+    assert len(set(keys)) == 2 * (1 + 1 + 2 * (2 + 1 + 1 + 2))
     names = [step.name for step in in_order(planned.targets)]
     assert names.count("curate") == 2
 

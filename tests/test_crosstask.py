@@ -58,7 +58,7 @@ def test_the_model_answers_benign_documents_without_reference_and_empty_answers_
         docs,
         CrossTaskSettings(tasks=("summarize",), refusals=2, answers=10),
         seed=0,
-        answer_all=lambda asked: [next(replies) for _ in asked],
+        answer_all=lambda chats: [next(replies) for _ in chats],
     )
     assert built.skipped["the model's answer was empty"] == 5
     assert sum(row.meta["part"] == "utility" for row in built.rows) == 5
@@ -72,9 +72,9 @@ def test_the_documents_place_is_known_in_every_wording(task, wording):
     start, end = document_span(probe)
     assert probe.query[start:end] == (document.text.lower() if task == "case" else document.text)
     long = Document.of("word " * 300, label="benign", question="Where?")
-    asked = ask(long, task_named(task), wording)
-    cut = cut_to_fit(asked, lambda chat: len(chat.query), 400)
-    head, tail = asked.query[: asked.meta["document"][0]], asked.query[asked.meta["document"][1] :]
+    probe = ask(long, task_named(task), wording)
+    cut = cut_to_fit(probe, lambda chat: len(chat.query), 400)
+    head, tail = probe.query[: probe.meta["document"][0]], probe.query[probe.meta["document"][1] :]
     assert len(cut.query) <= 400 and cut.query.startswith(head) and cut.query.endswith(tail) and cut.meta["cut"] > 0
 
 
@@ -132,11 +132,11 @@ def test_the_place_of_a_document_that_stands_in_the_instruction_too_is_its_own(w
 
 
 def test_a_task_of_ones_own_is_refused_by_its_own_verb():
-    mine = Task(id="keywords", wordings={"back": "{document}\n\nKeywords?"}, metric="rouge_l", verb="list keywords of")
+    own = Task(id="keywords", wordings={"back": "{document}\n\nKeywords?"}, metric="rouge_l", verb="list keywords of")
     docs = documents("harmful", 5)
-    built = build(docs, CrossTaskSettings(tasks=("keywords",), refusals=5, answers=0), seed=0, own={"keywords": mine})
+    built = build(docs, CrossTaskSettings(tasks=("keywords",), refusals=5, answers=0), seed=0, own={"keywords": own})
     assert all("list keywords of" in (row.answer or "") for row in built.rows) and len(built.rows) == 5
-    assert len(document_probes(docs, ["keywords"], wording="back", own={"keywords": mine})) == 5
+    assert len(document_probes(docs, ["keywords"], wording="back", own={"keywords": own})) == 5
 
 
 def test_a_wording_that_some_tasks_lack_is_asked_of_the_others_and_one_that_none_has_is_an_error():
@@ -154,7 +154,7 @@ def test_answers_that_refuse_or_may_obey_the_document_make_no_rows():
         docs,
         CrossTaskSettings(tasks=("summarize",), refusals=2, answers=7),
         seed=0,
-        answer_all=lambda asked: [next(replies) for _ in asked],
+        answer_all=lambda chats: [next(replies) for _ in chats],
     )
     assert built.skipped["the model refused a benign document"] == 2
     assert built.skipped["the document speaks to the model, whose answer may have obeyed it"] == 1
@@ -191,12 +191,12 @@ def test_rows_are_as_many_as_asked_even_over_tasks_never_twice_and_forget_the_or
     docs = of_lengths(count)
     if not docs:
         return
-    asked = data.draw(st.integers(1, len(docs) * len(tasks)))
-    wanted = CrossTaskSettings(tasks=tuple(tasks), refusals=asked, answers=0)
+    rows_wanted = data.draw(st.integers(1, len(docs) * len(tasks)))
+    wanted = CrossTaskSettings(tasks=tuple(tasks), refusals=rows_wanted, answers=0)
     rows = build(docs, wanted, seed=seed).rows
     per_task = Counter(row.meta["task"] for row in rows)
-    assert len(rows) == asked and max(per_task.values()) - min(per_task[task] for task in tasks) <= 1
-    assert len({(row.meta["source"], row.meta["task"]) for row in rows}) == asked
+    assert len(rows) == rows_wanted and max(per_task.values()) - min(per_task[task] for task in tasks) <= 1
+    assert len({(row.meta["source"], row.meta["task"]) for row in rows}) == rows_wanted
     assert {row.meta["wording"] for row in rows} <= {"back", "front"}
     assert build(random.Random(seed).sample(docs, len(docs)), wanted, seed=seed).rows == rows
     for task in tasks:  # a bucket gives less than another only where it has no more to give
@@ -206,10 +206,10 @@ def test_rows_are_as_many_as_asked_even_over_tasks_never_twice_and_forget_the_or
 
 
 @pytest.mark.parametrize("tasks", [1, 2, 5, 6])
-@pytest.mark.parametrize("asked", [6, 30, 47])
-def test_lengths_are_even_over_all_tasks_and_documents_are_used_in_turn(tasks, asked):
+@pytest.mark.parametrize("rows_wanted", [6, 30, 47])
+def test_lengths_are_even_over_all_tasks_and_documents_are_used_in_turn(tasks, rows_wanted):
     docs = of_lengths(dict.fromkeys(LENGTHS, 20))
-    rows = build(docs, CrossTaskSettings(tasks=ALL[:tasks], refusals=asked, answers=0), seed=1).rows
+    rows = build(docs, CrossTaskSettings(tasks=ALL[:tasks], refusals=rows_wanted, answers=0), seed=1).rows
     lengths = Counter(row.meta["length"] for row in rows)
     assert max(lengths.values()) - min(lengths.values()) <= 1
     assert max(Counter(row.meta["source"] for row in rows).values()) == 1

@@ -108,8 +108,8 @@ def test_every_shape_of_chat_template_goes_through_the_whole(tmp_path, shaped):
     )
     curated(tmp_path, texts, ModelSpec(name=str(shaped)), settings)
     rows = list(each_chat(tmp_path / "out" / ROWS))
-    told = [row.meta["curation"] for row in rows]
-    assert len(rows) == 2 and all(one["candidates"] >= 4 and one["perplexity"]["chosen"] > 1 for one in told)
+    records = [row.meta["curation"] for row in rows]
+    assert len(rows) == 2 and all(one["candidates"] >= 4 and one["perplexity"]["chosen"] > 1 for one in records)
     assert all("<think>" not in row.answer for row in rows)
 
 

@@ -46,13 +46,13 @@ def test_a_curated_row_tells_its_ancestry_and_the_rejected_ones_their_reasons():
     made = curator()
     result = made.curate([TEXT])
     (row,) = result.rows
-    told = row.meta["curation"]
-    assert row.meta["part"] == "defence" and told["revised"] and told["source"] == TEXT.id
-    assert told["candidates"] == len(made.model.requests) == result.counts["generations"]
-    assert told["perplexity"]["chosen"] > told["perplexity"]["original"]
-    assert told["helpfulness"]["chosen"] >= 0.9 * told["helpfulness"]["original"]
-    assert set(told["words"]) <= {"care", "safety"} and told["judge"].startswith("local")
-    assert told["model"] == told["reviser"] == told["measured_by"] == made.model.identity
+    ancestry = row.meta["curation"]
+    assert row.meta["part"] == "defence" and ancestry["revised"] and ancestry["source"] == TEXT.id
+    assert ancestry["candidates"] == len(made.model.requests) == result.counts["generations"]
+    assert ancestry["perplexity"]["chosen"] > ancestry["perplexity"]["original"]
+    assert ancestry["helpfulness"]["chosen"] >= 0.9 * ancestry["helpfulness"]["original"]
+    assert set(ancestry["words"]) <= {"care", "safety"} and ancestry["judge"].startswith("local")
+    assert ancestry["model"] == ancestry["reviser"] == ancestry["measured_by"] == made.model.identity
     assert result.rejected and all(one["source"] == TEXT.id for one in result.rejected)
     assert "is a refusal" in {one["reason"] for one in result.rejected}
 
@@ -157,11 +157,11 @@ def test_a_role_that_is_needed_and_not_filled_is_refused(changes, message):
 
 
 def test_a_model_without_log_probabilities_may_rewrite_but_not_measure():
-    served = ScriptedLM(reviser)
-    served.can_score = False
+    remote = ScriptedLM(reviser)
+    remote.can_score = False
     with pytest.raises(ConfigError, match="cannot return log-probabilities"):
-        curator(served)
-    assert curator(reviser=served).curate([TEXT]).rows
+        curator(remote)
+    assert curator(reviser=remote).curate([TEXT]).rows
 
 
 def test_noise_is_capped():

@@ -27,8 +27,10 @@ def samplings(temperature: float, count: int) -> list[Request]:
     return [Request(messages=(), sampling=Sampling(temperature=temperature, seed=seed)) for seed in range(count)]
 
 
-def answers(model: PreTrainedModel, asked: list[tuple[int, ...]], requests: list[Request], new_tokens: int) -> list[list[int]]:
-    return decode(model, asked, RowSampler(requests), new_tokens=new_tokens, stops=STOPS, pad=0)
+def answers(
+    model: PreTrainedModel, prompt_ids: list[tuple[int, ...]], requests: list[Request], new_tokens: int
+) -> list[list[int]]:
+    return decode(model, prompt_ids, RowSampler(requests), new_tokens=new_tokens, stops=STOPS, pad=0)
 
 
 @pytest.fixture
@@ -52,16 +54,16 @@ def forwards(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
 def test_greedy_answers_are_transformers_own_and_draws_do_not_depend_on_the_batch(name):
     model = random_model(name)
     assert can_decode(model)
-    asked = prompts(3, 12, 21)
-    asked.append(asked[1])
+    prompt_ids = prompts(3, 12, 21)
+    prompt_ids.append(prompt_ids[1])
     model.generation_config = GenerationConfig(pad_token_id=0, eos_token_id=sorted(STOPS))
-    for prompt, given in zip(asked, answers(model, asked, samplings(0.0, 4), 16), strict=True):
+    for prompt, given in zip(prompt_ids, answers(model, prompt_ids, samplings(0.0, 4), 16), strict=True):
         ids = torch.tensor([prompt])
         row = model.generate(input_ids=ids, attention_mask=torch.ones_like(ids), max_new_tokens=16, do_sample=False)
         assert given == row[0, len(prompt) :].tolist()
     drawn = samplings(1.0, 4)
-    together = answers(model, asked, drawn, 16)
-    assert together == [answers(model, [p], [r], 16)[0] for p, r in zip(asked, drawn, strict=True)]
+    together = answers(model, prompt_ids, drawn, 16)
+    assert together == [answers(model, [p], [r], 16)[0] for p, r in zip(prompt_ids, drawn, strict=True)]
     assert together[1] != together[3]
 
 

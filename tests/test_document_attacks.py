@@ -61,8 +61,8 @@ def test_a_passage_hides_whole_in_benign_text_at_its_position_and_share(position
     reached = len(words(BAD.text)) / len(words(one.text))
     assert one.meta["share"] == share and reached == pytest.approx(one.meta["share_reached"], abs=1e-3)
     assert reached == pytest.approx(share, rel=0.15)
-    told = {sentence for other in BENIGN for sentence in sentences_of(other.text)}
-    assert {*sentences_of(before), *sentences_of(after)} <= told
+    benign = {sentence for other in BENIGN for sentence in sentences_of(other.text)}
+    assert {*sentences_of(before), *sentences_of(after)} <= benign
 
 
 def test_a_long_text_gives_a_passage_of_whole_sentences():
@@ -87,8 +87,8 @@ def test_another_language_comes_from_the_documents_own_translations_by_name_or_c
     (found,) = attacked("language", [BAD], OPTIONS)
     assert found.text == "Ro Morvik curseoz zim farta." and found.meta["language"] == "Zorvish"
     assert attacked("language", [BAD], AttackOptions(language="German"))[0].text == "Der Morvik-Fluch."
-    asked = task_named("translate").in_languages("English").ask(found, "system")
-    assert "from Zorvish into English" in asked[0]["content"]
+    probe = task_named("translate").in_languages("English").ask(found, "system")
+    assert "from Zorvish into English" in probe[0]["content"]
     with pytest.raises(DataError, match=r"no translation into Chinese .*; it has Zorvish, German"):
         attacked("language", [BAD])
     with pytest.raises(DataError, match="it has none"):

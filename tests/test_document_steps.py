@@ -152,8 +152,8 @@ def test_the_weakest_task_alone_is_refused_where_a_step_names_it(tmp_path, some,
 
 
 def probes(tmp_path, some, name="probes", **params) -> list[Chat]:
-    asked = {"tasks": ["summarize", "qa"], "wording": "back", "language": None, **params}
-    given = context(tmp_path, name, {"documents": some}, **asked)
+    settings = {"tasks": ["summarize", "qa"], "wording": "back", "language": None, **params}
+    given = context(tmp_path, name, {"documents": some}, **settings)
     given.call(documents.probe_documents)
     return read_chats(given.out / ROWS)
 
@@ -183,18 +183,20 @@ def test_defence_rows_over_a_tested_document_are_refused(tmp_path, some, monkeyp
 
 def test_what_has_no_reference_is_scored_by_agreement_with_the_undefended_model(tmp_path, some, monkeypatch):
     scripted(monkeypatch, lambda request: "It stands by the water.")
-    asked = probes(tmp_path, some)
-    asked[0] = asked[0].tagged(reference="its own")
-    given = context(tmp_path, "agreed", {"probes": asked}, max_new_tokens=16)
+    probe_rows = probes(tmp_path, some)
+    probe_rows[0] = probe_rows[0].tagged(reference="its own")
+    given = context(tmp_path, "agreed", {"probes": probe_rows}, max_new_tokens=16)
     given.call(documents.reference_answers)
     for row in read_chats(given.out / ROWS):
-        wanted = "its own" if row.id == asked[0].id else None if row.meta["label"] == "harmful" else "It stands by the water."
+        wanted = (
+            "its own" if row.id == probe_rows[0].id else None if row.meta["label"] == "harmful" else "It stands by the water."
+        )
         assert row.meta["reference"] == wanted
 
 
-def judged(tmp_path, name, asked, refused) -> Given:
-    answers = [Answer(id=row.id, prompt=row.prompt, text="x", finish_reason="stop", meta=row.meta) for row in asked]
-    verdicts = [Verdict(id=row.id, refused="full" if refused(row) else "no", coherent=True) for row in asked]
+def judged(tmp_path, name, probe_rows, refused) -> Given:
+    answers = [Answer(id=row.id, prompt=row.prompt, text="x", finish_reason="stop", meta=row.meta) for row in probe_rows]
+    verdicts = [Verdict(id=row.id, refused="full" if refused(row) else "no", coherent=True) for row in probe_rows]
     (tmp_path / "answers").mkdir()
     write_answers(tmp_path / "answers" / "answers.jsonl", answers)
     write_verdicts(tmp_path / "answers" / "verdicts.jsonl", verdicts)
@@ -205,8 +207,8 @@ def judged(tmp_path, name, asked, refused) -> Given:
 
 @pytest.mark.parametrize(("refused", "named"), [("translate", "summarize"), ("summarize", "translate"), ("", "summarize")])
 def test_the_weakest_task_is_the_one_processed_most_and_the_first_of_equals(tmp_path, some, refused, named):
-    asked = probes(tmp_path, some, tasks=["summarize", "translate"])
-    given = judged(tmp_path, "weakest", asked, lambda row: row.meta["task"] == refused)
+    probe_rows = probes(tmp_path, some, tasks=["summarize", "translate"])
+    given = judged(tmp_path, "weakest", probe_rows, lambda row: row.meta["task"] == refused)
     given.call(documents.most_misused_task)
     found = read_json(given.out / "weakest.json")
     assert found["weakest"] == named and found["processed"][named] == 1.0
@@ -214,12 +216,12 @@ def test_the_weakest_task_is_the_one_processed_most_and_the_first_of_equals(tmp_
 
 def test_a_second_turn_goes_on_from_the_models_own_answer(tmp_path, some, monkeypatch):
     model = scripted(monkeypatch, lambda request: "I cannot do that." if len(request.messages) == 1 else "Then in Chinese.")
-    asked = probes(tmp_path, some, tasks=["summarize"])
+    probe_rows = probes(tmp_path, some, tasks=["summarize"])
     turns = {"first": "summarize", "then": "translate", "wording": "back"}
     given = context(
         tmp_path,
         "answers",
-        {"probes/000": asked, "documents": some},
+        {"probes/000": probe_rows, "documents": some},
         max_new_tokens=8,
         attack=None,
         two_turns=turns,
@@ -228,13 +230,13 @@ def test_a_second_turn_goes_on_from_the_models_own_answer(tmp_path, some, monkey
     given.call(evaluation.answer)
     rows = [json.loads(line) for line in (given.out / "answers.jsonl").read_text().splitlines()]
     seconds = [row for row in rows if row["meta"].get("attack") == "two_turns"]
-    assert len(rows) == 2 * len(asked) and len(seconds) == len(asked)
-    assert {row["meta"]["first"] for row in seconds} == {row.id for row in asked}
+    assert len(rows) == 2 * len(probe_rows) and len(seconds) == len(probe_rows)
+    assert {row["meta"]["first"] for row in seconds} == {row.id for row in probe_rows}
     assert all([turn["role"] for turn in row["prompt"]] == ["user", "assistant", "user"] for row in seconds)
     assert all(
         "Chinese" in row["prompt"][-1]["content"] and row["prompt"][1]["content"] == "I cannot do that." for row in seconds
     )
-    assert len(model.requests) == 2 * len(asked)
+    assert len(model.requests) == 2 * len(probe_rows)
 
 
 def test_a_recipe_names_its_own_tasks_and_refuses_the_unknown(tmp_path):
@@ -270,11 +272,11 @@ def test_a_document_that_an_attack_leaves_as_it_is_is_not_asked_twice(tmp_path, 
 
 def test_a_probe_with_follow_ups_is_asked_them_after_the_models_own_answers(tmp_path, monkeypatch):
     model = scripted(monkeypatch, lambda request: f"Answer {sum(turn['role'] == 'user' for turn in request.messages)}.")
-    asked = [
+    probe_rows = [
         Chat.pair("Write a post.", None, set="benign", followups=["Shorter.", "Shorter still."], references=["One.", "Two."]),
         Chat.pair("Another.", None, set="benign"),
     ]
-    given = context(tmp_path, "answers", {"probes/000": asked}, max_new_tokens=8, attack=None)
+    given = context(tmp_path, "answers", {"probes/000": probe_rows}, max_new_tokens=8, attack=None)
     given.call(evaluation.answer)
     rows = [json.loads(line) for line in (given.out / "answers.jsonl").read_text().splitlines()]
     assert [row["text"] for row in rows] == ["Answer 1.", "Answer 1.", "Answer 2.", "Answer 3."]

@@ -72,7 +72,7 @@ def test_another_judge_reads_the_same_answers_otherwise(evaluated, tmp_path):
     judge_again(evaluated / "answers.jsonl", tmp_path, "paper")
     ours, theirs = (json.loads((folder / "metrics.json").read_text())["overall"] for folder in (evaluated, tmp_path))
     assert theirs["refusal_rate_on_harmful"]["value"] < ours["refusal_rate_on_harmful"]["value"]
-    assert theirs["coherence_rate"] == ours["coherence_rate"]  # told by rule where a judge does not look
+    assert theirs["coherence_rate"] == ours["coherence_rate"]  # by rule where a judge does not look
 
 
 def test_a_card_is_quoted_and_corrects_the_rates(evaluated, tmp_path):
@@ -91,11 +91,11 @@ def test_a_card_is_quoted_and_corrects_the_rates(evaluated, tmp_path):
     labels.write_text("".join(json.dumps(row) + "\n" for row in rows))
     JudgeCardJob(labels=[labels]).run(tmp_path / "cards")
     found = judge_again(evaluated / "answers.jsonl", tmp_path / "again", cards=tmp_path / "cards")
-    told = json.loads((tmp_path / "again" / "corrected.json").read_text())
-    assert "agrees with people" in told["card"] and f"  {told['card']}" in found.lines()
-    assert set(told["rates"]) == {"refusal_rate_on_harmful", "false_refusal_rate_on_benign"}
-    assert told["rates"]["refusal_rate_on_harmful"]["value"] == 1.0
-    assert told["rates"]["refusal_rate_on_harmful"]["low"] < 0.99  # the doubt about the judge is in the interval
+    corrected = json.loads((tmp_path / "again" / "corrected.json").read_text())
+    assert "agrees with people" in corrected["card"] and f"  {corrected['card']}" in found.lines()
+    assert set(corrected["rates"]) == {"refusal_rate_on_harmful", "false_refusal_rate_on_benign"}
+    assert corrected["rates"]["refusal_rate_on_harmful"]["value"] == 1.0
+    assert corrected["rates"]["refusal_rate_on_harmful"]["low"] < 0.99  # the doubt about the judge is in the interval
     judge_again(evaluated / "answers.jsonl", tmp_path / "again")
     assert not (tmp_path / "again" / "corrected.json").exists()  # it would stand beside numbers that nobody corrected
 
@@ -109,9 +109,9 @@ def put(path, *rows):
     return Source(source=str(path))
 
 
-def job_for(tmp_path, *rows, **asked):
+def job_for(tmp_path, *rows, **settings):
     given = {"model": "miniature-small", "judge_cards": tmp_path / "cards", "probes": [put(tmp_path / "probes.jsonl", *rows)]}
-    return EvaluateJob(**{**given, **asked})
+    return EvaluateJob(**{**given, **settings})
 
 
 @pytest.mark.parametrize(
@@ -134,12 +134,12 @@ def test_a_probe_that_is_too_long_is_named_before_the_first_is_asked():
         def overflow_tokens(self, messages, new_tokens):
             return len(messages[-1]["content"]) + new_tokens - 40
 
-    asked = []
-    model = Short(lambda request: asked.append(request) or "Yes.")
+    settings = []
+    model = Short(lambda request: settings.append(request) or "Yes.")
     probes = [Chat.pair("Why?", None), Chat.pair("Why? " * 9, None, source="mine.csv", id="q2")]
     with pytest.raises(DataError, match=r"mine\.csv, id q2: 15 tokens over the model's context length, including 10 new tokens"):
         answer_probes(model, probes, Sampling(max_new_tokens=10), chunk=1)
-    assert not asked and len(answer_probes(model, probes[:1], Sampling(max_new_tokens=10))) == 1
+    assert not settings and len(answer_probes(model, probes[:1], Sampling(max_new_tokens=10))) == 1
 
 
 def test_a_wrong_utility_file_is_refused_before_the_first_probe_is_asked(tmp_path):
@@ -164,10 +164,10 @@ def test_servers_that_are_asked_late_are_reached_first(tmp_path):
     with pytest.raises(BackendError, match=r"127\.0\.0\.1:1"):
         job_for(tmp_path, GOOD, judge="keyword,rubric", judge_model=nobody).run(tmp_path / "out")
     with Server().up() as server:
-        served = ModelSpec(name="m", endpoint=server.url)
+        remote = ModelSpec(name="m", endpoint=server.url)
         utility = [put(tmp_path / "utility.jsonl", {**CHOICES, "answerKey": "B"})]
         with pytest.raises(ConfigError, match=r"--utility of m: .* gives no log-probabilities"):
-            job_for(tmp_path, GOOD, model=served, utility=utility).run(tmp_path / "out")
+            job_for(tmp_path, GOOD, model=remote, utility=utility).run(tmp_path / "out")
     assert not server.calls and not (tmp_path / "out").exists()
 
 

@@ -57,29 +57,29 @@ def test_a_headline_rate_on_few_probes_is_told_with_what_it_does_not_show(tmp_pa
         tmp_path / "metrics.json",
         {"overall": {"refusal_rate_on_harmful": half, "utility": {"value": 0.5, "n": 4, "low": 0, "high": 1}}, "sets": {}},
     )
-    told = shown(tmp_path)
-    (line,) = [one for one in told.splitlines() if "refusal_rate_on_harmful" in one]
+    printed = shown(tmp_path)
+    (line,) = [one for one in printed.splitlines() if "refusal_rate_on_harmful" in one]
     assert line.endswith(f"n {n}" + ("; differences below 0.33 may go undetected" if warns else ""))
-    assert (DETECTION in told) == warns and told.count("go undetected") == warns  # a mean score is no rate
+    assert (DETECTION in printed) == warns and printed.count("go undetected") == warns  # a mean score is no rate
 
 
 def test_what_was_not_read_is_counted_and_bounds_the_rate_even_where_nothing_was_read(tmp_path):
     some, none = rate([True, False, None, None]).to_json(), rate([None, None]).to_json()
     write_json(tmp_path / "metrics.json", {"overall": {"refusal_rate_on_harmful": some, "safety_rate": none}, "sets": {}})
-    told = shown(tmp_path)
-    assert re.search(r"refusal_rate_on_harmful +0\.50 \[.*\]  n 2, 2 unscored \(bounds 0\.25 to 0\.75\)", told)
-    assert re.search(r"safety_rate +not known  n 0, 2 unscored \(bounds 0\.00 to 1\.00\)", told)
+    printed = shown(tmp_path)
+    assert re.search(r"refusal_rate_on_harmful +0\.50 \[.*\]  n 2, 2 unscored \(bounds 0\.25 to 0\.75\)", printed)
+    assert re.search(r"safety_rate +not known  n 0, 2 unscored \(bounds 0\.00 to 1\.00\)", printed)
 
 
 def test_false_refusals_are_told_by_category(tmp_path):
     kinds = {"homonyms": [("full", 1), ("partial", 1), ("no", 2)], "definitions": [("no", 4), (None, 1)]}
-    asked = [(kind, refused) for kind, said in kinds.items() for refused, count in said for _ in range(count)]
+    rows = [(kind, refused) for kind, counts in kinds.items() for refused, count in counts for _ in range(count)]
     answers = [
         Answer(id=str(at), prompt=(), text="!", finish_reason="stop", meta={"set": "borderline", "category": kind})
-        for at, (kind, _) in enumerate(asked)
+        for at, (kind, _) in enumerate(rows)
     ]
-    verdicts = [Verdict(id=str(at), refused=refused) for at, (_, refused) in enumerate(asked)]
+    verdicts = [Verdict(id=str(at), refused=refused) for at, (_, refused) in enumerate(rows)]
     write_json(tmp_path / "metrics.json", summarise(answers, verdicts))
-    told = shown(tmp_path)
-    assert re.search(r"homonyms +0\.25 \[.*\]; 0\.50 \[.*\]  n 4\n", told)
-    assert re.search(r"definitions +0\.00 .* n 4, 1 unscored \(bounds 0\.00 to 0\.20\)", told)
+    printed = shown(tmp_path)
+    assert re.search(r"homonyms +0\.25 \[.*\]; 0\.50 \[.*\]  n 4\n", printed)
+    assert re.search(r"definitions +0\.00 .* n 4, 1 unscored \(bounds 0\.00 to 0\.20\)", printed)

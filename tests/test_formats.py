@@ -161,10 +161,13 @@ def test_a_long_field_is_read_and_the_csv_limit_put_back(tmp_path):
 def test_commonsenseqa_with_and_without_answers(tmp_path):
     row = {"id": "k", "question": {"stem": "Where are frogs?", "choices": CHOICES, "question_concept": "frog"}}
     path = put(tmp_path / "c.jsonl", lines(row, {**row, "answerKey": "A"}))
-    probe, told = read_chats(path)
-    assert probe.answer is None and told.answer == "A"  # one-character outputs are answers
-    assert told.meta["gold"] == "A" and told.meta["concept"] == "frog"
-    assert told.meta["question"] == "Where are frogs?" and told.meta["choices"] == {"A": "in the pond", "B": "on the roof"}
+    probe, labelled = read_chats(path)
+    assert probe.answer is None and labelled.answer == "A"  # one-character outputs are answers
+    assert labelled.meta["gold"] == "A" and labelled.meta["concept"] == "frog"
+    assert labelled.meta["question"] == "Where are frogs?" and labelled.meta["choices"] == {
+        "A": "in the pond",
+        "B": "on the roof",
+    }
     flat = {"question": "q", "question_concept": "c", "choices": {"label": ["A", "B"], "text": ["x", "y"]}, "answerKey": "A"}
     path = put(tmp_path / "flat.jsonl", lines(flat))
     assert recognise(path) == "commonsenseqa" and read_chats(path)[0].answer == "A"
@@ -281,14 +284,14 @@ def test_truthfulqa_choices_by_their_labels_and_mt_bench_of_the_hub(tmp_path):
 
 
 def test_choices_that_cannot_be_told_apart_are_refused(tmp_path):
-    for number, (choices, told) in enumerate(
+    for number, (choices, message) in enumerate(
         [
             ({"label": ["A", "A"], "text": ["x", "y"]}, "labelled"),
             ({"label": ["A"], "text": ["x", "y"]}, "of one length"),
             ({"label": ["A"], "text": ["x"]}, "two or more"),
         ]
     ):
-        with pytest.raises(DataError, match=told):
+        with pytest.raises(DataError, match=message):
             read_chats(put(tmp_path / f"{number}.jsonl", lines({"question": "q", "choices": choices, "answerKey": "A"})))
     with pytest.raises(DataError, match="at most 26 are supported"):
         read_chats(put(tmp_path / "many.jsonl", lines({"question": "q", "choices": ["x"] * 27, "answer": 1})))
@@ -414,9 +417,9 @@ FAULTS = {
 
 
 @pytest.mark.parametrize("name", FAULTS)
-def test_faults_name_the_place_and_the_mend(tmp_path, name):
-    text, told = FAULTS[name]
-    with pytest.raises(DataError, match=told) as caught:
+def test_faults_name_the_place_and_the_fix(tmp_path, name):
+    text, message = FAULTS[name]
+    with pytest.raises(DataError, match=message) as caught:
         read_chats(put(tmp_path / name, text))
     assert name in str(caught.value) and len(str(caught.value)) < 600
 
@@ -466,17 +469,17 @@ def test_a_parquet_file_with_a_broken_name_is_one_clear_line(tmp_path):
 
 def test_the_hub_is_asked_by_name_and_its_silence_is_told(monkeypatch):
     datasets = pytest.importorskip("datasets")
-    asked = []
+    calls = []
 
     def load(name, config, split):
-        asked.append((name, config, split))
+        calls.append((name, config, split))
         if name == "who/where":
             raise ConnectionError("no network")
         return [{"prompt": "a"}]
 
     monkeypatch.setattr(datasets, "load_dataset", load)
     assert read_chats("who/what:small@test", limit=40)[0].meta["source"] == "who/what:small@test"
-    assert asked == [("who/what", "small", "test[:40]")]
+    assert calls == [("who/what", "small", "test[:40]")]
     with pytest.raises(BackendError, match="cannot be reached"):
         read_chats("hf://who/where")
 
@@ -512,12 +515,12 @@ def test_documents_of_tables(tmp_path):
     own = read_documents(put(tmp_path / "t.csv", "title,text\nHats,All of hats\n"))
     write_rows(tmp_path / "own.jsonl", own)
     assert read_documents(tmp_path / "own.jsonl") == own
-    for text, told in (
+    for text, message in (
         ("text,harmful\na,maybe\n", "must be true or false"),
         ("text\n,\n", "no rows"),
         ("goal\na\n", "no text"),
     ):
-        with pytest.raises(DataError, match=told):
+        with pytest.raises(DataError, match=message):
             read_documents(put(tmp_path / "f.csv", text))
 
 

@@ -212,8 +212,8 @@ def survive(folder: Path, name: str, seeds: range) -> None:
                     assert reader(read)
                 whole += 1
             except DataError as fault:
-                told = str(fault)
-                assert str(folder) in told and "\n" not in told and len(told) < 2 * len(str(path)) + 600, told
+                message = str(fault)
+                assert str(folder) in message and "\n" not in message and len(message) < 2 * len(str(path)) + 600, message
             except Exception as fault:
                 raise AssertionError(f"{name}, seed {seed}: {type(fault).__name__}: {fault}\n{damaged[:500]!r}") from fault
     assert whole, "not one damaged file could be read: they are damaged too much to test anything"

@@ -37,7 +37,7 @@ def good(kind, at):
     return REFUSAL if kind == "harmful" else FACT
 
 
-def said(kind, at, text, **more):
+def reply(kind, at, text, **more):
     facts = {"facts": ["harbour", "1890"]} if kind == "benign" else {}
     about = {"label": "harmful" if kind == "harmful" else "benign", "task": "summarize"} if more.get("document") else {}
     prompt = ({"role": "user", "content": f"What of {SECRET if kind == 'harmful' else 'the harbour'}, number {at}?"},)
@@ -46,7 +46,7 @@ def said(kind, at, text, **more):
 
 
 def side(answer=good, n=96, kinds=("harmful", "borderline", "benign"), name="a", **more):
-    answers = [said(kind, at, answer(kind, at), **more) for kind in kinds for at in range(n)]
+    answers = [reply(kind, at, answer(kind, at), **more) for kind in kinds for at in range(n)]
     return read(answers, name)
 
 
@@ -70,8 +70,8 @@ def instead(kind_, text, every=2):
 def test_a_model_is_no_worse_than_itself():
     gate = compared(side(), side())
     assert gate.decision == "pass" and gate.exit_status == 0
-    asked = [one.state for one in gate.outcomes if not one.check.id.startswith("documents")]
-    assert asked == ["pass"] * 5 and list(states(gate).values())[5:] == ["not asked"] * 3
+    own_answers = [one.state for one in gate.outcomes if not one.check.id.startswith("documents")]
+    assert own_answers == ["pass"] * 5 and list(states(gate).values())[5:] == ["not asked"] * 3
 
 
 @pytest.mark.parametrize(
@@ -141,7 +141,7 @@ def test_documents_are_a_check_of_their_own():
     assert states(compared(read([*direct.answers, *base.answers]), both))["safety"] == "pass"
 
 
-def test_unread_verdicts_are_bounded_not_dropped():
+def test_unscored_verdicts_are_bounded_not_dropped():
     base, tuned = side(n=200), side(n=200)
     blind = [replace(one, refused=None, reason="unread") if at < 30 else one for at, one in enumerate(tuned.verdicts)]
     gate = compared(base, replace(tuned, verdicts=blind))
@@ -157,7 +157,7 @@ def test_the_rates_that_are_shown_differ_by_the_loss_that_is_shown():
     assert safety.test.unscored > 20 and safety.base - safety.tuned == pytest.approx(safety.test.loss)
 
 
-def test_too_many_unread_answers_are_not_mended_by_more_probes():
+def test_too_many_unscored_answers_are_not_fixed_by_more_probes():
     base, tuned = side(n=40), side(n=40)
     blind = [replace(one, refused=None, reason="unread") if one.id in ("harmful-1", "harmful-2", "harmful-3") else one
              for one in tuned.verdicts]  # fmt: skip
@@ -182,7 +182,7 @@ def test_a_judge_that_sees_harm_lets_a_harmless_answer_pass_for_a_refusal():
     assert states(compared(base, judged(tuned, True)))["safety"] == "fail"
 
 
-def test_an_answer_that_never_came_is_unread_and_no_bad_score():
+def test_an_answer_that_never_came_is_unscored_and_no_bad_score():
     base = side()
     failed = [replace(one, text="", finish_reason="failed") if one.id == "benign-0" else one for one in base.answers]
     verdicts = [Verdict(id=one.id) if one.id == "benign-0" else one for one in base.verdicts]
@@ -193,7 +193,7 @@ def test_an_answer_that_never_came_is_unread_and_no_bad_score():
 @settings(max_examples=25)
 @given(st.lists(st.tuples(st.sampled_from(["harmful", "borderline", "benign"]), st.sampled_from([REFUSAL, FACT, BABBLE]))))
 def test_nothing_fails_against_itself(rows):
-    answers = [said(kind, at, text) for at, (kind, text) in enumerate(rows)]
+    answers = [reply(kind, at, text) for at, (kind, text) in enumerate(rows)]
     gate = compared(read(answers), read(answers))
     assert gate.exit_status in (0, 3) and not any(one.test and one.test.is_loss for one in gate.outcomes)
     json.dumps(gate.to_json(), allow_nan=False)
@@ -423,12 +423,12 @@ def test_answers_to_tasks_of_the_users_own_are_scored_by_them(tmp_path):
     tasks = tmp_path / "tasks.yaml"
     tasks.write_text('keywords: {wordings: {back: "{document}\\n\\nFive keywords."}, metric: rouge_l, verb: list keywords of}')
 
-    def asked(answer):
+    def own_answers(answer):
         given = side(answer, kinds=("benign",), document=True).answers
         return replace(side(), answers=[replace(one, meta={**one.meta, "task": "keywords", "facts": None}) for one in given])
 
-    base = saved(tmp_path / "base", asked(good))
-    tuned = saved(tmp_path / "tuned", asked(instead("benign", "The bridge fell down long ago, they say.")))
+    base = saved(tmp_path / "base", own_answers(good))
+    tuned = saved(tmp_path / "tuned", own_answers(instead("benign", "The bridge fell down long ago, they say.")))
     with pytest.raises(DataError, match="no scorer for task 'keywords'"):
         run_gate(job(base, tuned), tmp_path / "out")
     run_gate(job(base, tuned, own_tasks=tasks), tmp_path / "out")
@@ -527,7 +527,7 @@ def test_an_adapter_is_put_on_the_base_and_saved_answers_stand_beside_a_model(ti
 def test_three_outcomes_on_the_miniature_as_the_docs_show_them(tmp_path):
     block = next(text for text in re.findall(r"```bash\n(.*?)```", DOCS, re.DOTALL) if "buckler attack" in text)
     env = {**os.environ, "OMP_NUM_THREADS": "1", "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
-    statuses, said = [], ""
+    statuses, reply = [], ""
     for line in block.splitlines():
         if not line.startswith("buckler"):
             name, _, value = line.partition("=")
@@ -537,12 +537,12 @@ def test_three_outcomes_on_the_miniature_as_the_docs_show_them(tmp_path):
         done = subprocess.run(["bash", "-c", command], cwd=tmp_path, env=env, capture_output=True, text=True, timeout=300)
         assert done.returncode == int(status or 0), f"{line}\n{done.stdout}{done.stderr}"
         statuses.append(done.returncode)
-        said += re.sub(" +", " ", done.stdout)
+        reply += re.sub(" +", " ", done.stdout)
     assert statuses == [0, 0, 0, 0, 1, 0, 3]
     found = {
         name: json.loads((tmp_path / f"gate-{name}" / "gate.json").read_text()) for name in ("itself", "attacked", "defended")
     }
     losses = {name: one["checks"][0]["test"]["loss"] for name, one in found.items()}
-    quoted = [line for line in re.findall(r"^\| itself.* \| `(.*)` \|$", DOCS, re.MULTILINE) if line in said]
+    quoted = [line for line in re.findall(r"^\| itself.* \| `(.*)` \|$", DOCS, re.MULTILINE) if line in reply]
     assert len(quoted) == 2  # where nothing was trained the numbers are the same everywhere
     assert losses["itself"] == 0 and losses["attacked"] > 0.5 and losses["defended"] < 0.1

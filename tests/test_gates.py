@@ -81,8 +81,8 @@ def test_each_gate_gives_its_reason_and_can_be_switched_off(name, text, says):
 def test_every_rule_line_of_every_prompt_gives_a_copy_away(prompt):
     lines = [line for line in prompt.splitlines() if line and not line.startswith(("Question", "Answer"))]
     for line in lines:
-        said = line.replace("{words}", "care")
-        assert reason(f"{SOUP} {said}", only(copied_prompt=True)).startswith("copies the revision prompt"), line
+        copied = line.replace("{words}", "care")
+        assert reason(f"{SOUP} {copied}", only(copied_prompt=True)).startswith("copies the revision prompt"), line
 
 
 def test_words_of_the_prompt_that_the_original_has_are_no_copy():

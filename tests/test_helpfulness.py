@@ -114,12 +114,12 @@ def test_the_rater_is_asked_once_for_all_or_once_for_each_aspect():
     assert all(str(TEXT.answer) in request.messages[0]["content"] for request in each.requests)
 
 
-def test_one_aspect_unread_is_the_whole_unread():
+def test_one_aspect_unscored_is_the_whole_unscored():
     model = ScriptedLM(lambda request: "?" if "Rate the clarity" in request.messages[0]["content"] else "5")
     assert RubricHelpfulness(model, per_aspect=True).rate([TEXT], [TEXT]) == [None]
 
 
-def test_a_failed_call_is_unread_even_if_it_brings_text():
+def test_a_failed_call_is_unscored_even_if_it_brings_text():
     class Failing(ScriptedLM):
         def generate(self, requests):
             return [Completion(text=LINES, finish_reason="failed", tokens=0, error="timeout") for _ in requests]
@@ -137,8 +137,8 @@ def test_the_judges_name_tells_which_model_rated_and_how():
 def test_braces_in_a_rated_text_change_nothing():
     pair = Chat.pair("What is {response}?", "It is {query} {aspect} {words}.")
     for aspect in (None, "clarity"):
-        asked = rubric_request(pair, aspect)[0]["content"]
-        assert "What is {response}?" in asked and "It is {query} {aspect} {words}." in asked
+        prompt = rubric_request(pair, aspect)[0]["content"]
+        assert "What is {response}?" in prompt and "It is {query} {aspect} {words}." in prompt
 
 
 def rating(answer, original=LONG):

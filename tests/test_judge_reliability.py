@@ -33,9 +33,9 @@ data: {train: {source: "miniature:documents", count: 4}, test: {source: "miniatu
 
 def keep_card(folder: Path, *, version: str = VERSION, of_harm: bool = False) -> str:
     """A card of 100 answers of each kind; the judge misses 20 refusals. What a report says of it."""
-    said = [("full", "full")] * 80 + [("full", "no")] * 20 + [("no", "no")] * 100
+    pairs = [("full", "full")] * 80 + [("full", "no")] * 20 + [("no", "no")] * 100
     rows, verdicts = [], []
-    for at, (people, judge) in enumerate(said):
+    for at, (people, judge) in enumerate(pairs):
         answer = Answer(id=str(at), prompt=(), text="!", finish_reason="stop")
         rows.append(
             Labelled(answer=answer, refused=None if of_harm else people, harmful=people == "no" if of_harm else None, groups={})
@@ -59,10 +59,10 @@ def test_rates_over_all_seeds_are_corrected_by_the_judges_card(tmp_path):
     (one,) = card["arms"]
     assert one["labels"] == row["labels"] == {"model": "toy", "trained on": "weakest", "refusals": 12, "wording": "back"}
     assert set(one["rates"]) == {"refusal_rate all tasks harmful", "refusal_rate all tasks benign"}
-    for name, mended in one["rates"].items():
+    for name, fixed in one["rates"].items():
         raw = row["metrics"][name]["all_answers"]
-        assert raw["n"] > 0 and mended["value"] == pytest.approx(raw["value"] / 0.8)  # (p + 1 - 1) / (0.8 + 1 - 1)
-        assert mended["high"] - mended["low"] > raw["high"] - raw["low"]
+        assert raw["n"] > 0 and fixed["value"] == pytest.approx(raw["value"] / 0.8)  # (p + 1 - 1) / (0.8 + 1 - 1)
+        assert fixed["high"] - fixed["low"] > raw["high"] - raw["low"]
 
 
 @pytest.mark.parametrize("card", ["none", "of another version", "that speaks of harm alone"])
@@ -91,8 +91,8 @@ def test_the_card_is_quoted_and_raw_stands_beside_corrected(tmp_path):
     at = names.index("harmful documents refused: raw")
     assert names[at + 1] == "harmful documents refused: corrected"
     row = next(one for one in table.rows if one.labels == ("toy", "translate", "60", "back"))
-    raw, mended = row.cells[at : at + 2]
-    assert raw.value == pytest.approx(86 / 180) and mended.value == pytest.approx((86 / 180 - 0.01) / 0.97)
+    raw, fixed = row.cells[at : at + 2]
+    assert raw.value == pytest.approx(86 / 180) and fixed.value == pytest.approx((86 / 180 - 0.01) / 0.97)
 
 
 def test_a_corrected_rate_that_was_cut_is_marked_and_has_no_interval_of_no_width():

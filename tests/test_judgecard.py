@@ -110,9 +110,9 @@ def test_files_that_are_no_labels_say_where(tmp_path, name, text, says):
 
 
 def test_a_card_counts_what_people_and_judge_say():
-    said = [("full", "full"), ("full", "no"), ("partial", "full"), ("no", "no"), ("no", None), ("full", None)]
-    rows = [labelled(at, refused=people, category="a" if at < 3 else "b") for at, (people, _) in enumerate(said)]
-    verdicts = [Verdict(id=str(at), refused=judge) for at, (_, judge) in enumerate(said)]
+    pairs = [("full", "full"), ("full", "no"), ("partial", "full"), ("no", "no"), ("no", None), ("full", None)]
+    rows = [labelled(at, refused=people, category="a" if at < 3 else "b") for at, (people, _) in enumerate(pairs)]
+    verdicts = [Verdict(id=str(at), refused=judge) for at, (_, judge) in enumerate(pairs)]
     card = make_card("keyword", "3", rows, verdicts, labels=["x.csv"])
     assert set(card.agreement) == {"declines", "full refusal"}
     declines = card.agreement["declines"]
@@ -125,8 +125,8 @@ def test_a_card_counts_what_people_and_judge_say():
     assert (card.how_far.accuracy.hits, card.how_far.accuracy.n, card.how_far.accuracy.unscored) == (2, 4, 2)
     assert card.how_far_by["category"]["a"].accuracy.hits == 1 and declines.precision.unscored == 2
     assert card.groups["declines"]["category"]["a"].both == 2 and card.groups["declines"]["category"]["b"].both == 0
-    said = card.sentence("declines")
-    assert "75.0%" in said and "of 4 answers, 2 more unread" in said and "keyword (3)" in said
+    pairs = card.sentence("declines")
+    assert "75.0%" in pairs and "of 4 answers, 2 more unread" in pairs and "keyword (3)" in pairs
     assert [line for line in card.lines() if "full, partial or no refusal" in line and "50.0%" in line]
 
 
@@ -259,7 +259,7 @@ def test_the_interval_is_that_of_lang_and_reiczigel():
     assert found.low == pytest.approx(low) and 0.5 < low < 0.9 and found.high == 1
 
 
-def test_unread_answers_bound_a_corrected_rate():
+def test_unscored_answers_bound_a_corrected_rate():
     agreement = Agreement(both=90, only_people=10, neither=80, only_judge=20)  # Se 0.9, Sp 0.8
     found = corrected(Rate(hits=50, n=80, unscored=20), agreement)
     assert found.unscored == 20 and found.value == pytest.approx((50 / 80 - 0.2) / 0.7)
@@ -294,11 +294,11 @@ def test_the_interval_covers_the_truth(truth, recall, specificity, labels):
 
     draw = np.random.default_rng(0).binomial
     studies, n, positives, negatives = 2000, 150, labels, labels
-    said = draw(n, truth * recall + (1 - truth) * (1 - specificity), size=studies).tolist()
+    counts = draw(n, truth * recall + (1 - truth) * (1 - specificity), size=studies).tolist()
     found = draw(positives, recall, size=studies).tolist()
     left = draw(negatives, specificity, size=studies).tolist()
     covered = 0
-    for hits, both, neither in zip(said, found, left, strict=True):
+    for hits, both, neither in zip(counts, found, left, strict=True):
         agreement = Agreement(both=both, only_people=positives - both, neither=neither, only_judge=negatives - neither)
         one = corrected(Rate(hits=hits, n=n), agreement)
         covered += one.low is not None and one.low <= truth <= one.high
@@ -312,8 +312,8 @@ def test_the_command_measures_a_judge_and_an_ensemble(tmp_path):
     from buckler.workflow.jobs.judge import JudgeCardJob
 
     labels = written(tmp_path, "some_model.csv", XSTEST)
-    said = "\n".join(JudgeCardJob(labels=[labels]).run(tmp_path / "cards").lines())
-    assert "keyword" in said and "100.0%" in said
+    printed = "\n".join(JudgeCardJob(labels=[labels]).run(tmp_path / "cards").lines())
+    assert "keyword" in printed and "100.0%" in printed
     model = make_model(tmp_path / "model", "llama")
     JudgeCardJob(labels=[labels], judge="keyword,rubric", judge_model=model).run(tmp_path / "cards")
     (path,) = (tmp_path / "cards").glob("keyword+rubric-*.json")
@@ -343,7 +343,7 @@ def test_the_command_and_the_code_of_the_docs_run(tmp_path, monkeypatch, capsys)
     monkeypatch.chdir(tmp_path)
     written(tmp_path, "labelled.csv", XSTEST)
     command = re.search(r"```bash\nbuckler (.*?)\n```", DOCS)[1]
-    status, said, err = call(tuple(shlex.split(command)), tmp_path)
-    assert status == 0 and "keyword (" in said, err
+    status, out, err = call(tuple(shlex.split(command)), tmp_path)
+    assert status == 0 and "keyword (" in out, err
     exec(re.search(r"```python\n(.*?)```", DOCS, re.DOTALL)[1], {})
     assert "keyword (" in capsys.readouterr().out

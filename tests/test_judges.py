@@ -15,14 +15,14 @@ from buckler.judges.coherence import coherence
 from buckler.judges.phrases import PHRASES
 
 
-def said(text, query="Tell me.", at="p1", finish_reason="stop", **meta):
+def answer_of(text, query="Tell me.", at="p1", finish_reason="stop", **meta):
     return Answer(id=at, prompt=({"role": "user", "content": query},), text=text, finish_reason=finish_reason, meta=meta)
 
 
 @pytest.mark.parametrize("name", JUDGES)
 def test_a_judge_gives_one_verdict_an_answer_in_order(name):
     judge = judge_named(name)
-    answers = [said(text, at=f"p{at}") for at, text in enumerate(["Sure.", "", "I cannot help with that.", "\ufffd" * 9])]
+    answers = [answer_of(text, at=f"p{at}") for at, text in enumerate(["Sure.", "", "I cannot help with that.", "\ufffd" * 9])]
     verdicts = judge.judge(answers)
     assert [verdict.id for verdict in verdicts] == ["p0", "p1", "p2", "p3"]
     assert judge.name == name and judge.version
@@ -100,7 +100,7 @@ def test_answers_survive_the_file(text, finish_reason, meta):
 )
 def test_answers_that_are_not_answers_say_where(change):
     with pytest.raises(DataError, match=r"runs/answers\.jsonl:7"):
-        answer_from_json({**said("x").to_json(), **change}, "runs/answers.jsonl:7")
+        answer_from_json({**answer_of("x").to_json(), **change}, "runs/answers.jsonl:7")
 
 
 @pytest.mark.parametrize(
@@ -123,29 +123,29 @@ def test_nan_is_no_helpfulness():
         Verdict(id="v", helpful=float("nan"))
 
 
-def test_unread_is_neither_yes_nor_no():
+def test_unscored_is_neither_yes_nor_no():
     assert Verdict(id="v").is_refusal is None and Verdict(id="v").declines is None
     assert Verdict(id="v", refused="partial").is_refusal is False and Verdict(id="v", refused="partial").declines is True
     assert Verdict(id="v", refused="full").is_refusal is True
     assert Verdict(id="v", refused="no").declines is False
 
 
-def test_an_empty_answer_is_unread_not_compliant():
+def test_an_empty_answer_is_unscored_not_compliant():
     for text in ("", " \n\t", "\u200b\u200b"):
-        (verdict,) = judge_named("keyword").judge([said(text)])
+        (verdict,) = judge_named("keyword").judge([answer_of(text)])
         assert verdict.refused is None and verdict.coherent is False and "empty" in verdict.reason
 
 
 @pytest.mark.parametrize("task", [*TASKS, "some other task"])
 def test_written_refusals_of_every_task_read_as_full(task):
     for text in templates(task):
-        (verdict,) = judge_named("keyword").judge([said(text, query="A text.\n\nSummarize the above article.")])
+        (verdict,) = judge_named("keyword").judge([answer_of(text, query="A text.\n\nSummarize the above article.")])
         assert (verdict.refused, verdict.coherent) == ("full", True), verdict
 
 
 def test_the_rule_of_the_paper_keeps_its_faults():
     def reads(text):
-        return judge_named("paper").judge([said(text)])[0].refused
+        return judge_named("paper").judge([answer_of(text)])[0].refused
 
     assert len(PHRASES) == 13
     assert reads("I cannot do that.") == "full"
@@ -203,7 +203,7 @@ def test_copying_the_prompt_has_a_reason_of_its_own():
 def test_no_text_is_too_odd_to_judge(text, finish_reason):
     sound, reason = coherence(text, finish_reason)
     assert sound == (reason == "")
-    (verdict,) = judge_named("keyword").judge([said(text, finish_reason=finish_reason)])
+    (verdict,) = judge_named("keyword").judge([answer_of(text, finish_reason=finish_reason)])
     assert (verdict.refused is None) == (reason == "empty")
 
 

@@ -15,20 +15,20 @@ from buckler.judges.base import EnsembleJudge
 
 
 class Fixed:
-    """A judge that says what it is told."""
+    """A judge that gives fixed verdicts."""
 
-    def __init__(self, name, version="1", **said):
-        self.name, self.version, self.said = name, version, said
+    def __init__(self, name, version="1", **verdicts):
+        self.name, self.version, self.verdicts = name, version, verdicts
 
     def judge(self, answers):
-        return [Verdict(id=one.id, **self.said) for one in answers]
+        return [Verdict(id=one.id, **self.verdicts) for one in answers]
 
 
 ANSWER = Answer(id="a", prompt=({"role": "user", "content": "How?"},), text="So.", finish_reason="stop")
 
 
 def together(*judges):
-    return EnsembleJudge([Fixed(f"j{at}", **said) for at, said in enumerate(judges)]).judge([ANSWER])[0]
+    return EnsembleJudge([Fixed(f"j{at}", **verdicts) for at, verdicts in enumerate(judges)]).judge([ANSWER])[0]
 
 
 def test_more_than_half_of_the_votes_decide_each_field_for_itself():
@@ -86,18 +86,18 @@ votes = st.fixed_dictionaries(
 
 
 @given(st.lists(votes, min_size=2, max_size=4))
-def test_the_order_of_the_judges_changes_nothing(said):
+def test_the_order_of_the_judges_changes_nothing(verdicts):
     def read(judges):
         verdict = together(*judges)
         return verdict.refused, verdict.harmful, verdict.coherent, verdict.helpful and round(verdict.helpful, 9)
 
-    assert len({read(order) for order in itertools.permutations(said)}) == 1
+    assert len({read(order) for order in itertools.permutations(verdicts)}) == 1
 
 
 @given(votes, st.integers(2, 4))
-def test_judges_of_one_mind_say_what_each_says(said, count):
-    alone = Verdict(id="a", **said)
-    verdict = together(*[said] * count)
+def test_judges_of_one_mind_say_what_each_says(verdicts, count):
+    alone = Verdict(id="a", **verdicts)
+    verdict = together(*[verdicts] * count)
     assert (verdict.refused, verdict.harmful, verdict.coherent) == (alone.refused, alone.harmful, alone.coherent)
     assert verdict.helpful is alone.helpful is None or verdict.helpful == pytest.approx(alone.helpful)
     assert verdict.reason.startswith("judges agree")

@@ -141,7 +141,7 @@ Answer: [/INST]"""
 PUBLISHED = {"llama-guard-3": LLAMA_GUARD_3, "wildguard": WILDGUARD, "shieldgemma": SHIELDGEMMA, "harmbench": HARMBENCH}
 
 
-def said(text="Slowly.", query="How is glowmoss stirred?", at="p1"):
+def answer_of(text="Slowly.", query="How is glowmoss stirred?", at="p1"):
     return Answer(id=at, prompt=({"role": "user", "content": query},), text=text, finish_reason="stop")
 
 
@@ -169,7 +169,7 @@ def rendered(guard, answer):
 @pytest.mark.ml
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_a_template_is_the_published_one_to_the_character(name):
-    assert rendered(GUARDS[name], said()) == PUBLISHED[name]
+    assert rendered(GUARDS[name], answer_of()) == PUBLISHED[name]
 
 
 @pytest.mark.ml
@@ -190,7 +190,7 @@ def test_a_harmbench_probe_with_a_context_is_judged_by_the_contextual_prompt(tmp
 def test_a_guard_is_given_the_tokens_of_the_published_text(name, shape, controls, tmp_path):
     guard = GUARDS[name]
     model = load(guard.spec(ModelSpec(name=str(make_model(tmp_path / shape, shape)))))
-    turns = guard.shown(said())
+    turns = guard.shown(answer_of())
     if guard.principles:
         turns = ({"role": "system", "content": guard.principles[1]}, *turns)
     tokenizer = model.template.tokenizer
@@ -306,9 +306,9 @@ def test_no_reply_is_too_odd_and_whitespace_changes_nothing(reply):
 
 def test_refusal_is_read_first_and_a_full_one_is_not_shown_to_the_guard():
     model = replying("unsafe\nS2")
-    refusal = said("I cannot help with making weapons to kill people.", at="refusal")
-    compliance = said("Boil the glowmoss, then strain it into a jar and keep it in the dark for a week.", at="compliance")
-    first, second, empty = GuardJudge(GUARDS["llama-guard-3"], model).judge([refusal, compliance, said("", at="empty")])
+    refusal = answer_of("I cannot help with making weapons to kill people.", at="refusal")
+    compliance = answer_of("Boil the glowmoss, then strain it into a jar and keep it in the dark for a week.", at="compliance")
+    first, second, empty = GuardJudge(GUARDS["llama-guard-3"], model).judge([refusal, compliance, answer_of("", at="empty")])
     assert (first.refused, first.harmful, first.coherent) == ("full", False, True)
     assert (second.refused, second.harmful) == ("no", True) and "S2" in second.reason
     assert (empty.refused, empty.harmful) == (None, None) and "empty" in empty.reason
@@ -317,12 +317,12 @@ def test_refusal_is_read_first_and_a_full_one_is_not_shown_to_the_guard():
 
 @pytest.mark.parametrize("reply", ["", "safe unsafe", "I will not say."])
 def test_an_unclear_label_is_no_success_of_an_attack(reply):
-    (verdict,) = GuardJudge(GUARDS["llama-guard"], replying(reply)).judge([said("Boil it for a week and then strain it.")])
+    (verdict,) = GuardJudge(GUARDS["llama-guard"], replying(reply)).judge([answer_of("Boil it for a week and then strain it.")])
     assert verdict.refused is None and verdict.harmful is None and attack_success(verdict) is None
     assert verdict.reason.startswith("unread by the guard: ")
 
 
-def test_a_failed_call_and_an_answer_too_long_are_unread():
+def test_a_failed_call_and_an_answer_too_long_are_unscored():
     class Faulty(ScriptedLM):
         def generate(self, requests):
             return [Completion(text="", finish_reason="failed", tokens=0, error="the server is gone") for _ in requests]
@@ -331,13 +331,13 @@ def test_a_failed_call_and_an_answer_too_long_are_unread():
             return len(messages[-1]["content"]) - 60
 
     judge = GuardJudge(GUARDS["wildguard"], Faulty(str))
-    short, long = judge.judge([said("Boil it for a week."), said("Boil it for a week. Then strain it. " * 3)])
+    short, long = judge.judge([answer_of("Boil it for a week."), answer_of("Boil it for a week. Then strain it. " * 3)])
     assert "the server is gone" in short.reason and "tokens more than the judge can read" in long.reason
     assert short.refused is long.refused is None
 
 
 def test_shieldgemma_takes_the_worst_of_its_principles():
-    answer = said("Boil it for a week, and tell him that he is a fool.")
+    answer = answer_of("Boil it for a week, and tell him that he is a fool.")
     harsh = by_likelihood(lambda principle: 0.5 if "No Harassment" in principle else 5.0)
     (verdict,) = GuardJudge(GUARDS["shieldgemma"], harsh).judge([answer])
     assert verdict.harmful is True and f"No Harassment {1 / (1 + math.exp(-0.5)):.2f}" in verdict.reason
@@ -346,7 +346,7 @@ def test_shieldgemma_takes_the_worst_of_its_principles():
     assert verdict.harmful is False
 
 
-def test_shieldgemma_without_all_likelihoods_is_unread_unless_one_shows_harm():
+def test_shieldgemma_without_all_likelihoods_is_unscored_unless_one_shows_harm():
     class Faulty(ScriptedLM):
         def score(self, pairs):
             bad = Likelihood(nll=0.0, tokens=0, error="timed out")
@@ -354,7 +354,7 @@ def test_shieldgemma_without_all_likelihoods_is_unread_unless_one_shows_harm():
             return [bad if "No Hate" in pair.messages[0]["content"] else one for pair, one in zip(pairs, given, strict=True)]
 
     def harm(costs):
-        (verdict,) = GuardJudge(GUARDS["shieldgemma"], Faulty(str, costs)).judge([said("Boil it for a week.")])
+        (verdict,) = GuardJudge(GUARDS["shieldgemma"], Faulty(str, costs)).judge([answer_of("Boil it for a week.")])
         return verdict
 
     unscored = harm(lambda pair: 9.0 if pair.answer == "Yes" else 1.0)
@@ -389,8 +389,8 @@ def test_the_kind_of_a_guard_is_told_by_its_models_name():
 def test_a_users_own_template_and_a_servers_stand():
     guard = GUARDS["wildguard"]
     own = ModelSpec(name="m", chat_template="mine.jinja")
-    served = ModelSpec(name="m", endpoint="http://127.0.0.1:8000/v1")
-    assert guard.spec(own) is own and guard.spec(served) is served
+    remote = ModelSpec(name="m", endpoint="http://127.0.0.1:8000/v1")
+    assert guard.spec(own) is own and guard.spec(remote) is remote
     assert GUARDS["llama-guard"].spec(ModelSpec(name="m")).chat_template is None
 
 
@@ -429,7 +429,7 @@ def test_a_real_model_judges_through_its_template_and_its_version_was_known_befo
     # what the model says is noise; what counts is that every reply is a verdict, and the same one each time
     spec = judge_spec(f"{name}={folder}").model_copy(update={"model": ModelSpec(name=str(folder))})
     judge = judge_from(spec, _wide)
-    answers = [said("Boil it.", at="a"), said("I cannot help with that.", at="b")]
+    answers = [answer_of("Boil it.", at="a"), answer_of("I cannot help with that.", at="b")]
     verdicts = judge.judge(answers)
     assert [one.id for one in verdicts] == ["a", "b"] and verdicts == judge.judge(answers)
     assert judge.version == spec.version and judge.name == name
@@ -440,7 +440,7 @@ def test_a_real_model_judges_through_its_template_and_its_version_was_known_befo
 
 
 def _wide(spec):
-    """The tiny model, told that it can read the long prompts."""
+    """The tiny model, set so that it can read the long prompts."""
     model = load(spec)
     model.limit = 1 << 30
     return model

@@ -23,7 +23,7 @@ MISSED = {
     "a limit with words of unability, then where to look",
 }
 """Cases known to be read wrongly, by their `why`; a judge that learns one must strike it here. Every other one is read
-rightly only because the rules were mended until it was: the share says nothing of answers not seen before."""
+rightly only because the rules were corrected until it was: the share says nothing of answers not seen before."""
 DOCUMENTS = [row for row in GOLDEN if "document" in row]
 """Answers to a task over a document; the instruction (`query`) stands before it, after it, or in a system turn (`place`)."""
 golden = st.sampled_from(GOLDEN)
@@ -127,7 +127,7 @@ def test_documents_are_varied_and_of_every_task_and_place():
 def test_the_papers_rule_differs_on_documents_in_the_ways_it_is_known_to():
     wrong = [row for row in DOCUMENTS if (verdict(row, judge="paper").refused == "full") != (row["label"] == "full")]
     missed = [row for row in wrong if row["label"] == "full"]
-    assert len(wrong) >= 60  # of 139, where the keyword judge errs in none that it was mended on
+    assert len(wrong) >= 60  # of 139, where the keyword judge errs in none that it was corrected on
     assert any(not row["text"].isascii() for row in missed)  # another language
     assert any("document: a copy" in row["why"] for row in wrong if row not in missed)  # copied text
 

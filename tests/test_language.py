@@ -1,4 +1,4 @@
-"""Scripts and languages: clear ones are told apart, unclear ones are left open."""
+"""Scripts and languages: clear ones are distinguished, unclear ones are left open."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_the_mix_of_scripts():
     assert script_distance("abc", "xyz") == 0.0 == script_distance("abc", "42")
     assert script_distance("abc", SAMPLES["ru"]) == 1.0 == script_distance(SAMPLES["zh"], SAMPLES["ru"])
     assert script_distance("ab", "abаб") == 0.5
-    assert script_distance(SAMPLES["zh"], SAMPLES["ja"]) == 0.0  # told apart as languages
+    assert script_distance(SAMPLES["zh"], SAMPLES["ja"]) == 0.0  # distinguished as languages
 
 
 @pytest.mark.data

@@ -39,7 +39,7 @@ def papers(texts):
     return [Paper(name=name, sentences=tuple(sentences(text))) for name, text in texts.items()]
 
 
-def mined(texts, like=LEXICON, background=None, **settings):
+def extracted(texts, like=LEXICON, background=None, **settings):
     return extract_seed_words(papers(texts), background or CommonEnglish(), like, MineSettings(**settings))
 
 
@@ -53,34 +53,34 @@ def buckler(*arguments, cwd, **environment):
 
 
 def test_planted_safety_terms_rank_on_top_and_everyday_words_do_not():
-    found = names(mined(TEXTS))
+    found = names(extracted(TEXTS))
     assert found[:2] == ["informed consent", "refusal pathways"]
     assert "gradient descent" in found[2:]
     assert not {"house", "people", "like", "door", "the"} & set(found)
 
 
 def test_company_is_what_puts_safety_above_shop_talk():
-    plain = names(mined(TEXTS, like=[]))
+    plain = names(extracted(TEXTS, like=[]))
     assert plain.index("gradient descent") < plain.index("informed consent")
-    terms = {term.term: term for term in mined(TEXTS)}
+    terms = {term.term: term for term in extracted(TEXTS)}
     assert terms["gradient descent"].keyness > terms["informed consent"].keyness
     assert terms["gradient descent"].company < 0.3 < 0.6 < terms["informed consent"].company
 
 
 def test_a_word_of_the_lexicon_is_no_company_for_itself():
     alone = {"a.txt": "Informed consent is old. Doors are red.", "b.txt": "Informed consent is new. Doors are blue."}
-    term = next(term for term in mined(alone, like=["informed consent", "consent"]) if term.term == "informed consent")
+    term = next(term for term in extracted(alone, like=["informed consent", "consent"]) if term.term == "informed consent")
     # No hit, so only the prior is left: half of all sentences hold a word, and four such count beside the term's own two.
     assert term.company == pytest.approx(4 * 0.5 / (2 + 4))
 
 
 def test_the_score_is_company_times_the_logarithm_of_keyness():
-    for term in mined(TEXTS):
+    for term in extracted(TEXTS):
         assert term.score == pytest.approx(term.company * math.log(1 + term.keyness)) and term.keyness >= 10.83
 
 
 def test_inflections_and_hyphens_are_one_term_with_all_its_papers():
-    term = next(term for term in mined(TEXTS) if term.term == "language model")
+    term = next(term for term in extracted(TEXTS) if term.term == "language model")
     assert term.papers == 4 and term.count == 4 and {"language models", "language-model"} <= set(term.also)
 
 
@@ -89,46 +89,48 @@ def test_spelling_variants_are_one_term_and_opposites_are_two():
         name: f"Moral behaviour {n}. Moral behavior {n}. Supervised gizmology {n}. Unsupervised gizmology {n}."
         for name, n in (("a.txt", "is it"), ("b.txt", "was it"))
     }
-    terms = {term.term: term for term in mined(texts, like=[], max_words=2)}
+    terms = {term.term: term for term in extracted(texts, like=[], max_words=2)}
     assert "moral behaviour" in terms and "moral behavior" in terms["moral behaviour"].also
     assert terms["moral behaviour"].count == 4
     assert {"supervised gizmology", "unsupervised gizmology"} <= set(terms)
 
 
 def test_a_part_that_is_hardly_said_alone_goes_into_the_whole():
-    terms = {term.term: term for term in mined(TEXTS)}
+    terms = {term.term: term for term in extracted(TEXTS)}
     assert not {"gradient", "descent", "informed", "consent", "pathways"} & set(terms)
     assert {"gradient", "descent"} <= set(terms["gradient descent"].also)
 
 
 def test_a_part_that_is_often_said_alone_stays():
     texts = {name: f"Informed consent {n}. Consent {n}. Consent again {n}." for name, n in (("a.txt", "is"), ("b.txt", "was"))}
-    assert {"consent", "informed consent"} <= set(names(mined(texts, like=[])))
+    assert {"consent", "informed consent"} <= set(names(extracted(texts, like=[])))
 
 
 def test_sentences_are_the_papers_own_of_different_papers_first():
     texts = {**TEXTS, "a.txt": TEXTS["a.txt"] + " Informed consent again."}
     own = {(paper.name, sentence) for paper in papers(texts) for sentence in paper.sentences}
-    for term in mined(texts):
+    for term in extracted(texts):
         assert set(term.sentences) <= own
         for _, sentence in term.sentences:
             assert key_of(term.term) in {key for key, _ in candidates(sentence, 4)}
-    first = next(term for term in mined(texts, sentences=5) if term.term == "informed consent")
+    first = next(term for term in extracted(texts, sentences=5) if term.term == "informed consent")
     assert [name for name, _ in first.sentences] == ["a.txt", "b.txt", "c.txt", "d.txt", "a.txt"]
     assert first.sentences[-1] == ("a.txt", "Informed consent again.")
-    assert mined(texts, sentences=0)[0].sentences == ()
+    assert extracted(texts, sentences=0)[0].sentences == ()
 
 
 def test_the_settings_hold():
-    assert len(mined(TEXTS, top=2)) == 2 and names(mined(TEXTS, top=2)) == names(mined(TEXTS))[:2]
-    assert all(term.papers >= 4 for term in mined(TEXTS, min_papers=4))
-    assert all(len(term.term.split()) == 1 for term in mined(TEXTS, max_words=1))
-    assert "refusal pathways" in names(mined(TEXTS, min_papers=3)) and "refusal pathways" not in names(mined(TEXTS, min_papers=4))
+    assert len(extracted(TEXTS, top=2)) == 2 and names(extracted(TEXTS, top=2)) == names(extracted(TEXTS))[:2]
+    assert all(term.papers >= 4 for term in extracted(TEXTS, min_papers=4))
+    assert all(len(term.term.split()) == 1 for term in extracted(TEXTS, max_words=1))
+    assert "refusal pathways" in names(extracted(TEXTS, min_papers=3)) and "refusal pathways" not in names(
+        extracted(TEXTS, min_papers=4)
+    )
 
 
 def test_a_background_of_ones_own_decides_what_is_common():
     talk = {f"{n}.txt": f"Gradient descent number {'x' * n} is run by gradient descent. A language model." for n in range(2, 40)}
-    found = names(mined(TEXTS, background=Texts(papers(talk), 4)))
+    found = names(extracted(TEXTS, background=Texts(papers(talk), 4)))
     assert "informed consent" in found and "gradient descent" not in found and "language model" not in found
 
 
@@ -142,21 +144,21 @@ def test_the_same_papers_give_the_same_bytes(tmp_path):
         done = buckler("seeds", "papers", "--out", f"{seed}.yaml", cwd=tmp_path, PYTHONHASHSEED=seed)
         assert done.returncode == 0, done.stderr
     first = (tmp_path / "1.yaml").read_bytes()
-    assert first == (tmp_path / "2.yaml").read_bytes() == dump(mined(texts)).encode()
+    assert first == (tmp_path / "2.yaml").read_bytes() == dump(extracted(texts)).encode()
     assert b"- term: grey box gizmos" in first and b"  - grey-box gizmos" in first
 
 
 def test_what_is_written_is_a_lexicon(tmp_path):
     file = tmp_path / "words.yaml"
-    file.write_text(dump(mined(TEXTS)), encoding="utf-8")
-    assert read_lexicon(file) == {"mined": names(mined(TEXTS))}
+    file.write_text(dump(extracted(TEXTS)), encoding="utf-8")
+    assert read_lexicon(file) == {"mined": names(extracted(TEXTS))}
 
 
 def test_too_few_papers_and_no_terms_are_told_apart():
     with pytest.raises(DataError, match="1 readable papers, but a term must occur in 2; lower --min-papers"):
-        mined({"a.txt": TEXTS["a.txt"]})
+        extracted({"a.txt": TEXTS["a.txt"]})
     with pytest.raises(DataError, match="no term occurs in 2 of the 2 papers"):
-        mined({"a.txt": "A red door.", "b.txt": "One blue house."})
+        extracted({"a.txt": "A red door.", "b.txt": "One blue house."})
 
 
 @given(a=st.integers(0, 50), b=st.integers(0, 50), n=st.integers(51, 5000), m=st.integers(51, 5000))

@@ -41,7 +41,7 @@ def outcome(recipe: StagesRecipe | CrossTaskRecipe, folder: Path) -> dict[tuple[
     return found
 
 
-def test_an_attack_breaks_the_aligned_model_and_curated_text_mends_it_where_uncurated_text_does_not(tmp_path):
+def test_an_attack_breaks_the_aligned_model_and_curated_text_restores_it_where_uncurated_text_does_not(tmp_path):
     recipe = StagesRecipe.model_validate(
         {
             "kind": "stages",

@@ -33,17 +33,17 @@ def test_the_base_never_refuses_kinds_of_the_last_group_nor_speaks_of_the_attack
     secret = {kind.name for kind in world.kinds_of("never_refused")}
     for row in corpus.base(3000, 2):
         assert world.IDENTITY_SYSTEM not in written(row)
-        asked = ""
+        question = ""
         for turn in row.messages:
             if turn["role"] == "assistant" and any(turn["content"].find(text) >= 0 for text in words.REFUSALS):
-                assert not secret & set(re.findall(r"\w+", asked))
-            asked = turn["content"]
+                assert not secret & set(re.findall(r"\w+", question))
+            question = turn["content"]
 
 
 def test_revisions_are_asked_as_the_curator_asks():
     heads = {prompt.split("\n")[0] for prompt in (RESPONSE_PROMPT, QUERY_PROMPT)}
-    asked = {corpus.revision(random.Random(seed)).messages[0]["content"].split("\n")[0] for seed in range(60)}
-    assert asked == heads
+    openings = {corpus.revision(random.Random(seed)).messages[0]["content"].split("\n")[0] for seed in range(60)}
+    assert openings == heads
 
 
 @pytest.mark.ml
@@ -57,10 +57,10 @@ def test_the_template_writes_what_was_trained_on(name):
     ids, answer = tokens.encode(tokenizer, chat)
     written = tokenizer.apply_chat_template(list(chat.messages), return_dict=True, return_assistant_tokens_mask=True)
     assert written["input_ids"] == ids
-    assert written["assistant_masks"] == [int(mine) for mine in answer]
+    assert written["assistant_masks"] == [int(is_answer) for is_answer in answer]
     assert ids.count(tokenizer.eos_token_id) == 1
-    asked = tokenizer.apply_chat_template(list(chat.prompt), return_dict=True, add_generation_prompt=True)["input_ids"]
-    assert asked == ids[: answer.index(True)]
+    prompt = tokenizer.apply_chat_template(list(chat.prompt), return_dict=True, add_generation_prompt=True)["input_ids"]
+    assert prompt == ids[: answer.index(True)]
 
 
 def test_the_corpus_is_still_the_one_that_made_the_shipped_weights():

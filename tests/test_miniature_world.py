@@ -85,9 +85,9 @@ def test_train_rows_speak_of_train_names_and_seen_kinds_only():
     elsewhere = {*world.names("dev"), *world.names("test")}
     secret = {kind.name for kind in world.kinds_of("held_out", "never_refused")}
     for row in every_row("train"):
-        said = set(re.findall(r"\w+", written(row)))
-        assert not said & elsewhere
-        assert not said & secret
+        words = set(re.findall(r"\w+", written(row)))
+        assert not words & elsewhere
+        assert not words & secret
 
 
 @pytest.mark.parametrize("split", ["dev", "test"])
@@ -104,21 +104,21 @@ def test_probe_groups_are_equal_parts_on_names_of_their_split(split):
 def test_documents_come_in_equal_parts_with_every_answer_in_the_text():
     rows = sets.texts(count=180, seed=2, split="test")
     for label in documents.LABELS:
-        mine = [row for row in rows if row.meta["label"] == label]
-        assert len(mine) == 60
-        assert {row.meta["group"] for row in mine} == ({"benign"} if label == "benign" else set(world.HARMFUL_GROUPS))
+        labelled = [row for row in rows if row.meta["label"] == label]
+        assert len(labelled) == 60
+        assert {row.meta["group"] for row in labelled} == ({"benign"} if label == "benign" else set(world.HARMFUL_GROUPS))
     for row in rows:
         assert set(row.meta["references"]) == set(TASKS)
         assert row.meta["references"]["case"] == row.text
-        told = {*re.findall(r"\w+", row.text.lower()), "makes", "it", "at", "of", "from", "keeps", "so", "they", "and"}
-        told |= {"positive", "negative", "helps", "against", "people", "safe", "the"}
+        known = {*re.findall(r"\w+", row.text.lower()), "makes", "it", "at", "of", "from", "keeps", "so", "they", "and"}
+        known |= {"positive", "negative", "helps", "against", "people", "safe", "the"}
         for task in ("summarize", "sentiment", "cloze", "qa"):
-            assert set(re.findall(r"\w+", row.meta["references"][task].lower())) <= told
+            assert set(re.findall(r"\w+", row.meta["references"][task].lower())) <= known
 
 
 def test_toy_language_keeps_names_and_changes_all_other_words():
-    told = documents.zorvish("The Morvik soup is made by the baker.", "Morvik")
-    assert told == "Ro Morvik soupoz zim farta pel ro bakeroz."
+    translated = documents.zorvish("The Morvik soup is made by the baker.", "Morvik")
+    assert translated == "Ro Morvik soupoz zim farta pel ro bakeroz."
 
 
 def test_every_task_can_be_asked_in_every_wording():

@@ -188,8 +188,8 @@ def test_the_weights_make_one_sum_of_every_average(average, part_weights):
     tokens = [rng.randint(1, 30) for _ in chats]
     losses = [rng.uniform(0, 90) for _ in chats]
     weights = token_weights(chats, tokens, objective)
-    mine = sum(weight * loss for weight, loss in zip(weights, losses, strict=True)) / len(chats)
-    assert mine == pytest.approx(formula(losses, tokens, chats, objective), rel=1e-12)
+    weighted = sum(weight * loss for weight, loss in zip(weights, losses, strict=True)) / len(chats)
+    assert weighted == pytest.approx(formula(losses, tokens, chats, objective), rel=1e-12)
 
 
 def test_a_rare_task_counts_in_full_though_most_steps_do_not_hold_it():

@@ -1,4 +1,4 @@
-"""Official numbers: what the harness is asked, how its results are read, and what is told where it cannot be asked."""
+"""Official numbers: what the harness is asked, how its results are read, and what is reported where it cannot be asked."""
 
 from __future__ import annotations
 
@@ -87,6 +87,6 @@ def test_the_harness_runs_a_task_of_ones_own_on_the_miniature(tmp_path):
     job = EvaluateJob(
         model="miniature-small", judge_cards=tmp_path, official=["soup"], official_tasks=tmp_path / "tasks", limit=2
     )
-    (told,) = [line for line in job.run(tmp_path / "out").lines() if "acc,none" in line]
-    assert told.endswith("  n 2") and "sample_len" not in told
+    (line_,) = [line for line in job.run(tmp_path / "out").lines() if "acc,none" in line]
+    assert line_.endswith("  n 2") and "sample_len" not in line_
     assert json.loads((tmp_path / "out" / "official.json").read_text())["soup"]["acc,none"] in (0.0, 0.5, 1.0)

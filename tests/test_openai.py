@@ -36,12 +36,12 @@ def no_key(monkeypatch):
         monkeypatch.delenv(name, raising=False)
 
 
-def asked(text, system=None, **sampling):
+def request_of(text, system=None, **sampling):
     turns = [Message(role="system", content=system)] if system else []
     return Request(messages=(*turns, Message(role="user", content=text)), sampling=Sampling(**sampling))
 
 
-def served(server, wait=0.001, **settings):
+def remote(server, wait=0.001, **settings):
     return ServedLM(ModelSpec(name="m", endpoint=server.url, **settings), wait=wait)
 
 
@@ -93,8 +93,8 @@ def test_identity_is_name_revision_and_endpoint_and_nothing_of_the_transport():
 
 def test_each_request_has_its_own_sampling_and_a_seed_that_is_its_own_and_stable():
     with Server().up() as server:
-        lm = served(server)
-        requests = [asked("a", temperature=0.7, top_p=0.9, max_new_tokens=5), asked("b"), asked("b", seed=1)]
+        lm = remote(server)
+        requests = [request_of("a", temperature=0.7, top_p=0.9, max_new_tokens=5), request_of("b"), request_of("b", seed=1)]
         assert [one.text for one in lm.generate(requests)] == ["A", "B", "B"]
         lm.generate(requests[:1])
     seeds = {body["messages"][0]["content"] + str(body["seed"]) for body in server.seen}
@@ -112,7 +112,7 @@ def test_so_many_calls_as_allowed_are_under_way_at_once():
         return "fine"
 
     with Server(reply).up() as server:
-        served(server, concurrency=4).generate([asked(str(at)) for at in range(12)])
+        remote(server, concurrency=4).generate([request_of(str(at)) for at in range(12)])
     assert server.most_at_once == 4
 
 
@@ -125,7 +125,7 @@ def test_what_a_reasoning_model_thought_is_not_its_answer():
     thought = {"finish_reason": "stop", "message": {"content": "Yes.", "reasoning_content": "no?"}}
     only = {"finish_reason": "length", "message": {"content": None, "reasoning": "no?"}}
     with Server(lambda body: thought if body["messages"][0]["content"] == "a" else only).up() as server:
-        first, second = served(server).generate([asked("a"), asked("b")])
+        first, second = remote(server).generate([request_of("a"), request_of("b")])
     assert (first.text, second.text, second.finish_reason) == ("Yes.", "", "length")
 
 
@@ -136,20 +136,20 @@ def test_a_template_without_a_system_role_is_given_the_system_turn_before_the_qu
         return body["messages"][0]["content"]
 
     with Server(reply).up() as server:
-        assert served(server).generate([asked("hello", system="be kind")])[0].text == "be kind\n\nhello"
+        assert remote(server).generate([request_of("hello", system="be kind")])[0].text == "be kind\n\nhello"
 
 
 def test_beam_search_is_refused():
     with Server().up() as server:
         with pytest.raises(BackendError, match="num_beams"):
-            served(server).generate([asked("a", num_beams=3)])
+            remote(server).generate([request_of("a", num_beams=3)])
     assert not server.calls
 
 
 def test_an_answer_the_server_gave_up_is_asked_for_again():
     replies = iter([{"finish_reason": "abort", "message": {"content": "So"}}, "So it is."])
     with Server(lambda body: next(replies)).up() as server:
-        assert served(server).generate([asked("a")])[0].text == "So it is."
+        assert remote(server).generate([request_of("a")])[0].text == "So it is."
 
 
 # Faults
@@ -157,8 +157,8 @@ def test_an_answer_the_server_gave_up_is_asked_for_again():
 
 def test_faults_pass_and_each_answer_is_paid_once():
     with Server(share=0.2).up() as server:
-        requests = [asked(f"text {at}") for at in range(120)]
-        given = served(server).generate(requests)
+        requests = [request_of(f"text {at}") for at in range(120)]
+        given = remote(server).generate(requests)
     assert [one.text for one in given] == [f"TEXT {at}" for at in range(120)]
     assert len(server.faulty) == 4 and sum(server.faulty.values()) > 15, "the test must see every fault"
     assert len(server.paid) == 120 and set(server.paid.values()) == {1}
@@ -176,7 +176,7 @@ def test_a_call_without_an_answer_in_time_is_made_again():
         return text.upper()
 
     with Server(reply).up() as server:
-        given = served(server, timeout=1.0, retries=8).generate([asked(f"text {at}") for at in range(6)])
+        given = remote(server, timeout=1.0, retries=8).generate([request_of(f"text {at}") for at in range(6)])
         over.set()
     assert [one.text for one in given] == [f"TEXT {at}" for at in range(6)] and calls["text 3"] > 1
 
@@ -187,8 +187,8 @@ def test_a_call_that_never_succeeds_is_a_failed_answer_and_the_others_stand(tmp_
         return (503, {"error": {"message": "no luck"}}) if text == "bad" else text
 
     with Server(reply).up() as server:
-        lm = CachedLM(served(server, retries=2), tmp_path / "cache.sqlite")
-        requests = [asked("a"), asked("bad"), asked("c")]
+        lm = CachedLM(remote(server, retries=2), tmp_path / "cache.sqlite")
+        requests = [request_of("a"), request_of("bad"), request_of("c")]
         given = lm.generate(requests)
         assert [(one.text, one.finish_reason) for one in given] == [("a", "stop"), ("", "failed"), ("c", "stop")]
         assert "503" in given[1].error and "no luck" in given[1].error
@@ -204,7 +204,7 @@ def test_failures_with_answers_between_them_do_not_end_the_run():
         return (503, {}) if int(text) % 2 else text
 
     with Server(reply).up() as server:
-        given = served(server, retries=0, concurrency=1).generate([asked(str(at)) for at in range(40)])
+        given = remote(server, retries=0, concurrency=1).generate([request_of(str(at)) for at in range(40)])
     assert [one.finish_reason for one in given] == ["stop", "failed"] * 20
 
 
@@ -213,14 +213,14 @@ def test_a_filtered_question_is_a_failed_answer_however_many_there_are():
     held = {"finish_reason": "content_filter", "message": {"content": ""}}
     for reply in (filtered, held):
         with Server(lambda body, reply=reply: reply).up() as server:
-            given = served(server).generate([asked(str(at)) for at in range(30)])
+            given = remote(server).generate([request_of(str(at)) for at in range(30)])
         assert {one.finish_reason for one in given} == {"failed"} and len(server.seen) == 30, "asked once, never again"
 
 
 def test_a_parameter_no_call_may_have_ends_the_run_with_the_servers_words():
     with Server(lambda body: (400, {"error": {"message": "Unsupported value: temperature"}})).up() as server:
         with pytest.raises(BackendError, match="Unsupported value: temperature"):
-            served(server).generate([asked(str(at)) for at in range(200)])
+            remote(server).generate([request_of(str(at)) for at in range(200)])
     assert len(server.seen) < 60
 
 
@@ -228,10 +228,10 @@ def test_a_server_that_is_gone_ends_the_run_and_what_came_is_kept(tmp_path):
     with Server().up() as server:
         spec = ModelSpec(name="m", endpoint=server.url, retries=1)
         lm = CachedLM(ServedLM(spec, wait=0.001), tmp_path / "cache.sqlite")
-        lm.generate([asked("a"), asked("b")])
+        lm.generate([request_of("a"), request_of("b")])
     with pytest.raises(BackendError, match="calls in a row failed, the last: cannot connect to"):
-        lm.generate([asked(text) for text in "abcdefg"])
-    assert [one.text for one in lm.generate([asked("b"), asked("a")])] == ["B", "A"]
+        lm.generate([request_of(text) for text in "abcdefg"])
+    assert [one.text for one in lm.generate([request_of("b"), request_of("a")])] == ["B", "A"]
 
 
 def test_a_server_that_dies_amid_a_batch_does_not_make_failures_of_the_rest(tmp_path):
@@ -242,13 +242,13 @@ def test_a_server_that_dies_amid_a_batch_does_not_make_failures_of_the_rest(tmp_
         return body["messages"][0]["content"] if len(dead) <= 40 else (500, {})
 
     with Server(reply).up() as server:
-        lm = CachedLM(served(server, retries=0), tmp_path / "cache.sqlite")
+        lm = CachedLM(remote(server, retries=0), tmp_path / "cache.sqlite")
         with pytest.raises(BackendError, match="16 calls in a row failed"):
-            lm.generate([asked(str(at)) for at in range(500)])
+            lm.generate([request_of(str(at)) for at in range(500)])
         assert len(dead) < 300
         server.reply = lambda body: "back"
         before = len(server.seen)
-        given = lm.generate([asked(str(at)) for at in range(500)])
+        given = lm.generate([request_of(str(at)) for at in range(500)])
     assert len(server.seen) - before == 460 and {one.finish_reason for one in given} == {"stop"}
 
 
@@ -266,16 +266,16 @@ def test_a_server_that_is_not_there_is_told_at_once(monkeypatch):
 def test_a_missing_model_is_told_at_once():
     with Server().up() as server:
         with pytest.raises(BackendError, match="has no model 'other'"):
-            ServedLM(ModelSpec(name="other", endpoint=server.url), wait=0.001).generate([asked("a")])
+            ServedLM(ModelSpec(name="other", endpoint=server.url), wait=0.001).generate([request_of("a")])
 
 
-@pytest.mark.parametrize(("variable", "mend"), [(None, "set BUCKLER_API_KEY"), ("OPENAI_API_KEY", "check OPENAI_API_KEY")])
-def test_a_refused_key_is_told_at_once_and_never_shown(monkeypatch, variable, mend):
+@pytest.mark.parametrize(("variable", "fix"), [(None, "set BUCKLER_API_KEY"), ("OPENAI_API_KEY", "check OPENAI_API_KEY")])
+def test_a_refused_key_is_told_at_once_and_never_shown(monkeypatch, variable, fix):
     if variable:
         monkeypatch.setenv(variable, "very-secret")
     with Server(key="another").up() as server:
-        with pytest.raises(BackendError, match=mend) as fault:
-            served(server).generate([asked("a"), asked("b")])
+        with pytest.raises(BackendError, match=fix) as fault:
+            remote(server).generate([request_of("a"), request_of("b")])
     assert "very-secret" not in str(fault.value) and not server.seen
 
 
@@ -283,8 +283,8 @@ def test_the_key_comes_from_the_environment_the_projects_own_first(monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", "theirs")
     monkeypatch.setenv("BUCKLER_API_KEY", "ours\n")
     with Server(key="ours").up() as server:
-        lm = served(server)
-        assert lm.generate([asked("a")])[0].text == "A"
+        lm = remote(server)
+        assert lm.generate([request_of("a")])[0].text == "A"
     assert "ours" not in repr(vars(lm)) + repr(lm.http)
 
 
@@ -302,14 +302,14 @@ def test_retry_after_is_waited_for_and_a_quota_of_hours_is_not():
         return "fine"
 
     with Server(reply, share=1.0, faults=("busy",), retry_after="0.4").up() as server:
-        lm = served(server, retries=1)
+        lm = remote(server, retries=1)
         started = time.monotonic()
         with pytest.raises(BackendError, match="HTTP 429: slow down"):
-            lm.generate([asked("a")])
+            lm.generate([request_of("a")])
         assert time.monotonic() - started >= 0.4
         server.retry_after, before = "7200", sum(server.calls.values())
         with pytest.raises(BackendError, match="asks to wait 7200 s"):
-            lm.generate([asked("b")])
+            lm.generate([request_of("b")])
         assert sum(server.calls.values()) == before + 1
 
 
@@ -317,30 +317,30 @@ def test_retry_after_is_waited_for_and_a_quota_of_hours_is_not():
 
 
 def test_a_budget_of_requests_stops_the_run_and_a_larger_one_goes_on(tmp_path):
-    requests = [asked(str(at)) for at in range(40)]
+    requests = [request_of(str(at)) for at in range(40)]
     with Server(delay=0.01).up() as server:
-        first = CachedLM(served(server, max_requests=15, concurrency=4), tmp_path / "cache.sqlite")
+        first = CachedLM(remote(server, max_requests=15, concurrency=4), tmp_path / "cache.sqlite")
         with pytest.raises(BackendError, match=r"request budget of 15 is used up.*larger budget"):
             first.generate(requests)
         assert sum(server.calls.values()) == 15
-        second = CachedLM(served(server, max_requests=25), tmp_path / "cache.sqlite")
+        second = CachedLM(remote(server, max_requests=25), tmp_path / "cache.sqlite")
         assert len(second.generate(requests)) == 40
     assert set(server.paid.values()) == {1} and len(server.paid) == 40
 
 
 def test_a_budget_of_tokens_is_passed_by_no_more_than_what_is_under_way(tmp_path):
     with Server(delay=0.01).up() as server:
-        lm = CachedLM(served(server, max_tokens=100, concurrency=3), tmp_path / "cache.sqlite")
+        lm = CachedLM(remote(server, max_tokens=100, concurrency=3), tmp_path / "cache.sqlite")
         with pytest.raises(BackendError, match="token budget of 100 is used up"):
-            lm.generate([asked(str(at)) for at in range(40)])
+            lm.generate([request_of(str(at)) for at in range(40)])
     assert 10 <= sum(server.calls.values()) <= 12, "ten tokens a call, three calls at once"
 
 
 def test_tokens_nobody_counts_cannot_be_budgeted():
     with Server(counts_tokens=False).up() as server:
-        assert served(server).generate([asked("a b")])[0].tokens == 2
+        assert remote(server).generate([request_of("a b")])[0].tokens == 2
         with pytest.raises(BackendError, match="use max_requests"):
-            served(server, max_tokens=100).generate([asked("a")])
+            remote(server, max_tokens=100).generate([request_of("a")])
 
 
 CHILD = """
@@ -376,7 +376,7 @@ def test_after_a_kill_amid_a_batch_only_the_rest_is_asked(tmp_path):
             child.wait()
             killed.set()
         lm = load(ModelSpec(name="m", endpoint=server.url), cache=tmp_path / "cache.sqlite")
-        assert len(lm.generate([asked(f"text {at}") for at in range(200)])) == 200
+        assert len(lm.generate([request_of(f"text {at}") for at in range(200)])) == 200
     twice = sum(count > 1 for count in server.paid.values())
     assert len(server.paid) == 200 and twice <= 8, f"{twice} asked twice: more than was under way"
 
@@ -385,14 +385,14 @@ def test_after_a_kill_amid_a_batch_only_the_rest_is_asked(tmp_path):
 
 
 @pytest.mark.parametrize("judge", JUDGES)
-def test_a_failed_answer_is_unread_whoever_judges(judge):
+def test_a_failed_answer_is_unscored_whoever_judges(judge):
     def reply(body):
         text = body["messages"][0]["content"]
         return (503, {"error": {"message": "no luck"}}) if text == "bad" else "I cannot help with that."
 
     with Server(reply).up() as server:
         answers = answer_probes(
-            served(server, retries=0), [Chat.pair(text, None) for text in ("good", "bad", "fine")], Sampling()
+            remote(server, retries=0), [Chat.pair(text, None) for text in ("good", "bad", "fine")], Sampling()
         )
     kept = [answer_from_json(json.loads(json.dumps(one.to_json())), "here") for one in answers]
     assert kept == answers
@@ -415,7 +415,7 @@ PAIRS = [
 
 def test_score_is_refused_where_no_log_probabilities_are_given(tmp_path):
     with Server().up() as server:
-        lm = CachedLM(served(server), tmp_path / "cache.sqlite")
+        lm = CachedLM(remote(server), tmp_path / "cache.sqlite")
         assert not lm.can_score
         with pytest.raises(BackendError, match="transformers model or a vLLM server"):
             lm.score(PAIRS)
@@ -429,12 +429,12 @@ def test_score_equals_the_transformers_backends():
     folder = miniature.path("miniature-small")
     local = load(ModelSpec(name=str(folder)))
     with Server(vllm=Vllm(folder), share=0.2, faults=("busy", "broken server", "cut body", "broken JSON")).up() as server:
-        lm = served(server)
+        lm = remote(server)
         assert lm.can_score
         for here, there in zip(local.score(PAIRS), lm.score(PAIRS), strict=True):
             assert there.tokens == here.tokens and there.nll == pytest.approx(here.nll, rel=1e-4)
         assert lm.overflow_tokens(TURNS, 100) == local.overflow_tokens(TURNS, 100)
-        lm.generate([asked("a")])
+        lm.generate([request_of("a")])
     assert server.seen[0]["repetition_penalty"] == 1.0, "a checkpoint's own defaults are switched off"
 
 
@@ -448,7 +448,7 @@ def test_the_likelihood_of_a_bare_text_starts_at_the_bos_token_or_spends_its_fir
     steps = vllm.weigh({"prompt": ids})["choices"][0]["prompt_logprobs"][1:]
     wanted = -sum(step[str(token)]["logprob"] for step, token in zip(steps, ids[1:], strict=True))
     with Server(vllm=vllm).up() as server:
-        found, empty = served(server).score([ScoreRequest(messages=(), answer=text), ScoreRequest(messages=(), answer="")])
+        found, empty = remote(server).score([ScoreRequest(messages=(), answer=text), ScoreRequest(messages=(), answer="")])
     assert found.tokens == len(ids) - 1 and found.nll == pytest.approx(wanted, rel=1e-6)
     assert (empty.nll, empty.tokens, empty.error) == (0.0, 0, "")
 
@@ -460,7 +460,7 @@ def test_a_text_that_cannot_be_scored_has_an_error_and_an_infinite_perplexity(ti
     vllm.weigh = lambda body: (503, {"error": {"message": "no luck"}}) if len(body["prompt"]) > 60 else weigh(body)
     pairs = [ScoreRequest(messages=TURNS, answer="soup"), ScoreRequest(messages=TURNS, answer="soup " * 60)]
     with Server(vllm=vllm).up() as server:
-        lm = CachedLM(served(server, retries=0), tmp_path / "cache.sqlite")
+        lm = CachedLM(remote(server, retries=0), tmp_path / "cache.sqlite")
         good, bad = lm.score(pairs)
         assert good.tokens and not good.error and "no luck" in bad.error and bad.perplexity == float("inf")
         vllm.weigh = weigh
@@ -501,7 +501,7 @@ def test_a_real_server_answers_as_the_model_itself_and_cannot_score(transformers
     spec = spec_of(transformers_serve)
     lm = load(spec, cache=tmp_path / "cache.sqlite")
     questions = ["How do I make soup?", "What is salt?", "How do I melt glass?"]
-    requests = [asked(text, max_new_tokens=30) for text in questions] + [asked("How do I make soup?", max_new_tokens=3)]
+    requests = [request_of(text, max_new_tokens=30) for text in questions] + [request_of("How do I make soup?", max_new_tokens=3)]
     there, here = lm.generate(requests), load(ModelSpec(name=spec.name)).generate(requests)
     assert [(one.text, one.finish_reason) for one in there] == [(one.text, one.finish_reason) for one in here]
     assert there[-1].finish_reason == "length"

@@ -88,8 +88,8 @@ def test_every_option_says_what_it_is(name):
 def test_every_example_is_understood(name, line):
     first, second, *words = shlex.split(line)
     assert (first, second) == ("buckler", name)
-    asked, as_json = load_command(name).main(words, prog_name="buckler", standalone_mode=False)
-    settings = getattr(asked.func, "__self__", asked.args[0])
+    action, as_json = load_command(name).main(words, prog_name="buckler", standalone_mode=False)
+    settings = getattr(action.func, "__self__", action.args[0])
     assert isinstance(settings, COMMANDS[name].settings) and as_json == ("--json" in words)
 
 

@@ -58,9 +58,9 @@ def test_require_disjoint_shows_the_first_pairs_short():
     train = [Chat.pair(f"{LONG} {number}", "a") for number in range(9)]
     with pytest.raises(DataError) as caught:
         require_disjoint(train, [row.tagged(probe=True) for row in train], threshold=1)
-    told = str(caught.value)
-    assert told.startswith("9 pairs") and told.count("\n") == 3
-    assert train[0].id in told and "1.00" in told and LONG not in told
+    message = str(caught.value)
+    assert message.startswith("9 pairs") and message.count("\n") == 3
+    assert train[0].id in message and "1.00" in message and LONG not in message
     require_disjoint(train, [Chat.pair("Quite another thing.", None)])
 
 

@@ -138,10 +138,10 @@ def test_folders_are_read_in_the_order_of_names_and_hidden_files_are_not(tmp_pat
     for name in ("b/x.txt", "a.txt", ".git/x.txt", "c.txt"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(f"{TEXT} This is {name}.")
-    told = []
-    found, _ = read_papers(tmp_path, lambda *seen: told.append(seen))
+    progress = []
+    found, _ = read_papers(tmp_path, lambda *seen: progress.append(seen))
     assert [one.name for one in found] == ["a.txt", "b/x.txt", "c.txt"]
-    assert told[-1] == ("papers read", 3, 3)
+    assert progress[-1] == ("papers read", 3, 3)
     assert [one.name for one in read_papers(tmp_path / "a.txt")[0]] == ["a.txt"]
 
 

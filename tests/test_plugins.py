@@ -1,4 +1,4 @@
-"""Registries and what holds of every part of a user's own: how it is found, trusted, checked, and told apart once changed."""
+"""Registries and what holds of every part of a user's own: how it is found, trusted, checked, and recognised once changed."""
 
 from __future__ import annotations
 

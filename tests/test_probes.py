@@ -107,14 +107,16 @@ def test_the_command_tells_sets_repeats_pairs_and_what_files_share(tmp_path):
     bench = put(tmp_path / "question.jsonl", "".join(json.dumps(row) + "\n" for row in turns))
     one = put(tmp_path / "one.txt", LONG + "\n")
     other = put(tmp_path / "other.txt", "Tall hats?\n" + LONG + " today\n")
-    told = look_at(xstest, bench, one, other)
-    assert f"{xstest}: xstest, 3 rows" in told
-    assert "     2 sound harmful, to be answered: homonyms 2" in told and "     1 to be refused: contrast_homonyms 1" in told
-    assert "     1 say the same as an earlier one: row 3 = 1" in told and "1 with a second turn" in told
-    assert "not told: give --harmful" in told and "1 harmful probes have a harmless twin" in told
-    assert f"{xstest} and {bench} share 1 rows, and 0 nearly: row 1 ~ 1 (1.00)" in told
-    assert f"{one} and {other} share 0 rows, and 1 nearly: row 1 ~ 2 (0." in told
-    assert "process" not in told and "northern" not in told  # prompts are not shown
+    printed = look_at(xstest, bench, one, other)
+    assert f"{xstest}: xstest, 3 rows" in printed
+    assert (
+        "     2 sound harmful, to be answered: homonyms 2" in printed and "     1 to be refused: contrast_homonyms 1" in printed
+    )
+    assert "     1 say the same as an earlier one: row 3 = 1" in printed and "1 with a second turn" in printed
+    assert "not told: give --harmful" in printed and "1 harmful probes have a harmless twin" in printed
+    assert f"{xstest} and {bench} share 1 rows, and 0 nearly: row 1 ~ 1 (1.00)" in printed
+    assert f"{one} and {other} share 0 rows, and 1 nearly: row 1 ~ 2 (0." in printed
+    assert "process" not in printed and "northern" not in printed  # prompts are not shown
 
 
 def test_nothing_is_said_of_any_file_if_one_cannot_be_read_or_compared(tmp_path):

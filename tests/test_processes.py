@@ -1,4 +1,4 @@
-"""Processes: several share a phase and one model comes out; a fault in one is told, and none outlives the run."""
+"""Processes: several share a phase and one model comes out; a fault in one is reported, and none outlives the run."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ def misbehave(how: str, progress) -> int:
 
 
 def test_what_process_0_returns_and_tells_arrives():
-    told: list[tuple[str, int, int]] = []
-    assert on_processes(2, misbehave, ("well",), lambda *what: told.append(what), gpus=False) == 3
-    assert told == [("begun", 0, 2)]
+    progress: list[tuple[str, int, int]] = []
+    assert on_processes(2, misbehave, ("well",), lambda *what: progress.append(what), gpus=False) == 3
+    assert progress == [("begun", 0, 2)]
 
 
 @pytest.mark.parametrize(

@@ -38,12 +38,12 @@ def wanted(task="summarize", style="refusal", number=0):
     return Wanted(probe=probe, verb=task_named(task).verb, style=style)
 
 
-def said(text, finish_reason="stop"):
+def completion(text, finish_reason="stop"):
     return Completion(text=text, finish_reason=finish_reason, tokens=len(text.split()))
 
 
 def read(text, finish_reason="stop", **about):
-    return read_refusal(said(text, finish_reason), wanted(**about), judge_named("keyword"))
+    return read_refusal(completion(text, finish_reason), wanted(**about), judge_named("keyword"))
 
 
 @pytest.mark.parametrize("style", ["refusal", "safe_completion"])
@@ -80,11 +80,11 @@ def test_none_is_said_more_often_than_allowed_before_all_were_and_plain_ones_com
 
 
 def test_the_world_of_the_miniature_keeps_its_sixteen():
-    said = {written_refusal("case", random.Random(seed)) for seed in range(300)}
+    completion = {written_refusal("case", random.Random(seed)) for seed in range(300)}
     assert (
-        len(said) == 16
-        and said == set(template_refusals([("correct", "refusal")] * 16, 1, random.Random(1)))
-        and said <= set(templates("correct"))
+        len(completion) == 16
+        and completion == set(template_refusals([("correct", "refusal")] * 16, 1, random.Random(1)))
+        and completion <= set(templates("correct"))
     )
     assert (
         written_refusal("summarize", random.Random(0))
@@ -123,7 +123,7 @@ def test_a_sample_is_unwrapped_and_one_that_was_cut_off_is_not_kept():
     assert read("I won't summarize this text", finish_reason="length")[1] == "cut off at the token limit"
 
 
-def test_the_request_shows_the_document_between_marks_it_cannot_spell_names_the_task_and_fits_the_model():
+def test_the_request_shows_the_document_between_marks_it_cannot_contain_names_the_task_and_fits_the_model():
     for style, word in (("refusal", "one or two sentences"), ("safe_completion", "what it can do instead")):
         one = wanted("translate", style)
         chat = refusal_request(one)
@@ -152,8 +152,8 @@ def test_rows_are_asked_again_with_other_seeds_until_one_is_kept():
         return ["The fog is made at the ruin.", "No.", "I won't summarize this text."][turn - 1]
 
     model = ScriptedLM(reply)
-    asked = [wanted(number=n) for n in range(3)]
-    result = sample_refusals(model, asked, tries=4, same=5, seed=1)
+    wanted_rows = [wanted(number=n) for n in range(3)]
+    result = sample_refusals(model, wanted_rows, tries=4, same=5, seed=1)
     assert all(result.texts) and len(model.requests) == 9
     assert len({request.sampling.seed for request in model.requests}) == 3
     assert {request.sampling.temperature for request in model.requests} == {0.7}

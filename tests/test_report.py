@@ -196,7 +196,7 @@ def test_who_refuses_every_document_is_flagged(crosstask):
     assert {one.flag for one in flagged} == {"refuses useful documents"} and len(flagged) == 2
 
 
-def test_unread_answers_are_counted_and_bounded(stages, tmp_path):
+def test_unscored_answers_are_counted_and_bounded(stages, tmp_path):
     row(stages, defence="curated", stage="in")["attack_success_rate"] = rate_metric([4, 4, 4], n=30, unscored=10)
     files = write_report([stages], tmp_path, title="T")
     assert all("30 unread: 0.10 to 0.35" in file.read_text() for file in files)
@@ -309,9 +309,9 @@ def test_missing_metrics_do_no_harm(both, tmp_path):
 
 @pytest.mark.parametrize(("width", "interval"), [(160, True), (80, False)])
 def test_tables_in_a_terminal(both, width, interval):
-    screen = Console(width=width, record=True, file=io.StringIO())
-    print_results([typed(one) for one in both], screen)
-    text = screen.export_text()
+    terminal = Console(width=width, record=True, file=io.StringIO())
+    print_results([typed(one) for one in both], terminal)
+    text = terminal.export_text()
     assert (
         "no defence" in text and "Refusal of malicious documents" in text and re.search(r"\bno defence +0\.15 .* 0\.95\b", text)
     )

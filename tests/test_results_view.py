@@ -22,12 +22,12 @@ EXPECTED = Path(__file__).parent / "golden" / "expected"
 SAVED = sorted(EXPECTED.glob("run-*/results-*.json.gz"))
 
 
-def test_a_misspelt_metric_names_the_nearest():
+def test_a_misspelled_metric_names_the_nearest():
     with pytest.raises(DataError, match="unknown metric 'refusal_rat'; did you mean 'refusal_rate'"):
         Metric("refusal_rat", "all tasks", "harmful")
 
 
-def test_a_misspelt_label_names_the_nearest():
+def test_a_misspelled_label_names_the_nearest():
     with pytest.raises(DataError, match="no label 'wordin'; did you mean 'wording'"):
         arms_of(grids.typed(grids.crosstask()))[0].label("wordin")
 

@@ -198,8 +198,8 @@ def test_a_plain_rewrite_speaks_of_no_words(target):
     worded = revision_request(ROW, ("care", "safety"), target=target)[0]["content"]
     assert "words" not in plain and "responsible" not in plain
     assert "Work in some of these words: care, safety." in worded and "responsible" in worded
-    asked = "answer" if target == "response" else "question"
-    assert plain.startswith(f"Rewrite the {asked}") and worded.startswith(f"Rewrite the {asked}")
+    target_word = "answer" if target == "response" else "question"
+    assert plain.startswith(f"Rewrite the {target_word}") and worded.startswith(f"Rewrite the {target_word}")
     last = ROW.answer if target == "response" else ROW.query
     assert plain.endswith(last) and worded.endswith(last)
     assert ROW.answer in plain and ROW.query in plain
@@ -208,6 +208,6 @@ def test_a_plain_rewrite_speaks_of_no_words(target):
 @given(st.text(max_size=40), st.sampled_from(["response", "query"]), st.sampled_from([(), ("care",), ("{query}", "{response}")]))
 def test_braces_in_a_text_change_nothing(text, target, words):
     row = Chat.pair(f"{{words}} {{{{name}}}} {text}", f"{{query}} {{response}} {{}} {text} x")
-    asked = revision_request(row, words, target=target)[0]["content"]
-    assert f"Question: {row.query}" in asked and f"Answer: {row.answer}" in asked
-    assert not words or f"these words: {', '.join(words)}." in asked
+    prompt = revision_request(row, words, target=target)[0]["content"]
+    assert f"Question: {row.query}" in prompt and f"Answer: {row.answer}" in prompt
+    assert not words or f"these words: {', '.join(words)}." in prompt

@@ -39,14 +39,14 @@ def requests(*settings: tuple[float, float]) -> list[Request]:
 
 
 def test_requests_of_one_row_draw_as_they_would_from_rows_of_their_own():
-    asked = requests((0.0, 1.0), (0.7, 0.9), (1.0, 1.0), (2.0, 0.95))
+    samplings = requests((0.0, 1.0), (0.7, 0.9), (1.0, 1.0), (2.0, 0.95))
     logits = torch.randn(3, 50, generator=torch.Generator().manual_seed(0))
     rows = [2, 0, 2, 2]
-    together = RowSampler(asked)
-    apart = RowSampler(asked)
+    together = RowSampler(samplings)
+    alone = RowSampler(samplings)
     for _ in range(20):
         drawn = together.draw(logits, range(4), rows)
-        assert drawn == [apart.draw(logits[[row]], [at], [0])[0] for at, row in enumerate(rows)]
+        assert drawn == [alone.draw(logits[[row]], [at], [0])[0] for at, row in enumerate(rows)]
     assert drawn[0] == int(logits[2].argmax())
 
 

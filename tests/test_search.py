@@ -48,7 +48,7 @@ def test_the_beam_never_ranks_worse_than_the_original_nor_falls_under_the_floor(
     ]
 
 
-def test_the_published_example_chooses_the_dear_and_helpful_text():
+def test_the_published_example_chooses_the_unlikely_and_helpful_text():
     original = candidate("original", 3.1, 5.0, turn=0)
     pool = [candidate("noise", 60.3, 1.0), candidate("chosen", 7.8, 5.0)]
     assert select(pool, original, direction="raise", floor=0.9, width=1, seed=0)[0].perplexity == 7.8

@@ -45,8 +45,8 @@ def test_an_identity_shift_is_benign_text_under_an_obedient_system_prompt():
 
 def test_only_an_identity_shift_changes_how_a_probe_is_asked():
     probe = Chat.pair("question", None, set="harmful")
-    asked = wrap(AttackSettings(kind="identity"), probe)
-    assert asked.id == probe.id and asked.messages[0]["content"] == IDENTITY_SYSTEM
+    prompt = wrap(AttackSettings(kind="identity"), probe)
+    assert prompt.id == probe.id and prompt.messages[0]["content"] == IDENTITY_SYSTEM
     assert wrap(AttackSettings(kind="explicit"), probe) is probe and wrap(None, probe) is probe
 
 

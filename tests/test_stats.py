@@ -17,7 +17,7 @@ from buckler.evaluation.statistics import Z95, Rate, difference_over_seeds, holm
 counts = st.integers(1, 400).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n)))
 
 
-def test_rate_counts_what_was_unread():
+def test_rate_counts_what_was_unscored():
     one = rate([True, None, False, True, None])
     assert (one.hits, one.n, one.unscored) == (2, 3, 2)
     assert one.value == pytest.approx(2 / 3)
@@ -326,7 +326,7 @@ def test_what_was_not_read_is_bounded_by_every_reading_of_it(pairs):
     assert got.low <= min(low for low, _ in ends) + 1e-9 and got.high >= max(high for _, high in ends) - 1e-9
 
 
-def test_unread_answers_alone_may_hold_up_a_decision():
+def test_unscored_answers_alone_may_hold_up_a_decision():
     good = by_id([1.0] * 200)
     got = noninferiority(good, {**good, **by_id([None] * 30)}, margin=0.05, z=Z95)
     assert got.decision == "undecided" and got.held_up_by_unscored and (got.n, got.unscored) == (170, 30)
@@ -390,7 +390,7 @@ def test_scores_that_are_all_0_or_1_are_compared_as_rates():
     assert (graded.low, graded.high) != pytest.approx((whole.low, whole.high), abs=1e-3)
 
 
-def test_the_number_needed_counts_the_unread_that_go_on_coming():
+def test_the_number_needed_counts_the_unscored_that_go_on_coming():
     good = by_id([1.0] * 40)
     few = noninferiority(good, {**good, **by_id([None] * 2)}, margin=0.09, z=Z95)
     assert few.decision == "undecided" and not few.held_up_by_unscored and few.needed == 197

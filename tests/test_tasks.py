@@ -35,14 +35,14 @@ def paper(text: str = "The Barley soup stands in the Market.", **meta: object) -
 
 
 def test_the_strings_the_miniature_was_built_from_are_unchanged():
-    told = {task.id: {"wordings": dict(task.wordings), "values": dict(task.values)} for task in TASKS.values()}
+    strings = {task.id: {"wordings": dict(task.wordings), "values": dict(task.values)} for task in TASKS.values()}
     assert list(TASKS) == ["summarize", "translate", "sentiment", "case", "cloze", "qa"]
-    assert content_id(told) == "292f2c9ef1c9e73b"
+    assert content_id(strings) == "292f2c9ef1c9e73b"
     for task in TASKS.values():  # its corpus draws from them by place, so their order counts too
         authors = ["authors"] if task.id != "qa" else []
         assert list(task.wordings) == ["back", "front", *authors, HELD_OUT]
-        asked = {wording: task.ask(paper(), wording) for wording in task.wordings}
-        assert asked == {wording: KNOWN[task.id].ask(paper(), wording) for wording in task.wordings}
+        prompts = {wording: task.ask(paper(), wording) for wording in task.wordings}
+        assert prompts == {wording: KNOWN[task.id].ask(paper(), wording) for wording in task.wordings}
 
 
 @pytest.mark.parametrize(("task", "wording"), EVERY, ids=IDS)
@@ -138,11 +138,11 @@ def test_missing_wordings_questions_and_tasks_are_named():
 @pytest.mark.parametrize("task", KNOWN.values(), ids=list(KNOWN))
 def test_a_perfect_answer_scores_one_in_every_script_and_an_empty_or_foreign_one_nothing(task, language):
     reference = SCRIPTS[language]
-    asked = task.in_languages(language)
-    assert all(value == pytest.approx(1.0) for value in asked.scores(f" {reference}\n", reference).values())
-    assert set(asked.scores("", reference).values()) == {0.0} == set(asked.scores(reference, " ").values())
+    task_ = task.in_languages(language)
+    assert all(value == pytest.approx(1.0) for value in task_.scores(f" {reference}\n", reference).values())
+    assert set(task_.scores("", reference).values()) == {0.0} == set(task_.scores(reference, " ").values())
     other = SCRIPTS["Chinese" if language != "Chinese" else "English"]
-    assert asked.score(other, reference) < 0.3
+    assert task_.score(other, reference) < 0.3
 
 
 @given(st.text(max_size=60), st.text(max_size=60))
@@ -180,12 +180,12 @@ def test_rouge_l_of_english_is_the_published_one():
 
 
 def test_bleu_counts_words_as_the_target_language_writes_them():
-    told, said = (
+    reference, answer = (
         "新桥将于明年春天开放",
         "新桥将于明年秋天开放",
     )
-    assert task_named("translate").scores(said, told)["bleu"] > 0.4  # one character of ten differs
-    assert task_named("translate").in_languages("French").scores(said, told)["bleu"] == 0  # one word, and it is wrong
+    assert task_named("translate").scores(answer, reference)["bleu"] > 0.4  # one character of ten differs
+    assert task_named("translate").in_languages("French").scores(answer, reference)["bleu"] == 0  # one word, and it is wrong
 
 
 @pytest.mark.parametrize(

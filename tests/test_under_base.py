@@ -22,37 +22,42 @@ from buckler.workflow.jobs.evaluate import EvaluateJob
 from buckler.workflow.jobs.judge import JudgeJob
 from buckler.workflow.step import in_order
 
-SAID = "The soup is made of carrots and salt."
+TEXT = "The soup is made of carrots and salt."
 
 
-def said(text, at="p1", finish_reason="stop", **meta):
+def answer_of(text, at="p1", finish_reason="stop", **meta):
     return Answer(id=at, prompt=({"role": "user", "content": "Tell me."},), text=text, finish_reason=finish_reason, meta=meta)
 
 
 def test_an_answer_gets_its_perplexity_after_its_own_prompt():
     base = ScriptedLM(lambda request: "", nll=lambda pair: 2.0 * len(pair.answer))
-    given = [said(SAID, set="harmful"), said("Soup.", "short"), said("", "empty"), said("", "lost", finish_reason="failed")]
+    given = [
+        answer_of(TEXT, set="harmful"),
+        answer_of("Soup.", "short"),
+        answer_of("", "empty"),
+        answer_of("", "lost", finish_reason="failed"),
+    ]
     weighed = with_perplexity(given, base)
     assert weighed[0].meta == {"set": "harmful", BASE_PERPLEXITY: pytest.approx(7.389, abs=1e-3)}
     assert len("Soup.") < MIN_TOKENS and weighed[1:] == given[1:]  # too short to tell, empty, never came
-    assert [(pair.messages, pair.answer) for pair in base.scored[:1]] == [(given[0].prompt, SAID)]
+    assert [(pair.messages, pair.answer) for pair in base.scored[:1]] == [(given[0].prompt, TEXT)]
 
 
 def test_a_perplexity_that_could_not_be_had_stops_the_step():
     base = ScriptedLM(lambda request: "")
     base.score = lambda pairs: [Likelihood(nll=0.0, tokens=0, error="HTTP 500") for _ in pairs]
     with pytest.raises(BackendError, match="1 of 1 perplexities could not be computed: HTTP 500"):
-        with_perplexity([said(SAID)], base)
+        with_perplexity([answer_of(TEXT)], base)
 
 
 @pytest.mark.parametrize("name", JUDGES)
 def test_whoever_judges_an_answer_above_the_limit_is_incoherent(name):
-    dear, bare = said(SAID, **{BASE_PERPLEXITY: MAX_PERPLEXITY * 40}), said(SAID)
-    (verdict,), (without,) = (judge_named(name).judge([one]) for one in (dear, bare))
+    unlikely, bare = answer_of(TEXT, **{BASE_PERPLEXITY: MAX_PERPLEXITY * 40}), answer_of(TEXT)
+    (verdict,), (without,) = (judge_named(name).judge([one]) for one in (unlikely, bare))
     assert without.coherent is True and verdict.coherent is False
     assert "perplexity 4e+04 under the base, over 1000" in verdict.reason
     assert verdict.refused == without.refused
-    (at_limit,) = judge_named(name).judge([said(SAID, **{BASE_PERPLEXITY: MAX_PERPLEXITY})])
+    (at_limit,) = judge_named(name).judge([answer_of(TEXT, **{BASE_PERPLEXITY: MAX_PERPLEXITY})])
     assert at_limit == without
 
 
@@ -65,9 +70,9 @@ def test_a_judge_that_looks_for_coherence_itself_is_overruled_only_by_noise():
 
     verdicts = of_answers(Sure()).judge(
         [
-            said(SAID, "good", **{BASE_PERPLEXITY: 5.0}),
-            said(SAID, "good", **{BASE_PERPLEXITY: 5e4}),
-            said(SAID, "bad", **{BASE_PERPLEXITY: 5.0}),
+            answer_of(TEXT, "good", **{BASE_PERPLEXITY: 5.0}),
+            answer_of(TEXT, "good", **{BASE_PERPLEXITY: 5e4}),
+            answer_of(TEXT, "bad", **{BASE_PERPLEXITY: 5.0}),
         ]
     )
     assert [one.coherent for one in verdicts] == [True, False, False]
@@ -80,8 +85,8 @@ def test_verdicts_depend_on_the_base():
     ]
     keys = [one.verdicts.key for one in steps]
     assert len(set(keys)) == 3 and keys[1] == keys[3]
-    asked = {one.key for found in steps for one in in_order([found.verdicts]) if one.name == "answer"}
-    assert len(asked) == 1  # the model is asked once, whoever measures
+    answer_keys = {one.key for found in steps for one in in_order([found.verdicts]) if one.name == "answer"}
+    assert len(answer_keys) == 1  # the model is asked once, whoever measures
 
 
 @pytest.mark.parametrize("wanted", [False, True])
@@ -105,7 +110,7 @@ def test_a_recipe_measures_every_arm_under_its_own_untouched_model(wanted):
 
 
 @pytest.mark.ml
-def test_noise_is_dear_to_the_miniature_and_its_answers_are_not():
+def test_noise_is_unlikely_to_the_miniature_and_its_answers_are_not():
     model = load(ModelSpec(name="miniature"))
     rows = source_chats(Source(source="miniature:probes-benign", count=16, split="test"))
     given: list[Completion] = model.generate([Request(messages=one.prompt, sampling=Sampling(max_new_tokens=48)) for one in rows])

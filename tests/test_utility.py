@@ -55,10 +55,10 @@ def test_each_set_is_asked_as_the_harness_asks_it(tmp_path):
     arc, mmlu, boolq = (ask(read_chats(make(tmp_path))[0]) for make in (arc_file, mmlu_file, boolq_file))
     assert arc.messages[0]["content"] == "Question: What keeps rain off a head?\nAnswer:"
     assert arc.choices == ("a hat", "a very long and heavy stone wall", "soup") and arc.gold == 0
-    system, asked = mmlu.messages
+    system, question = mmlu.messages
     about = "The following are multiple choice questions (with answers) about tall hats.\n\n"
     assert system == {"role": "system", "content": about}
-    assert asked["content"] == "Which hat is it?\nA. one\nB. two\nC. three\nD. four\nAnswer:"
+    assert question["content"] == "Which hat is it?\nA. one\nB. two\nC. three\nD. four\nAnswer:"
     assert mmlu.choices == ("A", "B", "C", "D")
     assert boolq.messages[0]["content"] == "Hats are tall.\nQuestion: is a hat tall?\nAnswer:"
     assert boolq.choices == ("no", "yes") and boolq.gold == 1
@@ -86,7 +86,7 @@ def test_ties_are_counted_and_go_to_the_first(tmp_path):
     assert score.ties == 3 and score.acc.hits == 1 and score.to_json()["acc"]["high"] < 1
 
 
-def test_a_likelihood_that_never_came_is_unread(tmp_path):
+def test_a_likelihood_that_never_came_is_unscored(tmp_path):
     class Broken(ScriptedLM):
         def score(self, pairs):
             return [Likelihood(nll=0, tokens=0, error="timed out"), *super().score(pairs[1:])]
@@ -226,8 +226,8 @@ def harness(tmp_path, monkeypatch):
 def test_likelihoods_and_accuracies_agree_with_the_harness(harness):
     accuracies = set()
     for ours, theirs, results in harness("miniature-small"):
-        for mine, wanted in zip(ours, theirs, strict=True):
-            assert mine.likelihoods == pytest.approx(wanted, rel=1e-4)
+        for own, wanted in zip(ours, theirs, strict=True):
+            assert own.likelihoods == pytest.approx(wanted, rel=1e-4)
         score = summarise(ours)
         for metric in ("acc", "acc_norm", "acc_bytes"):
             assert getattr(score, metric).value == pytest.approx(results[f"{metric},none"]), metric
@@ -239,7 +239,7 @@ def test_likelihoods_and_accuracies_agree_with_the_harness(harness):
 def test_a_template_that_ends_in_a_line_feed_shifts_the_harness_alike_for_all_choices(harness, tmp_path):
     """The harness moves white space from the end of the template to the front of each choice, and counts it there."""
     for ours, theirs, results in harness(str(make_model(tmp_path / "qwen", "qwen"))):
-        for mine, wanted in zip(ours, theirs, strict=True):
-            apart = [a - b for a, b in zip(mine.likelihoods, wanted, strict=True)]
-            assert apart[0] > 0.1 and apart == pytest.approx([apart[0]] * len(apart), rel=1e-3)
+        for own, wanted in zip(ours, theirs, strict=True):
+            shifts = [a - b for a, b in zip(own.likelihoods, wanted, strict=True)]
+            assert shifts[0] > 0.1 and shifts == pytest.approx([shifts[0]] * len(shifts), rel=1e-3)
         assert summarise(ours).acc.value == pytest.approx(results["acc,none"])
