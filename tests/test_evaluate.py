@@ -117,7 +117,7 @@ def job_for(tmp_path, *rows, **settings):
 @pytest.mark.parametrize(
     ("rows", "says"),
     [
-        ([GOOD, {**GOOD, "set": "harmful"}], "row 2: the same words as .*row 1, harmful here and benign there"),
+        ([GOOD, {**GOOD, "set": "harmful"}], "row 2: same text as .*row 1, but harmful here and benign there"),
         ([GOOD, {**GOOD, "prompt": "And soup?", "set": "bening"}], 'probes.jsonl: row 2: set is "bening"'),
         ([GOOD, {"prompt": "And soup?"}], "its rows do not name their probe set"),
         ([{**GOOD, "meta": {"facts": "kite"}}], '"facts" must be a list'),
@@ -166,7 +166,7 @@ def test_servers_that_are_asked_late_are_reached_first(tmp_path):
     with Server().up() as server:
         remote = ModelSpec(name="m", endpoint=server.url)
         utility = [put(tmp_path / "utility.jsonl", {**CHOICES, "answerKey": "B"})]
-        with pytest.raises(ConfigError, match=r"--utility of m: .* gives no log-probabilities"):
+        with pytest.raises(ConfigError, match=r"--utility of m: .* returns no log-probabilities"):
             job_for(tmp_path, GOOD, model=remote, utility=utility).run(tmp_path / "out")
     assert not server.calls and not (tmp_path / "out").exists()
 

@@ -151,7 +151,7 @@ def test_a_model_and_an_adapter_that_are_taken_for_one_another_are_told(tmp_path
     (tmp_path / "adapter" / "adapter_config.json").write_text("{}")
     model, adapter = str(tmp_path / "model"), str(tmp_path / "adapter")
     assert identity(ModelSpec(name=model, adapter=adapter)) != identity(ModelSpec(name=model))
-    with pytest.raises(BackendError, match=r"adapter: holds no config\.json, .*; it is an adapter: name its base model"):
+    with pytest.raises(BackendError, match=r"adapter: contains no config\.json, .*; it is an adapter: name its base model"):
         identity(ModelSpec(name=adapter))
     with pytest.raises(BackendError, match=r"model: holds no adapter_config\.json, so it is no adapter$"):
         identity(ModelSpec(name=model, adapter=model))
@@ -166,7 +166,7 @@ def test_identity_is_that_of_the_content(tmp_path):
 
 def test_a_text_longer_than_the_model_reads_is_refused(tiny):
     lm = load(ModelSpec(name=str(tiny)))
-    with pytest.raises(BackendError, match="do not fit"):
+    with pytest.raises(BackendError, match="exceed the model's context length"):
         lm.generate([Request(messages=user("soup " * 600))])
 
 

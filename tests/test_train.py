@@ -94,7 +94,7 @@ def test_a_training_that_diverges_is_an_error_and_leaves_no_model(tiny, tmp_path
 
 
 def test_rows_without_an_answer_are_refused(tiny, tmp_path):
-    with pytest.raises(DataError, match="without an answer"):
+    with pytest.raises(DataError, match="no final answer"):
         train(ModelSpec(name=str(tiny)), [Chat.pair("soup", None)], TrainSettings(), tmp_path, seed=0)
 
 

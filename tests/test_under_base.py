@@ -157,6 +157,6 @@ def test_a_base_that_gives_no_log_probabilities_is_refused_before_the_start(tmp_
             judge_cards=tmp_path,
             base=ModelSpec(name="m", endpoint=server.url),
         )
-        with pytest.raises(ConfigError, match=r"--base m: .* gives no log-probabilities"):
+        with pytest.raises(ConfigError, match=r"--base m: .* returns no log-probabilities"):
             job.run(tmp_path / "e")
     assert not server.calls and not (tmp_path / "e").exists()
