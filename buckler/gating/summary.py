@@ -103,9 +103,9 @@ def markdown(gate: Gate, *, show_unsafe: bool = False) -> str:
         "",
         "All checks must pass; a pass needs no correction for their number.",
     ]
-    for one in gate.outcomes:
-        if one.worse and one.test is not None and (one.state != "pass" or one.test.is_loss):
-            lines += ["", *_worse(one, show_unsafe)]
+    for outcome in gate.outcomes:
+        if outcome.worse and outcome.test is not None and (outcome.state != "pass" or outcome.test.is_loss):
+            lines += ["", *_worse(outcome, show_unsafe)]
     return "\n".join(lines) + "\n"
 
 
