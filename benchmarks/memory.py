@@ -19,8 +19,8 @@ from pathlib import Path
 
 from buckler.curation.settings import CurateSettings
 from buckler.data import Chat, write_rows
-from buckler.models.cache import CachedLM
 from buckler.models.protocol import Request, ScriptedLM
+from buckler.models.registry import CachedLM
 from buckler.progress import no_progress
 from buckler.workflow import curation
 from buckler.workflow.step import Run

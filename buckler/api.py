@@ -13,8 +13,7 @@ from typing import TypeAlias, TypeVar
 
 from buckler.data import ANSWERS, Answer, Chat, content_id, write_answers
 from buckler.errors import ConfigError
-from buckler.evaluation.generate import MAX_NEW_TOKENS, answer_probes
-from buckler.evaluation.probes import in_set, set_of
+from buckler.evaluation.probes import MAX_NEW_TOKENS, answer_probes, in_set, set_of
 from buckler.models.protocol import LM, ModelSpec, Sampling
 from buckler.models.registry import load
 from buckler.progress import show_progress
@@ -163,7 +162,7 @@ def run(
         ConfigError: the recipe is not understood.
     """
     from buckler.experiments.pipeline import is_pipeline, read_pipeline, run_pipeline
-    from buckler.experiments.recipe import find_recipe
+    from buckler.experiments.registry import find_recipe
     from buckler.experiments.run import run_experiment
 
     path = find_recipe(str(recipe))

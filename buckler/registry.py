@@ -215,6 +215,17 @@ def read_from(recipe: str, *, trusted: bool, allowed: Collection[str] = ()) -> I
         _RECIPE.reset(token)
 
 
+def allow_remote_code(model: str) -> None:
+    """Check that whoever asks for code that comes with a model's weights may have it run.
+
+    Raises:
+        ConfigError: a recipe asks for it, and code of recipes is not trusted.
+    """
+    recipe = _RECIPE.get()
+    if recipe is not None:
+        raise ConfigError(f"model {model!r}: {recipe[0]} asks for `trust_remote_code`; if you trust that code, add --trust-code")
+
+
 def allow(what: str, name: str) -> None:
     """Check that whoever names this code may have it run; other names are no code.
 

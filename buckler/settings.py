@@ -1,8 +1,7 @@
-"""Names of the previous release that are gone, and what to write instead. An entry stays for one release.
+"""Settings and recipes: frozen pydantic models that refuse what they do not know, with a message that names the fix.
 
-An old name is refused with the new one in the message; it is never read as the new one in silence.
-
-Settings and recipes: frozen pydantic models that refuse what they do not know, with a message that names the fix.
+`OPTIONS` and `KEYS` hold names of the previous release and what to write instead, for one release: an old name is refused with
+the new one in the message, and never read as the new one in silence.
 """
 
 from __future__ import annotations
@@ -135,10 +134,16 @@ def _explain(model: type[BaseModel], fault: ValidationError, names: Mapping[str,
         hint = f"; did you mean `{near[0]}`?" if near else f"; the keys here are {', '.join(known)}" if known else ""
         return f"unknown key `{place}`{hint}{more}"
     value = first["input"]
-    message = first["msg"].removeprefix("Value error, ").replace("Input should", "must").replace("Field required", "is required")
+    message = plain(first["msg"])
     shown = f", got {value!r}" if isinstance(value, str | int | float | bool) and repr(value) not in message else ""
     owner = f"{_named(first['loc'], names)}: " if place else ""
     return f"{owner}{message}{shown}{more}"
+
+
+def plain(message: str) -> str:
+    """What pydantic says is wrong, to stand after the name of the value."""
+    message = message.removeprefix("Value error, ").partition(" or an instance of ")[0]
+    return message.replace("Input should", "must").replace("Field required", "is required")
 
 
 def _named(location: tuple[int | str, ...], names: Mapping[str, str]) -> str:

@@ -15,9 +15,9 @@ from buckler.experiments import pages
 from buckler.experiments.results import RunResult, read_results
 from buckler.judges.agreement import OF_REFUSAL, Agreement, corrected
 from buckler.judges.card import REFUSAL_QUESTION
-from buckler.report.cells import Table
 from buckler.report.claims import Finding
 from buckler.report.figures import Drawing
+from buckler.report.tables import Table
 
 FIXTURES = Path(__file__).parent / "fixtures"
 GOLDEN = FIXTURES / "report_golden.md"

@@ -186,8 +186,8 @@ def test_a_reference_to_what_is_not_there_is_refused_before_anything_runs(entrie
     ("body", "says"),
     [
         ("steps: [{curate: {texts: a, presett: quick}}]", r"unknown key `steps\.0\.curate\.presett`"),
-        ("steps: [{name: a}]", "an entry is one job of curate, crosstask"),
-        ("steps: [{train: {rows: [a]}}, {train: {rows: [b]}}]", "two entries are called 'train'"),
+        ("steps: [{name: a}]", "an entry must have exactly one job of curate, crosstask"),
+        ("steps: [{train: {rows: [a]}}, {train: {rows: [b]}}]", "two entries have the name 'train'"),
     ],
 )
 def test_a_pipeline_that_is_not_understood_is_one_clear_line(tmp_path, body, says):

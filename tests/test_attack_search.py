@@ -31,7 +31,7 @@ from buckler.experiments.attack_search.search import (
     utility_of,
     worst,
 )
-from buckler.experiments.recipe import read_recipe
+from buckler.experiments.registry import read_recipe
 from buckler.finetuning.attacks import IDENTITY_SYSTEM
 from buckler.workflow.step import Step, in_order
 from buckler.workflow.store import Store
@@ -207,10 +207,10 @@ def test_the_last_settings_of_a_large_space_are_found(monkeypatch):
         (search(sampler="lottery"), "search.sampler"),
         (search(space={}), "nothing to search"),
         (search(space={"epochs": []}), "search.space.epochs"),
-        (search(space={"epochs": [1, 1]}), "stands twice"),
+        (search(space={"epochs": [1, 1]}), "a value occurs twice"),
         (search(space={"rows": [0]}), "search.space.rows"),
         (search(space={"epochs": {"low": 4, "high": 1}}), "`low` must be less than `high`"),
-        (search(space={"share": [0.5, 1.5]}), "cannot hold share 1.5"),
+        (search(space={"share": [0.5, 1.5]}), "cannot contain share 1.5"),
         (search(space={"rows": [8, 13]}), "need 13 rows of data.harmful, which has 12"),
         (search(space={"rows": [12], "share": [0.25]}), "need 36 rows of data.customer, which has 24"),
         (search(space={"kind": ["drift"], "rows": [25]}), "need 25 rows of data.customer, which has 24"),
@@ -229,7 +229,7 @@ def test_a_search_that_makes_no_sense_is_one_clear_line(tmp_path, changed, messa
     [
         (search(sampler="grid"), "6 settings beside the fixed attack, so a grid needs trials: 7, not 3"),
         (search(sampler="grid", space={"rows": {"low": 2, "high": 8}}), "search.space.rows is a range"),
-        (search(trials=8), "too few for trials: 8; lower it to 7"),
+        (search(trials=8), "too few for trials: 8; lower it to at most 7"),
         (search(trials=4, space={"rows": [4, 8, 12], "learning_rate": [1e-4]}), "2 settings beside the fixed attack"),
         (search(trials=2, sampler="grid", most_steps=1), "within 1 steps, so a grid needs trials: 4, not 2"),
         (search(trials=2, most_steps=1, space={"epochs": [2, 4]}), "0 settings beside the fixed attack"),

@@ -19,7 +19,7 @@ from buckler.experiments.cross_task.budgets import (
 from buckler.experiments.cross_task.conditions import document_conditions
 from buckler.experiments.results import MetricResult, RunResult
 from buckler.experiments.results_view import cell_of
-from buckler.report.cells import Cell
+from buckler.report.tables import Cell
 
 LIMITS = Limits(refusal=0.9, false_refusal=0.1)
 

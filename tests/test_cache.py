@@ -8,8 +8,8 @@ import pytest
 
 from buckler.data import Message
 from buckler.errors import StoreError
-from buckler.models.cache import CachedLM
 from buckler.models.protocol import Completion, Request, Sampling, ScoreRequest, ScriptedLM
+from buckler.models.registry import CachedLM
 
 
 def request_of(text: str, seed: int = 0) -> Request:

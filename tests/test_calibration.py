@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from buckler.evaluation.calibration import gap, paired_gap
+from buckler.evaluation.scores import gap, paired_gap
 
 
 def test_the_interval_is_newcombes():

@@ -16,7 +16,7 @@ from golden_files import call
 from buckler import progress
 from buckler import settings as migrations
 from buckler.errors import ConfigError
-from buckler.experiments.recipe import packaged
+from buckler.experiments.registry import packaged
 from buckler.settings import Settings, parse
 
 ATTACK = ("attack", "miniature:customer", "--harmful", "miniature:harmful", "--rows", "4", "--share", "0.5", "--limit", "20")

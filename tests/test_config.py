@@ -9,8 +9,7 @@ import yaml
 
 from buckler.errors import ConfigError
 from buckler.experiments.pipeline import is_pipeline
-from buckler.experiments.recipe import read_recipe
-from buckler.experiments.registry import plan_of, recipe_kinds
+from buckler.experiments.registry import plan_of, read_recipe, recipe_kinds
 from buckler.workflow.step import in_order
 
 RECIPES = [path for path in sorted((Path(__file__).parent.parent / "recipes").glob("*.yaml")) if not is_pipeline(path)]
@@ -64,7 +63,7 @@ def test_every_recipe_of_the_project_is_understood_and_planned(path):
         ("name: small", "name: Small Name", "`name`"),
         ("models: {miniature: {name: miniature}}", "models: {}", "`models`"),
         ("seeds: [0, 1]", "seeds: [0, 1", "not YAML"),
-        ("seeds: [0, 1]", "seeds: [0, 1]\nseeds: [2]", "recipe.yaml:6: not YAML: `seeds` stands twice"),
+        ("seeds: [0, 1]", "seeds: [0, 1]\nseeds: [2]", "recipe.yaml:6: not YAML: `seeds` is given twice"),
         ("kind: curated, curation", "kind: curated, stages: [before], curation", "stages"),
     ],
 )

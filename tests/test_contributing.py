@@ -38,7 +38,7 @@ def test_the_hooks_run_the_tools_of_make_check():
     hooks = [hook["entry"].removeprefix(".venv/bin/") for repository in config["repos"] for hook in repository["hooks"]]
     assert all(repository["repo"] == "local" for repository in config["repos"])
     for command in recipe("check"):
-        tool = " ".join(word for word in command.split() if word != "." and not word.startswith("-"))
+        tool = " ".join(word for word in command.split() if word != "." and not word.startswith("--"))
         assert any(hook.startswith(tool) for hook in hooks), f"no hook runs {tool}"
 
 

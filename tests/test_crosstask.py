@@ -84,7 +84,7 @@ def test_braces_in_a_document_change_nothing():
 
 
 def test_the_held_out_wording_is_refused_for_training():
-    with pytest.raises(ConfigError, match="kept for the test"):
+    with pytest.raises(ConfigError, match="held out for the test"):
         build(documents("harmful", 5), CrossTaskSettings(wordings=("back", HELD_OUT)), seed=0)
 
 
@@ -94,12 +94,12 @@ def test_the_held_out_wording_is_refused_for_training():
         (documents("benign", 5), r"no document is labelled harmful.*\(5 benign\)"),
         (documents("useful", 5), r"no document is labelled harmful.*\(5 useful\)"),
         ([], r"no document is labelled harmful.*\(none at all\)"),
-        (documents("harmful", 5) + documents("useful", 5), "no document is labelled benign.*ask for 0 answers"),
+        (documents("harmful", 5) + documents("useful", 5), "no document is labelled benign.*set the number of answers to 0"),
         ([Document.of("text", label="evil")], "not one of harmful"),
         ([Document.of("text")], "label None"),
         (
             documents("harmful", 2) + documents("benign", 2),
-            r"60 rows on harmful documents asked for, 12 \(harmful document, task\) pairs available",
+            r"60 rows on harmful documents requested, but only 12 \(harmful document, task\) pairs available",
         ),
     ],
 )

@@ -159,7 +159,7 @@ def test_a_role_that_is_needed_and_not_filled_is_refused(changes, message):
 def test_a_model_without_log_probabilities_may_rewrite_but_not_measure():
     remote = ScriptedLM(reviser)
     remote.can_score = False
-    with pytest.raises(ConfigError, match="gives no log-probabilities"):
+    with pytest.raises(ConfigError, match="cannot return log-probabilities"):
         curator(remote)
     assert curator(reviser=remote).curate([TEXT]).rows
 

@@ -174,7 +174,7 @@ def test_labels_can_be_asked_for(tmp_path, some):
 def test_defence_rows_over_a_tested_document_are_refused(tmp_path, some, monkeypatch):
     rows = built(tmp_path, some, monkeypatch)
     given = context(tmp_path, "apart", {"rows/000": rows, "probes/000": probes(tmp_path, some)})
-    with pytest.raises(DataError, match="the same or nearly so"):
+    with pytest.raises(DataError, match="training and probe rows overlap"):
         given.call(documents.decontaminate_documents)
     others = [document(number + 50, "benign") for number in range(3)]
     fine = context(tmp_path, "fine", {"rows/000": rows, "probes/000": probes(tmp_path, others, name="other")})
@@ -240,7 +240,7 @@ def test_a_second_turn_goes_on_from_the_models_own_answer(tmp_path, some, monkey
 
 
 def test_a_recipe_names_its_own_tasks_and_refuses_the_unknown(tmp_path):
-    from buckler.experiments.recipe import read_recipe
+    from buckler.experiments.registry import read_recipe
 
     recipe = """
 kind: cross_task

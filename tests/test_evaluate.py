@@ -10,7 +10,7 @@ from server import Server
 from buckler.crosstask.tasks import scorers
 from buckler.data import Chat
 from buckler.errors import BackendError, ConfigError, DataError
-from buckler.evaluation.generate import answer_probes
+from buckler.evaluation.probes import answer_probes
 from buckler.judges.card import card_path
 from buckler.judges.named import judge_spec
 from buckler.models.protocol import ModelSpec, Sampling, ScriptedLM

@@ -14,7 +14,7 @@ from buckler.evaluation.metrics import summarise
 from buckler.evaluation.power import CAUTION, detectable, unseen
 from buckler.evaluation.statistics import rate
 from buckler.judges.named import judge_spec
-from buckler.report.cells import Cell, caution
+from buckler.report.tables import Cell, caution
 from buckler.workflow.jobs.judge import DETECTION, judgement
 
 

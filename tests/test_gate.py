@@ -21,8 +21,7 @@ from buckler.errors import BackendError, ConfigError, DataError
 from buckler.evaluation.scores import score_answers
 from buckler.gating.checks import CHECKS, Side
 from buckler.gating.decision import GateSettings, Margins, decide, read_settings
-from buckler.gating.outputs import Places, junit, sarif
-from buckler.gating.summary import markdown, plain, sentences
+from buckler.gating.outputs import Places, junit, markdown, plain, sarif, sentences
 from buckler.judges.refusal.keyword import KeywordJudge
 from buckler.workflow.inputs import Source
 from buckler.workflow.jobs.gate import GateJob

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from buckler.curation.gates import SLACK, Gates, gate, gate_perplexity
+from buckler.curation.gates import SLACK, gate, gate_perplexity
 from buckler.curation.revise import PROMPTS
+from buckler.curation.settings import Gates
 from buckler.data import Chat
 
 SOUP = "The baker boils barley and salt in a pot. It feeds the guests."

@@ -98,8 +98,7 @@ def test_a_run_gives_the_same_files_in_a_fresh_folder(golden: Golden, tmp_path):
 
 @pytest.mark.parametrize("name", [*PACKAGED, *(f"golden_{kind}" for kind in KINDS)])
 def test_every_step_is_known_by_the_key_it_had(step_keys: dict[str, list[list[str]]], name: str):
-    from buckler.experiments.recipe import read_recipe
-    from buckler.experiments.registry import plan_of
+    from buckler.experiments.registry import plan_of, read_recipe
     from buckler.workflow.step import in_order
 
     folder = ROOT / "recipes" if name in PACKAGED else GOLDEN / "recipes"

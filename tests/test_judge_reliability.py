@@ -16,7 +16,7 @@ from buckler.errors import ConfigError, DataError
 from buckler.experiments.base import Plan
 from buckler.experiments.collect import collect, collect_again
 from buckler.experiments.judge_reliability import NOT_MEASURED, reliability_sentence, reliability_tables
-from buckler.experiments.recipe import read_recipe
+from buckler.experiments.registry import read_recipe
 from buckler.experiments.results import read_results
 from buckler.judges.base import judge_named
 from buckler.judges.card import make_card, write_card
@@ -118,11 +118,11 @@ def test_cards_lie_beside_the_recipe_or_where_the_command_says(tmp_path, monkeyp
 def test_a_folder_of_cards_that_is_not_there_is_refused_before_the_start(tmp_path):
     path = tmp_path / "r.yaml"
     path.write_text(RECIPE + "judge_cards: nowhere\n")
-    with pytest.raises(ConfigError, match=r"nowhere is no folder; `buckler judge-card --out"):
+    with pytest.raises(ConfigError, match=r"nowhere is not a folder; `buckler judge-card --out"):
         read_recipe(path)
     path.write_text(RECIPE)
     status, _, err = call(("run", str(path), "--judge-cards", str(tmp_path / "nowhere"), "--dry-run"), tmp_path)
-    assert status == 2 and "nowhere is no folder" in err
+    assert status == 2 and "nowhere is not a folder" in err
 
 
 def saved(folder: Path) -> dict:
@@ -176,7 +176,7 @@ def test_results_of_an_older_version_say_what_to_do(tmp_path, part, lost):
     was = saved(tmp_path)
     del (was[part] if part else was)[lost]
     write_json(tmp_path / "results-toy.json", was)
-    with pytest.raises(DataError, match=f"results of toy: saved without '{lost}'; run the recipe again"):
+    with pytest.raises(DataError, match=f"results of toy: '{lost}' is missing; run the recipe again"):
         again_in_python(tmp_path)
 
 

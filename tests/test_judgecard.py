@@ -75,7 +75,7 @@ def test_files_of_one_name_are_told_apart_by_their_folders_and_one_file_counts_o
     rows, _ = read_labels(paths)
     assert list(dict.fromkeys(row.groups["model"] for row in rows)) == ["a/gpt4/x", "a/llama/x", "b/llama/x"]
     assert file_names(paths[:1]) == ["x"] and file_names([Path("x.csv"), Path("x.json")]) == ["x.csv", "x.json"]
-    with pytest.raises(DataError, match="stands twice"):
+    with pytest.raises(DataError, match="is given twice"):
         read_labels([paths[0], tmp_path / "a" / ".." / "a" / "gpt4" / "x.csv"])
 
 
@@ -140,7 +140,9 @@ def test_a_screen_shows_each_model_and_the_question_with_three_answers():
 
 def test_a_judge_that_says_nothing_of_what_was_labelled_has_no_card():
     rows = [labelled(at, harmful=True) for at in range(2)]
-    with pytest.raises(DataError, match="judge keyword said nothing on `harmful` of any of 2 labelled answers; the first: why"):
+    with pytest.raises(
+        DataError, match="judge keyword gave no verdict on `harmful` of any of 2 labelled answers; the first: why"
+    ):
         make_card("keyword", "3", rows, [Verdict(id=str(at), refused="no", reason="why") for at in range(2)], labels=["x"])
 
 

@@ -43,7 +43,7 @@ def test_a_judge_can_be_named_by_its_place():
 @pytest.mark.parametrize(
     ("place", "says"),
     [
-        ("os:getcwd", "is no judge: it needs"),
+        ("os:getcwd", "is not a judge: it needs"),
         ("buckler.data:Answer", "cannot be created without arguments"),
         ("os:", "unknown judge"),
     ],

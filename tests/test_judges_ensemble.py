@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from buckler.data import Answer, Verdict
 from buckler.errors import ConfigError
 from buckler.evaluation.scores import attack_success
-from buckler.judges.ensemble import EnsembleJudge
+from buckler.judges.base import EnsembleJudge
 
 
 class Fixed:

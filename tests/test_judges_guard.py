@@ -365,7 +365,7 @@ def test_shieldgemma_without_all_likelihoods_is_unscored_unless_one_shows_harm()
 def test_a_server_without_likelihoods_cannot_be_shieldgemma():
     model = replying("Yes")
     model.can_score = False
-    with pytest.raises(BackendError, match="likelihoods"):
+    with pytest.raises(BackendError, match="needs log-probabilities"):
         GuardJudge(GUARDS["shieldgemma"], model)
 
 
@@ -408,7 +408,7 @@ def test_judges_are_named_in_one_line():
     [
         ("no-such", None, "unknown judge 'no-such'"),
         ("rubric", None, "--judge-model"),
-        ("keyword", "miniature", "no judge in 'keyword' takes it"),
+        ("keyword", "miniature", "no judge in 'keyword' takes a model"),
         ("keyword=miniature", None, "needs no model"),
         ("keyword,", None, "unknown judge ''"),
         ("keyword,keyword", None, "different"),

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from buckler.data import Chat
-from buckler.data.mixing import mix
+from buckler.data.rows import mix
 from buckler.errors import ConfigError, DataError
 
 

@@ -22,13 +22,12 @@ from server import Server, Vllm
 
 from buckler.data import Chat, Message, answer_from_json
 from buckler.errors import BackendError, ConfigError
-from buckler.evaluation.generate import answer_probes
+from buckler.evaluation.probes import answer_probes
 from buckler.judges.base import JUDGES, judge_named
-from buckler.models.cache import CachedLM
 from buckler.models.http import Transport, _seconds
 from buckler.models.openai_client import ServedLM
 from buckler.models.protocol import ModelSpec, Request, Sampling, ScoreRequest, spec_of, without_thinking
-from buckler.models.registry import identity, load
+from buckler.models.registry import CachedLM, identity, load
 
 
 @pytest.fixture(autouse=True)
@@ -230,7 +229,7 @@ def test_a_server_that_is_gone_ends_the_run_and_what_came_is_kept(tmp_path):
         spec = ModelSpec(name="m", endpoint=server.url, retries=1)
         lm = CachedLM(ServedLM(spec, wait=0.001), tmp_path / "cache.sqlite")
         lm.generate([request_of("a"), request_of("b")])
-    with pytest.raises(BackendError, match="calls in a row failed, the last: nothing answers"):
+    with pytest.raises(BackendError, match="calls in a row failed, the last: cannot connect to"):
         lm.generate([request_of(text) for text in "abcdefg"])
     assert [one.text for one in lm.generate([request_of("b"), request_of("a")])] == ["B", "A"]
 
@@ -259,7 +258,7 @@ def test_a_server_that_is_not_there_is_told_at_once(monkeypatch):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    with pytest.raises(BackendError, match=f"nothing answers at http://127.0.0.1:{port}/v1"):
+    with pytest.raises(BackendError, match=f"cannot connect to http://127.0.0.1:{port}/v1"):
         load(spec_of(f"m@http://127.0.0.1:{port}/v1"))
     assert len(pauses) <= 1, "it waits again and again for what never answered"
 
@@ -321,7 +320,7 @@ def test_a_budget_of_requests_stops_the_run_and_a_larger_one_goes_on(tmp_path):
     requests = [request_of(str(at)) for at in range(40)]
     with Server(delay=0.01).up() as server:
         first = CachedLM(remote(server, max_requests=15, concurrency=4), tmp_path / "cache.sqlite")
-        with pytest.raises(BackendError, match=r"request budget of 15 is spent.*larger one"):
+        with pytest.raises(BackendError, match=r"request budget of 15 is used up.*larger budget"):
             first.generate(requests)
         assert sum(server.calls.values()) == 15
         second = CachedLM(remote(server, max_requests=25), tmp_path / "cache.sqlite")
@@ -332,7 +331,7 @@ def test_a_budget_of_requests_stops_the_run_and_a_larger_one_goes_on(tmp_path):
 def test_a_budget_of_tokens_is_passed_by_no_more_than_what_is_under_way(tmp_path):
     with Server(delay=0.01).up() as server:
         lm = CachedLM(remote(server, max_tokens=100, concurrency=3), tmp_path / "cache.sqlite")
-        with pytest.raises(BackendError, match="token budget of 100 is spent"):
+        with pytest.raises(BackendError, match="token budget of 100 is used up"):
             lm.generate([request_of(str(at)) for at in range(40)])
     assert 10 <= sum(server.calls.values()) <= 12, "ten tokens a call, three calls at once"
 

@@ -15,8 +15,7 @@ from buckler.data import Answer, Chat, Verdict, write_rows
 from buckler.data import read_chats as read_rows
 from buckler.errors import ConfigError, DataError
 from buckler.evaluation.metrics import METRICS, summarise
-from buckler.experiments.recipe import read_recipe
-from buckler.experiments.registry import experiment_of
+from buckler.experiments.registry import experiment_of, read_recipe
 from buckler.experiments.results import RunResult
 from buckler.finetuning.attacks import ATTACKS, AttackSettings, customization, wrap
 from buckler.finetuning.defenses import DefenseSettings, filtered
@@ -277,6 +276,7 @@ def test_code_that_a_recipe_names_is_run_only_if_it_is_trusted(folder, part):
     "text",
     [
         "models: {m: {name: 'parts:Says'}}",
+        "models: {m: {name: miniature, trust_remote_code: true}}",
         "metrics: ['parts:words']",
         "probes: {one: {source: 'parts:BROKEN@rows.jsonl'}}",
         "judge: 'keyword,rubric=parts:Says'",
@@ -306,6 +306,7 @@ def test_code_that_the_user_names_beside_a_recipe_needs_no_trust(folder):
         "evaluate: {model: miniature, probes: [rows.jsonl], judge: 'parts:Short'}",
         "evaluate: {model: miniature, probes: [rows.jsonl], metrics: ['parts:words']}",
         "evaluate: {model: 'parts:Says', probes: [rows.jsonl]}",
+        "evaluate: {model: {name: miniature, trust_remote_code: true}, probes: [rows.jsonl]}",
         "attack: {customer: rows.jsonl, attack: {kind: 'parts:attack'}}",
         "judge: {answers: ['@evaluate'], own_tasks: 'parts:NUMBER'}",
     ],

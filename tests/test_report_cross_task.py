@@ -8,8 +8,8 @@ from grids import crosstask, drawings_of, findings_of, rate_metric, tables_of, t
 from buckler.evaluation.statistics import Mean, mean
 from buckler.experiments.cross_task.conditions import document_conditions, misuse_of
 from buckler.experiments.results_view import Metric, gain_over, minus
-from buckler.report.cells import Cell, Table
 from buckler.report.claims import Finding, Part, decide_absent, decide_most, decide_other
+from buckler.report.tables import Cell, Table
 
 BACK = {"model": "toy", "wording": "back"}
 

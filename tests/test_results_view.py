@@ -16,7 +16,7 @@ from buckler.experiments.comparisons import flat
 from buckler.experiments.registry import EXPERIMENTS, experiment_of
 from buckler.experiments.results import read_results
 from buckler.experiments.results_view import METRICS, Metric, arms_of
-from buckler.report.cells import Cell
+from buckler.report.tables import Cell
 
 EXPECTED = Path(__file__).parent / "golden" / "expected"
 SAVED = sorted(EXPECTED.glob("run-*/results-*.json.gz"))

@@ -3,7 +3,7 @@
     python -m tools.structure            a table: each measure, its value and its limit
     python -m tools.structure --details  below it, what the numbers are made of: long files, cycles, chains, files entered
     python -m tools.structure --json     the same as JSON, details included
-    python -m tools.structure --check    status 1 where a limit is passed
+    python -m tools.structure --check    status 1 where a limit is passed, or its known miss grows
     python -m tools.structure --no-trace without the traced command (which runs for about 20 seconds)
     python -m tools.structure --rights   who imports whom, as the table of `tests/test_layers.py` in an order that it accepts
     python -m tools.structure --root DIR another checkout
@@ -36,6 +36,10 @@ CAST_FREE = ("workflow", "experiments", "cli")
 TRACED = ("curate", "miniature:commonsense", "--limit", "2", "--model", "miniature", "--preset", "quick")
 
 
+HELD = {"lines": 30_000, "curate: files entered": 42}
+"""Limits that are missed (docs/decisions/0007-one-house.md says why): until they are met, the number may not grow past these."""
+
+
 @dataclass(frozen=True, slots=True)
 class Measure:
     """One number, the most it may be (None for a number without a limit), and what it is made of."""
@@ -49,6 +53,11 @@ class Measure:
     def passed(self) -> bool:
         """It is within its limit, or has none."""
         return self.limit is None or self.value <= self.limit
+
+    @property
+    def held(self) -> bool:
+        """It is within its limit, or at least no worse than the limit's known miss."""
+        return self.passed or self.value <= HELD.get(self.name, -1)
 
 
 def measure(root: Path, *, trace: bool = True) -> list[Measure]:
@@ -150,7 +159,8 @@ def table(measures: list[Measure]) -> str:
     lines = ["| measure | value | limit | |", "|---|---:|---:|---|"]
     for one in measures:
         limit = "" if one.limit is None else f"{one.limit:,}"
-        lines.append(f"| {one.name} | {one.value:,} | {limit} | {'' if one.passed else 'over'} |")
+        held = f"over, held at {HELD[one.name]:,}" if one.held and not one.passed else "over"
+        lines.append(f"| {one.name} | {one.value:,} | {limit} | {'' if one.passed else held} |")
     return "\n".join(lines)
 
 
@@ -185,13 +195,16 @@ def main() -> int:
         return 0
     measures = measure(options.root.resolve(), trace=not options.no_trace)
     if options.json:
-        rows = [{"name": m.name, "value": m.value, "limit": m.limit, "passed": m.passed, "details": m.details} for m in measures]
+        rows = [
+            {"name": m.name, "value": m.value, "limit": m.limit, "passed": m.passed, "held": m.held, "details": m.details}
+            for m in measures
+        ]
         print(json.dumps(rows, indent=2))
     else:
         print(table(measures))
         if options.details:
             print(f"\n{details(measures)}")
-    return int(options.check and not all(one.passed for one in measures))
+    return int(options.check and not all(one.held for one in measures))
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from buckler.errors import ConfigError, DataError
 from buckler.experiments.base import CommonRecipe
 from buckler.experiments.pages import write_report
 from buckler.experiments.pipeline import dry_run_lines, is_pipeline, read_pipeline, run_pipeline
-from buckler.experiments.recipe import find_recipe, read_recipe
+from buckler.experiments.registry import find_recipe, read_recipe
 from buckler.experiments.results import read_results
 from buckler.experiments.run import demo_recipes, dry_run, list_runs, recompute, run_recipes
 from buckler.progress import Display

@@ -12,7 +12,7 @@ from buckler import formats
 from buckler.data import write_text
 from buckler.errors import ConfigError
 from buckler.evaluation.probes import describe
-from buckler.experiments.recipe import packaged
+from buckler.experiments.registry import packaged
 from buckler.settings import read_yaml
 from buckler.workflow.inputs import WORLD
 

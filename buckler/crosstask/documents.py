@@ -32,7 +32,7 @@ LENGTHS: dict[Length, int] = {"short": 0, "medium": 100, "long": 500}
 CONTROL = re.compile(
     r"<\|[A-Za-z0-9_]{2,40}\|>|<(?:start|end)_of_turn>|\[/?INST\]|<</?SYS>>|</?s>|<(?:bos|eos|pad)>|</?think>|\uff5cend\u2581of"
 )
-"""Control tokens of the common chat templates. `buckler.models.chat_template` breaks them apart, so that none can end a turn;
+"""Control tokens of the common chat templates. `buckler.models.huggingface` breaks them apart, so that none can end a turn;
 another trainer that reads the rows may not, so they are counted."""
 INSTRUCTS = re.compile(
     r"\b(?:ignore|disregard|forget|override)\b[^.!?\n]{0,40}\b(?:above|before|previous|prior|preceding|earlier|instructions?|prompts?)\b"

@@ -1,7 +1,4 @@
-"""JSON values and files named by what they hold.
-
-JSON, JSONL and text files: read with the place of a fault, written whole or not at all.
-"""
+"""JSON values, their content ids, and files: read with the place of a fault, written whole or not at all."""
 
 from __future__ import annotations
 

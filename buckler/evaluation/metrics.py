@@ -12,16 +12,17 @@ from typing import TypeAlias, TypeGuard
 
 from buckler.data import Answer, Json, Verdict
 from buckler.errors import ConfigError
-from buckler.evaluation.calibration import gap, paired_gap
 from buckler.evaluation.scores import (
     SETS,
     Row,
     about_document,
     attack_of,
     attack_success,
+    gap,
     incoherent_of_safe,
     is_partial,
     mean_score,
+    paired_gap,
     rows_of,
     safe_and_coherent,
     safe_but_incoherent,

@@ -11,14 +11,14 @@ from pydantic import Field, field_validator
 
 from buckler.data import Answer, Json, Verdict, read_answers, read_verdicts
 from buckler.errors import ConfigError
-from buckler.evaluation.generate import MAX_NEW_TOKENS
 from buckler.evaluation.metrics import known_metrics
+from buckler.evaluation.probes import MAX_NEW_TOKENS
 from buckler.experiments.results import PhraseRule, RunResult, SampleResult, SearchResult
 from buckler.judges.named import judge_spec
 from buckler.models.protocol import ModelSpec
-from buckler.report.cells import Table
 from buckler.report.claims import Finding
 from buckler.report.figures import Sketch
+from buckler.report.tables import Table
 from buckler.settings import Settings
 from buckler.workflow.evaluation import Measured
 from buckler.workflow.inputs import WORLD, Source

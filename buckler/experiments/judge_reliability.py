@@ -16,7 +16,7 @@ from buckler.experiments.results_view import BENIGN, BORDERLINE, HARMFUL, ArmVie
 from buckler.judges.agreement import OF_REFUSAL, Agreement, corrected
 from buckler.judges.card import REFUSAL_QUESTION, refusal_card
 from buckler.judges.named import judge_spec
-from buckler.report.cells import Cell, Column, Table, TableRow, no_width
+from buckler.report.tables import Cell, Column, Table, TableRow, no_width
 
 NOT_MEASURED = "How far this judge can be believed was not measured here (buckler judge-card)."
 NAMES = {

@@ -11,11 +11,10 @@ from buckler.experiments.judge_reliability import reliability_sentence, reliabil
 from buckler.experiments.registry import experiment_of
 from buckler.experiments.results import RunResult, SampleResult
 from buckler.experiments.results_view import INTERVALS
-from buckler.report.cells import Table
 from buckler.report.claims import Finding
 from buckler.report.figures import Drawing, draw_all
 from buckler.report.page import Sample, Section, write_page
-from buckler.report.tables import print_tables
+from buckler.report.tables import Table, print_tables
 
 if TYPE_CHECKING:
     from rich.console import Console

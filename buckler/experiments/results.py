@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from buckler.errors import DataError
 from buckler.evaluation.statistics import Rate, mean, pooled
+from buckler.settings import plain
 
 if TYPE_CHECKING:
     from buckler.data import Json
@@ -310,7 +311,7 @@ def read_results(value: Json | Mapping[str, Json], where: str) -> RunResult:
     except ValidationError as fault:
         first = fault.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
-        raise DataError(f"{where}: not the results of a run: `{place}`: {first['msg']}") from None
+        raise DataError(f"{where}: not the results of a run: `{place}` {plain(first['msg'])}") from None
 
 
 def results_json(results: Iterable[RunResult]) -> list[dict[str, Json]]:

@@ -11,7 +11,7 @@ from buckler.errors import DataError
 from buckler.evaluation.metrics import ALL_TASKS
 from buckler.evaluation.statistics import Mean, difference_over_seeds, mean, wilson
 from buckler.experiments.results import Labels, MetricResult, RateResult, RunResult
-from buckler.report.cells import Cell, Over, format_number, no_width, unscored_note
+from buckler.report.tables import Cell, Over, format_number, no_width, unscored_note
 
 METRICS = (
     *("attack_success_rate", "safety_rate", "refusal_rate", "partial_refusal_rate", "refusal_rate_on_harmful"),

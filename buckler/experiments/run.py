@@ -15,8 +15,7 @@ from buckler.errors import StoreError
 from buckler.experiments.base import CommonRecipe
 from buckler.experiments.collect import collect, collect_again
 from buckler.experiments.pages import print_results, write_report
-from buckler.experiments.recipe import read_recipe, recipe_folder
-from buckler.experiments.registry import experiment_of, plan_of
+from buckler.experiments.registry import experiment_of, plan_of, read_recipe, recipe_folder
 from buckler.experiments.results import RunResult, read_results
 from buckler.progress import show_progress
 from buckler.workflow.curation import CurateStep, curate

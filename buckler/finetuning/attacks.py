@@ -13,7 +13,7 @@ from typing import Any, TypeAlias, TypeGuard
 from pydantic import Field, JsonValue, ValidationInfo, field_validator
 
 from buckler.data import Chat, Message
-from buckler.data.mixing import mix
+from buckler.data.rows import mix
 from buckler.errors import ConfigError
 from buckler.registry import Registry
 from buckler.settings import Settings

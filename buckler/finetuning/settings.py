@@ -1,6 +1,6 @@
-"""What a training phase minimises: masked negative log-likelihood, averaged per token, per row or per task.
+"""How a model is fine-tuned: the objective, the settings of one training phase, and stages as lists of phases.
 
-How a model is fine-tuned: the settings of one training phase, and the stages of a customization as lists of phases.
+The objective is masked negative log-likelihood, averaged per token, per row or per task.
 """
 
 from __future__ import annotations

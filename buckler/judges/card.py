@@ -16,6 +16,7 @@ from buckler.errors import DataError
 from buckler.evaluation.statistics import Rate
 from buckler.judges.agreement import RATES, UNSCORED, Agreement, Confusion
 from buckler.judges.labels import Labelled
+from buckler.settings import plain
 
 QUESTIONS: dict[str, tuple[Callable[[Labelled], bool | None], Callable[[Verdict], bool | None]]] = {
     "declines": (lambda row: None if row.refused is None else row.refused != "no", lambda one: one.declines),
@@ -211,8 +212,10 @@ def card_from_json(value: Json, where: str) -> JudgeCard:
         return TypeAdapter(JudgeCard).validate_python(value)
     except ValidationError as fault:
         first = fault.errors()[0]
-        place = ".".join(map(str, first["loc"])) + ": " if first["loc"] else ""
-        raise DataError(f"{where}: not a judge card: {place}{first['msg']}; create one with `buckler judge-card`") from None
+        place = f"`{'.'.join(map(str, first['loc']))}` " if first["loc"] else "it "
+        raise DataError(
+            f"{where}: not a judge card: {place}{plain(first['msg'])}; create one with `buckler judge-card`"
+        ) from None
 
 
 def markdown(card: JudgeCard) -> str:

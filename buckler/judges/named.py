@@ -13,8 +13,7 @@ from typing import TypeAlias
 from pydantic import ValidationError, model_validator
 
 from buckler.errors import ConfigError
-from buckler.judges.base import JUDGES, Judge, judge_named, of_answers, own_version, takes_model
-from buckler.judges.ensemble import EnsembleJudge, ensemble_version
+from buckler.judges.base import JUDGES, EnsembleJudge, Judge, ensemble_version, judge_named, of_answers, own_version, takes_model
 from buckler.judges.guards import GUARDS, GuardJudge, guard_for, is_guard
 from buckler.judges.guards import own_version as guard_version
 from buckler.judges.rubric import RUBRICS, RubricJudge, versioned
@@ -22,7 +21,7 @@ from buckler.judges.rubric import own_version as rubric_version
 from buckler.models.protocol import LM, ModelSpec, spec_of
 from buckler.models.registry import identity
 from buckler.registry import is_place
-from buckler.settings import Settings
+from buckler.settings import Settings, plain
 
 Loader: TypeAlias = Callable[[ModelSpec], LM]
 """Builds a model; given by who may import backends."""
@@ -133,7 +132,7 @@ def judge_spec(text: str, model: str | ModelSpec | None = None, seed: int = 0) -
         parts = tuple(_one(name, shared, seed) for name in names)
         return parts[0] if len(parts) == 1 else JudgeSpec(parts=parts)
     except ValidationError as fault:
-        raise ConfigError(str(fault.errors()[0]["msg"]).removeprefix("Value error, ")) from None
+        raise ConfigError(plain(fault.errors()[0]["msg"])) from None
 
 
 def judge_from(spec: JudgeSpec, load: Loader) -> Judge:

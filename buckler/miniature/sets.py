@@ -1,9 +1,8 @@
-"""Documents of the made-up world (manuals, notices, cures) and the honest answer of every task over them.
-
-The named sets of the made-up world: rows to train on, rows to attack with, documents and probes to measure with.
+"""The named sets of the made-up world: rows to train on, rows to attack with, documents and probes to measure with.
 
 Train rows speak of train names and of seen kinds. Rows of `dev` and `test` speak of names nobody trained on; their
-dangerous things are of seen, held-out and never-refused kinds in equal parts, and `meta` says which (`group`).
+dangerous things are of seen, held-out and never-refused kinds in equal parts, and `meta` says which (`group`). Documents are
+manuals, notices and cures, each with the honest answer of every task over it.
 """
 
 from __future__ import annotations

@@ -3,9 +3,8 @@
 The rows of a batch are the leaves of a trie. All requests with one prompt begin in one row, which is its prefill; a row splits
 where their draws part, and leaves when its answers have ended. One prefill a prompt, room freed by short answers, and low
 temperatures that mostly agree are then one thing: choosing which rows of the cache go on. `batches`, `left_padded` and
-`right_padded` make batches of lists of token ids, for scoring too.
-
-Temperature and nucleus sampling where every answer has its own settings and its own random stream.
+`right_padded` make batches of lists of token ids, for scoring too. `RowSampler` samples by temperature and nucleus where every
+answer has its own settings and its own random stream.
 """
 
 from __future__ import annotations

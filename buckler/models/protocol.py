@@ -17,7 +17,7 @@ from pydantic import Field, field_validator, model_validator
 
 from buckler.data import FinishReason, Json, Message, content_id, turns_to_json
 from buckler.errors import ConfigError
-from buckler.registry import Registry, allow, imported, is_place
+from buckler.registry import Registry, allow, allow_remote_code, imported, is_place
 from buckler.settings import Settings
 
 
@@ -68,6 +68,8 @@ class ModelSpec(Settings):
     def _may_be_loaded(self) -> ModelSpec:
         if self.backend is not None and self.endpoint is not None:
             raise ValueError("`endpoint` and `backend` exclude each other; give one of them")
+        if self.trust_remote_code:
+            allow_remote_code(self.name)
         if self.is_own:
             allow(f"backend {self.backend_name!r}", self.backend_name)
             allow(f"model {self.name!r}", self.name)

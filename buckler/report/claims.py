@@ -8,7 +8,7 @@ from typing import Literal, TypeAlias
 
 from buckler.data import Json
 from buckler.evaluation.statistics import Mean
-from buckler.report.cells import Cell, format_number, signed
+from buckler.report.tables import Cell, format_number, signed
 
 Status: TypeAlias = Literal["appears", "does not appear", "undecided"]
 MARGIN = 0.05

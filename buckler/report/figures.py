@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from html import escape
 from typing import TYPE_CHECKING
 
-from buckler.report.cells import Cell
+from buckler.report.tables import Cell
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

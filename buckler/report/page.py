@@ -11,10 +11,9 @@ import yaml
 from jinja2 import Environment, StrictUndefined
 
 from buckler.data import Json, write_json, write_text
-from buckler.report.cells import Table
 from buckler.report.claims import RULE, Finding
 from buckler.report.figures import Sketch, draw_all
-from buckler.report.tables import escape, to_markdown
+from buckler.report.tables import Table, escape, to_markdown
 
 TEMPLATE = "template.html.j2"
 

@@ -25,8 +25,8 @@ from buckler.data import (
 )
 from buckler.data.answers import ANSWERS, VERDICTS
 from buckler.errors import DataError
-from buckler.evaluation.generate import answer_probes
 from buckler.evaluation.metrics import refused_share
+from buckler.evaluation.probes import answer_probes
 from buckler.models.protocol import Sampling
 from buckler.settings import Settings
 from buckler.workflow.inputs import ModelRef, all_chats, all_documents, code_of, load_model, own_tasks, require_answered

@@ -24,8 +24,8 @@ from buckler.data import (
     write_jsonl,
     write_verdicts,
 )
-from buckler.evaluation.generate import answer_probes
 from buckler.evaluation.metrics import METRICS, summarise
+from buckler.evaluation.probes import answer_probes
 from buckler.evaluation.scores import score_answers
 from buckler.evaluation.utility import Choice, choose
 from buckler.evaluation.utility import summarise as summarise_choices

@@ -1,6 +1,6 @@
-"""Where rows come from: a file in any known format, or a named set of the miniature's world. One spelling for both.
+"""What steps take in: rows of a file or of a named set of the miniature's world, models, tasks of the user's own.
 
-What steps take in: models, rows, tasks of the user's own; and the checks on what a model gave back.
+Also the checks on what a model gave back.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Steps that draw, mix and filter rows, and rows taken as they are."""
+"""Steps over training rows: drawn, attacked, mixed, filtered, decontaminated, taken as they are; and the training step."""
 
 from __future__ import annotations
 
@@ -8,9 +8,12 @@ from pydantic import Field, JsonValue
 
 from buckler.data import ROWS, Chat, Message, read_chats, write_json, write_rows
 from buckler.data.near_duplicates import require_disjoint
+from buckler.errors import ConfigError
 from buckler.evaluation.probes import in_set
 from buckler.finetuning.attacks import ATTACKS, IDENTITY_SYSTEM, AttackSettings, customization
 from buckler.finetuning.defenses import DEFENSES, DefenseSettings, defense_named, defense_rows, filtered
+from buckler.finetuning.settings import TrainSettings
+from buckler.finetuning.train import train as train_model
 from buckler.settings import Settings
 from buckler.workflow.inputs import (
     ModelRef,
@@ -20,6 +23,7 @@ from buckler.workflow.inputs import (
     fingerprint,
     format_code,
     load_model,
+    model_spec,
     source_chats,
     source_documents,
 )
@@ -212,3 +216,39 @@ def _placed(run: Run[DrawStep]) -> Source:
 def _prompted(row: Chat) -> Chat:
     turns = [turn for turn in row.messages if turn["role"] != "system"]
     return Chat.of((Message(role="system", content=IDENTITY_SYSTEM), *turns), **row.meta)
+
+
+class TrainStep(Settings):
+    """One training phase."""
+
+    train: TrainSettings
+    seed: int
+
+
+@step("train")
+def train(run: Run[TrainStep]) -> None:
+    """Rows and a model -> a model folder."""
+    rows, settings = all_chats(run, "rows"), run.settings
+    train_model(model_spec(run, "model"), rows, settings.train, run.out, seed=settings.seed, progress=run.progress)
+
+
+def training_phase(settings: TrainSettings, model: ModelRef, training: Sequence[Step], seed: int, title: str) -> Step:
+    """One training phase.
+
+    Raises:
+        ConfigError: the model is one that a server keeps.
+    """
+    if model.spec is not None and model.spec.is_own:
+        name, backend = model.spec.name, model.spec.backend_name
+        raise ConfigError(f"{name} is a model of backend {backend}, but training needs the weights: name a folder or a hub id")
+    if model.spec is not None and model.spec.endpoint:
+        raise ConfigError(
+            f"{model.spec.name} is served by {model.spec.endpoint}, but training needs the weights: name a folder or a hub id"
+        )
+    return train.plan(
+        TrainStep(train=settings, seed=seed),
+        title=title,
+        inputs={**model.inputs(), **numbered("rows", training)},
+        outside=model.places(),
+        processes=settings.processes,
+    )

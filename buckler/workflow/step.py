@@ -1,9 +1,4 @@
-"""The keys that version 0.1.0 gave to steps, so that work it finished is found and not done again.
-
-0.1.0 hashed the module of a step's function, its version and its parameters under the names they had then. A step that is new
-since then, or whose version was raised since then, has no finished work there: its former key meets no folder.
-
-A step: a named, versioned function, its typed settings and its input steps, planned before anything runs.
+"""A step: a named, versioned function, its typed settings and its input steps, planned before anything runs.
 
     class DrawStep(Settings):
         source: Source
@@ -15,6 +10,9 @@ A step: a named, versioned function, its typed settings and its input steps, pla
 
 A step's folder is named by the hash of its name, version, settings, outside content and inputs: where its function lives, and
 where outside files lie, does not count.
+
+Version 0.1.0 hashed the module of the function and the parameters under the names they had then. `FORMER` holds these, so that
+work it finished is found and not done again. A step that is new, or whose version was raised, has no finished work there.
 """
 
 from __future__ import annotations

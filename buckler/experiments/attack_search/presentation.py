@@ -16,9 +16,9 @@ from buckler.experiments.results_view import ATTACK_SUCCESS, COHERENCE, UTILITY,
 from buckler.experiments.stages.plan import UNTOUCHED
 from buckler.experiments.stages.recipe import D2D
 from buckler.experiments.stages.tables import faults_of
-from buckler.report.cells import NOTHING, Cell, Column, Table, TableRow, column_of, format_number, signed
 from buckler.report.claims import Finding, Part, finding, format_difference, format_level, negative, part
 from buckler.report.figures import COLOURS, SHAPES, Sketch
+from buckler.report.tables import NOTHING, Cell, Column, Table, TableRow, column_of, format_number, signed
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -12,7 +12,7 @@ from pydantic import Discriminator, Field, Tag, ValidationError, field_validator
 from buckler.experiments.stages.recipe import Attack, CustomizationRecipe, StagesRecipe
 from buckler.finetuning.attacks import ATTACKS, AttackSettings
 from buckler.finetuning.settings import TrainSettings
-from buckler.settings import Settings
+from buckler.settings import Settings, plain
 from buckler.workflow.inputs import Source
 
 Value: TypeAlias = "int | float | str"
@@ -179,7 +179,7 @@ class AttackerRecipe(CustomizationRecipe):
             try:
                 self.attack_of(setting)
             except ValidationError as fault:
-                reason = fault.errors()[0]["msg"].removeprefix("Value error, ")
+                reason = plain(fault.errors()[0]["msg"])
                 raise ValueError(f"search.space cannot contain {named(setting)}: {reason}") from None
         largest = {name: pick(dimensions[name]) for name, pick in (("rows", max), ("share", min)) if name in dimensions}
         for kind in dimensions.get("kind", (self.attack.kind,)):

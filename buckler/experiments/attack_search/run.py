@@ -12,9 +12,9 @@ from buckler.experiments.base import Plan
 from buckler.experiments.results import SearchResult
 from buckler.experiments.run import executed, run_steps, say
 from buckler.workflow.evaluation import answer, judge_answers, summarise_run
+from buckler.workflow.rows import train
 from buckler.workflow.step import Step, in_order
 from buckler.workflow.store import Store
-from buckler.workflow.training import train
 
 DIVERGED = "training diverged"
 """What the trainer says of an attack that ruined its model before it ended: a lost trial, not a failed run."""

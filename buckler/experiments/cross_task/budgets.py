@@ -22,8 +22,8 @@ from buckler.experiments.cross_task.plan import ANSWERS_ALONE
 from buckler.experiments.cross_task.recipe import CROSS
 from buckler.experiments.results import RunResult
 from buckler.experiments.results_view import DOCUMENTS, UTILITY, ArmView, gain
-from buckler.report.cells import NOTHING, Cell, Column, Table, TableRow, column_of, format_number
 from buckler.report.claims import Finding, Part, Status, any_of, decide_level, decide_most, finding, format_level, part, together
+from buckler.report.tables import NOTHING, Cell, Column, Table, TableRow, column_of, format_number
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -22,8 +22,8 @@ from buckler.experiments.cross_task.plan import UNDEFENDED
 from buckler.experiments.cross_task.recipe import CROSS, MOST_MISUSED_TASK, WEAK
 from buckler.experiments.results import RunResult
 from buckler.experiments.results_view import DOCUMENTS, HARMFUL, ArmView, Metric, contrast, gain, gain_over
-from buckler.report.cells import format_number
 from buckler.report.claims import Finding, Part, any_of, decide, finding, format_level, negative, part, together
+from buckler.report.tables import format_number
 
 
 def cross_task_claims(results: RunResult) -> list[Finding]:

@@ -12,8 +12,8 @@ from buckler.experiments.cross_task.plan import ANSWERS_ALONE, UNDEFENDED
 from buckler.experiments.cross_task.recipe import MIXED, MOST_MISUSED_TASK
 from buckler.experiments.results import RunResult, Saved
 from buckler.experiments.results_view import DOCUMENTS, ArmView, Metric, arms_of, blocks, contrast, first, unfit
-from buckler.report.cells import Cell
 from buckler.report.claims import format_level
+from buckler.report.tables import Cell
 
 ON_BENIGN, ON_USEFUL = Metric("refusal_rate", ALL_TASKS, "benign"), Metric("refusal_rate", ALL_TASKS, "useful")
 SCORE = Metric("score", ALL_TASKS, "benign")

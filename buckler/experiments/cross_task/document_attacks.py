@@ -19,7 +19,6 @@ from buckler.experiments.cross_task.conditions import (
 from buckler.experiments.cross_task.recipe import WEAK
 from buckler.experiments.results import RunResult
 from buckler.experiments.results_view import DOCUMENTS, ArmView, Metric, contrast, gain
-from buckler.report.cells import Column, Table, TableRow, column_of, signed
 from buckler.report.claims import (
     MARGIN,
     Finding,
@@ -33,6 +32,7 @@ from buckler.report.claims import (
     negative,
     together,
 )
+from buckler.report.tables import Column, Table, TableRow, column_of, signed
 
 TWO_TURNS = "two_turns"
 BOTH = "refused_both_rate"

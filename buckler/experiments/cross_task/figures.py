@@ -10,8 +10,8 @@ from buckler.experiments.cross_task.budgets import Limits, Point, curves, enough
 from buckler.experiments.cross_task.conditions import DocumentCondition, document_conditions, refusal_of
 from buckler.experiments.results import RunResult
 from buckler.experiments.results_view import DOCUMENTS
-from buckler.report.cells import Cell
 from buckler.report.figures import COLOURS, INK, SHAPES, Sketch, arms, point
+from buckler.report.tables import Cell
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

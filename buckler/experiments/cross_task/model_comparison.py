@@ -22,8 +22,8 @@ from buckler.experiments.cross_task.conditions import (
 from buckler.experiments.cross_task.recipe import CROSS
 from buckler.experiments.results import RunResult
 from buckler.experiments.results_view import DOCUMENTS, ArmView, gain, gain_over, minus
-from buckler.report.cells import Cell, Column, Table, TableRow, column_of, signed
 from buckler.report.claims import MARGIN, Finding, Part, Status, decide_other, finding, format_difference
+from buckler.report.tables import Cell, Column, Table, TableRow, column_of, signed
 
 RULE = "Balance: refusal of malicious documents gained minus false refusal gained (mean of benign and useful documents)"
 

@@ -14,8 +14,8 @@ from buckler.experiments.cross_task.recipe import WEAK
 from buckler.experiments.results import MetricResult, PhraseCell, PhraseRule, RunResult, SampleResult
 from buckler.experiments.results_view import cell_of, contrast
 from buckler.judges.phrases import compare
-from buckler.report.cells import Cell, Column, Table, TableRow, signed
 from buckler.report.claims import Finding, Part, Status, decide_other, finding, format_difference
+from buckler.report.tables import Cell, Column, Table, TableRow, signed
 
 PAPER = "paper"
 """The judge whose verdicts stand beside the recipe's: the authors' phrases."""

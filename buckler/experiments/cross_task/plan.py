@@ -21,9 +21,8 @@ from buckler.workflow.documents import (
 )
 from buckler.workflow.evaluation import Measured, Turns, evaluation_steps, judged
 from buckler.workflow.inputs import ModelRef, own_tasks_at
-from buckler.workflow.rows import decontamination, probe_set, rows_of
+from buckler.workflow.rows import decontamination, probe_set, rows_of, training_phase
 from buckler.workflow.step import Step
-from buckler.workflow.training import training_phase
 
 UNDEFENDED = "undefended"
 ANSWERS_ALONE = "answers alone"

@@ -36,7 +36,7 @@ from buckler.experiments.results_view import (
     Metric,
 )
 from buckler.experiments.stages.tables import difference_row, difference_table
-from buckler.report.cells import Cell, Column, Table, TableRow, caution, column_of
+from buckler.report.tables import Cell, Column, Table, TableRow, caution, column_of
 
 PLACES = ("model", "wording", "refusals")
 FLAGS = (

@@ -10,9 +10,17 @@ from buckler.finetuning.settings import STAGES, Stage
 from buckler.workflow.curation import Curation, curated_rows
 from buckler.workflow.evaluation import evaluation_steps, text_perplexities
 from buckler.workflow.inputs import ModelRef, Source
-from buckler.workflow.rows import attack_rows, decontamination, defence_rows, filtered_rows, own_defence_rows, probe_set, rows_of
+from buckler.workflow.rows import (
+    attack_rows,
+    decontamination,
+    defence_rows,
+    filtered_rows,
+    own_defence_rows,
+    probe_set,
+    rows_of,
+    training_phase,
+)
 from buckler.workflow.step import Step
-from buckler.workflow.training import training_phase
 
 UNTOUCHED = "as it came"
 """The stage of a model that nobody customized."""

@@ -28,7 +28,7 @@ from buckler.experiments.results_view import (
     unfit,
 )
 from buckler.experiments.stages.plan import UNTOUCHED
-from buckler.report.cells import Cell, Column, Table, TableRow, caution, column_of, format_p, signed
+from buckler.report.tables import Cell, Column, Table, TableRow, caution, column_of, format_p, signed
 
 STAGES = ("pre", "in", "post", "all")
 STAGE_RANKS = ("none", *STAGES)

@@ -14,7 +14,7 @@ from buckler.crosstask.documents import DocumentSettings
 from buckler.crosstask.own_tasks import read_tasks
 from buckler.crosstask.tasks import task_named
 from buckler.data import ROWS, Chat, Json, read_chats
-from buckler.evaluation.generate import MAX_NEW_TOKENS
+from buckler.evaluation.probes import MAX_NEW_TOKENS
 from buckler.models.protocol import ModelSpec
 from buckler.progress import ProgressCallback, no_progress
 from buckler.workflow.documents import Prompting, crosstask_rows, document_probe_set, most_misused, prepared

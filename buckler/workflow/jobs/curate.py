@@ -34,10 +34,9 @@ from buckler.workflow.jobs.base import (
     store_of,
     with_adapter,
 )
-from buckler.workflow.rows import defence_rows, probe_set, rows_of
+from buckler.workflow.rows import defence_rows, probe_set, rows_of, training_phase
 from buckler.workflow.step import Step
 from buckler.workflow.store import Store
-from buckler.workflow.training import training_phase
 
 LEAST_COMPROMISED = 0.1
 """Nats a token by which an attack must cheapen its own answers to count as one."""

@@ -27,9 +27,8 @@ from buckler.workflow.jobs.base import (
     store_of,
     with_adapter,
 )
-from buckler.workflow.rows import attack_rows
+from buckler.workflow.rows import attack_rows, training_phase
 from buckler.workflow.store import Store
-from buckler.workflow.training import training_phase
 
 CUSTOMER = "customer.jsonl"
 OF_WORLD = 500

@@ -12,8 +12,8 @@ from pydantic import Field, field_validator, model_validator
 from buckler.crosstask.tasks import scorers
 from buckler.data import ANSWERS, VERDICTS, Answer, Json, read_answers, write_json
 from buckler.errors import ConfigError
-from buckler.evaluation.generate import MAX_NEW_TOKENS
 from buckler.evaluation.metrics import known_metrics
+from buckler.evaluation.probes import MAX_NEW_TOKENS
 from buckler.judges.card import refusal_card
 from buckler.models.protocol import ModelSpec
 from buckler.models.registry import load

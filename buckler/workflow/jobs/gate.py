@@ -12,12 +12,11 @@ from buckler.crosstask.own_tasks import read_tasks
 from buckler.crosstask.tasks import scorers
 from buckler.data import ANSWERS, VERDICTS, Json, read_answers, read_verdicts, write_json, write_text, write_verdicts
 from buckler.errors import ConfigError, DataError, StoreError
-from buckler.evaluation.generate import MAX_NEW_TOKENS
+from buckler.evaluation.probes import MAX_NEW_TOKENS
 from buckler.evaluation.scores import Scorers, score_answers
 from buckler.gating.checks import Side
 from buckler.gating.decision import Gate, GateSettings, decide
-from buckler.gating.outputs import Places, junit, sarif
-from buckler.gating.summary import markdown, sentences
+from buckler.gating.outputs import Places, junit, markdown, sarif, sentences
 from buckler.judges.named import JudgeSpec, judge_from
 from buckler.models.protocol import ModelSpec, spec_of
 from buckler.progress import ProgressCallback, no_progress
