@@ -143,7 +143,7 @@ def _explain(model: type[BaseModel], fault: ValidationError, names: Mapping[str,
 def plain(message: str) -> str:
     """What pydantic says is wrong, to stand after the name of the value."""
     message = message.removeprefix("Value error, ").partition(" or an instance of ")[0]
-    return message.replace("Input should", "must").replace("Field required", "is required")
+    return message.partition(", unable to parse")[0].replace("Input should", "must").replace("Field required", "is required")
 
 
 def _named(location: tuple[int | str, ...], names: Mapping[str, str]) -> str:
