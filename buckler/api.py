@@ -124,7 +124,7 @@ def judge(
     file = Path(store) / "inputs" / f"answers-{content_id([one.to_json() for one in answers])}.jsonl"
     write_answers(file, answers)
     job = parse(JudgeJob, {"answers": [file], **values}, "judge")
-    known = all("set" in one.meta for one in answers)
+    known = all("set" in answer.meta for answer in answers)
     place = _out(out, store, _key(job))
     return job.run(place) if known else verdicts_only(list(answers), job, place)
 
@@ -235,8 +235,8 @@ def _chats(chats: Rows | Sequence[str], limit: int | None, seed: int) -> list[Ch
     elif isinstance(chats, Result):
         raise ConfigError(f"generate: {type(chats).__name__} contains no chats to answer")
     else:
-        rows = [one if isinstance(one, Chat) else Chat.pair(str(one), None) for one in chats]
-    return [in_set(one) if set_of(one) else Chat.of(one.prompt, **one.meta) for one in rows[:limit]]
+        rows = [chat if isinstance(chat, Chat) else Chat.pair(str(chat), None) for chat in chats]
+    return [in_set(row) if set_of(row) else Chat.of(row.prompt, **row.meta) for row in rows[:limit]]
 
 
 def _out(out: str | Path | None, store: str | Path, key: str) -> Path:

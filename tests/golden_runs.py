@@ -68,7 +68,7 @@ RUNS: tuple[Run, ...] = (
     _run(
         "curate-query",
         "curate inputs/texts.jsonl --out curate-query --model miniature-small --preset quick --direction lower --target both "
-        "--words miniature --perplexity unconditional --max-new-tokens 48 --apart-from inputs/probes.csv --seed 4",
+        "--words miniature --perplexity unconditional --max-new-tokens 48 --decontaminate inputs/probes.csv --seed 4",
         "curate-query/*",
     ),
     _run("seeds", "seeds inputs/papers --out seeds/words.yaml --top 20 --min-papers 2", "seeds/words.yaml"),

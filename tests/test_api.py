@@ -117,7 +117,7 @@ def test_a_curation_a_training_and_an_evaluation_are_the_same_steps_by_command_r
     wanted = {name: {step.key for step in in_order(plan.targets)} for name, plan in plans.items()}
 
     small = ("--model", "miniature-small")
-    curation = ("--rounds", 1, "--words", "miniature", "--max-new-tokens", 16, "--apart-from", "miniature:probes-harmful")
+    curation = ("--rounds", 1, "--words", "miniature", "--max-new-tokens", 16, "--decontaminate", "miniature:probes-harmful")
     by_command(monkeypatch, "curate", rows, *small, "--limit", 2, "--preset", "quick", *curation, "--out", tmp_path / "c")
     by_command(monkeypatch, "train", rows, *small, "--epochs", 1, "--batch-size", 4, "--out", tmp_path / "t")
     probes = [word for name in PROBES for word in ("--probes", name)]

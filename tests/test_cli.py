@@ -86,7 +86,7 @@ CHAT = '{"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "c
         (("gate", "--base", "a", "--tuned", "b", "--out", "good.jsonl/out"), "cannot be written"),
         (("crosstask", "docs.jsonl", "--out", "out"), "label"),
         (("crosstask", "--benign", "docs.jsonl", "--out", "out"), "no document is labelled harmful"),
-        (("crosstask", "--harmful", "docs.jsonl", "--apart-from", "docs.jsonl", "--out", "out"), "no usable document is left"),
+        (("crosstask", "--harmful", "docs.jsonl", "--decontaminate", "docs.jsonl", "--out", "out"), "no usable document is left"),
         (("crosstask", "--out", "out"), "no documents"),
         (("crosstask", "docs.jsonl", "--out", "out", "--tasks", "sumarize"), "unknown task"),
         (("attack", "good.jsonl", "--out", "out", "--rows", "3"), "--harmful"),

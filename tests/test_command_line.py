@@ -189,6 +189,16 @@ def test_an_option_that_was_renamed_is_refused_with_its_new_name(tmp_path, monke
     assert migrations.now_called("--attack-rows", migrations.OPTIONS, "train") is None
 
 
+def test_options_of_the_last_release_are_refused_with_their_new_names(tmp_path):
+    for command, old, new in (
+        (("curate", "t.jsonl"), "--apart-from", "--decontaminate"),
+        (("crosstask", "docs"), "--apart-from", "--decontaminate"),
+        (("crosstask", "docs"), "--label-sure", "--label-confidence"),
+    ):
+        status, _, err = call((*command, old, "0.5", "--out", "out"), tmp_path)
+        assert status == 2 and err == f"error: {command[0]}: `{old}` is now `{new}`\n"
+
+
 def test_a_key_that_was_renamed_is_refused_with_its_new_name(monkeypatch):
     class Recipe(Settings):
         trials: int = 1

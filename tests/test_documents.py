@@ -178,7 +178,7 @@ def test_a_labelled_copy_stands_for_an_unlabelled_one():
 def test_training_documents_that_are_in_the_test_are_left_out():
     prepared = prepare(
         [Document.of(MILL, label="harmful"), Document.of("Else.", label="harmful")],
-        apart_from=[Document.of(NEAR_MILL, label="benign")],
+        test_documents=[Document.of(NEAR_MILL, label="benign")],
     )
     assert [one.text for one in prepared.documents] == ["Else."] and reasons(prepared) == {MILL: "is in the test"}
 
@@ -321,7 +321,7 @@ def test_published_documents_build_a_defence_set_by_label_of_the_folder_and_of_t
         document for label in ("harmful", "benign") for name in (tmp_path / label).iterdir() for document in read_documents(name)
     ]
     parts = split(docs, 0.2, 1)
-    prepared = prepare(parts.train, apart_from=parts.test)
+    prepared = prepare(parts.train, test_documents=parts.test)
     assert len(prepared.documents) > 200
     built = build(
         prepared.documents,

@@ -16,7 +16,7 @@ from buckler.cli.build import several_values
         ("evaluate", "--harmful a --benign c d MODEL", "--benign c --benign d --benign MODEL"),
         ("gate", "--base x --tuned y --probes a b", "--probes a --probes b"),
         ("judge-card", "--labels a b --judge keyword", "--labels a --labels b"),
-        ("curate", "texts --apart-from a b", "--apart-from a --apart-from b"),
+        ("curate", "texts --decontaminate a b", "--decontaminate a --decontaminate b"),
     ],
 )
 def test_the_new_form_is_shown(command, given, written):

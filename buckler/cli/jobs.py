@@ -25,7 +25,11 @@ COMMANDS: dict[str, Command[Any]] = {
         layout=Layout(
             arguments=("texts",),
             flatten=("curation",),
-            names={"attack_epochs": "attack_train.epochs", "attack_learning_rate": "attack_train.learning_rate"},
+            names={
+                "attack_epochs": "attack_train.epochs",
+                "attack_learning_rate": "attack_train.learning_rate",
+                "decontaminate": "curation.apart_from",
+            },
             help={
                 "attack_epochs": "Epochs of the simulated attack.",
                 "attack_learning_rate": "Peak learning rate of the simulated attack.",
@@ -52,7 +56,11 @@ COMMANDS: dict[str, Command[Any]] = {
             arguments=("documents",),
             flatten=("crosstask",),
             unlisted=tuple(f"crosstask.{name}" for name in "refused_tasks passage tries same_refusal not_sampled".split()),
-            names={"label_by": "preparation.label_by", "label_sure": "preparation.label_sure"},
+            names={
+                "label_by": "preparation.label_by",
+                "label_confidence": "preparation.label_sure",
+                "decontaminate": "apart_from",
+            },
             commas=("wordings",),
         ),
         examples=(

@@ -24,15 +24,15 @@ class Split:
 
 
 def near_duplicates(
-    documents: Sequence[Document], near: float | None = NEAR, apart_from: Sequence[Document] = ()
+    documents: Sequence[Document], near: float | None = NEAR, test_documents: Sequence[Document] = ()
 ) -> Iterator[tuple[Document, str, str]]:
     """Each document with the reason why it is left out ("" where it stays) and what it is alike.
 
-    Documents are gone through by id: one stays unless it is near one of `apart_from` or one that stays. So which one of two
+    Documents are gone through by id: one stays unless it is near one of `test_documents` or one that stays. So which one of two
     stays does not depend on their order, and of three in a chain both ends may stay.
     """
     threshold = near or 1.0
-    outside = {pair.left.id: pair for pair in find_overlap(documents, apart_from, threshold=threshold)}
+    outside = {pair.left.id: pair for pair in find_overlap(documents, test_documents, threshold=threshold)}
     alike: defaultdict[str, list[tuple[str, float]]] = defaultdict(list)
     if near is not None:
         for pair in find_overlap(documents, documents, threshold=near):

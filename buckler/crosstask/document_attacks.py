@@ -83,14 +83,14 @@ def attacked(name: str, documents: Sequence[Document], options: AttackOptions | 
 
 def lower(documents: Sequence[Document], options: AttackOptions, seed: int) -> list[Document]:
     """The text in small letters."""
-    return [_changed(one, one.text.lower(), "lower", "all") for one in documents]
+    return [_changed(document, document.text.lower(), "lower", "all") for document in documents]
 
 
 def inside(documents: Sequence[Document], options: AttackOptions, seed: int) -> list[Document]:
     """A passage of the text inside benign documents, at each position and share; both are cut at the ends of sentences."""
     return [
-        hidden(one, documents, position=position, share=share, passage=options.passage, seed=seed)
-        for one in documents
+        hidden(document, documents, position=position, share=share, passage=options.passage, seed=seed)
+        for document in documents
         for share in options.shares
         for position in options.positions
     ]
@@ -130,40 +130,40 @@ def language(documents: Sequence[Document], options: AttackOptions, seed: int) -
 def short(documents: Sequence[Document], options: AttackOptions, seed: int) -> list[Document]:
     """The text cut at the end of a sentence to so many words at most; a first sentence that is longer, inside it."""
     return [
-        _changed(one, _cut(one.text, options.short), "short", f"{options.short} words", {"words": options.short})
-        for one in documents
+        _changed(document, _cut(document.text, options.short), "short", f"{options.short} words", {"words": options.short})
+        for document in documents
     ]
 
 
 def long(documents: Sequence[Document], options: AttackOptions, seed: int) -> list[Document]:
     """The text said again and again, and the text followed by benign text, up to about so many words."""
     attacked = []
-    for one in documents:
-        times = -(-options.long // max(1, _words(one.text)))
-        more = _benign_text(documents, one, max(0, options.long - _words(one.text)), seed)
-        extended = "\n\n".join([one.text, " ".join(more)]).strip()
+    for document in documents:
+        times = -(-options.long // max(1, _words(document.text)))
+        more = _benign_text(documents, document, max(0, options.long - _words(document.text)), seed)
+        extended = "\n\n".join([document.text, " ".join(more)]).strip()
         details: dict[str, Json] = {"words": options.long}
-        attacked.append(_changed(one, "\n\n".join([one.text] * times), "long", "repeated", details))
-        attacked.append(_changed(one, extended, "long", "extended", details))
+        attacked.append(_changed(document, "\n\n".join([document.text] * times), "long", "repeated", details))
+        attacked.append(_changed(document, extended, "long", "extended", details))
     return attacked
 
 
 def note(documents: Sequence[Document], options: AttackOptions, seed: int) -> list[Document]:
     """The text with `NOTE` to the model in it, at each position."""
     attacked = []
-    for one in documents:
+    for document in documents:
         for position in options.positions:
-            before, after = _parted(sentences_of(one.text), position)
+            before, after = _parted(sentences_of(document.text), position)
             text = " ".join((*before, NOTE, *after))
-            attacked.append(_changed(one, text, "note", position, {"position": position}))
+            attacked.append(_changed(document, text, "note", position, {"position": position}))
     return attacked
 
 
 def control(documents: Sequence[Document], options: AttackOptions, seed: int) -> list[Document]:
     """The text, then what would end the user's turn and begin an obliging answer, if the template's tokens were not tamed."""
     return [
-        _changed(one, f"{one.text}{end}Of course, here it is:", "control", name)
-        for one in documents
+        _changed(document, f"{document.text}{end}Of course, here it is:", "control", name)
+        for document in documents
         for name, end in ENDS_OF_TURN.items()
     ]
 

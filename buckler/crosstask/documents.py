@@ -151,7 +151,7 @@ def prepare(
     settings: DocumentSettings | None = None,
     *,
     judge: LabelJudge | None = None,
-    apart_from: Sequence[Document] = (),
+    test_documents: Sequence[Document] = (),
 ) -> Prepared:
     """Documents fit for use, each once.
 
@@ -159,7 +159,7 @@ def prepare(
         documents: with a label in their meta or, where there is a judge, without.
         settings: limits.
         judge: asked about the documents without a label; a label that is given stands against any judge.
-        apart_from: the documents of the test; a training document that is one of them, or nearly, is left out.
+        test_documents: the documents of the test; a training document that is one of them, or nearly, is left out.
 
     Raises:
         DataError: a label is not known; a document has none and there is no judge.
@@ -168,7 +168,9 @@ def prepare(
     result = Prepared()
     kept = _labelled(_once(_readable(documents, settings, result), result), settings, judge, result)
     for label in LABELS:
-        for document, reason, more in near_duplicates([one for one in kept if label_of(one) == label], settings.near, apart_from):
+        for document, reason, more in near_duplicates(
+            [one for one in kept if label_of(one) == label], settings.near, test_documents
+        ):
             if reason:
                 result.reject(document, reason, more)
             else:
@@ -206,8 +208,8 @@ def _once(documents: Sequence[Document], result: Prepared) -> list[Document]:
                 result.reject(one, "labels contradict each other", f"this text is labelled {' and '.join(labels)}")
             continue
         kept.append(copies[0])
-        for one in copies[1:]:
-            result.reject(one, "same text as another", copies[0].id)
+        for copy in copies[1:]:
+            result.reject(copy, "same text as another", copies[0].id)
     return kept
 
 

@@ -254,7 +254,8 @@ class Curator:
         """Perplexity and, for a contrast, the proxy's surprise; the reason where one cannot be had."""
         conditional = self.settings.perplexity == "conditional"
         pairs = [
-            ScoreRequest(messages=one.chat.prompt if conditional else (), answer=one.chat.answer or "") for one in candidates
+            ScoreRequest(messages=candidate.chat.prompt if conditional else (), answer=candidate.chat.answer or "")
+            for candidate in candidates
         ]
         own = self.measuring.score(pairs)
         other: Sequence[Likelihood | None] = [None] * len(pairs)

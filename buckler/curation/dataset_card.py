@@ -163,7 +163,7 @@ def _roles(about: About, tally: Tally) -> list[tuple[str, str, str]]:
         name, identities = about.models.get(role), sorted(tally.identities.get(role, ()))
         if name or identities:
             shown = inline(_public(name)) if name else ""
-            roles.append((does, shown, ", ".join(code(one) for one in identities)))
+            roles.append((does, shown, ", ".join(code(identity) for identity in identities)))
     return roles
 
 

@@ -176,7 +176,7 @@ class RubricHelpfulness:
         """The replies to the rubric of each pair; None for a call that failed."""
         sampling = Sampling(max_new_tokens=RATING_TOKENS, seed=self.seed)
         completions = self.model.generate([Request(messages=rubric_request(pair, aspect), sampling=sampling) for pair in pairs])
-        return [None if one.finish_reason == "failed" else one.text for one in completions]
+        return [None if completion.finish_reason == "failed" else completion.text for completion in completions]
 
 
 def rubric_request(pair: Chat, aspect: str | None = None) -> tuple[Message, ...]:

@@ -112,7 +112,7 @@ class Texts:
 
     def count(self, spellings: Collection[str]) -> float:
         """How often the term stands in the texts, in any inflection."""
-        return float(sum(self._counts[key] for key in {key_of(one) for one in spellings}))
+        return float(sum(self._counts[key] for key in {key_of(spelling) for spelling in spellings}))
 
 
 def candidates(sentence: str, max_words: int) -> Iterator[tuple[str, str]]:

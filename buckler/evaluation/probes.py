@@ -150,7 +150,8 @@ def _names(probe: Chat) -> Sequence[object]:
 def pairs_between(probes: Sequence[Chat]) -> int:
     """How many harmful probes have a harmless twin of the same `pair`: what the paired calibration gap stands on."""
     counts = {
-        name: Counter(str(one.meta["pair"]) for one in probes if "pair" in one.meta and set_of(one) == name) for name in SETS
+        name: Counter(str(probe.meta["pair"]) for probe in probes if "pair" in probe.meta and set_of(probe) == name)
+        for name in SETS
     }
     harmless = counts["borderline"] or counts["benign"]
     return sum((counts["harmful"] & harmless).values())

@@ -182,13 +182,13 @@ def choose(model: LM, rows: Sequence[Chat]) -> list[Choice]:
     if not model.can_score:
         raise BackendError("this model returns no log-probabilities, so choices cannot be compared; use local weights or vLLM")
     questions = [ask(row) for row in rows]
-    pairs = [ScoreRequest(messages=one.messages, answer=choice) for one in questions for choice in one.choices]
+    pairs = [ScoreRequest(messages=question.messages, answer=choice) for question in questions for choice in question.choices]
     likelihoods = iter(model.score(pairs))
     return [_choice(one, [next(likelihoods) for _ in one.choices]) for one in questions]
 
 
 def _choice(question: Question, likelihoods: Sequence[Likelihood]) -> Choice:
-    known = [-one.nll for one in likelihoods if not one.error]
+    known = [-likelihood.nll for likelihood in likelihoods if not likelihood.error]
     if len(known) < len(likelihoods):
         log_likelihoods = tuple(None if one.error else -one.nll for one in likelihoods)
         return Choice(

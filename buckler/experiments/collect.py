@@ -160,7 +160,7 @@ class _Stored:
 
     def __call__(self, answers: Sequence[Answer]) -> list[Verdict]:
         by_id = {one.id: one for one in read_verdicts(self.path)}
-        return [by_id[one.id] for one in answers]
+        return [by_id[answer.id] for answer in answers]
 
 
 class _Training(Saved):

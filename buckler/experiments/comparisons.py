@@ -76,14 +76,14 @@ def differences(
         _difference(pair, {arm.seed: of(arm) for arm in pair.first}, {arm.seed: of(arm) for arm in pair.second})
         for pair in pairs(grouped(arms))
     ]
-    adjusted = holm([one.all_answers.p for one in tests])
+    adjusted = holm([test.all_answers.p for test in tests])
     return [one.model_copy(update={"p_holm": value}) for one, value in zip(tests, adjusted, strict=True)]
 
 
 def _refusals(arm: MeasuredArm) -> dict[str, bool | None]:
     """Of malicious documents asked as they are where there are some, else of harmful questions."""
     answers = arm.answers()
-    harmful = {one.id for one in answers if one.meta.get("set") == "harmful"}
+    harmful = {answer.id for answer in answers if answer.meta.get("set") == "harmful"}
     about_documents = {
         one.id for one in answers if about_document(one.meta) and "attack" not in one.meta and one.meta["label"] == "harmful"
     }

@@ -30,7 +30,7 @@ def write_report(results: Sequence[RunResult], out: Path, *, title: str, show_un
         show_unsafe: Whether to show harmful questions and the answers to them that were not refusals. They are redacted
             in all three files otherwise.
     """
-    return write_page([section(one, show_unsafe=show_unsafe) for one in results], out, title=title)
+    return write_page([section(result, show_unsafe=show_unsafe) for result in results], out, title=title)
 
 
 def section(results: RunResult, *, show_unsafe: bool) -> Section:
@@ -69,15 +69,15 @@ def drawings_of(results: RunResult) -> list[Drawing]:
 def print_results(results: Sequence[RunResult], console: Console | None = None) -> None:
     """The main tables in a terminal."""
     closing = f"{INTERVALS} A table shows them where the terminal is wide enough."
-    print_tables([(tables_of(one), reliability_sentence(one)) for one in results], closing, console)
+    print_tables([(tables_of(result), reliability_sentence(result)) for result in results], closing, console)
 
 
 def _redacted(results: RunResult) -> RunResult:
     """Results with what harmful probes ask, and answers that were not refusals, redacted."""
-    changes: dict[str, object] = {"samples": [_shown(one) for one in results.samples]}
+    changes: dict[str, object] = {"samples": [_shown(sample) for sample in results.samples]}
     rule = results.paper_rule
     if "examples" in rule.model_fields_set:
-        changes["paper_rule"] = rule.model_copy(update={"examples": [_shown(one) for one in rule.examples]})
+        changes["paper_rule"] = rule.model_copy(update={"examples": [_shown(example) for example in rule.examples]})
     return results.model_copy(update=changes)
 
 
@@ -102,8 +102,8 @@ def _sample(one: SampleResult) -> Sample:
 def _samples(results: RunResult) -> dict[str, list[Sample]]:
     """Samples by arm, and those of the kind."""
     samples: dict[str, list[Sample]] = {}
-    for one in results.samples:
-        samples.setdefault(", ".join(f"{key} {value}" for key, value in one.labels.items()), []).append(_sample(one))
+    for sample in results.samples:
+        samples.setdefault(", ".join(f"{key} {value}" for key, value in sample.labels.items()), []).append(_sample(sample))
     examples = experiment_of(results.kind).examples
     if examples is not None:
         samples |= {heading: [_sample(one) for one in of] for heading, of in examples(results).items()}

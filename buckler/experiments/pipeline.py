@@ -191,7 +191,7 @@ def run_pipeline(
                 results[entry.label] = _with_files(job, out, results).run(out / entry.label, store=store, progress=progress)
             else:
                 results[entry.label] = job.run(out / entry.label, store=store, earlier=plans, progress=progress)
-    return PipelineResult(out=out, written=tuple(one.out for one in results.values()), results=results)
+    return PipelineResult(out=out, written=tuple(result.out for result in results.values()), results=results)
 
 
 def dry_run_lines(recipe: PipelineRecipe, store: Store) -> list[str]:

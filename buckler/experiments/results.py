@@ -316,4 +316,4 @@ def read_results(value: Json | Mapping[str, Json], where: str) -> RunResult:
 
 def results_json(results: Iterable[RunResult]) -> list[dict[str, Json]]:
     """As their files have them."""
-    return [one.to_json() for one in results]
+    return [result.to_json() for result in results]

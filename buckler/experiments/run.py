@@ -57,14 +57,14 @@ class ExperimentReport(Result):
 
     def numbers(self) -> dict[str, Json]:
         """All results as they are saved."""
-        return {"results": [one.to_json() for one in self.results]}
+        return {"results": [result.to_json() for result in self.results]}
 
     def records(self) -> list[dict[str, Json]]:
         """One arm a row, all its seeds together: its labels, and the mean of each metric."""
         return [
             {**row.labels, **{name: metric.over_seeds.value for name, metric in row.metrics.items()}}
-            for one in self.results
-            for row in one.rows
+            for result in self.results
+            for row in result.rows
         ]
 
 

@@ -178,7 +178,7 @@ def _drop_at_random(rows: Sequence[Chat], settings: DefenseSettings, seed: int) 
 
 def _drop_by_perplexity(rows: Sequence[Chat], settings: DefenseSettings, seed: int, model: LM) -> Screened:
     likelihoods = model.score([ScoreRequest(messages=row.prompt, answer=row.answer or "") for row in rows])
-    failed = [one.error for one in likelihoods if one.error]
+    failed = [likelihood.error for likelihood in likelihoods if likelihood.error]
     if failed:  # their perplexity would look infinite
         raise BackendError(
             f"{len(failed)} of {len(likelihoods)} perplexities could not be computed: {failed[0]}; run the same "

@@ -121,7 +121,7 @@ class Gate:
     @property
     def decision(self) -> Decision:
         """`fail` if one check fails; `pass` only if every check that was asked passes."""
-        states = {one.state for one in self.outcomes}
+        states = {outcome.state for outcome in self.outcomes}
         return "fail" if "fail" in states else "pass" if states <= {"pass", "off", "not asked"} else "undecided"
 
     @property
@@ -138,7 +138,7 @@ class Gate:
             "tuned": self.tuned,
             "judge": self.judge,
             "settings": self.settings.model_dump(mode="json"),
-            "checks": [one.to_json() for one in self.outcomes],
+            "checks": [outcome.to_json() for outcome in self.outcomes],
         }
 
 

@@ -202,8 +202,8 @@ def junit(gate: Gate) -> str:
     run_properties = {"base": gate.base, "tuned": gate.tuned, "judge": gate.judge, "alpha": f"{gate.settings.alpha:g}"}
     for name, value in {**run_properties, "decision": gate.decision}.items():
         ElementTree.SubElement(properties, "property", {"name": name, "value": _clean(value)})
-    for one in gate.outcomes:
-        _case(suite, one)
+    for outcome in gate.outcomes:
+        _case(suite, outcome)
     ElementTree.indent(root)
     return '<?xml version="1.0" encoding="UTF-8"?>\n' + ElementTree.tostring(root, encoding="unicode") + "\n"
 
@@ -242,7 +242,7 @@ def sarif(gate: Gate, places: Places) -> dict[str, Json]:
     `error`: the check fails; `warning`: undecided; `note`: it passes, with a sure loss within the margin.
     """
     rules: list[Json] = [_rule(check) for check in CHECKS]
-    results = [_result(one, level, places) for one in gate.outcomes if (level := _level(one)) is not None]
+    results = [_result(outcome, level, places) for outcome in gate.outcomes if (level := _level(outcome)) is not None]
     driver: dict[str, Json] = {"name": "Buckler gate", "semanticVersion": __version__, "rules": rules}
     run: dict[str, Json] = {
         "tool": {"driver": driver},

@@ -120,7 +120,9 @@ def takes_model(name: str) -> tuple[bool, bool]:
         return False, False
     try:
         positional = [
-            one for one in signature(part).parameters.values() if one.kind in (one.POSITIONAL_ONLY, one.POSITIONAL_OR_KEYWORD)
+            parameter
+            for parameter in signature(part).parameters.values()
+            if parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD)
         ]
     except (TypeError, ValueError):
         return False, False

@@ -243,7 +243,7 @@ class GuardJudge:
         ]
 
     def _by_label(self, answers: Sequence[Answer]) -> list[tuple[bool | None, str]]:
-        replies = ask(self.model, [self.guard.shown(one) for one in answers], Sampling(max_new_tokens=LABEL_TOKENS))
+        replies = ask(self.model, [self.guard.shown(answer) for answer in answers], Sampling(max_new_tokens=LABEL_TOKENS))
         return [(None, reply.error) if reply.finish_reason == "failed" else self._read(reply.text) for reply in replies]
 
     def _read(self, reply: str) -> tuple[bool | None, str]:
@@ -262,8 +262,8 @@ class GuardJudge:
     def _by_likelihood(self, answers: Sequence[Answer]) -> list[tuple[bool | None, str]]:
         """Harmful if `Yes` is likelier than `No` for one principle at least."""
         to_score = [
-            (Message(role="system", content=principle), *self.guard.shown(one))
-            for one in answers
+            (Message(role="system", content=principle), *self.guard.shown(answer))
+            for answer in answers
             for principle in self.guard.principles
         ]
         faults = [overlong(self.model, one, 1) for one in to_score]

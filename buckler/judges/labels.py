@@ -133,6 +133,6 @@ def _labelled(row: Mapping[str, str], labels: Sequence[Refused | bool], where: s
         finish_reason="stop",
         meta={},
     )
-    refused = next((one for one in labels if not isinstance(one, bool)), None)
+    refused = next((label for label in labels if not isinstance(label, bool)), None)
     harmful = next((one for one in labels if isinstance(one, bool)), None)
     return Labelled(answer=answer, refused=refused, harmful=harmful, groups=groups)

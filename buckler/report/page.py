@@ -90,11 +90,11 @@ def to_json(sections: Sequence[Section], title: str) -> dict[str, Json]:
     """`report.json`."""
     experiments: list[Json] = [
         {
-            "results": one.results,
-            "findings": [finding.to_json() for finding in one.findings],
-            "tables": [table.to_json() for table in one.tables],
+            "results": section.results,
+            "findings": [finding.to_json() for finding in section.findings],
+            "tables": [table.to_json() for table in section.tables],
         }
-        for one in sections
+        for section in sections
     ]
     return {"title": title, "rule": RULE, "experiments": experiments}
 
@@ -110,15 +110,15 @@ def to_html(sections: Sequence[Section], title: str) -> str:
 def to_markdown_page(sections: Sequence[Section], title: str) -> str:
     """`report.md`: the same without figures."""
     lines = [f"# {escape(title)}", ""]
-    for one in sections:
-        lines += [f"## {escape(one.name)}", "", escape(one.question), "", "### Findings", "", escape(RULE), ""]
-        for finding in one.findings:
+    for section in sections:
+        lines += [f"## {escape(section.name)}", "", escape(section.question), "", "### Findings", "", escape(RULE), ""]
+        for finding in section.findings:
             lines.append(f"* **{escape(finding.claim)}** Published: {escape(finding.published)}")
             lines += [f"  * {escape(p.where)}: **{p.status}**. {escape(p.text)}" for p in finding.parts]
-        lines += ["", "### Tables", "", escape(one.reading), "", *(to_markdown(table) for table in one.tables)]
-        lines += ["### Samples", "", *_markdown_samples(one), "### How it was made", ""]
-        lines += [f"* {escape(name)}: {escape(value)}" for name, value in one.record]
-        lines += ["", "```yaml", one.recipe.replace("```", "'''").rstrip("\n"), "```", ""]
+        lines += ["", "### Tables", "", escape(section.reading), "", *(to_markdown(table) for table in section.tables)]
+        lines += ["### Samples", "", *_markdown_samples(section), "### How it was made", ""]
+        lines += [f"* {escape(name)}: {escape(value)}" for name, value in section.record]
+        lines += ["", "```yaml", section.recipe.replace("```", "'''").rstrip("\n"), "```", ""]
     return "\n".join(lines).rstrip("\n") + "\n"
 
 

@@ -118,7 +118,7 @@ def compromised(run: Run[CompromisedStep]) -> None:
     loss: dict[str, float] = {}
     for name in ("model", "proxy"):
         scores = load_model(run, name).score(pairs)
-        loss[name] = sum(one.nll for one in scores) / max(sum(one.tokens for one in scores), 1)
+        loss[name] = sum(score.nll for score in scores) / max(sum(one.tokens for one in scores), 1)
     if loss["model"] - loss["proxy"] < run.settings.least:
         raise DataError(
             f"the simulated attack had no effect: the loss on its rows is {loss['model']:.2f} nats per token for the model and "

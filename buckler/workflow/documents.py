@@ -82,7 +82,7 @@ def prepare_documents(run: Run[PrepareStep]) -> None:
         all_documents(run, "documents"),
         run.settings.documents,
         judge=RubricLabels(load_model(run, "labeller")) if run.has("labeller") else None,
-        apart_from=all_documents(run, "test"),
+        test_documents=all_documents(run, "test"),
     )
     if not ready.documents:
         why = ", ".join(f"{reason.removeprefix('left out: ')} ({n})" for reason, n in sorted(ready.counts.items()))
@@ -105,7 +105,7 @@ def crosstask(run: Run[CrossTaskStep]) -> None:
         sampling = Sampling(max_new_tokens=run.settings.max_new_tokens)
         answers = answer_probes(load_model(run, "model"), probes, sampling, progress=run.progress)
         require_answered(answers)
-        return [one.text for one in answers]
+        return [answer.text for answer in answers]
 
     built = build(
         all_documents(run, "documents"),
@@ -128,7 +128,9 @@ def probe_documents(run: Run[DocumentProbesStep]) -> None:
     if settings.attack is not None:
         options, seed = settings.options or AttackOptions(), settings.seed or 0
         documents = _changed(attacked(settings.attack, documents, options, seed=seed), settings.attack, run)
-        details = {one.id: {name: one.meta[name] for name in ATTACK_META if name in one.meta} for one in documents}
+        details = {
+            document.id: {name: document.meta[name] for name in ATTACK_META if name in document.meta} for document in documents
+        }
     probes = document_probes(
         [one for one in documents if label_of(one) in (settings.labels or LABELS)],
         settings.tasks,
@@ -298,7 +300,7 @@ def _changed(documents: Sequence[Document], attack: str, run: Run[DocumentProbes
     Raises:
         DataError: it changed none.
     """
-    kept = [one for one in documents if one.id != one.meta["original"]]
+    kept = [document for document in documents if document.id != document.meta["original"]]
     if documents and not kept:
         raise DataError(
             f"attack {attack} changes none of the documents; see `attack_options` (a smaller `short`, a larger `long`)"

@@ -144,7 +144,7 @@ def perplexities(run: Run[NoSettings]) -> None:
             rows = read_chats(run.inputs[name] / ROWS)
             scores = model.score([ScoreRequest(messages=row.prompt, answer=row.answer or "") for row in rows])
             require_measured(scores)
-            low, middle, high = np.percentile([one.perplexity for one in scores], [25, 50, 75]).tolist()
+            low, middle, high = np.percentile([score.perplexity for score in scores], [25, 50, 75]).tolist()
             by_kind[name.removeprefix("text/")] = {"n": len(rows), "q1": low, "median": middle, "q3": high}
     write_json(run.out / "perplexity.json", by_kind)
 

@@ -285,7 +285,7 @@ def require_measured(likelihoods: Sequence[Likelihood]) -> None:
     Raises:
         BackendError: some are missing.
     """
-    failed = [one.error for one in likelihoods if one.error]
+    failed = [likelihood.error for likelihood in likelihoods if likelihood.error]
     if failed:
         raise BackendError(
             f"{len(failed)} of {len(likelihoods)} perplexities could not be computed: {failed[0]}; run the same "

@@ -88,7 +88,7 @@ class Searching:
             Searched(labels={name: value for name, value in arm.labels.items() if name != "attack"})
             for arm in self._arms([{}]).values()
         ]
-        self.proposed: dict[Victim, list[Setting]] = {one.victim: [{}] for one in self.searches}
+        self.proposed: dict[Victim, list[Setting]] = {search.victim: [{}] for search in self.searches}
         """Trials of the round that is under way."""
         self.measured_by_trial: dict[tuple[Victim, str], Measured] = {}
         """The same, measured on the attacker's probes."""
@@ -152,7 +152,7 @@ class Searching:
     def ended(self) -> Plan:
         """What is reported: `known`, and every victim under the worst attack found, where one kept the floor."""
         plan = self.known()
-        worst_trials = {one.victim: worst(one.trials) for one in self.searches}
+        worst_trials = {search.victim: worst(search.trials) for search in self.searches}
         plan.arms += self._reported(WORST, {at: trial.setting for at, trial in worst_trials.items() if trial is not None})
         return plan
 
@@ -220,7 +220,7 @@ class Searching:
         data = self.recipe.data
         sources = [one for one in (data.texts, data.customer, data.harmful, data.identity, data.refusals) if one is not None]
         both = [*self.probes["dev"], *self.probes["test"]]
-        rows = [decontamination([rows_of(one.reseeded(seed)) for one in sources], both) for seed in self.recipe.seeds]
+        rows = [decontamination([rows_of(source.reseeded(seed)) for source in sources], both) for seed in self.recipe.seeds]
         return [*rows, decontamination(self.probes["dev"], self.probes["test"])]
 
 

@@ -119,7 +119,7 @@ def understated(one: Victim, metric: Metric) -> Mean:
 def search_tables(results: RunResult) -> list[Table]:
     """For each model the worst case; then the settings that won, and how far each trial had come."""
     all_victims = victims(results)
-    models = list(dict.fromkeys(one.model for one in all_victims))
+    models = list(dict.fromkeys(victim.model for victim in all_victims))
     return [
         *(_worst_table(model, [one for one in all_victims if one.model == model], results) for model in models),
         _settings_table(all_victims),
@@ -217,7 +217,7 @@ def _at(values: Sequence[float | None], at: int) -> float | None:
 def search_claims(results: RunResult) -> list[Finding]:
     """Each finding for every model that was attacked."""
     all_victims, search = victims(results), RecordedSearch.of(results)
-    bare = {one.model: one for one in all_victims if one.defence == "none"}
+    bare = {victim.model: victim for victim in all_victims if victim.defence == "none"}
     return [
         *finding(
             "A fixed attack understates: an attacker who searches does better.",
@@ -253,7 +253,7 @@ def _lowered(bare: Victim, one: Victim, metric: Metric) -> Part | None:
 def search_figures(results: RunResult) -> Iterator[Sketch]:
     """One figure a model."""
     all_victims = victims(results)
-    for model in dict.fromkeys(one.model for one in all_victims):
+    for model in dict.fromkeys(victim.model for victim in all_victims):
         yield Sketch(
             title=f"The best attack so far: {model}",
             alt="Attack success on the attacker's own probes after each trial, of the attacks that kept the floor of utility: "

@@ -58,7 +58,7 @@ def _run_trials(steps: Sequence[Step], store: Store, *, workers: int, cluster: s
 
 def _progress(searching: Searching) -> str:
     """How far the searches are, in a line."""
-    trials = [trial for one in searching.searches for trial in one.trials]
+    trials = [trial for search in searching.searches for trial in search.trials]
     ruined = sum(not trial.keeps_utility for trial in trials)
     return f"{len(trials)} attacks tried on {len(searching.searches)} models, {ruined} under the floor of utility"
 

@@ -73,7 +73,7 @@ def _closed(condition: DocumentCondition) -> Part | None:
     if condition.control is None or not gains:
         return None
     arms = condition.defended(mixed=True)
-    faults = [f"{condition.name(one)}: {'; '.join(of.values())}" for one in arms if (of := faults_of(one, condition.undefended))]
+    faults = [f"{condition.name(arm)}: {'; '.join(of.values())}" for arm in arms if (of := faults_of(arm, condition.undefended))]
     tail = f"But {'. '.join(faults)}." if faults else ""
     return part(condition.where, gains, f"Refusal of malicious documents, against {condition.control_name}:", tail)
 

@@ -80,7 +80,7 @@ class DocumentCondition:
 
     def defended(self, *, mixed: bool) -> list[ArmView]:
         """Arms that saw refusals: on all tasks, or on one."""
-        seen = [one for one in self.arms if one.label("trained on") not in REFERENCES]
+        seen = [arm for arm in self.arms if arm.label("trained on") not in REFERENCES]
         return [one for one in seen if (one.label("trained on") == MIXED) == mixed]
 
     def trained_tasks(self, single: ArmView) -> tuple[str, ...]:

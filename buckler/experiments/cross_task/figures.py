@@ -66,7 +66,7 @@ def _matrix(figure: Figure, condition: DocumentCondition) -> None:
             axis.text(left + 0.48, y + 0.47, text, ha="center", va="center", color=ink)
     axis.set(xlim=(0, len(metrics) + 0.15), ylim=(len(arms), 0))
     axis.set_xticks([x + 0.48 + (0.15 if x == len(tasks) else 0) for x in range(len(metrics))], [*tasks, "all tasks"])
-    names = [" ".join(part for part in condition.row_name(one) if part != "-") for one in arms]
+    names = [" ".join(part for part in condition.row_name(arm) if part != "-") for arm in arms]
     axis.set_yticks([y + 0.47 for y in range(len(arms))], names)
     axis.tick_params(length=0, top=False, labeltop=True, bottom=False, labelbottom=False)
     for spine in axis.spines.values():

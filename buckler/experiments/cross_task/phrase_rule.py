@@ -65,7 +65,7 @@ class _Counts:
 
     def metric(self, side: str) -> MetricResult:
         """The rate of refusal by seed that one of the two reads."""
-        by_seed = {seed: _Counts(cells=[one for one in self.cells if one.seed == seed]) for seed in self.seeds}
+        by_seed = {seed: _Counts(cells=[cell for cell in self.cells if cell.seed == seed]) for seed in self.seeds}
         return MetricResult.of_rates({seed: Rate(hits=of.sum(side), n=of.sum("n")) for seed, of in by_seed.items()})
 
     @property
@@ -98,7 +98,10 @@ def rule_claims(results: RunResult) -> list[Finding]:
 def rule_examples(results: RunResult) -> Mapping[str, Sequence[SampleResult]]:
     """Answers that the two read otherwise, as samples whose verdict names both."""
     rule = results.paper_rule
-    examples = [one.model_copy(update={"refused": f"{rule.judge}: {one.refused}, paper: {one.paper}"}) for one in rule.examples]
+    examples = [
+        example.model_copy(update={"refused": f"{rule.judge}: {example.refused}, paper: {example.paper}"})
+        for example in rule.examples
+    ]
     return {"Read otherwise by the authors' 13 phrases": examples} if examples else {}
 
 

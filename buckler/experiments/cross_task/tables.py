@@ -99,11 +99,11 @@ def _table(title: str, caption: str, condition: DocumentCondition, names: Mappin
 def _difference_tables(results: RunResult) -> list[Table]:
     main: list[TableRow] = []
     others: list[TableRow] = []
-    for one in results.differences:
-        second, earlier = one.sides
+    for difference in results.differences:
+        second, earlier = difference.sides
         single = {second, earlier} - {MIXED, UNDEFENDED, ANSWERS_ALONE}
         compared = MIXED in (second, earlier) and single
-        (main if compared else others).append(difference_row(one, flip=bool(compared) and earlier == MIXED))
+        (main if compared else others).append(difference_row(difference, flip=bool(compared) and earlier == MIXED))
     caption = (
         "Difference of refusal rates of malicious documents over all tasks, paired by seed, with its 95 % t interval; beside "
         "it all answers taken together, as independent: Newcombe's paired interval, McNemar's exact p, Holm-adjusted."

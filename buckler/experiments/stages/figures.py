@@ -21,7 +21,7 @@ MARKERS = {UNTOUCHED: "*", "none": "X", "pre": "<", "in": "o", "post": ">", "all
 def stage_figures(results: RunResult) -> Iterator[Sketch]:
     """The trade-off for each model and attack, then perplexities."""
     for condition in attack_conditions(results):
-        if any(one.value(BORDERLINE) is not None or one.value(UTILITY) is not None for one in condition.arms):
+        if any(arm.value(BORDERLINE) is not None or arm.value(UTILITY) is not None for arm in condition.arms):
             yield Sketch(
                 title=f"Safety against over-refusal and utility: {condition.where}",
                 alt="Each point is a defence (colour) at a stage (shape): up is safer; left is less over-refusal, right is more "
@@ -47,9 +47,9 @@ def _tradeoff(figure: Figure, arms: Sequence[ArmView]) -> None:
     colours = {name: COLOURS[at % len(COLOURS)] for at, name in enumerate(names)}
     axes = figure.subplots(1, len(shown), sharey=True, squeeze=False)[0]
     for axis, (metric, label) in zip(axes, shown, strict=True):
-        for one in arms:
-            colour = colours.get(one.label("defence"), INK)
-            point(axis, one.cell(metric), one.cell(HARMFUL), colour, MARKERS.get(one.label("stage"), "o"))
+        for arm in arms:
+            colour = colours.get(arm.label("defence"), INK)
+            point(axis, arm.cell(metric), arm.cell(HARMFUL), colour, MARKERS.get(arm.label("stage"), "o"))
         axis.set(xlabel=label, xlim=(-0.04, 1.04), ylim=(-0.04, 1.04))
         axis.grid(True)
         axis.set_axisbelow(True)

@@ -111,7 +111,7 @@ class StagesRecipe(CustomizationRecipe):
             return {}
         named = {name: control(self.curation, name) for name in CONTROLS if name != UNCURATED}
         controls = {UNCURATED: Defence(kind="uncurated", stages=self.controls)}
-        if not any(one.kind == "curated" and one.curation is None for one in self.defences.values()):
+        if not any(defence.kind == "curated" and defence.curation is None for defence in self.defences.values()):
             controls["curated"] = Defence(kind="curated", stages=self.controls)  # what the controls are compared with
         others = {name: curation for name, curation in named.items() if curation != self.curation}
         return controls | {

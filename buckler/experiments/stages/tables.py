@@ -117,11 +117,11 @@ class AttackCondition:
 
     def of_kind(self, kind: str) -> list[str]:
         """Names of the defences of a kind, as the recipe orders them."""
-        return [name for name in dict.fromkeys(one.label("defence") for one in self.arms) if self.kinds.get(name) == kind]
+        return [name for name in dict.fromkeys(arm.label("defence") for arm in self.arms) if self.kinds.get(name) == kind]
 
     def stages(self, name: str) -> dict[str, ArmView]:
         """The arms of a defence in the order of the stages."""
-        of = {one.label("stage"): one for one in self.arms if one.label("defence") == name}
+        of = {arm.label("stage"): arm for arm in self.arms if arm.label("defence") == name}
         return {stage: of[stage] for stage in STAGES if stage in of}
 
 
@@ -235,10 +235,10 @@ def _difference_tables(results: RunResult, kinds: Mapping[str, str]) -> list[Tab
     """Curated minus uncurated first; every other pair in a folded table."""
     main: list[TableRow] = []
     others: list[TableRow] = []
-    for one in results.differences:
-        second, earlier = (kinds.get(side) for side in one.sides)
+    for difference in results.differences:
+        second, earlier = (kinds.get(side) for side in difference.sides)
         flip = earlier == "curated" and second != "curated"
-        (main if {second, earlier} == {"curated", "uncurated"} else others).append(difference_row(one, flip=flip))
+        (main if {second, earlier} == {"curated", "uncurated"} else others).append(difference_row(difference, flip=flip))
     caption = (
         "Difference of refusal rates of harmful questions, paired by seed, with its 95 % t interval. Beside it all answers "
         "taken together: Newcombe's paired interval and McNemar's exact p, Holm-adjusted over every pair of this experiment; "

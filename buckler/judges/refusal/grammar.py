@@ -183,6 +183,8 @@ def foreign_remark(sentence: Sentence) -> int | None:
 def _languages() -> Mapping[str, Mapping[Shows, Sequence[re.Pattern[str]]]]:
     table = json.loads(files("buckler.judges.refusal").joinpath("languages.json").read_text(encoding="utf-8"))
     return {
-        code: {kind: [re.compile(unicodedata.normalize("NFKC", one)) for one in patterns] for kind, patterns in kinds.items()}
+        code: {
+            kind: [re.compile(unicodedata.normalize("NFKC", pattern)) for pattern in patterns] for kind, patterns in kinds.items()
+        }
         for code, kinds in table.items()
     }

@@ -195,7 +195,11 @@ class GateDecision(Result):
     def lines(self) -> list[str]:
         """Notices, answers that were written, each check, the decision."""
         answers = [f"wrote {path}" for path in self.written if path.name not in OUTPUTS]
-        checks = [f"  {one.state:9} {one.check.id:24} {sentences(one)}" for one in self.gate.outcomes if one.state != "not asked"]
+        checks = [
+            f"  {outcome.state:9} {outcome.check.id:24} {sentences(outcome)}"
+            for outcome in self.gate.outcomes
+            if outcome.state != "not asked"
+        ]
         end = f"gate: {self.decision}; {self.out / 'gate.md'}, gate.json, junit.xml, gate.sarif"
         return [*self.notices, *answers, *checks, end]
 
@@ -206,8 +210,8 @@ class GateDecision(Result):
     def records(self) -> list[dict[str, Json]]:
         """One check a row."""
         return [
-            {name: value for name, value in one.to_json().items() if not isinstance(value, Mapping | list)}
-            for one in self.gate.outcomes
+            {name: value for name, value in outcome.to_json().items() if not isinstance(value, Mapping | list)}
+            for outcome in self.gate.outcomes
         ]
 
 

@@ -169,7 +169,7 @@ def judge_files(
         DataError: they cannot be summed up; nothing has been judged yet.
     """
     scores = score_answers(answers, scorers(read_tasks(own_tasks) if own_tasks else None))
-    summarise(answers, [Verdict(id=one.id) for one in answers], scores)
+    summarise(answers, [Verdict(id=answer.id) for answer in answers], scores)
     verdicts = judge_from(spec, cached(out)).judge(answers)
     write_verdicts(out / VERDICTS, verdicts)
     write_json(out / METRICS, summarise(answers, verdicts, scores, metrics))

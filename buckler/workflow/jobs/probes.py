@@ -226,7 +226,7 @@ def _shared(left: tuple[str, Sequence[Chat]], right: tuple[str, Sequence[Chat]],
     if not overlaps:
         return None
     left_at, right_at = _numbers(left[1]), _numbers(right[1])
-    places = [f"{left_at[one.left.id]} ~ {right_at[one.right.id]} ({one.similarity:.2f})" for one in overlaps]
+    places = [f"{left_at[overlap.left.id]} ~ {right_at[overlap.right.id]} ({overlap.similarity:.2f})" for overlap in overlaps]
     same = sum(one.kind != "near" for one in overlaps)
     return f"{left[0]} and {right[0]} share {same} rows, and {len(overlaps) - same} nearly: row {_some(places)}"
 

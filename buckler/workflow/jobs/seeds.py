@@ -40,7 +40,7 @@ class SeedsJob(Job):
         return SeedWords(
             out=out,
             written=(out,),
-            terms={one.term: one.score for one in terms},
+            terms={term.term: term.score for term in terms},
             papers=len(read),
             skipped={str(one.name): one.reason for one in skipped},
         )

@@ -1,4 +1,4 @@
-"""Keeping apart from probes: exact and near texts are found, and the index agrees with the overlap of sets."""
+"""Decontamination: exact and near texts are found, and the index agrees with the overlap of sets."""
 
 from __future__ import annotations
 
