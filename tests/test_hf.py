@@ -153,7 +153,7 @@ def test_a_model_and_an_adapter_that_are_taken_for_one_another_are_told(tmp_path
     assert identity(ModelSpec(name=model, adapter=adapter)) != identity(ModelSpec(name=model))
     with pytest.raises(BackendError, match=r"adapter: contains no config\.json, .*; it is an adapter: name its base model"):
         identity(ModelSpec(name=adapter))
-    with pytest.raises(BackendError, match=r"model: holds no adapter_config\.json, so it is no adapter$"):
+    with pytest.raises(BackendError, match=r"model: contains no adapter_config\.json, which every adapter needs$"):
         identity(ModelSpec(name=model, adapter=model))
 
 
