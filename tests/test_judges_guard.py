@@ -451,5 +451,5 @@ def test_a_template_that_drops_the_conversation_is_noticed(tmp_path):
     folder = make_model(tmp_path / "model", "llama")
     (tmp_path / "deaf.jinja").write_text("{{ bos_token }}Judge the conversation above.")
     model = load(ModelSpec(name=str(folder), chat_template=str(tmp_path / "deaf.jinja")))
-    with pytest.raises(BackendError, match="does not show the conversation"):
+    with pytest.raises(BackendError, match="does not include the conversation"):
         GuardJudge(GUARDS["llama-guard"], model)

@@ -30,7 +30,7 @@ def _margin(value: object) -> float | None:
         return None
     if isinstance(value, int | float) and value is not True and 0 <= value < 1:
         return float(value)
-    raise ValueError("expected a number from 0 to 1 (0.05 is 5 percentage points), or `off`")
+    raise ValueError(f"expected a number from 0 to 1 (0.05 is 5 percentage points), or `off`, got {value!r}")
 
 
 Margin = Annotated[float | None, BeforeValidator(_margin)]
