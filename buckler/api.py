@@ -121,6 +121,8 @@ def judge(
     if isinstance(answers, str | Path):
         job = parse(JudgeJob, {"answers": [answers], **values}, "judge")
         return job.run(_out(out, store, _key(job)))
+    if not all(isinstance(one, Answer) for one in answers):
+        raise ConfigError("judge: expected answers of `generate`, an Evaluation, or the path of an answers.jsonl")
     file = Path(store) / "inputs" / f"answers-{content_id([one.to_json() for one in answers])}.jsonl"
     write_answers(file, answers)
     job = parse(JudgeJob, {"answers": [file], **values}, "judge")
@@ -226,6 +228,8 @@ def _place(side: ModelName | Evaluation) -> str:
 
 def _chats(chats: Rows | Sequence[str], limit: int | None, seed: int) -> list[Chat]:
     """Probes of what the user names: their answers go, and their set stays where it is known."""
+    if limit is not None and limit < 1:
+        raise ConfigError(f"generate: limit must be at least 1, got {limit}")
     if isinstance(chats, Curated | DefenseRows | CustomerRows):
         rows = chats.rows()
     elif isinstance(chats, Source):

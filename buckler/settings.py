@@ -252,8 +252,24 @@ def with_changes(model: type[BaseModel], values: Mapping[str, object], changes: 
     changed = dict(values)
     for change in changes:
         path, value = parse_change(model, change, option)
+        _require_no_misspelt_entry(changed, path, option)
         put(model, changed, path.split("."), value)
     return changed
+
+
+def _require_no_misspelt_entry(values: Mapping[str, object], path: str, option: str) -> None:
+    """Check that a path does not lead through a new entry of a table whose name is nearly that of an entry there.
+
+    Raises:
+        ConfigError: it does: a misspelt name would add an entry in silence.
+    """
+    current: object = values
+    for name in path.split(".")[:-1]:
+        if not isinstance(current, Mapping):
+            return
+        if name not in current and (near := get_close_matches(name, [str(key) for key in current], n=1)):
+            raise ConfigError(f"{option} {path}: there is no `{name}`; did you mean `{near[0]}`?")
+        current = current.get(name)
 
 
 def parse_change(model: type[BaseModel], change: str, option: str) -> tuple[str, object]:

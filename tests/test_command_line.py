@@ -252,3 +252,20 @@ def test_a_library_that_logs_nothing_still_shows_progress():
     finally:
         progress.LOG.handlers[:] = before
     assert out.getvalue() == "texts: 3 of 3\n"
+
+
+def test_a_job_given_a_store_keeps_its_steps_there_where_recipes_and_python_find_them(tmp_path):
+    argv = ("attack", "miniature:customer", "--kind", "drift", "--rows", "2", "--out", "out", "--store", "shared")
+    status, _, err = call(argv, tmp_path)
+    assert status == 0, err
+    assert len(list((tmp_path / "shared" / "steps").iterdir())) == 2 and not (tmp_path / "out" / ".work").exists()
+
+
+def test_a_set_that_misspells_an_entry_of_a_recipe_adds_none(tmp_path):
+    status, _, err = call(("run", "stages", "--dry-run", "--set", "attacks.poisened.rows=3"), tmp_path)
+    assert status == 2 and "there is no `poisened`; did you mean `poisoned`?" in err
+
+
+def test_the_plan_of_a_pipeline_is_json_too(tmp_path):
+    status, out, _ = call(("run", "pipeline", "--dry-run", "--json"), tmp_path)
+    assert status == 0 and json.loads(out)["plan"]

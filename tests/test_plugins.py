@@ -20,7 +20,7 @@ from buckler.experiments.results import RunResult
 from buckler.finetuning.attacks import ATTACKS, AttackSettings, customization, wrap
 from buckler.finetuning.defenses import DefenseSettings, filtered
 from buckler.formats import write_chats
-from buckler.judges.base import JUDGES, judge_named
+from buckler.judges.base import JUDGES, judge_named, of_answers
 from buckler.judges.named import judge_spec
 from buckler.models.protocol import ModelSpec, Request, spec_of
 from buckler.models.registry import identity, load
@@ -417,3 +417,15 @@ def test_a_command_takes_parts_of_an_installed_package(folder, installed):
     )
     assert status == 0, err or out
     assert (folder / "out" / "customer.jsonl").read_text().count("Now: ") == 2
+
+
+def test_a_verdict_with_a_label_that_there_is_not_names_the_judge():
+    class Odd:
+        name, version = "odd", "1"
+
+        def judge(self, answers):
+            return [Verdict(id=one.id, refused="maybe") for one in answers]
+
+    answer = Answer(id="a", prompt=(), text="Yes.", finish_reason="stop")
+    with pytest.raises(DataError, match="judge 'odd': refused is 'maybe' in the verdict on a"):
+        of_answers(Odd()).judge([answer])

@@ -18,6 +18,7 @@ from buckler.data import Json
 from buckler.errors import ConfigError
 from buckler.progress import LOG, Display
 from buckler.settings import OPTIONS, Settings, now_called, parse
+from buckler.workflow.store import Store
 
 SettingsT = TypeVar("SettingsT", bound=Settings)
 
@@ -79,7 +80,10 @@ def build(name: str, help_text: str, command: Command[SettingsT]) -> TyperComman
         out = values.get("out") or Path()
         action = command.dry_run if command.dry_run is not None and values["dry_run"] else command.run
         # Reading the options and doing the work are two steps: `buckler.cli.main` does the work that is returned.
-        return partial(getattr(settings, "run"), out) if action is None else partial(action, settings, out), values["json"]  # noqa: B009
+        if action is not None:
+            return partial(action, settings, out), values["json"]
+        store = {"store": Store(values["store"])} if values.get("store") else {}
+        return partial(getattr(settings, "run"), out, **store), values["json"]  # noqa: B009
 
     parameters = [one.parameter() for one in options] + _common(command, own_set=own_set)
     context = inspect.Parameter("ctx", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=typer.Context)
@@ -171,6 +175,9 @@ def _common(command: Command[SettingsT], *, own_set: bool) -> list[inspect.Param
         ("quiet", ("--quiet", "-q"), "Write no progress and no notes to standard error.", "Output"),
         ("verbose", ("--verbose", "-v"), "Write a note for each step.", "Output"),
     ]
+    if command.run is None and "store" in inspect.signature(getattr(command.settings, "run")).parameters:  # noqa: B009
+        text = "Store of finished steps that recipes and Python share (default: one inside the output directory)."
+        options.append(("store", Annotated[Path | None, typer.Option("--store", help=text, rich_help_panel="Output")], None))
     if command.dry_run is not None:
         switches.append(("dry_run", ("--dry-run/--no-dry-run",), "Show the plan and its cost; run nothing.", "Run"))
     for name, names, text, panel in switches:

@@ -126,7 +126,8 @@ def _run_pipeline(path: Path, settings: RunSettings, progress: Display) -> Outco
         )
     recipe, store = read_pipeline(path, trust_code=settings.trust_code), Store(settings.store)
     if settings.dry_run:
-        return CommandResult(text=dry_run_lines(recipe, store))
+        lines = dry_run_lines(recipe, store)
+        return CommandResult(text=lines, values={"recipe": recipe.name, "plan": [line.strip() for line in lines]})
     return run_pipeline(recipe, store, workers=settings.workers, cluster=settings.cluster, progress=progress)
 
 

@@ -10,7 +10,7 @@ from collections.abc import Hashable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from inspect import signature
-from typing import Any, Protocol, TypeGuard, TypeVar, runtime_checkable
+from typing import Any, Protocol, TypeGuard, TypeVar, get_args, runtime_checkable
 
 from buckler.data import Answer, Refused, Verdict, content_id
 from buckler.errors import ConfigError, DataError
@@ -64,6 +64,10 @@ class _OfAnswers:
                 f"judge {self.called!r}: {len(answered)} verdicts on {len(came)} answers, it must give one for each "
                 "answer, in the same order"
             )
+        for one in answered:
+            if one.refused not in (*get_args(Refused), None):
+                where = f"judge {self.called!r}: refused is {one.refused!r} in the verdict on {one.id}"
+                raise DataError(f"{where}; it must be full, partial, no or None")
         verdicts = iter(answered)
         return [
             Verdict(id=one.id, reason=f"unread: no answer came: {one.error}")

@@ -9,6 +9,7 @@ import math
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, Protocol, TypeAlias, TypeGuard, runtime_checkable
 from urllib.parse import urlsplit
@@ -124,14 +125,14 @@ class Sampling:
         return {name: getattr(self, name) for name in self.__slots__}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Request:
     """A conversation to be answered."""
 
     messages: tuple[Message, ...]
     sampling: Sampling = Sampling()
 
-    @property
+    @cached_property
     def key(self) -> str:
         """The hash of what is asked and how."""
         return content_id({"messages": turns_to_json(self.messages), "sampling": self.sampling.to_json()})
