@@ -42,7 +42,7 @@ def test_copies_stand_once_and_a_shared_row_belongs_to_the_first_part():
     rows = chats("x", 4)
     mixed = mix({"a": rows + rows, "b": [rows[0], *chats("y", 2)]}, {"a": 4, "b": 2}, seed=0)
     assert len({row.id for row in mixed}) == 6
-    with pytest.raises(DataError, match="'b': 3 rows asked for, 2 distinct"):
+    with pytest.raises(DataError, match="'b': 3 rows requested, but only 2 distinct"):
         mix({"a": rows, "b": [rows[0], *chats("y", 2)]}, {"a": 4, "b": 3}, seed=0)
 
 

@@ -117,7 +117,7 @@ def test_more_processes_than_gpus_and_a_single_device_are_refused(monkeypatch):
     assert require_gpus(2, "auto")
     with pytest.raises(ConfigError, match="only 2 GPUs"):
         require_gpus(3, "cuda")
-    with pytest.raises(ConfigError, match="bound to the device cuda:1"):
+    with pytest.raises(ConfigError, match="set to the device cuda:1"):
         require_gpus(2, "cuda:1")
 
 
