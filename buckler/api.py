@@ -186,9 +186,12 @@ def _job(kind: type[J], values: Mapping[str, object], store: str | Path, *spread
         else:
             inner.setdefault(home, {})[name] = value
     for name, changes in inner.items():
-        settings_of_part = named.get(name, {})
-        base = settings_of_part.model_dump(exclude_unset=True) if isinstance(settings_of_part, Settings) else settings_of_part
-        named[name] = {**base, **changes} if isinstance(base, Mapping) else base
+        part = named.get(name, {})
+        base = part.model_dump(exclude_unset=True) if isinstance(part, Settings) else part
+        both = sorted(changes if not isinstance(base, Mapping) else base.keys() & changes.keys())
+        if not isinstance(base, Mapping) or both:
+            raise ConfigError(f"{_command(kind)}: {', '.join(both)} stands beside `{name}` and in it; set it in one place")
+        named[name] = {**base, **changes}
     for name, field in kind.model_fields.items():
         if name in named and str(field.annotation).startswith("tuple[") and not isinstance(named[name], list | tuple):
             named[name] = [named[name]]

@@ -241,6 +241,13 @@ def test_answers_to_questions_of_ones_own_are_judged_without_numbers(tmp_path):
 
 
 @pytest.mark.ml
+def test_a_setting_that_stands_beside_its_part_and_in_it_is_refused(tmp_path):
+    from buckler import train
+
+    with pytest.raises(ConfigError, match="epochs stands beside `train` and in it"):
+        train([Chat.pair("a", "b")], train={"epochs": 1}, epochs=2, store=tmp_path)
+
+
 def test_a_model_answers_plain_questions_in_their_order():
     model = buckler.load_model("miniature-small")
     first, second = buckler.generate(model, ["What is a pot?", "What is a kite?"], max_new_tokens=8)
