@@ -252,16 +252,16 @@ def with_changes(model: type[BaseModel], values: Mapping[str, object], changes: 
     changed = dict(values)
     for change in changes:
         path, value = parse_change(model, change, option)
-        _require_no_misspelt_entry(changed, path, option)
+        _require_no_misspelled_entry(changed, path, option)
         put(model, changed, path.split("."), value)
     return changed
 
 
-def _require_no_misspelt_entry(values: Mapping[str, object], path: str, option: str) -> None:
+def _require_no_misspelled_entry(values: Mapping[str, object], path: str, option: str) -> None:
     """Check that a path does not lead through a new entry of a table whose name is nearly that of an entry there.
 
     Raises:
-        ConfigError: it does: a misspelt name would add an entry in silence.
+        ConfigError: it does: a misspelled name would add an entry in silence.
     """
     current: object = values
     for name in path.split(".")[:-1]:
