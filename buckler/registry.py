@@ -86,6 +86,15 @@ class Registry(Generic[T]):
         """Whether the part is not Buckler's but a user's or another package's."""
         return name not in self._builtin and not name.startswith(f"{_OURS}.")
 
+    def require_no_options(self, name: object, options: Mapping[str, object]) -> None:
+        """Raise where options are set for a part of Buckler's own, which has none; a name already refused is passed over.
+
+        Raises:
+            ValueError: so that a settings model shows it at the field.
+        """
+        if options and isinstance(name, str) and not self.is_own(name):
+            raise ValueError(f"{self.kind} {name!r} has no options; remove them")
+
     def add(self, name: str, part: T) -> None:
         """Register a part under a name, in this process.
 

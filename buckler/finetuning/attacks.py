@@ -45,9 +45,7 @@ class AttackSettings(Settings):
     @field_validator("options")
     @classmethod
     def _options_have_effect(cls, value: dict[str, JsonValue], info: ValidationInfo) -> dict[str, JsonValue]:
-        kind = info.data.get("kind")
-        if value and kind is not None and not ATTACKS.is_own(kind):
-            raise ValueError(f"attack {kind!r} has no options; remove them")
+        ATTACKS.require_no_options(info.data.get("kind"), value)
         return value
 
     @property

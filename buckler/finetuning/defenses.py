@@ -42,9 +42,7 @@ class DefenseSettings(Settings):
     @field_validator("options")
     @classmethod
     def _options_have_effect(cls, value: dict[str, JsonValue], info: ValidationInfo) -> dict[str, JsonValue]:
-        kind = info.data.get("kind")
-        if value and kind is not None and not DEFENSES.is_own(kind):
-            raise ValueError(f"defence {kind!r} has no options; remove them")
+        DEFENSES.require_no_options(info.data.get("kind"), value)
         return value
 
     @property

@@ -20,7 +20,7 @@ from buckler.report.tables import Cell, Column, Table, TableRow, signed
 PAPER = "paper"
 """The judge whose verdicts stand beside the recipe's: the authors' phrases."""
 EXAMPLES = 5
-"""Answers shown that the two read otherwise."""
+"""Number of shown answers on which the two judges disagree."""
 LABELS = ("harmful", "benign", "useful")
 
 
@@ -28,7 +28,7 @@ def phrase_rule(arms: Sequence[MeasuredArm], first_seed: int, judge: str) -> Phr
     """The verdicts of both on the answers about documents, documents under attack left out.
 
     Returns:
-        Counts by model, seed, task and label over all arms, and a few answers of the first seed that the two read otherwise.
+        Counts by model, seed, task and label over all arms, and a few answers of the first seed on which the two disagree.
         Empty if there is nothing to compare.
     """
     pairs: dict[tuple[str | int, ...], list[tuple[Verdict, Verdict]]] = {}
@@ -96,7 +96,7 @@ def rule_claims(results: RunResult) -> list[Finding]:
 
 
 def rule_examples(results: RunResult) -> Mapping[str, Sequence[SampleResult]]:
-    """Answers that the two read otherwise, as samples whose verdict names both."""
+    """Answers on which the two disagree, as samples whose verdict names both."""
     rule = results.paper_rule
     examples = [
         example.model_copy(update={"refused": f"{rule.judge}: {example.refused}, paper: {example.paper}"})
