@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import gzip
-import io
 import json
-import os
 import re
 import shutil
-import signal
-import sys
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from commands import call
 from golden_runs import BY_NAME, PACKAGED, ROOT, Run
 
 GOLDEN = Path(__file__).resolve().parent / "golden"
@@ -58,27 +54,6 @@ def _answer(kind: str, at: int, refuses_every: int) -> dict[str, Any]:
         "finish": "stop",
         "meta": {"set": kind, "category": f"{kind} things", **facts, "reference": FACT},
     }
-
-
-def call(argv: tuple[str, ...], work: Path) -> tuple[int, str, str]:
-    """Run the command line in this process, in `work`: its exit status, what it printed, what it said on standard error."""
-    from buckler.cli import main
-
-    before, words, handler = dict(os.environ), sys.argv, signal.getsignal(signal.SIGINT)
-    out, err = io.StringIO(), io.StringIO()
-    status = 0
-    try:
-        sys.argv = ["buckler", *argv]
-        with contextlib.chdir(work), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-            main()
-    except SystemExit as end:
-        status = end.code if isinstance(end.code, int) else int(end.code is not None)
-    finally:
-        sys.argv = words
-        signal.signal(signal.SIGINT, handler)
-        os.environ.clear()
-        os.environ.update(before)
-    return status, out.getvalue(), err.getvalue()
 
 
 class Golden:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from commands import buckler
 from grids import typed, write_report
 
 from buckler.errors import ConfigError
@@ -484,19 +485,13 @@ def test_a_search_without_a_worst_case_is_reported_as_that(tmp_path):
 DIVERGES = {"sampler": "grid", "space": {"learning_rate": [2.0e-3, 1.0e30], "epochs": [2]}}
 
 
-def command(folder: Path, store: Path, *more: str) -> list[str]:
-    return [sys.executable, "-m", "buckler", "run", str(folder / "tiny.yaml"), "--store", str(store), "--workers", "1", *more]
-
-
-def buckler(folder: Path, store: Path, *more: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        command(folder, store, *more), capture_output=True, text=True, timeout=400, env={**os.environ, "OMP_NUM_THREADS": "1"}
-    )
+def words(folder: Path, store: Path, *more: str) -> list[str]:
+    return ["run", str(folder / "tiny.yaml"), "--store", str(store), "--workers", "1", *more]
 
 
 def test_a_dry_run_tells_who_is_attacked_how_often_and_does_nothing(tmp_path):
     recipe(tmp_path)
-    done = buckler(tmp_path, tmp_path / "s", "--dry-run")
+    done = buckler(*words(tmp_path, tmp_path / "s", "--dry-run"))
     assert done.returncode == 0, done.stderr
     assert "4 models to attack" in done.stdout and "3 attacks on each by random over 6 settings: 12 in all" in done.stdout
     assert "0 attacks tried, 12 left" in done.stdout and not list(tmp_path.glob("s/**/step.json"))
@@ -512,7 +507,7 @@ def test_probes_that_cannot_tell_what_is_searched_are_refused_before_any_trainin
     )
     for change, message in changes:
         recipe(tmp_path, **change)
-        done = buckler(tmp_path, tmp_path / "s")
+        done = buckler(*words(tmp_path, tmp_path / "s"))
         assert done.returncode == 2 and message in done.stderr, done.stderr
     assert list(tmp_path.glob("s/steps/answer-*")) and not list(tmp_path.glob("s/steps/train-*"))
 
@@ -521,17 +516,16 @@ def test_probes_that_cannot_tell_what_is_searched_are_refused_before_any_trainin
 @pytest.mark.slow
 def test_a_search_killed_on_its_way_ends_as_one_that_was_not_and_a_diverged_attack_is_a_lost_trial(tmp_path):
     recipe(tmp_path, seeds=[0], search=search(**DIVERGES))
-    assert (ended := buckler(tmp_path, tmp_path / "whole")).returncode == 0, ended.stderr
+    assert (ended := buckler(*words(tmp_path, tmp_path / "whole"))).returncode == 0, ended.stderr
     store = tmp_path / "killed"
-    process = subprocess.Popen(
-        command(tmp_path, store), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
-    )
+    command = [sys.executable, "-m", "buckler", *words(tmp_path, store)]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
     while process.poll() is None and len(list(store.glob("steps/train-*/step.json"))) < 3:
         time.sleep(0.02)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     marks = {path: path.stat().st_mtime_ns for path in store.glob("steps/*/step.json")}
-    assert (ended := buckler(tmp_path, store)).returncode == 0, ended.stderr
+    assert (ended := buckler(*words(tmp_path, store))).returncode == 0, ended.stderr
     assert all(path.stat().st_mtime_ns == when for path, when in marks.items())
     for name in ("report.html", "report.md", "report.json", "results-tiny.json"):
         assert (store / "reports/tiny" / name).read_bytes() == (tmp_path / "whole/reports/tiny" / name).read_bytes(), name
@@ -540,7 +534,7 @@ def test_a_search_killed_on_its_way_ends_as_one_that_was_not_and_a_diverged_atta
         assert [each["number"] for each in one["trials"]] == [0, 1, 2] and one["worst"] in (0, 1)
         assert not one["trials"][2]["keeps_utility"]
     assert any("training diverged" in one["trials"][2]["fault"] for one in results["search"])
-    printed = buckler(tmp_path, store, "--dry-run").stdout
+    printed = buckler(*words(tmp_path, store, "--dry-run")).stdout
     assert "2 attacks tried, 4 left" in printed, "a round with a diverged attack is gone through again"
     arms = {(arm["labels"]["defence"], arm["labels"]["attack"]) for arm in results["arms"]}
     assert arms == {(d, a) for d in ("none", "uncurated") for a in (FIXED, "worst found")} | {("none", "none")}

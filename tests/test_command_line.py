@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from golden_files import call
+from commands import call
 
 from buckler import progress
 from buckler import settings as migrations

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from golden_files import call
+from commands import call
 
 from buckler.data import Answer, Chat, write_answers, write_rows
 

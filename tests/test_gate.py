@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from string import Template
 from xml.etree import ElementTree
 
 import pytest
 import yaml
+from commands import buckler
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -376,11 +379,6 @@ def saved(folder, given, verdicts=False):
     return folder
 
 
-def buckler(*arguments, cwd=None):
-    command = [sys.executable, "-m", "buckler", *(str(one) for one in arguments)]
-    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, timeout=400)
-
-
 def test_saved_answers_need_no_model_and_the_status_tells(tmp_path):
     base, bad, few = (
         saved(tmp_path / name, one)
@@ -526,15 +524,15 @@ def test_an_adapter_is_put_on_the_base_and_saved_answers_stand_beside_a_model(ti
 @pytest.mark.slow
 def test_three_outcomes_on_the_miniature_as_the_docs_show_them(tmp_path):
     block = next(text for text in re.findall(r"```bash\n(.*?)```", DOCS, re.DOTALL) if "buckler attack" in text)
-    env = {**os.environ, "OMP_NUM_THREADS": "1", "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    variables: dict[str, str] = {}
     statuses, reply = [], ""
     for line in block.splitlines():
         if not line.startswith("buckler"):
             name, _, value = line.partition("=")
-            env[name] = value.strip('"')
+            variables[name] = value.strip('"')
             continue
         command, _, status = line.partition("  # ")
-        done = subprocess.run(["bash", "-c", command], cwd=tmp_path, env=env, capture_output=True, text=True, timeout=300)
+        done = buckler(*shlex.split(Template(command).substitute(variables))[1:], cwd=tmp_path)
         assert done.returncode == int(status or 0), f"{line}\n{done.stdout}{done.stderr}"
         statuses.append(done.returncode)
         reply += re.sub(" +", " ", done.stdout)

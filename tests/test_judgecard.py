@@ -338,7 +338,7 @@ def test_every_judge_that_the_docs_name_can_be_named():
 
 
 def test_the_command_and_the_code_of_the_docs_run(tmp_path, monkeypatch, capsys):
-    from golden_files import call
+    from commands import call
 
     monkeypatch.chdir(tmp_path)
     written(tmp_path, "labelled.csv", XSTEST)

@@ -8,7 +8,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from golden_files import call
+from commands import call
 
 import buckler
 from buckler.data import Answer, Chat, Verdict, write_rows

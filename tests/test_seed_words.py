@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from commands import buckler
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import chi2_contingency
@@ -45,11 +46,6 @@ def extracted(texts, like=LEXICON, background=None, **settings):
 
 def names(terms):
     return [term.term for term in terms]
-
-
-def buckler(*arguments, cwd, **environment):
-    command = [sys.executable, "-m", "buckler", *(str(one) for one in arguments)]
-    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, timeout=300, env={**os.environ, **environment})
 
 
 def test_planted_safety_terms_rank_on_top_and_everyday_words_do_not():
@@ -141,7 +137,8 @@ def test_the_same_papers_give_the_same_bytes(tmp_path):
     for name, text in texts.items():
         (tmp_path / "papers" / name).write_text(text)
     for seed in ("1", "2"):
-        done = buckler("seeds", "papers", "--out", f"{seed}.yaml", cwd=tmp_path, PYTHONHASHSEED=seed)
+        command = [sys.executable, "-m", "buckler", "seeds", "papers", "--out", f"{seed}.yaml"]
+        done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env={**os.environ, "PYTHONHASHSEED": seed})
         assert done.returncode == 0, done.stderr
     first = (tmp_path / "1.yaml").read_bytes()
     assert first == (tmp_path / "2.yaml").read_bytes() == dump(extracted(texts)).encode()
