@@ -6,6 +6,7 @@ CPU seconds of the process, and what has to be waited for is waited for with `wa
 
 from __future__ import annotations
 
+import gc
 import os
 import socket
 import time
@@ -72,6 +73,12 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
         connect(self, address)  # type: ignore[arg-type]
 
     monkeypatch.setattr(socket.socket, "connect", guarded)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cheap_garbage_collections() -> None:
+    """What earlier modules loaded is left out of garbage collections, of which every training asks for several."""
+    gc.freeze()
 
 
 def wait_until(holds: Callable[[], object], seconds: float = 300) -> None:

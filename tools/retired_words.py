@@ -88,6 +88,8 @@ def findings_in(path: str, source: str, retired: list[Retired], exemptions: list
     docstrings = _docstrings(source)
     prose = {tokenize.COMMENT} if path.startswith("tests/") else {tokenize.COMMENT, tokenize.STRING}
     findings = []
+    hits: dict[tuple[bool, str], list[tuple[str, str]]] = {}
+    """By text (and whether it is an identifier): the words in it and what they should be; most texts come many times."""
     for token in tokenize.generate_tokens(io.StringIO(source).readline):
         is_name = token.type == tokenize.NAME
         if not (is_name or token.type in prose or (token.type == tokenize.STRING and token.start in docstrings)):
@@ -96,12 +98,11 @@ def findings_in(path: str, source: str, retired: list[Retired], exemptions: list
             text = line
             for pattern in allowed:
                 text = pattern.sub(lambda match: " " * len(match[0]), text)
-            findings += [
-                Finding(path=path, line=number, word=match[0], term=word.term)
-                for word in retired
-                if (word.kind != "word") == is_name
-                for match in word.found_in(text)
-            ]
+            if (is_name, text) not in hits:
+                hits[is_name, text] = [
+                    (match[0], word.term) for word in retired if (word.kind != "word") == is_name for match in word.found_in(text)
+                ]
+            findings += [Finding(path=path, line=number, word=word, term=term) for word, term in hits[is_name, text]]
     return findings
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from functools import lru_cache
 from math import sqrt
 from typing import Literal, TypeAlias
 
@@ -77,6 +78,7 @@ def newcombe(both: float, first: float, second: float, neither: float, z: float 
     return max(-1.0, p1 - p2 - sqrt(max(0.0, down))), min(1.0, p1 - p2 + sqrt(max(0.0, up)))
 
 
+@lru_cache(maxsize=4096)
 def tango(first: float, second: float, n: float, z: float = Z95) -> tuple[float, float]:
     """Score interval for rate 1 - rate 2 of `n` pairs, of which `first` are a hit of 1 only and `second` of 2 only.
 
