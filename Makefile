@@ -4,13 +4,16 @@ BIN := .venv/bin
 # One thread a process and two processes: faster than two threads at the miniature's size, and the same bytes everywhere.
 export OMP_NUM_THREADS = 1
 
-.PHONY: demo test check bench miniature structure clean
+.PHONY: demo test test-slow check bench miniature structure clean
 
 demo: .venv/ready
 	$(BIN)/buckler demo
 
 test: .venv/ready
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m 'not slow'
+
+test-slow: .venv/ready
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m slow
 
 check: .venv/ready
 	$(BIN)/ruff check .

@@ -521,7 +521,6 @@ def test_an_adapter_is_put_on_the_base_and_saved_answers_stand_beside_a_model(ti
 
 
 @pytest.mark.ml
-@pytest.mark.slow
 def test_three_outcomes_on_the_miniature_as_the_docs_show_them(tmp_path):
     block = next(text for text in re.findall(r"```bash\n(.*?)```", DOCS, re.DOTALL) if "buckler attack" in text)
     variables: dict[str, str] = {}
