@@ -76,7 +76,7 @@ def a_model(folder: Path, settings: TrainSettings):
 def by_formula(folder: Path, chats: list[Chat], settings: TrainSettings):
     import torch
 
-    from buckler.models.huggingface import Template
+    from buckler.models.chat_template import Template
 
     model, tokenizer = a_model(folder, settings)
     template = Template(tokenizer, "tiny")
@@ -98,7 +98,7 @@ def by_trainer(folder: Path, chats: list[Chat], several: list[TrainSettings], ou
 
     from buckler.finetuning.batches import encode
     from buckler.finetuning.trainer import _pad_of, trainer_of
-    from buckler.models.huggingface import Template
+    from buckler.models.chat_template import Template
 
     class Keep(TrainerCallback):
         def __init__(self, number: int) -> None:

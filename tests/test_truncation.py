@@ -97,7 +97,8 @@ def test_a_document_outside_its_turn_is_refused(span):
 def test_under_every_chat_template_the_cut_row_fits_and_keeps_instruction_and_answer(shaped, script):
     from buckler.finetuning.batches import encode
     from buckler.finetuning.settings import Objective
-    from buckler.models.huggingface import Template, open_model
+    from buckler.models.chat_template import Template
+    from buckler.models.huggingface import open_model
     from buckler.models.protocol import ModelSpec
 
     _, tokenizer = open_model(ModelSpec(name=str(shaped)))

@@ -25,7 +25,7 @@ from buckler.finetuning.settings import Objective, token_weights
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-    from buckler.models.huggingface import Template
+    from buckler.models.chat_template import Template
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -32,7 +32,8 @@ from buckler.data import Chat, Json, read_json, write_text
 from buckler.errors import ConfigError, DataError, StoreError
 from buckler.finetuning.batches import Batches, TrainRow, as_seen, encode, micro_batches, require_separate_rows, steps_of
 from buckler.finetuning.settings import LoRA, TrainSettings
-from buckler.models.huggingface import Template, open_model
+from buckler.models.chat_template import Template
+from buckler.models.huggingface import open_model
 from buckler.models.protocol import ModelSpec
 from buckler.progress import ProgressCallback
 
