@@ -150,6 +150,12 @@ class Completion:
     """Tokens of the conversation it answers; 0 where a server does not tell."""
     error: str = ""
     """Why no answer came."""
+    thinking: str = ""
+    """What a reasoning model thought first; no part of `text`."""
+    tool_calls: tuple[Json, ...] = ()
+    """Calls of tools, each as `{"name": ..., "arguments": ...}`."""
+    withheld_by: str = ""
+    """The provider's word for its own refusal or filter; empty: the model's answer was let through."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

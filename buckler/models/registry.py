@@ -187,6 +187,8 @@ class OwnLM:
         return tokens
 
 
+_IF_ANY = ("thinking", "tool_calls", "withheld_by")
+"""Fields of a completion that are written where there is something to write."""
 ToAnswer = TypeVar("ToAnswer", Request, ScoreRequest)
 AnswerType = TypeVar("AnswerType", Completion, Likelihood)
 
@@ -286,13 +288,15 @@ class CachedLM:
 
 
 def _row(answer: Completion | Likelihood) -> str:
+    unwritten = {"error", *(name for name in _IF_ANY if not getattr(answer, name, None))}
     return json.dumps(
-        {"finish" if name == "finish_reason" else name: value for name, value in asdict(answer).items() if name != "error"}
+        {"finish" if name == "finish_reason" else name: value for name, value in asdict(answer).items() if name not in unwritten}
     )
 
 
 def _fields(row: str) -> dict[str, Any]:
-    return {"finish_reason" if name == "finish" else name: value for name, value in json.loads(row).items()}
+    fields = {"finish_reason" if name == "finish" else name: value for name, value in json.loads(row).items()}
+    return {**fields, **({"tool_calls": tuple(fields["tool_calls"])} if "tool_calls" in fields else {})}
 
 
 def _by_chunk(
