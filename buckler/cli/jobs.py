@@ -61,7 +61,6 @@ COMMANDS: dict[str, Command[Any]] = {
                 "label_confidence": "preparation.label_sure",
                 "decontaminate": "apart_from",
             },
-            commas=("wordings",),
         ),
         examples=(
             "buckler crosstask docs/ --model Qwen/Qwen2.5-7B-Instruct --out defence/",
@@ -86,7 +85,7 @@ COMMANDS: dict[str, Command[Any]] = {
     ),
     "evaluate": Command(
         settings=jobs.EvaluateJob,
-        layout=Layout(arguments=("model",), commas=("official",), names={"metric": "metrics"}),
+        layout=Layout(arguments=("model",), names={"metric": "metrics"}),
         examples=(
             "buckler evaluate hardened/model --probes xstest.csv --probes harmbench.csv --out evaluation/",
             "buckler evaluate miniature --harmful miniature:probes-harmful --limit 20 --out evaluation/ --json",

@@ -57,11 +57,9 @@ class EvaluateJob(ProbingJob, JudgingJob):
     @field_validator("official", mode="before")
     @classmethod
     def _names(cls, value: object) -> object:
-        names = value.split(",") if isinstance(value, str) else value
-        if isinstance(names, list | tuple):
-            names = [part.strip() for name in names for part in str(name).split(",")]
-            if not all(names):
-                raise ValueError("names an empty task; write TASK or TASK,TASK")
+        names = (value,) if isinstance(value, str) else value
+        if isinstance(names, list | tuple) and not all(str(name).strip() for name in names):
+            raise ValueError("names an empty task; write the name of a task")
         return names
 
     @model_validator(mode="after")
