@@ -19,7 +19,6 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from transformers import (
     PreTrainedModel,
-    PreTrainedTokenizerBase,
     PrinterCallback,
     Trainer,
     TrainerCallback,
@@ -33,8 +32,9 @@ from buckler.errors import ConfigError, DataError, StoreError
 from buckler.finetuning.batches import Batches, TrainRow, as_seen, encode, micro_batches, require_separate_rows, steps_of
 from buckler.finetuning.settings import LoRA, TrainSettings
 from buckler.models.chat_template import Template
-from buckler.models.huggingface import open_model
+from buckler.models.huggingface import open_model, template_of
 from buckler.models.protocol import ModelSpec
+from buckler.models.template_text import with_defaults
 from buckler.progress import ProgressCallback
 
 LEAST_FREE = 1 << 20
@@ -50,12 +50,13 @@ def run_phase(
     torch.manual_seed(seed)
     model, tokenizer = open_model(spec)
     limit = min(settings.max_length, getattr(model.config, "max_position_embeddings", None) or settings.max_length)
-    encoded, record = encode(Template(tokenizer, spec.name), rows, settings.objective, limit)
+    template = template_of(model, tokenizer, spec)
+    encoded, record = encode(template, rows, settings.objective, limit, drop_reasoning=settings.drop_reasoning)
     if settings.packing:
         require_separate_rows(model, encoded, spec.name)
     model = _with_lora(model, settings.lora, seed) if settings.method == "lora" else model.train()
     require_space(model, settings.checkpoint_every > 0, settings.processes, out)
-    trainer = trainer_of(model, encoded, settings, out / "checkpoints", seed, pad=_pad_of(tokenizer), pack_to=limit)
+    trainer = trainer_of(model, encoded, settings, out / "checkpoints", seed, pad=template.pad, pack_to=limit)
     trainer.add_callback(ProgressReporter(progress, "training"))
     trainer.remove_callback(PrinterCallback)
     if trainer.is_world_process_zero():
@@ -64,7 +65,7 @@ def run_phase(
     with explain_full_disk(out):
         trainer.train(resume_from_checkpoint=last_checkpoint(out / "checkpoints", settings.processes))
         if trainer.is_world_process_zero():
-            _save(trainer.accelerator.unwrap_model(trainer.model), tokenizer, settings, out)
+            _save(trainer.accelerator.unwrap_model(trainer.model), template, settings, out)
             shutil.rmtree(out / "checkpoints", ignore_errors=True)
     record["max_length"] = limit
     record["steps"] = trainer.state.global_step
@@ -249,16 +250,19 @@ def _with_lora(model: PreTrainedModel, lora: LoRA, seed: int) -> PreTrainedModel
         raise ConfigError(f"lora.targets {list(lora.targets)}: {str(fault).splitlines()[0]}") from None
 
 
-def _save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, settings: TrainSettings, out: Path) -> None:
+def _save(model: PreTrainedModel, template: Template, settings: TrainSettings, out: Path) -> None:
+    """Weights and tokenizer, and with them what the model was trained with: the template's settings and the ends it learnt."""
     if settings.method == "lora":
         model.save_pretrained(out / "adapter")
         model = model.merge_and_unload(safe_merge=True)
+    ends = model.generation_config.eos_token_id
+    if not template.stops <= {*(ends if isinstance(ends, list) else [ends])}:
+        model.generation_config.eos_token_id = sorted(template.stops)
     model.save_pretrained(out / "model")
+    tokenizer = template.tokenizer
+    if template.written.settings:
+        tokenizer.chat_template = with_defaults(template.written.text, template.written.settings)
     tokenizer.save_pretrained(out / "model")
-
-
-def _pad_of(tokenizer: PreTrainedTokenizerBase) -> int:
-    return int(tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id)
 
 
 def _only(items: list[dict[str, Tensor]]) -> dict[str, Tensor]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import groupby
-from pathlib import Path
 
 import torch
 from transformers import (
@@ -17,13 +16,14 @@ from transformers import (
 )
 from transformers.utils import logging as hf_logging
 
-from buckler.data import Message
+from buckler.data import Message, canonical, turns_to_json
 from buckler.errors import BackendError
 from buckler.models.chat_template import Template
 from buckler.models.decoding import OnlyDrawn, RowSampler, batches, can_decode, decode, left_padded
 from buckler.models.protocol import Completion, Likelihood, ModelSpec, Request, ScoreRequest
 from buckler.models.registry import identity, location
 from buckler.models.scoring import Row, Scorer
+from buckler.models.template_text import read_template
 
 
 class HuggingFaceLM:
@@ -34,11 +34,11 @@ class HuggingFaceLM:
     def __init__(self, spec: ModelSpec) -> None:
         self.identity = identity(spec)
         self.model, self.tokenizer = open_model(spec)
-        self.template = Template(self.tokenizer, spec.name)
+        self.template = template_of(self.model, self.tokenizer, spec)
         self.device = self.model.device
         self.batch_tokens = spec.batch_tokens
         self.limit = int(getattr(self.model.config, "max_position_embeddings", 0) or 1 << 30)
-        self.pad = self.tokenizer.pad_token_id if self.tokenizer.pad_token_id is not None else self.tokenizer.eos_token_id
+        self.pad = self.template.pad
         self.stops = frozenset(self.template.stops)
         # Checkpoints bring sampling defaults of their own (temperature, repetition penalty): only what is asked for holds.
         self.model.generation_config = GenerationConfig(eos_token_id=sorted(self.stops), pad_token_id=self.pad)
@@ -132,22 +132,20 @@ class HuggingFaceLM:
         return [Likelihood(nll=sums.get(row, 0.0), tokens=len(row.answer)) for row in rows]
 
     def _rows(self, pairs: Sequence[ScoreRequest]) -> list[Row]:
-        prompts = iter(self._prompts([pair.messages for pair in pairs if pair.messages]))
         begin = self.tokenizer.bos_token_id
         rows = []
         for pair in pairs:
-            answer = tuple(self.template.ids(pair.answer))
             if pair.messages:
-                rows.append(Row(next(prompts), answer))
-            elif begin is not None:
-                rows.append(Row((begin,), answer))
-            else:
-                rows.append(Row(answer[:1], answer[1:]))
+                context, text = self.template.pair(pair.messages, pair.answer)
+                rows.append(Row(tuple(context), tuple(text)))
+                continue
+            answer = tuple(self.template.ids(pair.answer))
+            rows.append(Row((begin,), answer) if begin is not None else Row(answer[:1], answer[1:]))
         return rows
 
     def _prompts(self, conversations: Sequence[tuple[Message, ...]]) -> list[tuple[int, ...]]:
         """The ids of each conversation; many candidates share one, which is rendered once."""
-        keys = [tuple((turn["role"], turn["content"]) for turn in messages) for messages in conversations]
+        keys = [canonical(turns_to_json(messages)) for messages in conversations]
         distinct = dict(zip(keys, conversations, strict=True))
         known = {key: tuple(self.template.prompt(messages)) for key, messages in distinct.items()}
         return [known[key] for key in keys]
@@ -159,6 +157,32 @@ def _bare(model: PreTrainedModel) -> PreTrainedModel:
     return model if config is None or config.is_prompt_learning else model.get_base_model()
 
 
+def template_of(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, spec: ModelSpec) -> Template:
+    """The chat template of a model that was opened, with the ends that its generation settings name.
+
+    Raises:
+        BackendError: it has none, or the settings given for it do not fit.
+    """
+    return Template(tokenizer, spec.name, settings=spec.chat_template_kwargs, ends=_named_ends(model, tokenizer))
+
+
+def _named_ends(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> set[int]:
+    """The ids that end an answer by `generation_config.json`, or by the `config.json` that stands in for it."""
+    config = model.generation_config
+    if config is None:
+        return set()
+    named = config.eos_token_id
+    ends = {int(one) for one in (named if isinstance(named, list | tuple) else [named]) if one is not None}
+    added = set(tokenizer.get_added_vocab().values())
+    # Without the file, transformers fills in the default of the architecture, which may be any word of this tokenizer.
+    ends = {one for one in ends if one in added or not getattr(config, "_from_model_config", False)}
+    strings = config.stop_strings or []
+    for text in [strings] if isinstance(strings, str) else strings:
+        ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+        ends |= set(ids) if len(ids) == 1 else set()
+    return ends
+
+
 def open_model(spec: ModelSpec) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Load weights (safetensors only) and tokenizer.
 
@@ -166,6 +190,7 @@ def open_model(spec: ModelSpec) -> tuple[PreTrainedModel, PreTrainedTokenizerBas
         BackendError: the model cannot be found, is no causal model, or does not fit.
     """
     hf_logging.disable_progress_bar()
+    template = read_template(spec.chat_template) if spec.chat_template else None
     folder = location(spec.name)
     place = str(folder) if folder else spec.name
     device = spec.device if spec.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
@@ -187,6 +212,6 @@ def open_model(spec: ModelSpec) -> tuple[PreTrainedModel, PreTrainedTokenizerBas
     except (OSError, ValueError, RuntimeError, ImportError) as fault:
         lines = str(fault).strip().splitlines()
         raise BackendError(f"{spec.name}: cannot be loaded: {lines[0][:300] if lines else type(fault).__name__}") from None
-    if spec.chat_template:
-        tokenizer.chat_template = Path(spec.chat_template).read_text(encoding="utf-8")
+    if template is not None:
+        tokenizer.chat_template = template
     return model, tokenizer

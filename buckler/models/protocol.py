@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol, TypeAlias, TypeGuard, runtime_checkable
 from urllib.parse import urlsplit
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, JsonValue, field_validator, model_validator
 
 from buckler.data import FinishReason, Json, Message, content_id, turns_to_json
 from buckler.errors import ConfigError
@@ -28,7 +28,7 @@ class ModelSpec(Settings):
     A plain text stands for `spec_of` of it.
     """
 
-    unwritten_if_empty = ("backend",)
+    unwritten_if_empty = ("backend", "chat_template_kwargs")
     name: str
     """`miniature` or one of its variants, a local folder, a hub id, or your own backend as `module:Class`; with `endpoint`, the
     name of the model on the server."""
@@ -43,7 +43,9 @@ class ModelSpec(Settings):
     batch_tokens: int = 16384
     """Maximum number of tokens in a batch, padding included."""
     chat_template: str | None = None
-    """File with a Jinja chat template, for a tokenizer that has none."""
+    """File with a Jinja chat template, in place of the tokenizer's own."""
+    chat_template_kwargs: dict[str, JsonValue] = Field(default_factory=dict)
+    """Settings of the chat template, such as {enable_thinking: false}; the same in training, answering and scoring."""
     trust_remote_code: bool = False
     """Run code that is shipped with the weights."""
     endpoint: str | None = None
@@ -75,6 +77,9 @@ class ModelSpec(Settings):
             allow(f"backend {self.backend_name!r}", self.backend_name)
             allow(f"model {self.name!r}", self.name)
         return self
+
+    def __hash__(self) -> int:
+        return hash(self.model_dump_json())
 
     @property
     def backend_name(self) -> str:

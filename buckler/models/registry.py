@@ -14,7 +14,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
 
-from buckler.data import Message, content_id, file_digest, turns_to_json
+from buckler.data import Json, Message, content_id, file_digest, turns_to_json
 from buckler.errors import BackendError, ConfigError, StoreError
 from buckler.models.protocol import BACKENDS, LM, Completion, Likelihood, ModelSpec, Request, ScoreRequest, Streaming
 from buckler.progress import note_loading
@@ -80,13 +80,14 @@ def identity(spec: ModelSpec) -> str:
     Raises:
         BackendError: there is no such model.
     """
+    settings = [spec.chat_template_kwargs] if spec.chat_template_kwargs else []
     if spec.endpoint is not None:
-        return content_id(["served", spec.name, spec.revision, spec.endpoint])
+        return content_id(["served", spec.name, spec.revision, spec.endpoint, *settings])
     if spec.is_own:
         return _own(spec)
     parts = [_part(spec.name, spec.revision, "config.json"), _part(spec.adapter, None, _ADAPTED) if spec.adapter else None]
     template = _digest(Path(spec.chat_template)) if spec.chat_template else None
-    return content_id([*parts, template, spec.dtype])
+    return content_id([*parts, template, spec.dtype, *settings])
 
 
 def _own(spec: ModelSpec) -> str:
@@ -95,7 +96,9 @@ def _own(spec: ModelSpec) -> str:
     if is_place(spec.name):
         what = f"model {spec.name!r}"
         code.append({"code": source_digest(what, imported(what, spec.name), spec.name)})
-    fields = spec.model_dump(mode="json", include={"name", "adapter", "revision", "dtype", "chat_template"})
+    fields = spec.model_dump(
+        mode="json", include={"name", "adapter", "revision", "dtype", "chat_template", "chat_template_kwargs"}
+    )
     template = _digest(Path(spec.chat_template)) if spec.chat_template else None
     return content_id(["backend", spec.backend_name, code, {**fields, "chat_template": template}])
 
@@ -110,7 +113,19 @@ def _part(name: str, revision: str | None, told_by: str) -> str:
         raise BackendError(f"{folder}: contains no {told_by}, which every {kind} needs{hint}")
     patterns = (_ADAPTER, _ADAPTED, *_PATTERNS)
     files = sorted({path for pattern in patterns for path in folder.glob(pattern)})
-    return content_id([[path.name, _digest(path)] for path in files])
+    return content_id([*([path.name, _digest(path)] for path in files), *_ends_of(folder)])
+
+
+def _ends_of(folder: Path) -> list[Json]:
+    """What `generation_config.json` ends an answer with beside the `config.json`, which is hashed as a whole."""
+    ends: list[dict[str, Json]] = []
+    for name in ("config.json", "generation_config.json"):
+        try:
+            config = json.loads((folder / name).read_text(encoding="utf-8"))
+            ends.append({key: config[key] for key in ("eos_token_id", "stop_strings") if config.get(key) is not None})
+        except (OSError, ValueError, AttributeError):
+            ends.append({})
+    return [] if ends[1] == ends[0] or not ends[1] else [ends[1]]
 
 
 def _digest(path: Path) -> str:
