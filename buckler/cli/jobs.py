@@ -18,6 +18,9 @@ def _seeds(job: jobs.SeedsJob, out: Path, progress: Display) -> jobs.SeedWords:
     return result
 
 
+ASKED = {"chat_template": "model.chat_template", "chat_template_kwargs": "model.chat_template_kwargs"}
+"""How the model is asked, for commands with a model."""
+
 COMMANDS: dict[str, Command[Any]] = {
     "curate": Command(
         settings=jobs.CurateJob,
@@ -26,6 +29,7 @@ COMMANDS: dict[str, Command[Any]] = {
             arguments=("texts",),
             flatten=("curation",),
             names={
+                **ASKED,
                 "attack_epochs": "attack_train.epochs",
                 "attack_learning_rate": "attack_train.learning_rate",
                 "decontaminate": "curation.apart_from",
@@ -57,6 +61,7 @@ COMMANDS: dict[str, Command[Any]] = {
             flatten=("crosstask",),
             unlisted=tuple(f"crosstask.{name}" for name in "refused_tasks passage tries same_refusal not_sampled".split()),
             names={
+                **ASKED,
                 "label_by": "preparation.label_by",
                 "label_confidence": "preparation.label_sure",
                 "decontaminate": "apart_from",
@@ -77,7 +82,7 @@ COMMANDS: dict[str, Command[Any]] = {
     ),
     "train": Command(
         settings=jobs.TrainJob,
-        layout=Layout(arguments=("rows",), flatten=("train",), names={"average": "train.objective.average"}),
+        layout=Layout(arguments=("rows",), flatten=("train",), names={**ASKED, "average": "train.objective.average"}),
         examples=(
             "buckler train curated.jsonl defence.jsonl --model Qwen/Qwen2.5-7B-Instruct --method lora --out hardened/",
             "buckler train customer.jsonl --method lora --epochs 1 --set train.lora.r=16 --out tuned/",
@@ -85,7 +90,7 @@ COMMANDS: dict[str, Command[Any]] = {
     ),
     "evaluate": Command(
         settings=jobs.EvaluateJob,
-        layout=Layout(arguments=("model",), names={"metric": "metrics"}),
+        layout=Layout(arguments=("model",), names={**ASKED, "metric": "metrics"}),
         examples=(
             "buckler evaluate hardened/model --probes xstest.csv --probes harmbench.csv --out evaluation/",
             "buckler evaluate miniature --harmful miniature:probes-harmful --limit 20 --out evaluation/ --json",

@@ -118,6 +118,8 @@ class DrawingJob(Job):
 def model_of(spec: ModelSpec, earlier: Earlier, adapter: str | None = None) -> ModelRef:
     """The model as steps use it: one that is there already, or what an earlier job of the pipeline trains."""
     if spec.name.startswith(EARLIER):
+        if given := [name for name in ("chat_template", "chat_template_kwargs") if getattr(spec, name)]:
+            raise ConfigError(f"{spec.name}: `{given[0]}` is set where the model is trained, and saved with it; remove it here")
         return ModelRef(made_by=_named(spec.name, earlier, "model").result)
     return ModelRef.outside(with_adapter(spec, adapter))
 
