@@ -144,9 +144,14 @@ class Template:
         before = self.written.prompt(messages)
         prompt = self.ids(before)
         lead = self.written.plain_lead if opened_thought(before) == opened_thought(self.written.asked) else ""
-        if lead.strip():
-            return prompt + self._after(before, prompt, lead), self._after(before + lead, self.ids(before + lead), answer)
-        return prompt, self._after(before, prompt, answer)
+        if not lead.strip(" "):  # a blank belongs to the first word
+            return prompt, self._after(before, prompt, answer)
+        both = self._after(before, prompt, lead + answer)
+        starts = (at for at in range(len(both) + 1) if self.tokenizer.decode(both[:at]) == lead)
+        start = next(starts, None)
+        if start is None:  # one token holds the end of the one and the beginning of the other
+            return prompt + self._after(before, prompt, lead), self.ids(answer)
+        return prompt + both[:start], both[start:]
 
     def ids(self, text: str) -> list[int]:
         """The ids of template text; nothing is added before or after."""
