@@ -22,8 +22,20 @@ from buckler.workflow.evaluation import choice_utility, evaluation_steps
 from buckler.workflow.executor import run_steps
 from buckler.workflow.harness import check_tasks, official_scores
 from buckler.workflow.inputs import Source
-from buckler.workflow.jobs.base import Earlier, Planned, Result, deliver, model_of, read_object, store_of, with_adapter
-from buckler.workflow.jobs.judge import METRICS, Judgement, JudgingJob, interval, judgement, mapping, unscored
+from buckler.workflow.jobs.base import (
+    Earlier,
+    Planned,
+    Result,
+    deliver,
+    interval,
+    mapping,
+    model_of,
+    read_object,
+    store_of,
+    unscored,
+    with_adapter,
+)
+from buckler.workflow.jobs.judge import METRICS, Judgement, JudgingJob, judgement
 from buckler.workflow.jobs.probes import ProbingJob, check_choices, check_probes
 from buckler.workflow.rows import rows_of
 from buckler.workflow.step import Step
