@@ -32,7 +32,7 @@ COMMANDS: dict[str, Command[Any]] = {
                 **ASKED,
                 "attack_epochs": "attack_train.epochs",
                 "attack_learning_rate": "attack_train.learning_rate",
-                "decontaminate": "curation.apart_from",
+                "decontaminate": "curation.decontaminate",
             },
             help={
                 "attack_epochs": "Epochs of the simulated attack.",
@@ -63,8 +63,7 @@ COMMANDS: dict[str, Command[Any]] = {
             names={
                 **ASKED,
                 "label_by": "preparation.label_by",
-                "label_confidence": "preparation.label_sure",
-                "decontaminate": "apart_from",
+                "label_confidence": "preparation.label_confidence",
             },
         ),
         examples=(

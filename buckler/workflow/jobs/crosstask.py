@@ -33,6 +33,7 @@ ALL, MOST_MISUSED_TASK = "all", "weakest"
 class CrossTaskJob(DrawingJob):
     """A defence against malicious documents: refusals for the harmful, real answers for the benign."""
 
+    method_fields = ("crosstask", "preparation")
     documents: tuple[Source, ...] = ()
     """Documents: files, a folder with the subfolders harmful, benign and useful, or `miniature:documents`."""
     model: ModelSpec = ModelSpec(name="miniature")
@@ -55,7 +56,7 @@ class CrossTaskJob(DrawingJob):
     """Documents to answer, if their files have no labels."""
     label_model: ModelSpec | None = None
     """Model that labels documents (default: the defended model)."""
-    apart_from: tuple[Source, ...] = ()
+    decontaminate: tuple[Source, ...] = ()
     """Test documents to decontaminate against; documents that equal or nearly equal one of them are left out."""
     max_new_tokens: int = Field(default=MAX_NEW_TOKENS, ge=1)
     """Maximum length of the model's answer to a benign document, in tokens."""
@@ -90,7 +91,7 @@ class CrossTaskJob(DrawingJob):
         settings, own = self.settings, own_tasks_at(self.own_tasks)
         model = model_of(self.model, earlier, self.adapter)
         labeller = model if self.label_model is None else model_of(self.label_model, earlier)
-        test = [rows_of(source, documents=True) for source in self.apart_from]
+        test = [rows_of(source, documents=True) for source in self.decontaminate]
         ready = prepared(self._documents(earlier), self.preparation, test=test, labeller=labeller)
         most_misused = self._most_misused_task(settings, ready, model, own) if self.tasks == (MOST_MISUSED_TASK,) else None
         step = crosstask_rows(
