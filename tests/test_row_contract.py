@@ -24,12 +24,12 @@ def turn(role, content, **more) -> Message:
 
 def conversation(*, system: bool = False, thoughts: bool = False) -> list[Message]:
     """Two questions and their answers."""
-    asked = [turn("user", "Who runs the old mill?"), turn("user", "Since when?")]
-    said = [
+    questions = [turn("user", "Who runs the old mill?"), turn("user", "Since when?")]
+    answers = [
         turn("assistant", answer, **({"reasoning_content": thought} if thoughts else {}))
         for answer, thought in zip(ANSWERS, THOUGHTS, strict=True)
     ]
-    return [*([turn("system", "Be brief.")] if system else []), asked[0], said[0], asked[1], said[1]]
+    return [*([turn("system", "Be brief.")] if system else []), questions[0], answers[0], questions[1], answers[1]]
 
 
 def spans(row) -> list[tuple[list[int], list[int]]]:
@@ -128,12 +128,12 @@ def test_reasoning_is_learnt_where_an_awkward_template_knows_thoughts(name):
 @pytest.mark.parametrize("name", [name for name, shape in AWKWARD.items() if shape.thought is not None])
 def test_a_thought_in_the_text_of_an_answer_is_learnt_as_reasoning_is(name, form):
     template = Template(tokenizer_of(AWKWARD[name].text), name)
-    apart = conversation(thoughts=True)
+    separate = conversation(thoughts=True)
     joined = [
         turn(one["role"], (form.format(one["reasoning_content"]) if "reasoning_content" in one else "") + one["content"])
-        for one in apart
+        for one in separate
     ]
-    assert template.row(joined) == template.row(apart)
+    assert template.row(joined) == template.row(separate)
 
 
 def test_an_answer_is_scored_after_what_training_puts_before_it():

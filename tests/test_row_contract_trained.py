@@ -27,7 +27,7 @@ ROW = Chat.of(
 )
 
 
-def said(model, turns) -> tuple[str, str]:
+def answer_of(model, turns) -> tuple[str, str]:
     completion = model.generate([Request(messages=tuple(turns), sampling=Sampling(max_new_tokens=40))])[0]
     return completion.text.rpartition("</think>")[2].strip(), completion.finish_reason
 
@@ -55,7 +55,7 @@ def test_a_model_that_knows_its_rows_answers_each_turn_and_stops(tmp_path, name)
     assert record["ends_added"] == ("ends a turn" in name)
     model = load(ModelSpec(name=str(tmp_path / "model")))
     for number in (1, 3):
-        assert said(model, ROW.messages[:number]) == (ROW.messages[number]["content"], "stop")
+        assert answer_of(model, ROW.messages[:number]) == (ROW.messages[number]["content"], "stop")
     # The saved folder stops by itself: its generation settings name the end that was learnt.
     theirs, tokenizer = (kind.from_pretrained(tmp_path / "model") for kind in (AutoModelForCausalLM, AutoTokenizer))
     ids = torch.tensor([model.template.prompt(ROW.messages[:3])])

@@ -18,8 +18,8 @@ def _seeds(job: jobs.SeedsJob, out: Path, progress: Display) -> jobs.SeedWords:
     return result
 
 
-ASKED = {"chat_template": "model.chat_template", "chat_template_kwargs": "model.chat_template_kwargs"}
-"""How the model is asked, for commands with a model."""
+TEMPLATE = {"chat_template": "model.chat_template", "chat_template_kwargs": "model.chat_template_kwargs"}
+"""The settings of a model's chat template, for commands with a model."""
 
 COMMANDS: dict[str, Command[Any]] = {
     "curate": Command(
@@ -29,7 +29,7 @@ COMMANDS: dict[str, Command[Any]] = {
             arguments=("texts",),
             flatten=("curation",),
             names={
-                **ASKED,
+                **TEMPLATE,
                 "attack_epochs": "attack_train.epochs",
                 "attack_learning_rate": "attack_train.learning_rate",
                 "decontaminate": "curation.decontaminate",
@@ -61,7 +61,7 @@ COMMANDS: dict[str, Command[Any]] = {
             flatten=("crosstask",),
             unlisted=tuple(f"crosstask.{name}" for name in "refused_tasks passage tries same_refusal not_sampled".split()),
             names={
-                **ASKED,
+                **TEMPLATE,
                 "label_by": "preparation.label_by",
                 "label_confidence": "preparation.label_confidence",
             },
@@ -81,7 +81,7 @@ COMMANDS: dict[str, Command[Any]] = {
     ),
     "train": Command(
         settings=jobs.TrainJob,
-        layout=Layout(arguments=("rows",), flatten=("train",), names={**ASKED, "average": "train.objective.average"}),
+        layout=Layout(arguments=("rows",), flatten=("train",), names={**TEMPLATE, "average": "train.objective.average"}),
         examples=(
             "buckler train curated.jsonl defence.jsonl --model Qwen/Qwen2.5-7B-Instruct --method lora --out hardened/",
             "buckler train customer.jsonl --method lora --epochs 1 --set train.lora.r=16 --out tuned/",
@@ -89,7 +89,7 @@ COMMANDS: dict[str, Command[Any]] = {
     ),
     "evaluate": Command(
         settings=jobs.EvaluateJob,
-        layout=Layout(arguments=("model",), names={**ASKED, "metric": "metrics"}),
+        layout=Layout(arguments=("model",), names={**TEMPLATE, "metric": "metrics"}),
         examples=(
             "buckler evaluate hardened/model --probes xstest.csv --probes harmbench.csv --out evaluation/",
             "buckler evaluate miniature --harmful miniature:probes-harmful --limit 20 --out evaluation/ --json",

@@ -143,7 +143,7 @@ class Template:
         """
         before = self.written.prompt(messages)
         prompt = self.ids(before)
-        lead = self.written.plain_lead if opened_thought(before) == opened_thought(self.written.asked) else ""
+        lead = self.written.plain_lead if opened_thought(before) == opened_thought(self.written.sample_prompt) else ""
         if not lead.strip(" "):  # a blank belongs to the first word
             return prompt, self._after(before, prompt, answer)
         both = self._after(before, prompt, lead + answer)

@@ -121,10 +121,10 @@ class TemplateText:
         self._text = with_constant_date(self.text)
         if reserved := sorted((_GIVEN - {"tools", "documents"}) & self.settings.keys()):
             raise BackendError(f"{name}: chat_template_kwargs: `{reserved[0]}` is set by Buckler itself; remove it")
-        if unread := [key for key in self.settings if not re.search(rf"\b{re.escape(key)}\b", self.text)]:
+        if unknown := [key for key in self.settings if not re.search(rf"\b{re.escape(key)}\b", self.text)]:
             known = known_settings(self.text)
             hint = f"it reads {', '.join(known)}" if known else "it reads no settings"
-            raise BackendError(f"{name}: chat_template_kwargs: the chat template does not read `{unread[0]}`; {hint}")
+            raise BackendError(f"{name}: chat_template_kwargs: the chat template does not read `{unknown[0]}`; {hint}")
         specials = sorted({str(token) for token in tokenizer.all_special_tokens} | _added(tokenizer), key=len, reverse=True)
         self._control = re.compile("|".join(re.escape(token) for token in specials if len(token) > 1) or r"(?!)")
         self._as_parts = self._takes_parts()
@@ -170,9 +170,9 @@ class TemplateText:
     @cached_property
     def plain_lead(self) -> str:
         """What the template writes between a prompt and a plain answer to it."""
-        if not self.asked:
+        if not self.sample_prompt:
             return ""
-        answer = self.answer([_turn("user", QUESTION)], _turn("assistant", ANSWER), self.asked)
+        answer = self.answer([_turn("user", QUESTION)], _turn("assistant", ANSWER), self.sample_prompt)
         return "" if answer is None else answer.lead
 
     @cached_property
@@ -185,10 +185,10 @@ class TemplateText:
         """What stands before and after a thought that the prompt has opened: as the template writes it, else as published."""
         turns = [_turn("user", QUESTION), {**_turn("assistant", ANSWER), "reasoning_content": THINKING}]
         written = self._try(turns, ask=False)
-        between, found, after = written.removeprefix(self.asked).partition(THINKING)
-        if found and written.startswith(self.asked) and not between.strip() and ANSWER in after:
+        between, found, after = written.removeprefix(self.sample_prompt).partition(THINKING)
+        if found and written.startswith(self.sample_prompt) and not between.strip() and ANSWER in after:
             return between, after[: after.index(ANSWER)]
-        opened = opened_thought(self.asked)
+        opened = opened_thought(self.sample_prompt)
         form = form_of(opened)
         if form is None:
             return "", ""
@@ -200,8 +200,8 @@ class TemplateText:
         for key in ("enable_thinking", "thinking"):
             if key in self.text:
                 empty = self._try([_turn("user", QUESTION)], ask=True, **{key: False})
-                if empty.startswith(self.asked) and is_closed(empty, at_end=True):
-                    return empty[len(self.asked) :]
+                if empty.startswith(self.sample_prompt) and is_closed(empty, at_end=True):
+                    return empty[len(self.sample_prompt) :]
         return "".join(self._around)
 
     @cached_property
@@ -216,7 +216,7 @@ class TemplateText:
         return self._try(turns, ask=False).partition(ANSWER)[2].partition(QUESTION)[0]
 
     @cached_property
-    def asked(self) -> str:
+    def sample_prompt(self) -> str:
         """The prompt of the small conversation."""
         return self._try([_turn("user", QUESTION)], ask=True)
 
