@@ -241,3 +241,13 @@ def test_settings_of_a_template_hold_in_training_and_answering():
 def test_a_setting_that_the_template_does_not_read_is_refused(settings, message):
     with pytest.raises(BackendError, match=message):
         Template(tokenizer_of(PUBLISHED["qwen3"]), "tiny", settings=settings)
+
+
+def test_the_date_of_a_template_is_recorded_where_it_has_an_effect():
+    chats = [Chat.of(conversation())]
+    for settings, dated in (({}, True), ({"date_string": "1 Jan 2020"}, False)):
+        template = Template(tokenizer_of(PUBLISHED["llama3_2"]), "tiny", settings=settings)
+        _, record = encode(template, chats, Objective(), 2048)
+        assert ("chat_template_date" in record) == dated
+        assert record.get("chat_template_kwargs", {}) == settings
+        assert ("1 Jan 2020" in template.written.prompt(conversation()[:1])) != dated

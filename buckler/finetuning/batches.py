@@ -131,7 +131,7 @@ def _account(template: Template, rows: Sequence[Chat], seen: Sequence[EncodedRow
         "ends_not_learnt": sum(row.without_end > 0 for row in seen),
         **({"thoughts": thoughts, "thoughts_learnt": 0 if drop_reasoning else learnt} if thoughts else {}),
         **({"chat_template_kwargs": template.written.settings} if template.written.settings else {}),
-        **({"chat_template_date": DATE.isoformat()} if template.written.dated else {}),
+        **({"chat_template_date": DATE.isoformat()} if template.written.is_dated else {}),
     }
 
 

@@ -61,19 +61,17 @@ def _parse(text: str) -> nodes.Template:
     return Environment(extensions=["jinja2.ext.loopcontrols"]).parse(bare)
 
 
-def with_constant_date(text: str) -> str:
-    """The template with `DATE` in place of today's date."""
-    constant = _CALL.sub(lambda call: repr(DATE.strftime(call[1] if call[1] is not None else call[2])), text)
+def with_constant_date(text: str, day: date = DATE) -> str:
+    """The template with a constant date in place of today's."""
+    constant = _CALL.sub(lambda call: repr(day.strftime(call[1] if call[1] is not None else call[2])), text)
     if "strftime_now(" not in constant:
         return constant
-    return "{% macro strftime_now(format) %}" + DATE.isoformat() + "{% endmacro %}" + constant
+    return "{% macro strftime_now(format) %}" + day.isoformat() + "{% endmacro %}" + constant
 
 
 def with_defaults(text: str, settings: Mapping[str, object]) -> str:
     """The template with other defaults, so that a model is asked as it was trained wherever it is loaded."""
-    lines = [
-        f"{{%- set {name} = {name} if {name} is defined else {_literal(value)} -%}}\n" for name, value in sorted(settings.items())
-    ]
+    lines = [f"{{%- set {name} = {name} if {name} is defined else {value!r} -%}}\n" for name, value in sorted(settings.items())]
     return "".join(lines) + text
 
 
@@ -81,6 +79,9 @@ def known_settings(text: str) -> list[str]:
     """The variables that the template reads beside those that it is always given."""
     try:
         names = meta.find_undeclared_variables(_parse(text))
+        names -= {
+            name for name in re.findall(r"\bset\s+(\w+)", text) if not re.search(rf"\b{name}\s+is\s+(?:not\s+)?defined", text)
+        }
     except TemplateError:
         return []
     return sorted(names - _GIVEN)
@@ -117,7 +118,6 @@ class TemplateText:
             self.text = tokenizer.get_chat_template()
         except ValueError as fault:
             raise BackendError(f"{name}: {str(fault).splitlines()[0]}; give one with --chat-template FILE") from None
-        self.dated = "strftime_now" in self.text
         self._text = with_constant_date(self.text)
         if reserved := sorted((_GIVEN - {"tools", "documents"}) & self.settings.keys()):
             raise BackendError(f"{name}: chat_template_kwargs: `{reserved[0]}` is set by Buckler itself; remove it")
@@ -129,6 +129,16 @@ class TemplateText:
         self._control = re.compile("|".join(re.escape(token) for token in specials if len(token) > 1) or r"(?!)")
         self._as_parts = self._takes_parts()
         self._takes_system = SYSTEM in self._try([_turn("system", SYSTEM), _turn("user", QUESTION)], ask=True)
+
+    @cached_property
+    def is_dated(self) -> bool:
+        """Whether prompts would depend on the day they are written."""
+        if "strftime_now" not in self.text:
+            return False
+        constant, self._text = self._text, with_constant_date(self.text, DATE.replace(year=1999))
+        other_day = self._try([_turn("user", QUESTION)], ask=True)
+        self._text = constant
+        return other_day != self.sample_prompt
 
     def prompt(self, messages: Turns) -> str:
         """The text after which the model answers `messages`.
@@ -298,9 +308,3 @@ def _folded(turns: Sequence[dict[str, object]]) -> Iterator[dict[str, object]]:
 def _added(tokenizer: PreTrainedTokenizerBase) -> set[str]:
     decoder = getattr(tokenizer, "added_tokens_decoder", {})
     return {str(token.content) for token in decoder.values() if token.special}
-
-
-def _literal(value: object) -> str:
-    if value is None or isinstance(value, bool):
-        return {None: "none", True: "true", False: "false"}[value]
-    return repr(value)
