@@ -4,25 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import groupby
-from pathlib import Path
 
 import torch
-from transformers import (
-    AutoModelForCausalLM,
-    AutoTokenizer,
-    GenerationConfig,
-    LogitsProcessorList,
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-)
-from transformers.utils import logging as hf_logging
+from transformers import GenerationConfig, LogitsProcessorList, PreTrainedModel
 
 from buckler.data import Message
 from buckler.errors import BackendError
 from buckler.models.chat_template import Template
 from buckler.models.decoding import OnlyDrawn, RowSampler, batches, can_decode, decode, left_padded
+from buckler.models.loading import open_model
 from buckler.models.protocol import Completion, Likelihood, ModelSpec, Request, ScoreRequest
-from buckler.models.registry import identity, location
+from buckler.models.registry import identity
 from buckler.models.scoring import Row, Scorer
 
 
@@ -43,6 +35,7 @@ class HuggingFaceLM:
         # Checkpoints bring sampling defaults of their own (temperature, repetition penalty): only what is asked for holds.
         self.model.generation_config = GenerationConfig(eos_token_id=sorted(self.stops), pad_token_id=self.pad)
         self._bare = _bare(self.model)
+        self._known = self.model.get_input_embeddings().weight.shape[0]
         self._scorer = Scorer(self._bare, self.pad)
 
     def generate(self, requests: Sequence[Request]) -> list[Completion]:
@@ -137,6 +130,10 @@ class HuggingFaceLM:
         rows = []
         for pair in pairs:
             answer = tuple(self.template.ids(pair.answer))
+            if max(answer, default=0) >= self._known:
+                raise BackendError(
+                    f"an answer contains a special token that the model has no embedding for: {pair.answer[:80]!r}"
+                )
             if pair.messages:
                 rows.append(Row(next(prompts), answer))
             elif begin is not None:
@@ -157,36 +154,3 @@ def _bare(model: PreTrainedModel) -> PreTrainedModel:
     """The model without PEFT's wrapper, whose forward adds nothing where the adapter sits in the model's own layers."""
     config = getattr(model, "active_peft_config", None)
     return model if config is None or config.is_prompt_learning else model.get_base_model()
-
-
-def open_model(spec: ModelSpec) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """Load weights (safetensors only) and tokenizer.
-
-    Raises:
-        BackendError: the model cannot be found, is no causal model, or does not fit.
-    """
-    hf_logging.disable_progress_bar()
-    folder = location(spec.name)
-    place = str(folder) if folder else spec.name
-    device = spec.device if spec.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
-    dtype = spec.dtype if spec.dtype != "auto" else torch.float32 if device == "cpu" else "auto"
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(place, revision=spec.revision, trust_remote_code=spec.trust_remote_code)
-        model = AutoModelForCausalLM.from_pretrained(
-            place,
-            revision=spec.revision,
-            dtype=dtype,
-            use_safetensors=True,
-            trust_remote_code=spec.trust_remote_code,
-        )
-        if spec.adapter:
-            from peft import PeftModel
-
-            model = PeftModel.from_pretrained(model, spec.adapter)
-        model = model.to(device).eval()
-    except (OSError, ValueError, RuntimeError, ImportError) as fault:
-        lines = str(fault).strip().splitlines()
-        raise BackendError(f"{spec.name}: cannot be loaded: {lines[0][:300] if lines else type(fault).__name__}") from None
-    if spec.chat_template:
-        tokenizer.chat_template = Path(spec.chat_template).read_text(encoding="utf-8")
-    return model, tokenizer

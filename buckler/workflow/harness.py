@@ -10,8 +10,8 @@ from pathlib import Path
 
 from buckler.data import Json, read_json, write_json
 from buckler.errors import BackendError, ConfigError
+from buckler.models.places import location
 from buckler.models.protocol import ModelSpec
-from buckler.models.registry import location
 from buckler.settings import Settings
 from buckler.workflow.inputs import ModelRef, Source, fingerprint, model_spec
 from buckler.workflow.step import Outside, Run, Step, step

@@ -19,6 +19,7 @@ from buckler.workflow.inputs import Source
 from buckler.workflow.jobs.base import (
     DrawingJob,
     Earlier,
+    LoadingJob,
     Planned,
     Result,
     deliver,
@@ -105,7 +106,7 @@ class CustomerRows(Result):
         return {"kind": self.kind, "rows": self.total, "harmful": self.harmful}
 
 
-class TrainJob(DrawingJob):
+class TrainJob(LoadingJob, DrawingJob):
     """A fine-tune of a model on rows: a defence's, a customer's, or both. Leaves a plain model folder."""
 
     rows: tuple[Source, ...] = Field(min_length=1)
@@ -139,6 +140,8 @@ class TrainJob(DrawingJob):
     ) -> TrainedModel | JobFile:
         """Write `model/` (LoRA: also `adapter/`), `training.json` and `first_row.txt`; with `job`, rows and the job's file.
 
+        A LoRA training on top of an adapter also leaves `base/`, which the new adapter is on: the first one merged into its own.
+
         Raises:
             BucklerError: the model or a file is not there, the settings do not fit, or training diverged.
         """
@@ -148,11 +151,14 @@ class TrainJob(DrawingJob):
         run_steps([planned.result], store, progress=progress)
         folder = store.folder(planned.result)
         written = deliver(folder, {name: name for name in ("training.json", "first_row.txt")}, out)
-        for name in ("model", "adapter"):
+        for name in ("model", "adapter", "base"):
+            shutil.rmtree(out / name, ignore_errors=True)
             if (folder / name).exists():
-                shutil.rmtree(out / name, ignore_errors=True)
                 shutil.copytree(folder / name, out / name)
                 written.append(out / name)
+        if (out / "base").exists():
+            settings = out / "adapter" / "adapter_config.json"
+            write_json(settings, {**read_object(settings), "base_model_name_or_path": str((out / "base").resolve())})
         return TrainedModel(out=out, written=tuple(written), record=read_object(out / "training.json"))
 
     def _write_job(self, out: Path, job: Path, store: Store, earlier: Earlier, progress: ProgressCallback) -> JobFile:
@@ -188,8 +194,11 @@ class TrainedModel(Result):
         first = (self.out / "first_row.txt").read_text(encoding="utf-8").strip()[:600]
         cut, dropped = _names(self.record, "cut"), _names(self.record, "dropped")
         seen = f"{self.record['rows']} rows, {self.record['steps']} steps"
+        base = mapping(self.record.get("base"))
+        on = [f"trained on {base['model']} with the adapter {base['adapter']} merged into it"] if base else []
         return [
             *super().lines(),
+            *on,
             "first row, with the trained part between >>> and <<<:",
             first,
             f"{seen}; {len(cut)} rows had their document truncated, {len(dropped)} were dropped",
@@ -221,6 +230,11 @@ class JobFile(Result):
     def numbers(self) -> dict[str, Json]:
         """How many rows."""
         return {"rows": self.total}
+
+
+def mapping(value: object) -> Mapping[str, object]:
+    """A value that is an object; empty where it is none."""
+    return value if isinstance(value, Mapping) else {}
 
 
 def _names(record: Mapping[str, Json], key: str) -> list[str]:

@@ -128,8 +128,8 @@ class GateJob(ProbingJob, JudgingJob):
         if not models and probes:
             raise ConfigError("both sides are saved answers, so probes are not used; remove the probe options")
         return {
-            "base": base or ModelRef.outside(spec_of(self.base)),
-            "tuned": tuned or ModelRef.outside(self._tuned(base is not None)),
+            "base": base or ModelRef.outside(self.loaded_so(spec_of(self.base))),
+            "tuned": tuned or ModelRef.outside(self.loaded_so(self._tuned(base is not None))),
         }
 
     def _tuned(self, base_is_saved: bool) -> ModelSpec:

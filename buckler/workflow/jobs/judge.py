@@ -37,7 +37,18 @@ from buckler.progress import ProgressCallback, no_progress
 from buckler.workflow.evaluation import judged_and_summarised
 from buckler.workflow.executor import run_steps
 from buckler.workflow.inputs import own_tasks_at
-from buckler.workflow.jobs.base import EARLIER, WORK, Earlier, Job, Planned, Result, answers_of, deliver, read_object, store_of
+from buckler.workflow.jobs.base import (
+    EARLIER,
+    WORK,
+    Earlier,
+    LoadingJob,
+    Planned,
+    Result,
+    answers_of,
+    deliver,
+    read_object,
+    store_of,
+)
 from buckler.workflow.store import Store
 
 METRICS = "metrics.json"
@@ -47,7 +58,7 @@ DETECTION = (
 )
 
 
-class JudgingJob(Job):
+class JudgingJob(LoadingJob):
     """A job that judges answers."""
 
     judge: str = "keyword"
@@ -65,7 +76,14 @@ class JudgingJob(Job):
         Raises:
             ConfigError: there is no such judge, or it lacks a model.
         """
-        return judge_spec(self.judge, self.judge_model, self.seed)
+        return self._loaded(judge_spec(self.judge, self.judge_model, self.seed))
+
+    def _loaded(self, spec: JudgeSpec) -> JudgeSpec:
+        """The judge with its models loaded as the job says."""
+        if not any(self.how):
+            return spec
+        model = None if spec.model is None else self.loaded_so(spec.model)
+        return spec.model_copy(update={"model": model, "parts": tuple(self._loaded(part) for part in spec.parts)})
 
 
 class JudgeJob(JudgingJob):
