@@ -20,6 +20,7 @@ from buckler.experiments.pipeline import dry_run_lines, is_pipeline, read_pipeli
 from buckler.experiments.registry import find_recipe, read_recipe
 from buckler.experiments.results import read_results
 from buckler.experiments.run import demo_recipes, dry_run, list_runs, recompute, run_recipes
+from buckler.models.dtype import Dtype
 from buckler.progress import Display
 from buckler.registry import read_from
 from buckler.settings import Settings
@@ -55,6 +56,10 @@ class RunSettings(DemoSettings):
     """Judge to use instead of the recipe's; saved answers are judged again."""
     judge_cards: Path | None = None
     """Folder of judge cards to use instead of the recipe's."""
+    dtype: Dtype | None = None
+    """Arithmetic of the recipe's local models that name none (default: `auto`; see `buckler train --help`)."""
+    threads: int | None = Field(default=None, ge=1)
+    """CPU threads of each process that loads a model (default: `OMP_NUM_THREADS`, else 1)."""
     cluster: str | None = None
     """Ray address (auto or ray://HOST:PORT); the store must be on a file system that all machines share."""
     changes: tuple[str, ...] = Field(default=(), json_schema_extra={"panel": "Run"})
@@ -113,6 +118,8 @@ def run(settings: RunSettings, out: Path, progress: Display) -> Outcome:
         model=settings.model,
         judge=settings.judge,
         judge_cards=settings.judge_cards,
+        dtype=settings.dtype,
+        threads=settings.threads,
         changes=changes,
         trust_code=settings.trust_code,
     )
@@ -120,9 +127,10 @@ def run(settings: RunSettings, out: Path, progress: Display) -> Outcome:
 
 
 def _run_pipeline(path: Path, settings: RunSettings, progress: Display) -> Outcome:
-    if settings.model or settings.judge or settings.judge_cards or settings.changes:
+    if settings.model or settings.judge or settings.judge_cards or settings.dtype or settings.threads or settings.changes:
         raise ConfigError(
-            f"{path}: --model, --judge, --judge-cards and --set do not apply to a pipeline; edit its steps in the file"
+            f"{path}: --model, --judge, --judge-cards, --dtype, --threads and --set do not apply to a pipeline; "
+            "edit its steps in the file"
         )
     recipe, store = read_pipeline(path, trust_code=settings.trust_code), Store(settings.store)
     if settings.dry_run:

@@ -32,18 +32,18 @@ from transformers import (
 from buckler.data import Chat, Json, read_json, write_text
 from buckler.errors import ConfigError, DataError, StoreError
 from buckler.finetuning.batches import Batches, TrainRow, as_seen, encode, micro_batches, require_separate_rows, steps_of
+from buckler.finetuning.saving import BASE, of_model, require_trainable, save_model, save_trained
 from buckler.finetuning.settings import ALL_LINEAR, LoRA, TrainSettings
 from buckler.models.chat_template import Template
-from buckler.models.dtype import Dtype
-from buckler.models.loading import merged, open_model
-from buckler.models.places import EMBEDDED, dtype_of, location, with_base
+from buckler.models.loading import open_model
+from buckler.models.places import with_base
 from buckler.models.protocol import ModelSpec
 from buckler.progress import ProgressCallback
 
 LEAST_FREE = 1 << 20
 """Bytes; a write that failed with less than this left failed for want of space."""
-BASE = "base"
-"""Folder of the base that a second adapter is on: the first one merged into its own."""
+RECURRENT = ("falcon_h1", "falcon_mamba", "mamba", "mamba2", "nemotron_h")
+"""Architectures whose `out_proj` and `conv1d` cannot have adapters: their kernels read these weights directly (as PEFT says)."""
 SHOWN_STEPS = 10
 """Steps whose mean loss is one number of the record."""
 
@@ -60,10 +60,9 @@ def run_phase(
     if settings.packing:
         require_separate_rows(model, encoded, spec.name)
     if settings.method == "lora":
-        if with_base(spec).adapter is not None:
-            if int(os.environ.get("RANK", "0")) == 0:
-                with explain_full_disk(out):
-                    save_model(model, tokenizer, out / BASE)
+        if with_base(spec).adapter is not None and int(os.environ.get("RANK", "0")) == 0:
+            with explain_full_disk(out):
+                save_model(model, tokenizer, out / BASE)
         model = _with_lora(model, settings.lora, seed)
     else:
         model = model.train()
@@ -78,9 +77,9 @@ def run_phase(
     with explain_full_disk(out):
         trainer.train(resume_from_checkpoint=last_checkpoint(out / "checkpoints", settings.processes))
         if trainer.is_world_process_zero():
-            _save(trainer.accelerator.unwrap_model(trainer.model), tokenizer, spec, settings, out)
+            save_trained(trainer.accelerator.unwrap_model(trainer.model), tokenizer, spec, settings, out)
             shutil.rmtree(out / "checkpoints", ignore_errors=True)
-    record |= _of_model(spec, settings, dtype)
+    record |= of_model(spec, settings, dtype)
     record["max_length"] = limit
     record["steps"] = trainer.state.global_step
     losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
@@ -253,52 +252,18 @@ def _arguments(settings: TrainSettings, steps: int, out: Path, seed: int, device
     return arguments
 
 
-def require_trainable(spec: ModelSpec, settings: TrainSettings) -> Dtype:
-    """The arithmetic of a training.
-
-    Raises:
-        ConfigError: the model cannot be trained as it is to be loaded.
-    """
-    dtype = dtype_of(spec)
-    if dtype == "float16":
-        raise ConfigError(f"{spec.name}: dtype float16 is for answering only; train in float32 or bfloat16")
-    if spec.quantize is not None and settings.method == "full":
-        raise ConfigError(f"{spec.name}: quantized weights cannot be trained in full; use method `lora`, or remove `quantize`")
-    return dtype
-
-
-def base_name(spec: ModelSpec) -> str:
-    """The base as an adapter names it: as it was named, with a whole path, so that the adapter is read from any folder."""
-    if spec.name in EMBEDDED:
-        return spec.name
-    place = location(spec.name)
-    return spec.name if place is None else str(place.resolve())
-
-
-def _of_model(spec: ModelSpec, settings: TrainSettings, dtype: Dtype) -> dict[str, Json]:
-    """What the record says of the model where it is not a plain one in float32."""
-    based = with_base(spec)
-    record: dict[str, Json] = {} if dtype == "float32" else {"dtype": dtype}
-    if spec.threads is not None:
-        record["threads"] = spec.threads
-    if spec.quantize is not None:
-        record["quantize"] = spec.quantize
-    if based.adapter is not None:
-        merged_in: dict[str, Json] = {"adapter_is_on": BASE} if settings.method == "lora" else {}
-        record["base"] = {"model": based.name, "adapter": based.adapter, **merged_in}
-    return record
-
-
 def _with_lora(model: PreTrainedModel, lora: LoRA, seed: int) -> PreTrainedModel:
     from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training
 
     torch.manual_seed(seed)
     named = [] if lora.targets == (ALL_LINEAR,) else list(lora.targets)
+    recurrent = not named and getattr(model.config, "model_type", None) in RECURRENT
     config = LoraConfig(
         r=lora.r,
         lora_alpha=lora.alpha,
         lora_dropout=lora.dropout,
         target_modules=named or ALL_LINEAR,
+        exclude_modules=["out_proj", "conv1d"] if recurrent else None,
         task_type="CAUSAL_LM",
     )
     if getattr(model, "is_quantized", False):
@@ -313,30 +278,6 @@ def _with_lora(model: PreTrainedModel, lora: LoRA, seed: int) -> PreTrainedModel
             f"lora.targets {list(lora.targets)}: {str(fault).splitlines()[0]}; its linear layers are {', '.join(linear)}, or use "
             f"{ALL_LINEAR}"
         ) from None
-
-
-def _save(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, spec: ModelSpec, settings: TrainSettings, out: Path
-) -> None:
-    if settings.method == "lora":
-        based = with_base(spec)
-        base = base_name(based) if based.adapter is None else str((out / BASE).resolve())
-        model.peft_config["default"].base_model_name_or_path = base
-        model.save_pretrained(out / "adapter", save_embedding_layers=False)
-        if based.chat_template or based.adapter is not None:  # not those that the base brings
-            tokenizer.save_pretrained(out / "adapter")
-        if spec.quantize is not None:  # merged into the base as it is, not as it was rounded
-            plain = based.model_copy(update={"quantize": None})
-            model, _ = open_model(plain.model_copy(update={"adapter": str(out / "adapter")}), for_training=True)
-        else:
-            model = merged(model, str(out / "adapter"))
-    save_model(model, tokenizer, out / "model")
-
-
-def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
-    """A plain model folder."""
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
 
 
 def _pad_of(tokenizer: PreTrainedTokenizerBase) -> int:
