@@ -29,6 +29,8 @@ from buckler.models.places import (
 from buckler.models.protocol import ModelSpec
 from buckler.progress import LOG
 
+_BEFORE: int | None = None
+"""Threads of this process before a model named a number."""
 SHOWN = 3
 """Names of weights that a message shows."""
 
@@ -44,8 +46,7 @@ def open_model(spec: ModelSpec, *, for_training: bool = False) -> tuple[PreTrain
     hf_logging.disable_progress_bar()
     spec = with_base(spec)
     require_answers(spec)
-    if spec.threads is not None:
-        torch.set_num_threads(spec.threads)
+    _set_threads(spec.threads)
     device = spec.device if spec.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
     adapter = None if spec.adapter is None else _local_adapter(spec.adapter)
     try:
@@ -65,6 +66,17 @@ def open_model(spec: ModelSpec, *, for_training: bool = False) -> tuple[PreTrain
             raise BackendError(f"{spec.name}: training on top of an adapter merges it into float32 weights; remove `quantize`")
         model = merged(model, spec.adapter or "")
     return model.eval(), tokenizer
+
+
+def _set_threads(threads: int | None) -> None:
+    """Compute on so many threads; None: on as many as before a model named a number."""
+    global _BEFORE
+    if threads is not None and _BEFORE is None:
+        _BEFORE = torch.get_num_threads()
+    if wanted := threads or _BEFORE:
+        torch.set_num_threads(wanted)
+    if threads is None:
+        _BEFORE = None
 
 
 def _place(spec: ModelSpec) -> tuple[str, dict[str, Any]]:

@@ -97,7 +97,7 @@ class ModelSpec(Settings):
 
         Only weights that are loaded here can be loaded in another way.
         """
-        changes = {name: value for name, value in how.items() if value is not None and name not in self.model_fields_set}
+        changes = {name: value for name, value in how.items() if value is not None and getattr(self, name) in (None, "auto")}
         return self.model_copy(update=changes) if self.is_local else self
 
     @property
