@@ -58,7 +58,7 @@ def open_model(spec: ModelSpec, *, for_training: bool = False) -> tuple[PreTrain
             model = model.to(device)
     except BucklerError:
         raise
-    except (OSError, ValueError, RuntimeError, ImportError, KeyError, AttributeError, TypeError) as fault:
+    except Exception as fault:  # noqa: BLE001 - transformers and the formats' readers raise many kinds; all mean the same here
         raise BackendError(f"{spec.name}: cannot be loaded: {_first_line(fault)}") from None
     require_embeddings(tokenizer, model.get_input_embeddings().weight.shape[0], spec.name)
     if for_training and adapter is not None:
@@ -92,13 +92,26 @@ def _base(spec: ModelSpec, dtype: str, device: str) -> PreTrainedModel:
     trust = spec.trust_remote_code
     if spec.quantize is not None:
         found |= {"quantization_config": quantization(spec.quantize, dtype), "device_map": {"": device}}
-    elif "gguf_file" not in found:
+    elif "gguf_file" in found:
+        found |= unpacked()
+    else:
         found["use_safetensors"] = True
     model, info = AutoModelForCausalLM.from_pretrained(
         place, dtype=getattr(torch, dtype), trust_remote_code=trust, output_loading_info=True, **found
     )
     require_whole(model, info, spec.name)
+    if "gguf_file" in found and getattr(model, "hf_quantizer", None) is not None:
+        model.hf_quantizer.remove_quantization_config(model)  # its weights are plain ones now, and may be trained
     return model
+
+
+def unpacked() -> dict[str, object]:
+    """What makes transformers unpack the weights of a GGUF file; older versions do nothing else."""
+    try:
+        from transformers import GgufConfig
+    except ImportError:
+        return {}
+    return {"quantization_config": GgufConfig(dequantize=True)}
 
 
 def quantization(bits: str, dtype: str) -> object:
@@ -147,7 +160,8 @@ def require_embeddings(tokenizer: PreTrainedTokenizerBase, rows: int, name: str)
         BackendError: it does.
     """
     beyond = {token: number for token, number in tokenizer.get_vocab().items() if number >= rows}
-    special, template = set(tokenizer.all_special_tokens), str(tokenizer.chat_template or "")
+    added = {str(token.content) for token in tokenizer.added_tokens_decoder.values() if token.special}
+    special, template = {*tokenizer.all_special_tokens, *added}, str(tokenizer.chat_template or "")
     used = {tokenizer.eos_token, tokenizer.bos_token, tokenizer.pad_token}
     given = [number for token, number in beyond.items() if token not in special or token in used or token in template]
     reason = too_large(max(given, default=-1) + 1, rows)
@@ -161,8 +175,8 @@ def _tokenizer(spec: ModelSpec, adapter: Path | None) -> PreTrainedTokenizerBase
     if adapter is not None and has_tokenizer(adapter):
         place, found = str(adapter), {}
     tokenizer = AutoTokenizer.from_pretrained(place, trust_remote_code=spec.trust_remote_code, **found)
-    if "gguf_file" in found and not tokenizer.chat_template:
-        tokenizer.chat_template = gguf_template(Path(place, found["gguf_file"]))
+    if "gguf_file" in found:
+        _complete(tokenizer, Path(place, found["gguf_file"]))
     beside = None if adapter is None else adapter / "chat_template.jinja"
     if beside is not None and beside.is_file():
         tokenizer.chat_template = beside.read_text(encoding="utf-8")
@@ -171,12 +185,18 @@ def _tokenizer(spec: ModelSpec, adapter: Path | None) -> PreTrainedTokenizerBase
     return tokenizer
 
 
-def gguf_template(path: Path) -> str | None:
-    """The chat template in a GGUF file's metadata."""
+def _complete(tokenizer: PreTrainedTokenizerBase, file: Path) -> None:
+    """Give a tokenizer read from a GGUF file what transformers leaves out of it: its special tokens and chat template."""
     from gguf import GGUFReader
 
-    field = GGUFReader(path).get_field("tokenizer.chat_template")
-    return None if field is None else str(field.contents())
+    reader = GGUFReader(file)
+    for name, key in (("bos_token", "bos"), ("eos_token", "eos"), ("pad_token", "padding")):
+        field = reader.get_field(f"tokenizer.ggml.{key}_token_id")
+        if field is not None:
+            setattr(tokenizer, name, tokenizer.convert_ids_to_tokens(int(field.contents())))
+    template = reader.get_field("tokenizer.chat_template")
+    if template is not None and not tokenizer.chat_template:
+        tokenizer.chat_template = str(template.contents())
 
 
 def _local_adapter(name: str) -> Path:
