@@ -10,6 +10,7 @@ from pydantic import Field
 
 from buckler.cli.build import Command, CommandResult, Outcome
 from buckler.cli.doctor import examine
+from buckler.cli.doctor_model import describe
 from buckler.cli.options import Layout
 from buckler.cli.recipes import listed, write_recipe
 from buckler.data import Json, read_json
@@ -187,8 +188,22 @@ def runs(settings: StoreSettings, out: Path, progress: Display) -> CommandResult
     return CommandResult(values=list_runs(settings.store))
 
 
-def doctor(settings: RecipesSettings, out: Path, progress: Display) -> CommandResult:
-    """What this machine has."""
+class DoctorSettings(Settings):
+    """What is examined."""
+
+    model: str | None = None
+    """Model to examine instead of this installation: a folder, an adapter, a GGUF file, or a hub id that is downloaded."""
+    adapter: str | None = None
+    """PEFT adapter on that model."""
+
+
+def doctor(settings: DoctorSettings, out: Path, progress: Display) -> CommandResult:
+    """What this machine has, or what a model's files hold."""
+    if settings.model is not None:
+        facts = describe(settings.model, settings.adapter)
+        return CommandResult(text=facts.lines(), values=facts.to_json(), exit_status=1 if facts.faults else 0)
+    if settings.adapter is not None:
+        raise ConfigError(f"--adapter {settings.adapter}: name its base model too, or give the adapter's folder as the model")
     findings = examine()
     missing: list[Json] = list(findings.missing)
     return CommandResult(
@@ -231,5 +246,11 @@ COMMANDS: dict[str, Command[Any]] = {
         ),
     ),
     "runs": Command(settings=StoreSettings, run=runs, out=None, examples=("buckler runs", "buckler runs --store /data/runs")),
-    "doctor": Command(settings=RecipesSettings, run=doctor, out=None, examples=("buckler doctor", "buckler doctor --quiet")),
+    "doctor": Command(
+        settings=DoctorSettings,
+        run=doctor,
+        out=None,
+        layout=Layout(arguments=("model",)),
+        examples=("buckler doctor", "buckler doctor miniature --json"),
+    ),
 }
