@@ -292,7 +292,7 @@ def test_targets_that_no_layer_has_are_refused_with_those_it_has():
 @pytest.mark.parametrize("given", [{"r": 4}, {"targets": ["q_proj"]}, {"alpha": 1}])
 def test_lora_settings_of_a_full_training_are_refused(given):
     with pytest.raises(ConfigError, match="no effect with method `full`"):
-        parse(TrainSettings, {"lora": given}, "train")
+        parse(TrainJob, {"rows": ["rows.jsonl"], "train": {"lora": given}}, "train")
 
 
 def test_a_full_training_has_the_key_it_had_and_reads_its_own_record():

@@ -73,9 +73,7 @@ def _device(line: Line) -> list[str]:
     except ImportError:
         return []
     line("threads", str(torch.get_num_threads()))
-    line(
-        "bfloat16", "AMX on this CPU: large models compute in bfloat16" if cpu_has_amx() else "no AMX: a CPU computes in float32"
-    )
+    line("bfloat16", "this CPU has AMX: large models use it" if cpu_has_amx() else "not on this CPU (no AMX)")
     if torch.cuda.is_available():
         for number in range(torch.cuda.device_count()):
             memory = torch.cuda.get_device_properties(number).total_memory / 2**30

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Annotated, Literal, TypeAlias
 
-from pydantic import Field, ValidationInfo, field_serializer, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_serializer, field_validator
 
 from buckler.data import Chat
 from buckler.errors import ConfigError
@@ -180,12 +180,6 @@ class TrainSettings(Settings):
     objective: Objective = Objective()
     checkpoint_every: int = Field(default=200, ge=0)
     """Optimizer steps between checkpoints for resuming; 0 saves none."""
-
-    @model_validator(mode="after")
-    def _lora_has_a_part(self) -> TrainSettings:
-        if self.method == "full" and self.lora not in (LoRA(), UNUSED_LORA):
-            raise ValueError("settings of LoRA have no effect with method `full`; set the method to `lora`")
-        return self
 
     @field_serializer("lora")
     def _of_the_method(self, lora: LoRA) -> dict[str, object]:

@@ -6,12 +6,13 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from buckler.data import ROWS, Chat, Json, read_chats, write_json, write_rows
 from buckler.finetuning.attacks import AttackSettings
-from buckler.finetuning.settings import TrainSettings
+from buckler.finetuning.settings import UNUSED_LORA, LoRA, TrainSettings
 from buckler.models.protocol import ModelSpec
 from buckler.progress import ProgressCallback, no_progress
 from buckler.workflow.executor import run_steps
@@ -119,6 +120,12 @@ class TrainJob(LoadingJob, DrawingJob):
     """Settings of the training."""
     job: Path | None = None
     """Job file to write instead of training here; start it with `accelerate launch -m buckler.finetuning JOB`."""
+
+    @model_validator(mode="after")
+    def _lora_has_a_part(self) -> Self:
+        if self.train.method == "full" and self.train.lora not in (LoRA(), UNUSED_LORA):
+            raise ValueError("settings of LoRA have no effect with method `full`; set the method to `lora`")
+        return self
 
     def plan(self, earlier: Earlier = {}) -> Planned:  # noqa: B006 - never changed
         """The training phase.
