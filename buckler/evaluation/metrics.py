@@ -7,6 +7,7 @@ attack by attack, variant and label.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from difflib import get_close_matches
 from math import isfinite
 from typing import TypeAlias, TypeGuard
 
@@ -29,7 +30,7 @@ from buckler.evaluation.scores import (
     split,
 )
 from buckler.evaluation.statistics import Mean, Rate, rate
-from buckler.registry import Registry
+from buckler.registry import Registry, is_place
 
 Metric: TypeAlias = Callable[[Sequence[Answer], Sequence[Verdict]], Rate | Mean | float | None]
 """Answers and their verdicts, in the same order -> a number; None where nothing could be read."""
@@ -52,6 +53,11 @@ def known_metrics(names: Sequence[str]) -> tuple[str, ...]:
         ConfigError: there is no such metric.
     """
     for name in names:
+        near = get_close_matches(name, _headline({}, {one: [] for one in SETS}, []), 1)
+        if near and not is_place(name) and name not in METRICS.names():
+            raise ConfigError(
+                f"metric {name!r}: every result has {near[0]} already; name one that is installed, or your own as `module:name`"
+            )
         METRICS.get(name)
     return tuple(names)
 

@@ -50,6 +50,7 @@ ATTACK_ROWS = 50
 class CurateJob(LoadingJob, DrawingJob):
     """Revision of harmless texts so that they carry safety implication: rows that harden the model they were made with."""
 
+    method_fields = ("curation",)
     texts: Source
     """Harmless question/answer rows in any known format, or `miniature:SET`."""
     model: ModelSpec = ModelSpec(name="miniature")
@@ -92,6 +93,7 @@ class CurateJob(LoadingJob, DrawingJob):
     @classmethod
     def _changes(cls, values: object) -> object:
         """The preset with the curation's settings that are named, and the adversary's training likewise."""
+        values = cls.nested(values)
         if not isinstance(values, Mapping):
             return values
         preset = PRESETS.get(str(values.get("preset", "d2d")), PRESETS["d2d"])
@@ -137,10 +139,10 @@ class CurateJob(LoadingJob, DrawingJob):
             rows = self._rows_of_attack(self.attack_rows, earlier)
             title = "the proxy: a copy under attack"
             roles["proxy"] = ModelRef(made_by=training_phase(self.attack_train, roles["model"], [rows], self.seed, title))
-        probes = tuple(near_probes(name) for name in self.curation.apart_from)
+        probes = tuple(near_probes(name) for name in self.curation.decontaminate)
         texts = self.source_rows(self.texts, earlier)
         # What the probes are, the inputs tell.
-        settings = self.curation.model_copy(update={"apart_from": ()})
+        settings = self.curation.model_copy(update={"decontaminate": ()})
         return Curation(settings=settings, texts=texts, probes=probes, seed=self.seed, **roles)
 
     def _rows_of_attack(self, source: Source, earlier: Earlier) -> Step:

@@ -40,6 +40,7 @@ OF_WORLD = 500
 class AttackJob(DrawingJob):
     """A simulated customization attack on data you bring: published recipes only, to test a defence."""
 
+    method_fields = ("attack",)
     customer: Source
     """Benign rows of the customer: a file, or `miniature:customer`."""
     harmful: Source | None = None
@@ -110,6 +111,7 @@ class CustomerRows(Result):
 class TrainJob(LoadingJob, DrawingJob):
     """A fine-tune of a model on rows: a defence's, a customer's, or both. Leaves a plain model folder."""
 
+    method_fields = ("train",)
     rows: tuple[Source, ...] = Field(min_length=1)
     """Training rows: one or more files in any known format."""
     model: ModelSpec = ModelSpec(name="miniature")
@@ -201,11 +203,11 @@ class TrainedModel(Result):
         first = (self.out / "first_row.txt").read_text(encoding="utf-8").strip()[:600]
         cut, dropped = _names(self.record, "cut"), _names(self.record, "dropped")
         seen = f"{self.record['rows']} rows, {self.record['steps']} steps"
-        base = mapping(self.record.get("base"))
-        on = [f"trained on {base['model']} with the adapter {base['adapter']} merged into it"] if base else []
+        base = self.record.get("base")
+        on = f"trained on {base['model']} with the adapter {base['adapter']} merged into it" if isinstance(base, Mapping) else ""
         return [
             *super().lines(),
-            *on,
+            *([on] if on else []),
             "first row, with the trained part between >>> and <<<:",
             first,
             f"{seen}; {len(cut)} rows had their document truncated, {len(dropped)} were dropped",
@@ -237,11 +239,6 @@ class JobFile(Result):
     def numbers(self) -> dict[str, Json]:
         """How many rows."""
         return {"rows": self.total}
-
-
-def mapping(value: object) -> Mapping[str, object]:
-    """A value that is an object; empty where it is none."""
-    return value if isinstance(value, Mapping) else {}
 
 
 def _names(record: Mapping[str, Json], key: str) -> list[str]:
