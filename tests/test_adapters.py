@@ -145,6 +145,25 @@ def test_an_adapter_folder_alone_is_a_model_wherever_its_base_is_named_from(tiny
     assert nll(gone) == near(wanted)
 
 
+def test_the_gate_compares_adapters_each_on_the_base_that_it_names(tiny, first, tmp_path):
+    from buckler.workflow.jobs.gate import GateJob
+
+    train(ModelSpec(name=str(tiny), adapter=str(first / "adapter")), ROWS, lora(), tmp_path / "second", seed=0)
+    pairs = {
+        (tiny, first / "adapter"): (str(tiny), str(first / "adapter")),
+        (tiny, tmp_path / "second" / "adapter"): (str(tmp_path / "second" / "base"), str(tmp_path / "second" / "adapter")),
+        (first / "adapter", tmp_path / "second" / "adapter"): (
+            str(tmp_path / "second" / "base"),
+            str(tmp_path / "second" / "adapter"),
+        ),
+        (first / "model", first / "adapter"): (str(tiny), str(first / "adapter")),
+    }
+    for (base, tuned), wanted in pairs.items():
+        job = parse(GateJob, {"base": str(base), "tuned": str(tuned), "probes": ["rows.jsonl"]}, "gate")
+        spec = job._sides()["tuned"].spec
+        assert (spec.name, spec.adapter) == wanted
+
+
 @pytest.mark.parametrize("base", ["/nowhere/model", "./nowhere", "", None])
 def test_an_adapter_whose_base_is_not_there_is_told_before_rows_are_read(first, tmp_path, base):
     adapter = change(first / "adapter", tmp_path / "adapter", base_model_name_or_path=base)
