@@ -60,7 +60,7 @@ def a_model(folder: Path, settings: TrainSettings):
     import torch
 
     from buckler.finetuning.trainer import _with_lora
-    from buckler.models.huggingface import open_model
+    from buckler.models.loading import open_model
     from buckler.models.protocol import ModelSpec
 
     model, tokenizer = open_model(ModelSpec(name=str(folder)))

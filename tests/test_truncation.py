@@ -98,7 +98,7 @@ def test_under_every_chat_template_the_cut_row_fits_and_keeps_instruction_and_an
     from buckler.finetuning.batches import encode
     from buckler.finetuning.settings import Objective
     from buckler.models.chat_template import Template
-    from buckler.models.huggingface import open_model
+    from buckler.models.loading import open_model
     from buckler.models.protocol import ModelSpec
 
     _, tokenizer = open_model(ModelSpec(name=str(shaped)))

@@ -81,10 +81,21 @@ COMMANDS: dict[str, Command[Any]] = {
     ),
     "train": Command(
         settings=jobs.TrainJob,
-        layout=Layout(arguments=("rows",), flatten=("train",), names={**TEMPLATE, "average": "train.objective.average"}),
+        layout=Layout(
+            arguments=("rows",),
+            flatten=("train",),
+            names={
+                **TEMPLATE,
+                "average": "train.objective.average",
+                "lora_rank": "train.lora.r",
+                "lora_alpha": "train.lora.alpha",
+                "lora_dropout": "train.lora.dropout",
+                "lora_targets": "train.lora.targets",
+            },
+        ),
         examples=(
             "buckler train curated.jsonl defence.jsonl --model Qwen/Qwen2.5-7B-Instruct --method lora --out hardened/",
-            "buckler train customer.jsonl --method lora --epochs 1 --set train.lora.r=16 --out tuned/",
+            "buckler train customer.jsonl --method lora --epochs 1 --lora-rank 16 --out tuned/",
         ),
     ),
     "evaluate": Command(

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Annotated, Literal, TypeAlias
 
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import Field, ValidationInfo, field_serializer, field_validator
 
 from buckler.data import Chat
 from buckler.errors import ConfigError
@@ -118,13 +118,32 @@ LEARNING_RATES: dict[str, float] = {"full": 2e-5, "lora": 2e-4}
 """The peak learning rate of each method where none is given: adapters start from nothing and take ten times as much."""
 
 
+ALL_LINEAR = "all-linear"
+
+
 class LoRA(Settings):
-    """Low-rank adapters. The defaults are those of arXiv 2405.15202."""
+    """Low-rank adapters. Rank, scale and dropout are those of arXiv 2405.15202, which adapts q_proj and v_proj alone."""
 
     r: int = Field(default=8, ge=1)
+    """Rank of the adapters."""
     alpha: int = Field(default=16, ge=1)
+    """Scale of the adapters: what they add is multiplied by alpha / rank."""
     dropout: float = Field(default=0.05, ge=0, lt=1)
-    targets: tuple[str, ...] = ("q_proj", "v_proj")
+    """Dropout before the adapters."""
+    targets: tuple[str, ...] = Field(default=(ALL_LINEAR,), min_length=1)
+    """Layers that get adapters, by the end of their name, such as q_proj and v_proj; `all-linear` is every linear layer but the
+    output."""
+
+    @field_validator("targets")
+    @classmethod
+    def _all_or_names(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if ALL_LINEAR in value and len(value) > 1:
+            raise ValueError(f"{ALL_LINEAR} stands alone; remove it or the other names")
+        return value
+
+
+UNUSED_LORA = LoRA(targets=("q_proj", "v_proj"))
+"""What records and hashes of a full fine-tuning hold, in which LoRA settings have no part: the defaults of version 0.1.0."""
 
 
 class TrainSettings(Settings):
@@ -164,6 +183,10 @@ class TrainSettings(Settings):
     objective: Objective = Objective()
     checkpoint_every: int = Field(default=200, ge=0)
     """Optimizer steps between checkpoints for resuming; 0 saves none."""
+
+    @field_serializer("lora")
+    def _of_the_method(self, lora: LoRA) -> dict[str, object]:
+        return (lora if self.method == "lora" else UNUSED_LORA).model_dump(mode="json")
 
     @field_validator("learning_rate", mode="before")
     @classmethod

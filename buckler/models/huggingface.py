@@ -6,24 +6,16 @@ from collections.abc import Sequence
 from itertools import groupby
 
 import torch
-from transformers import (
-    AutoModelForCausalLM,
-    AutoTokenizer,
-    GenerationConfig,
-    LogitsProcessorList,
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-)
-from transformers.utils import logging as hf_logging
+from transformers import GenerationConfig, LogitsProcessorList, PreTrainedModel, PreTrainedTokenizerBase
 
 from buckler.data import Message, canonical, turns_to_json
 from buckler.errors import BackendError
 from buckler.models.chat_template import Template
 from buckler.models.decoding import OnlyDrawn, RowSampler, batches, can_decode, decode, left_padded
+from buckler.models.loading import open_model
 from buckler.models.protocol import Completion, Likelihood, ModelSpec, Request, ScoreRequest
-from buckler.models.registry import identity, location
+from buckler.models.registry import identity
 from buckler.models.scoring import Row, Scorer
-from buckler.models.template_text import read_template
 
 
 class HuggingFaceLM:
@@ -43,6 +35,7 @@ class HuggingFaceLM:
         # Checkpoints bring sampling defaults of their own (temperature, repetition penalty): only what is asked for holds.
         self.model.generation_config = GenerationConfig(eos_token_id=sorted(self.stops), pad_token_id=self.pad)
         self._bare = _bare(self.model)
+        self._known = self.model.get_input_embeddings().weight.shape[0]
         self._scorer = Scorer(self._bare, self.pad)
 
     def generate(self, requests: Sequence[Request]) -> list[Completion]:
@@ -136,11 +129,15 @@ class HuggingFaceLM:
         rows = []
         for pair in pairs:
             if pair.messages:
-                context, text = self.template.pair(pair.messages, pair.answer)
-                rows.append(Row(tuple(context), tuple(text)))
-                continue
-            answer = tuple(self.template.ids(pair.answer))
-            rows.append(Row((begin,), answer) if begin is not None else Row(answer[:1], answer[1:]))
+                row = Row(*map(tuple, self.template.pair(pair.messages, pair.answer)))
+            else:
+                text = tuple(self.template.ids(pair.answer))
+                row = Row((begin,), text) if begin is not None else Row(text[:1], text[1:])
+            if max(row.answer, default=0) >= self._known:
+                raise BackendError(
+                    f"an answer contains a special token that the model has no embedding for: {pair.answer[:80]!r}"
+                )
+            rows.append(row)
         return rows
 
     def _prompts(self, conversations: Sequence[tuple[Message, ...]]) -> list[tuple[int, ...]]:
@@ -181,37 +178,3 @@ def _named_ends(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> s
         ids = tokenizer(text, add_special_tokens=False)["input_ids"]
         ends |= set(ids) if len(ids) == 1 else set()
     return ends
-
-
-def open_model(spec: ModelSpec) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """Load weights (safetensors only) and tokenizer.
-
-    Raises:
-        BackendError: the model cannot be found, is no causal model, or does not fit.
-    """
-    hf_logging.disable_progress_bar()
-    template = read_template(spec.chat_template) if spec.chat_template else None
-    folder = location(spec.name)
-    place = str(folder) if folder else spec.name
-    device = spec.device if spec.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
-    dtype = spec.dtype if spec.dtype != "auto" else torch.float32 if device == "cpu" else "auto"
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(place, revision=spec.revision, trust_remote_code=spec.trust_remote_code)
-        model = AutoModelForCausalLM.from_pretrained(
-            place,
-            revision=spec.revision,
-            dtype=dtype,
-            use_safetensors=True,
-            trust_remote_code=spec.trust_remote_code,
-        )
-        if spec.adapter:
-            from peft import PeftModel
-
-            model = PeftModel.from_pretrained(model, spec.adapter)
-        model = model.to(device).eval()
-    except (OSError, ValueError, RuntimeError, ImportError) as fault:
-        lines = str(fault).strip().splitlines()
-        raise BackendError(f"{spec.name}: cannot be loaded: {lines[0][:300] if lines else type(fault).__name__}") from None
-    if template is not None:
-        tokenizer.chat_template = template
-    return model, tokenizer

@@ -14,6 +14,7 @@ from pydantic import Field, field_validator, model_validator
 
 from buckler.data import Chat, Json, content_id, read_json, write_rows
 from buckler.errors import ConfigError, DataError, StoreError
+from buckler.models.dtype import Dtype
 from buckler.models.protocol import ModelSpec
 from buckler.registry import allow
 from buckler.settings import Settings, default_of, parse
@@ -116,6 +117,43 @@ class Job(Settings):
         return parse(cls, values, where)
 
 
+class LoadingJob(Job):
+    """A job that loads models: how those are loaded that do not say it themselves."""
+
+    unwritten_if_empty = ("dtype", "threads", "quantize")
+    dtype: Dtype | None = None
+    """Arithmetic of the models loaded here (default: `auto`, which is bfloat16 on a CPU with AMX and on a GPU with bfloat16, and
+    float32 elsewhere and for small models)."""
+    threads: int | None = Field(default=None, ge=1)
+    """CPU threads of each process (default: `OMP_NUM_THREADS`, else 1)."""
+    quantize: Literal["4bit", "8bit"] | None = None
+    """Load the weights quantized by bitsandbytes; with method `lora`, adapters are trained on them (QLoRA)."""
+
+    @model_validator(mode="after")
+    def _models_are_loaded_so(self) -> Self:
+        if any(value is not None for value in self.how):
+            for name in type(self).model_fields:
+                value = getattr(self, name)
+                if isinstance(value, ModelSpec):
+                    self.__dict__[name] = self.loaded_so(value)
+        return self
+
+    @property
+    def how(self) -> tuple[object, ...]:
+        """What is said of loading."""
+        return self.dtype, self.threads, self.quantize
+
+    def loaded_so(self, spec: ModelSpec) -> ModelSpec:
+        """A model as the job loads it.
+
+        Raises:
+            ConfigError: an earlier job of the pipeline trains it, and says how it is loaded.
+        """
+        if spec.name.startswith(EARLIER) and any(value is not None for value in self.how):
+            raise ConfigError(f"{spec.name} is loaded as it was trained; set dtype, threads and quantize where it is trained")
+        return spec.loaded_so(dtype=self.dtype, threads=self.threads, quantize=self.quantize)
+
+
 class DrawingJob(Job):
     """A job that draws rows from files or from sets of the miniature's world."""
 
@@ -162,6 +200,8 @@ def model_of(spec: ModelSpec, earlier: Earlier, adapter: str | None = None) -> M
     if spec.name.startswith(EARLIER):
         if given := [name for name in MODEL_SETTINGS if getattr(spec, name)]:
             raise ConfigError(f"{spec.name}: `{given[0]}` is set where the model is trained, and saved with it; remove it here")
+        if adapter is not None:
+            raise ConfigError(f"{spec.name} is a whole model, adapters included; remove the adapter {adapter}")
         return ModelRef(made_by=_named(spec.name, earlier, "model").result)
     return ModelRef.outside(with_adapter(spec, adapter))
 
