@@ -26,7 +26,7 @@ from buckler.evaluation.probes import answer_probes
 from buckler.judges.base import JUDGES, judge_named
 from buckler.models.http import Transport, _seconds
 from buckler.models.openai_client import ServedLM
-from buckler.models.protocol import ModelSpec, Request, Sampling, ScoreRequest, spec_of, without_thinking
+from buckler.models.protocol import ModelSpec, Request, Sampling, ScoreRequest, spec_of
 from buckler.models.registry import CachedLM, identity, load
 
 

@@ -18,9 +18,10 @@ from pydantic import Field
 from buckler.crosstask.decontamination import NEAR, near_duplicates
 from buckler.data import Chat, Document, Json, canonical, content_id, fill
 from buckler.data.near_duplicates import normalise
+from buckler.data.thinking import without_thinking
 from buckler.data.truncation import cut_to_fit
 from buckler.errors import DataError
-from buckler.models.protocol import LM, Request, Sampling, without_thinking
+from buckler.models.protocol import LM, Request, Sampling
 from buckler.settings import Settings
 
 Label: TypeAlias = Literal["harmful", "benign", "useful"]

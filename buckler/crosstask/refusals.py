@@ -21,10 +21,11 @@ from buckler.crosstask.decontamination import document_in
 from buckler.crosstask.tasks import task_named
 from buckler.data import Answer, Chat, Json, Message, content_id, fill
 from buckler.data.near_duplicates import normalise
+from buckler.data.thinking import without_thinking
 from buckler.data.truncation import cut_to_fit
 from buckler.errors import DataError
 from buckler.judges.base import Judge, judge_named
-from buckler.models.protocol import LM, Completion, Request, Sampling, without_thinking
+from buckler.models.protocol import LM, Completion, Request, Sampling
 
 Style: TypeAlias = Literal["refusal", "safe_completion"]
 

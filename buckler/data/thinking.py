@@ -112,6 +112,11 @@ def read_text(written: str) -> Spoken:
     )
 
 
+def without_thinking(written: str) -> str:
+    """The answer in what a model wrote; "" where it never left its thought."""
+    return read_text(written).text
+
+
 def opened_thought(prompt: str) -> str:
     """What the end of a prompt has already written of the thought that follows it: `<think>` of some templates; else ""."""
     match = _AT_END.search(prompt)

@@ -24,8 +24,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from buckler.data import Answer, Message, Refused, Verdict, content_id, fill
+from buckler.data.thinking import without_thinking
 from buckler.judges.refusal.keyword import read_refusal
-from buckler.models.protocol import LM, Completion, Request, Sampling, without_thinking
+from buckler.models.protocol import LM, Completion, Request, Sampling
 
 REPLY_TOKENS = 512
 """Room for a judge that explains itself first."""

@@ -12,9 +12,10 @@ from threading import Event
 from typing import Final, TypeVar
 
 from buckler.data import Json, Message, turns_to_json
+from buckler.data.thinking import without_thinking
 from buckler.errors import BackendError
 from buckler.models.http import FILTERED, Budget, Fault, Read, Reply, Transport, iter_completed
-from buckler.models.protocol import Completion, Likelihood, ModelSpec, Request, ScoreRequest, without_thinking
+from buckler.models.protocol import Completion, Likelihood, ModelSpec, Request, ScoreRequest
 from buckler.models.registry import identity
 
 Result = TypeVar("Result", Completion, Likelihood)

@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, field_validator, model_validator
 
 from buckler.data import FinishReason, Json, Message, content_id, turns_to_json
+from buckler.data.reply import no_text
 from buckler.errors import ConfigError
 from buckler.registry import Registry, allow, allow_remote_code, imported, is_place
 from buckler.settings import Settings
@@ -156,6 +157,20 @@ class Completion:
     """Calls of tools, each as `{"name": ..., "arguments": ...}`."""
     withheld_by: str = ""
     """The provider's word for its own refusal or filter; empty: the model's answer was let through."""
+    began_inside: bool = False
+    """Whether the text began inside a thought that the chat template had opened."""
+
+    @property
+    def no_text(self) -> str:
+        """Why there is no text of the model's; "" if there is one, or if the answer is plainly empty."""
+        return no_text(
+            self.text,
+            thinking=self.thinking,
+            tool_calls=self.tool_calls,
+            finish_reason=self.finish_reason,
+            withheld_by=self.withheld_by,
+            error=self.error,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -319,15 +334,3 @@ def endpoint_of(url: str) -> str:
     if not valid or parts.query or parts.fragment:
         raise ConfigError(f"endpoint {url!r} is not a base URL (scheme, host, port, path); try http://127.0.0.1:8000/v1")
     return url.strip().rstrip("/")
-
-
-def without_thinking(text: str) -> str:
-    """The answer in what a reasoning model wrote: a leading `<think>...</think>` is taken off, also one that was never closed.
-
-    Some chat templates open the part themselves, so that only its end stands in the text.
-    """
-    opened = text.lstrip().startswith("<think>")
-    before, end, after = text.partition("</think>")
-    if end and (opened or "<think>" not in before):
-        return after.strip()
-    return "" if opened else text.strip()

@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 from buckler.data import Message, content_id, file_digest, turns_to_json
 from buckler.errors import BackendError, ConfigError, StoreError
 from buckler.models.protocol import BACKENDS, LM, Completion, Likelihood, ModelSpec, Request, ScoreRequest, Streaming
+from buckler.models.reply import read_again
 from buckler.progress import note_loading
 from buckler.registry import imported, is_place, source_digest
 
@@ -166,7 +167,7 @@ class OwnLM:
         """One completion a request, in order."""
         with BACKENDS.boundary(self.backend):
             completions: object = self.model.generate(requests)
-        return BACKENDS.list_of(self.backend, completions, Completion, count=len(requests))
+        return [read_again(one) for one in BACKENDS.list_of(self.backend, completions, Completion, count=len(requests))]
 
     def score(self, pairs: Sequence[ScoreRequest]) -> list[Likelihood]:
         """One likelihood a pair, in order."""
@@ -187,7 +188,7 @@ class OwnLM:
         return tokens
 
 
-_IF_ANY = ("thinking", "tool_calls", "withheld_by")
+_IF_ANY = ("thinking", "tool_calls", "withheld_by", "began_inside")
 """Fields of a completion that are written where there is something to write."""
 ToAnswer = TypeVar("ToAnswer", Request, ScoreRequest)
 AnswerType = TypeVar("AnswerType", Completion, Likelihood)
@@ -246,7 +247,7 @@ class CachedLM:
         kind: type[AnswerType],
     ) -> list[AnswerType]:
         """Known answers from the file, the others from the model, each piece written before the next is waited for."""
-        known = {key: kind(**_fields(row)) for key, row in self._known(keys).items()}
+        known = {key: _read(kind(**_fields(row))) for key, row in self._known(keys).items()}
         wanted = {key: item for key, item in zip(keys, items, strict=True) if key not in known}
         if wanted:
             names = list(wanted)
@@ -285,6 +286,11 @@ class CachedLM:
             raise StoreError(
                 f"{self.path}: not a readable cache ({fault}); move it away, and its answers are generated again"
             ) from None
+
+
+def _read(answer: AnswerType) -> AnswerType:
+    """An older version kept thoughts in the text."""
+    return read_again(answer) if isinstance(answer, Completion) else answer
 
 
 def _row(answer: Completion | Likelihood) -> str:

@@ -34,7 +34,16 @@ def completion_of_text(
         thinking=reply.thinking,
         tool_calls=reply.tool_calls,
         withheld_by=reply.withheld_by,
+        began_inside=reply.began_inside,
     )
+
+
+def read_again(completion: Completion) -> Completion:
+    """A completion of a backend that puts all that its model wrote into `text`; one that was read before stays as it is."""
+    if completion.error or completion.thinking or completion.tool_calls or completion.withheld_by:
+        return completion
+    one = completion_of_text(completion.text, completion.finish_reason, tokens=completion.tokens)
+    return completion if one.text == completion.text.strip() else replace(one, prompt_tokens=completion.prompt_tokens)
 
 
 def completion_of_reply(reply: Mapping[str, Json]) -> Completion:
@@ -87,6 +96,7 @@ def completion_of_choice(choice: Mapping[str, Json]) -> Completion:
         thinking=reply.thinking,
         tool_calls=reply.tool_calls,
         withheld_by=withheld_by,
+        began_inside=reply.began_inside,
     )
 
 
