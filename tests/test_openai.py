@@ -117,11 +117,6 @@ def test_so_many_calls_as_allowed_are_under_way_at_once():
 
 
 def test_what_a_reasoning_model_thought_is_not_its_answer():
-    assert without_thinking("<think>no?\n</think>\n\nYes.") == "Yes."
-    assert without_thinking("no?</think> Yes.") == "Yes."
-    assert without_thinking("<think>never closed") == ""
-    assert without_thinking("Close it with </think>, open it with <think>.") == ", open it with <think>."
-    assert without_thinking("Open it with <think>, close it with </think>.").startswith("Open")
     thought = {"finish_reason": "stop", "message": {"content": "Yes.", "reasoning_content": "no?"}}
     only = {"finish_reason": "length", "message": {"content": None, "reasoning": "no?"}}
     with Server(lambda body: thought if body["messages"][0]["content"] == "a" else only).up() as server:

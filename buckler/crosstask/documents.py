@@ -261,7 +261,10 @@ class RubricLabels:
         """One labelling a document; a document that does not fit the model is cut in its middle."""
         sampling = Sampling(max_new_tokens=NEW_TOKENS)
         requests = [Request(messages=self._fitted(document).messages, sampling=sampling) for document in documents]
-        return [read_label(reply.text) for reply in self.model.generate(requests)]
+        return [
+            Labelling(label=None, reason=f"unread: {reply.no_text}") if reply.no_text else read_label(reply.text)
+            for reply in self.model.generate(requests)
+        ]
 
     def _fitted(self, document: Document) -> Chat:
         chat = label_request(document)

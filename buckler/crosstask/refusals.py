@@ -230,8 +230,10 @@ def read_refusal(completion: Completion, wanted: Wanted, judge: Judge) -> tuple[
     ).strip()
     if len(text) > 1 and (text[0], text[-1]) in (('"', '"'), ("\u201c", "\u201d")):
         text = text[1:-1].strip()
-    if completion.finish_reason != "stop":
-        return text, "cut off at the token limit" if completion.finish_reason == "length" else "no reply came"
+    if completion.no_text:
+        return text, "no reply came" if completion.error else completion.no_text
+    if completion.finish_reason == "length":
+        return text, "cut off at the token limit"
     answer = Answer(id=wanted.probe.id, prompt=wanted.probe.messages, text=text, finish_reason="stop", meta=wanted.probe.meta)
     verdict = judge.judge([answer])[0]
     if verdict.refused != "full" or verdict.coherent is False:

@@ -115,7 +115,7 @@ def no_text(
     if thinking:
         cut = "cut off at the token limit" if finish_reason == "length" else "it ended"
         return f"no answer yet: {cut} within its thinking"
-    return "no answer yet: cut off at the token limit" if finish_reason == "length" else ""
+    return ""
 
 
 def _one_line(text: str) -> str:

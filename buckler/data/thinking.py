@@ -74,6 +74,13 @@ _TOOL_CALLS = [
 ]
 
 
+_MARK = re.compile(
+    r"think|thought|tool|response|action|solution|inner_|channel|python_tag|dsml|of_box|unused9[45]"
+    r"|<\|(?:start|end|message|constrain|call|return|content)\|>",
+    re.IGNORECASE,
+)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Spoken:
     """What a model wrote, taken apart."""
@@ -123,6 +130,11 @@ def opened_thought(prompt: str) -> str:
     return match.group() if match else ""
 
 
+def is_mark(token: str) -> bool:
+    """Whether a control token is one of those that mark thoughts, tool calls and answers."""
+    return _MARK.search(token) is not None
+
+
 def begins_inside(written: str) -> bool:
     """Whether a text begins inside a thought that its chat template has opened: it holds the end of one, and no beginning."""
     end = _closing(written)
@@ -166,7 +178,16 @@ def _next_opening(text: str, at: int) -> tuple[re.Match[str], re.Pattern[str]] |
 
 
 def _closing(text: str) -> re.Match[str] | None:
-    return next((match for match in _CLOSING.finditer(text) if not _in_code(text, match.start())), None)
+    """The first end of a thought, if it may end one that began before the text: prose speaks of `</think>` too."""
+    return next((match for match in _CLOSING.finditer(text) if _ends_thought(text, match)), None)
+
+
+def _ends_thought(text: str, mark: re.Match[str]) -> bool:
+    before, after = text[: mark.start()], text[mark.end() :]
+    if _in_code(text, mark.start()):
+        return False
+    ended = before[-1:] not in (" ", "\t") or before.rstrip().endswith((".", "!", "?", ":", '"', ")", "\u2026", "\u3002"))
+    return ended or not after.strip(" \t") or after.lstrip(" \t").startswith("\n")
 
 
 def _in_code(text: str, at: int) -> bool:

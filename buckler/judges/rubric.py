@@ -165,8 +165,8 @@ class RubricJudge:
         sampling = Sampling(max_new_tokens=REPLY_TOKENS, seed=self.seed)
         replies = ask(self.model, [rubric_request(self.rubric, one) for one in answers], sampling)
         return [
-            Verdict(id=answer.id, reason=f"unread: the judge gave no answer: {reply.error}")
-            if reply.finish_reason == "failed"
+            Verdict(id=answer.id, reason=f"unread: the judge gave no answer: {reply.error or reply.no_text}")
+            if reply.no_text
             else read_reply(self.rubric, answer, reply.text)
             for answer, reply in zip(answers, replies, strict=True)
         ]

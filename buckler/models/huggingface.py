@@ -35,6 +35,7 @@ from transformers.utils import logging as hf_logging
 from buckler.models.decoding import OnlyDrawn, RowSampler, batches, can_decode, decode, left_padded
 from buckler.models.protocol import Completion, Likelihood, ModelSpec, Request, ScoreRequest
 from buckler.models.registry import identity, location
+from buckler.models.reply import GeneratedReader
 from buckler.models.scoring import Row, Scorer
 
 
@@ -149,6 +150,7 @@ class HuggingFaceLM:
         self.model.generation_config = GenerationConfig(eos_token_id=sorted(self.stops), pad_token_id=self.pad)
         self._bare = _bare(self.model)
         self._scorer = Scorer(self._bare, self.pad)
+        self._reader = GeneratedReader(self.tokenizer)
 
     def generate(self, requests: Sequence[Request]) -> list[Completion]:
         """One completion a request, in order; batches of like lengths within the token budget.
@@ -176,7 +178,7 @@ class HuggingFaceLM:
             answer = self._decoded if beams == 1 and can_decode(self._bare) else self._generated
             for batch in batches(members, sizes, self.batch_tokens):
                 rows = answer([prompts[at] for at in batch], [requests[at] for at in batch])
-                answers.update((at, self._completion(row, len(prompts[at]))) for at, row in zip(batch, rows, strict=True))
+                answers.update((at, self._completion(row, prompts[at])) for at, row in zip(batch, rows, strict=True))
         return [answers[at] for at in range(len(requests))]
 
     def _decoded(self, prompts: list[tuple[int, ...]], requests: list[Request]) -> list[list[int]]:
@@ -208,13 +210,10 @@ class HuggingFaceLM:
         rows: list[list[int]] = output[:, ids.shape[1] :].tolist()
         return rows
 
-    def _completion(self, row: list[int], prompt_tokens: int) -> Completion:
+    def _completion(self, row: list[int], prompt: Sequence[int]) -> Completion:
         end = next((at for at, token in enumerate(row) if token in self.stops), None)
         kept = row if end is None else row[:end]
-        text = self.tokenizer.decode(kept, skip_special_tokens=True)
-        return Completion(
-            text=text.strip(), finish_reason="length" if end is None else "stop", tokens=len(kept), prompt_tokens=prompt_tokens
-        )
+        return self._reader.read(kept, "length" if end is None else "stop", prompt)
 
     def overflow_tokens(self, messages: Sequence[Message], new_tokens: int) -> int:
         """Tokens beyond the model's context."""
