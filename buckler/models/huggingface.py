@@ -33,7 +33,7 @@ from transformers import (
 from transformers.utils import logging as hf_logging
 
 from buckler.models.decoding import OnlyDrawn, RowSampler, batches, can_decode, decode, left_padded
-from buckler.models.protocol import Completion, Likelihood, ModelSpec, Request, ScoreRequest
+from buckler.models.protocol import Completion, Likelihood, ModelSpec, Request, ScoreRequest, tokens_before
 from buckler.models.registry import identity, location
 from buckler.models.reply import GeneratedReader
 from buckler.models.scoring import Row, Scorer
@@ -222,8 +222,8 @@ class HuggingFaceLM:
     def score(self, pairs: Sequence[ScoreRequest]) -> list[Likelihood]:
         """Negative log-likelihood of each answer given its conversation, in nats, in order.
 
-        A pair without messages is a text by itself: it follows the token that begins a text, where the tokenizer has one, else
-        its own first token, which is then not counted.
+        A pair without messages is a text by itself: it follows what the tokenizer puts before every text, else its own first
+        token, which is then not counted.
 
         Raises:
             BackendError: conversation and answer are longer than the model can read.
@@ -237,17 +237,23 @@ class HuggingFaceLM:
 
     def _rows(self, pairs: Sequence[ScoreRequest]) -> list[Row]:
         prompts = iter(self._prompts([pair.messages for pair in pairs if pair.messages]))
-        begin = self.tokenizer.bos_token_id
+        begins = self._begins
         rows = []
         for pair in pairs:
             answer = tuple(self.template.ids(pair.answer))
             if pair.messages:
                 rows.append(Row(next(prompts), answer))
-            elif begin is not None:
-                rows.append(Row((begin,), answer))
+            elif begins:
+                rows.append(Row(begins, answer))
             else:
                 rows.append(Row(answer[:1], answer[1:]))
         return rows
+
+    @cached_property
+    def _begins(self) -> tuple[int, ...]:
+        """What the tokenizer puts before a text; a server's is found in the same way, so that both weigh the same tokens."""
+        text = "one two three"
+        return tuple(tokens_before(self.template.ids(text), self.tokenizer(text, verbose=False)["input_ids"]))
 
     def _prompts(self, conversations: Sequence[tuple[Message, ...]]) -> list[tuple[int, ...]]:
         """The ids of each conversation; many candidates share one, which is rendered once."""

@@ -9,23 +9,24 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from threading import Event
-from typing import Final, TypeVar
+from typing import TypeVar
 
-from buckler.data import Json, Message, turns_to_json
-from buckler.data.thinking import without_thinking
+from buckler.data import Json, Message
 from buckler.errors import BackendError
-from buckler.models.http import FILTERED, Budget, Fault, Read, Reply, Transport, iter_completed
-from buckler.models.protocol import Completion, Likelihood, ModelSpec, Request, ScoreRequest
+from buckler.models.dialect import FILTERED, NEUTRAL, Fault, Negotiator
+from buckler.models.http import Budget, Read, Reply, Transport, iter_completed
+from buckler.models.protocol import Completion, Likelihood, ModelSpec, Request, ScoreRequest, tokens_before
 from buckler.models.registry import identity
+from buckler.models.reply import completion_of_reply, withheld
 
 Result = TypeVar("Result", Completion, Likelihood)
 
 PATIENCE = 16
 """So many calls in a row that fail the same way (all of them, if there are fewer): the server is gone."""
-NEUTRAL: Final[Mapping[str, Json]] = {"top_k": -1, "min_p": 0.0, "repetition_penalty": 1.0}
-"""vLLM takes sampling defaults from the checkpoint unless set otherwise; here only what is asked for holds."""
-GAVE_UP = ("abort", "error")
-"""Reasons to finish that are the server's, not the model's."""
+PROBES = 2
+"""Further tries of a call that finds out what the server can do."""
+BUSY = {408, 425, 429, 503, 504}
+"""Statuses of a server that does not get to it just now; other ones of a probe mean that it cannot."""
 
 
 class ServedLM:
@@ -47,8 +48,10 @@ class ServedLM:
         self.name, self.endpoint, self.concurrency = spec.name, spec.endpoint, spec.concurrency
         self.http = Transport(spec.endpoint, concurrency=spec.concurrency, timeout=spec.timeout, retries=spec.retries, wait=wait)
         self.budget = Budget(spec.max_requests, spec.max_tokens)
+        self._negotiator = Negotiator(f"{spec.name}@{spec.endpoint}")
         self._knock()
-        self.bos: list[int] = []
+        self.begins: list[int] = []
+        """The tokens that its tokenizer puts before a text."""
         self.can_score = self._can_score()
 
     def generate(self, requests: Sequence[Request]) -> list[Completion]:
@@ -114,25 +117,18 @@ class ServedLM:
                 return 0
             raise self._final(fault) from None
 
+    def record(self) -> dict[str, Json]:
+        """What was found out about the server: whether it can score, and the dialect in which it is asked."""
+        return {"can_score": self.can_score, **self._negotiator.dialect.to_json()}
+
     def _answer(self, request: Request, stop: Event) -> Completion:
         sampling = request.sampling
 
         def read(reply: Reply) -> Completion:
-            choice = reply["choices"][0]
-            reason = choice.get("finish_reason")
-            if reason == "content_filter":
-                raise Fault("the server's filter withheld the answer", kind=FILTERED, passes=False)
-            if reason in GAVE_UP:
-                raise Fault(f"the server did not finish the answer ({reason})")
-            # What a reasoning model thought stands in a field of its own (`reasoning`), or in front of the content.
-            text = without_thinking(choice["message"].get("content") or "")
-            usage = reply.get("usage") or {}
-            return Completion(
-                text=text,
-                finish_reason="length" if reason == "length" else "stop",
-                tokens=usage.get("completion_tokens") or len(text.split()),
-                prompt_tokens=usage.get("prompt_tokens") or 0,
-            )
+            completion = completion_of_reply(reply)
+            if completion.finish_reason == "failed":
+                raise Fault(completion.error, charged=True)
+            return completion
 
         settings: dict[str, Json] = {
             "temperature": sampling.temperature,
@@ -141,11 +137,16 @@ class ServedLM:
             "seed": int(request.key, 16) % 2**31,  # servers differ in how long a seed they take
             **(NEUTRAL if self.can_score else {}),
         }
-        return self._converse(f"{self.endpoint}/chat/completions", request.messages, settings, read, stop, self.budget)
+        try:
+            return self._converse(self.http.url("chat/completions"), request.messages, settings, read, stop, self.budget)
+        except Fault as fault:
+            if fault.kind == FILTERED:
+                return withheld(fault.said.filtered_by)
+            raise
 
     def _weigh(self, pair: ScoreRequest, stop: Event) -> Likelihood:
         answer = self._ids({"prompt": pair.answer, "add_special_tokens": False}, stop)
-        before = self.bos
+        before = self.begins
         if pair.messages:
             ask: dict[str, Json] = {"add_generation_prompt": True}
             before = self._converse(self._tokenize, pair.messages, ask, _tokens, stop)
@@ -172,25 +173,21 @@ class ServedLM:
         stop: Event,
         budget: Budget | None = None,
     ) -> Read:
-        """Ask about a conversation; where its template knows no system role, with the system turn put before the question."""
-        try:
-            body = {"model": self.name, "messages": turns_to_json(messages), **settings}
-            return self.http.call(url, body, read, budget=budget, stop=stop)
-        except Fault as fault:
-            if fault.status != 400 or messages[0]["role"] != "system" or len(messages) < 2:
-                raise
-        first = Message(role=messages[1]["role"], content=f"{messages[0]['content']}\n\n{messages[1]['content']}")
-        body = {"model": self.name, "messages": turns_to_json([first, *messages[2:]]), **settings}
-        return self.http.call(url, body, read, budget=budget, stop=stop)
+        """Ask about a conversation, in the dialect of the server."""
+
+        def send(body: dict[str, Json]) -> Read:
+            return self.http.call(url, {"model": self.name, **body}, read, budget=budget, stop=stop)
+
+        return self._negotiator.ask(messages, settings, send, self.http.short)
 
     def _end(self, last: Fault, in_a_row: int, total: int) -> BackendError | None:
         """What ends the run after so many of `total` calls failed the same way in a row; None if it goes on."""
-        if last.status in (401, 403, 404):
+        if last.ends:
             return self._final(last)
         if in_a_row < min(total, max(PATIENCE, self.concurrency)):
             return None
         # A refusal concerns its own request, unless this server never took any.
-        if last.refused and (self.budget.replies or total == 1 or last.kind == FILTERED):
+        if last.refused and (self.budget.replies or total == 1):
             return None
         return BackendError(
             f"{self.endpoint}: {in_a_row} calls in a row failed, the last: {last.reason}; run the same command again to resume, "
@@ -199,50 +196,58 @@ class ServedLM:
 
     def _final(self, fault: Fault) -> BackendError:
         """The error a user sees for a fault that no other request would escape."""
+        kept = "; answers given so far are kept, and the same command resumes" if self.budget.replies else ""
         if fault.status in (401, 403):
             fix = f"check {self.http.variable}" if self.http.variable else "set BUCKLER_API_KEY (or OPENAI_API_KEY)"
-            return BackendError(f"{self.endpoint} refuses access: {fix} ({fault.reason})")
+            return BackendError(f"{self.endpoint} refuses access: {fix} ({fault.reason}){kept}")
         if fault.status == 404:
-            return BackendError(f"{self.endpoint} has no model {self.name!r}, or is not the base URL of an API ({fault.reason})")
-        return BackendError(f"{self.endpoint}: {fault.reason}")
+            why = f"has no model {self.name!r}, or is not the base URL of an API"
+            return BackendError(f"{self.endpoint} {why} ({fault.reason}){kept}")
+        return BackendError(f"{self.endpoint}: {fault.reason}{kept}")
 
     def _knock(self) -> None:
         """One call that costs nothing, to find out now whether the server is there and takes the key."""
-        once = Event()
-        once.set()
         try:
-            self.http.call(f"{self.endpoint}/models", None, bool, stop=once)
+            self.http.call(self.http.url("models"), None, bool, retries=0)
         except Fault as fault:  # not every server lists its models
             if fault.status == 401 or not self.http.reached:
                 raise self._final(fault) from None
 
     def _can_score(self) -> bool:
-        """Whether the server gives log-probabilities of a prompt, by a probe of three tokens; also finds its bos token."""
+        """Whether the server gives log-probabilities of a prompt, by a probe of three tokens; also finds what begins a text.
+
+        Servers without `/tokenize` say so with any status, or with none: 404, 422, 500, an error within 200, another shape.
+        """
         text = "one two three"
         try:
-            ids = self._ids({"prompt": text, "add_special_tokens": False})
+            ids = self._ids({"prompt": text, "add_special_tokens": False}, retries=PROBES)
             if not ids:
                 return False
-            marked = self._ids({"prompt": text, "add_special_tokens": True})
-            self.bos = marked[: next((at for at, token in enumerate(marked) if token == ids[0]), 0)]
-            return self._logprobs(ids, lambda reply: bool(reply["choices"][0].get("prompt_logprobs")))
+            self.begins = tokens_before(ids, self._ids({"prompt": text, "add_special_tokens": True}, retries=PROBES))
+            return self._logprobs(ids, lambda reply: bool(reply["choices"][0].get("prompt_logprobs")), retries=PROBES)
         except Fault as fault:
-            if fault.passes or (fault.status == 404 and self.name in fault.reason):
+            absent = fault.status == 404 and self.name in fault.reason  # the model, not the address
+            if absent or (fault.passes and (not fault.status or fault.status in BUSY)):
                 raise self._final(fault) from None
             return False
 
     @property
     def _tokenize(self) -> str:
-        return f"{self.endpoint.removesuffix('/v1')}/tokenize"
+        return self.http.url("tokenize", at_root=True)
 
-    def _ids(self, what: Mapping[str, Json], stop: Event | None = None) -> list[int]:
-        return self.http.call(self._tokenize, {"model": self.name, **what}, _tokens, stop=stop)
+    def _ids(self, what: Mapping[str, Json], stop: Event | None = None, retries: int | None = None) -> list[int]:
+        return self.http.call(self._tokenize, {"model": self.name, **what}, _tokens, stop=stop, retries=retries)
 
     def _logprobs(
-        self, ids: list[int], read: Callable[[Reply], Read], stop: Event | None = None, budget: Budget | None = None
+        self,
+        ids: list[int],
+        read: Callable[[Reply], Read],
+        stop: Event | None = None,
+        budget: Budget | None = None,
+        retries: int | None = None,
     ) -> Read:
         body = {"model": self.name, "prompt": ids, "max_tokens": 1, "temperature": 0.0, "prompt_logprobs": 1}
-        return self.http.call(f"{self.endpoint}/completions", body, read, stop=stop, budget=budget)
+        return self.http.call(self.http.url("completions"), body, read, stop=stop, budget=budget, retries=retries)
 
 
 def _tokens(reply: Reply) -> list[int]:

@@ -178,8 +178,8 @@ class ScoreRequest:
     """A conversation and an answer whose likelihood is wanted."""
 
     messages: tuple[Message, ...]
-    """Empty: the likelihood of the text by itself, after the beginning-of-sequence token. Where the tokenizer has none, the
-    first token is context and is not counted."""
+    """Empty: the likelihood of the text by itself, after what the tokenizer puts before every text (`tokens_before`). Where it
+    puts nothing there, the first token is context and is not counted."""
     answer: str
 
 
@@ -318,7 +318,7 @@ def endpoint_of(url: str) -> str:
     """The one spelling of a server's base URL.
 
     Raises:
-        ConfigError: it is not http or https, has no host or no valid port, or holds a password or a query.
+        ConfigError: it is not http or https, has no host or no valid port, or holds a password or a query that is no version.
     """
     parts = urlsplit(url.strip())
     if parts.username is not None or parts.password is not None:
@@ -331,6 +331,20 @@ def endpoint_of(url: str) -> str:
         valid = bool(parts.hostname) and parts.port != 0
     except ValueError:
         valid = False
-    if not valid or parts.query or parts.fragment:
-        raise ConfigError(f"endpoint {url!r} is not a base URL (scheme, host, port, path); try http://127.0.0.1:8000/v1")
-    return url.strip().rstrip("/")
+    version = re.fullmatch(r"(?:api-version=[\w.-]+)?", parts.query)  # Azure's; another query might hold a key
+    if not valid or not version or parts.fragment:
+        raise ConfigError(
+            f"endpoint {url!r} is not a base URL (scheme, host, port, path, and for Azure ?api-version=...); "
+            "try http://127.0.0.1:8000/v1"
+        )
+    base, mark, query = url.strip().partition("?")
+    return f"{base.rstrip('/')}{mark if query else ''}{query}"
+
+
+def tokens_before(bare: Sequence[int], marked: Sequence[int]) -> list[int]:
+    """The ids that a tokenizer puts before a text, from the ids of one without special tokens and with them.
+
+    Only what it puts there itself counts: many tokenizers name a beginning-of-sequence token that they never write.
+    """
+    starts = range(len(marked) - len(bare) + 1)
+    return list(marked[: next((at for at in starts if list(marked[at : at + len(bare)]) == list(bare)), 0)])
