@@ -22,6 +22,7 @@ from buckler.data import (
     write_json,
     write_verdicts,
 )
+from buckler.data.answers import of_one_model
 from buckler.errors import ConfigError, DataError
 from buckler.evaluation.metrics import known_metrics, left_out, summarise
 from buckler.evaluation.power import FEW, detectable
@@ -191,7 +192,7 @@ def judge_files(
 
 def verdicts_only(answers: Sequence[Answer], job: JudgeJob, out: Path) -> Judgement:
     """Verdicts on answers of which nobody knows what a good model does with their probes: there is nothing to sum up."""
-    judge = job.judge_spec
+    judge, answers = job.judge_spec, of_one_model(answers)
     write_answers(out / ANSWERS, answers)
     verdicts = judge_from(judge, cached(out)).judge(answers)
     write_verdicts(out / VERDICTS, verdicts)
