@@ -30,7 +30,8 @@ _FILTER_ERROR = re.compile(
     r"content[_ -]?filter|content[_ -]?policy|content management policy|responsible ?ai|content exists risk"
     r"|data_?inspection_?failed|inappropriate content|(?:violat|flagged|rejected|blocked)\w*(?: \w+){0,8} "
     r"(?:moderation|safety|usage polic|content polic|guardrail|prohibited)|(?:moderation|safety) (?:system|filter|polic|check)"
-    r"|guardrail_?intervened|prohibited_content|requires moderation|(?:input|prompt|output|content|request) (?:was|has been) flagged|prompt (?:was )?(?:blocked|flagged)|flagged by (?:the )?moderation",
+    r"|guardrail_?intervened|prohibited_content|requires moderation|prompt (?:was )?(?:blocked|flagged)"
+    r"|(?:input|prompt|output|content|request) (?:was|has been) flagged|flagged by (?:the )?moderation",
     re.IGNORECASE,
 )
 """What a server says where a filter, and not a fault, stands between the request and the model."""
