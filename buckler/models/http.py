@@ -220,8 +220,9 @@ class Transport:
                 budget.report(reply)
             return read(reply)
         except (ValueError, KeyError, IndexError, TypeError, AttributeError) as fault:
-            words = said_in(reply).words or content[:400].decode(errors="replace")
-            reason = f"an unreadable reply ({type(fault).__name__}): {self.short(words) or 'empty'}"
+            whole = content[:400].decode(errors="replace")
+            why = str(fault) if isinstance(fault, ValueError) else said_in(reply).words or whole or "nothing"
+            reason = f"an unreadable reply: {self.short(why if isinstance(reply, Mapping) else f'no JSON object: {whole}')}"
             raise Fault(reason, passes=False, ends=True, charged=True) from None
 
     async def _fetch(self, url: str, body: Mapping[str, object] | None) -> tuple[int, float, bytes]:

@@ -48,7 +48,8 @@ class ServedLM:
         self.name, self.endpoint, self.concurrency = spec.name, spec.endpoint, spec.concurrency
         self.http = Transport(spec.endpoint, concurrency=spec.concurrency, timeout=spec.timeout, retries=spec.retries, wait=wait)
         self.budget = Budget(spec.max_requests, spec.max_tokens)
-        self._negotiator = Negotiator(f"{spec.name}@{spec.endpoint}")
+        self.called = f"{spec.name}@{spec.endpoint}"
+        self._negotiator = Negotiator(self.called)
         self._knock()
         self.begins: list[int] = []
         """The tokens that its tokenizer puts before a text."""

@@ -22,7 +22,7 @@ from buckler.workflow.evaluation import choice_utility, evaluation_steps
 from buckler.workflow.executor import run_steps
 from buckler.workflow.harness import check_tasks, official_scores
 from buckler.workflow.inputs import Source
-from buckler.workflow.jobs.base import Earlier, Planned, Result, deliver, model_of, read_object, store_of, with_adapter
+from buckler.workflow.jobs.base import Earlier, Planned, Result, deliver, model_of, read_object, servers, store_of, with_adapter
 from buckler.workflow.jobs.judge import CARDS, METRICS, Judgement, JudgingJob, interval, judgement, mapping, unscored
 from buckler.workflow.jobs.probes import ProbingJob, check_choices, check_probes
 from buckler.workflow.rows import rows_of
@@ -123,6 +123,7 @@ class EvaluateJob(ProbingJob, JudgingJob):
             files = {ANSWERS: planned.more["answers"], VERDICTS: planned.more["verdicts"], METRICS: planned.result}
             for name, step in files.items():
                 written += deliver(store.folder(step), {name: name}, out)
+            written += servers(store.folder(planned.more["answers"]), store.folder(planned.more["verdicts"]), out)
             utility = judgement(out, judge, self.judge_cards, written=written)
         choices: dict[str, Json] = {}
         for name, step in planned.more.items():
