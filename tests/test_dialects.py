@@ -1,4 +1,4 @@
-"""The dialects of OpenAI-compatible servers, over real HTTP: what a server refuses, withholds, drips or cannot say, and its price."""
+"""Dialects of OpenAI-compatible servers, over real HTTP: what one refuses, withholds, drips or cannot say, and what it costs."""
 
 from __future__ import annotations
 
