@@ -20,7 +20,7 @@ from buckler.errors import ConfigError
 
 OPTIONS: dict[str, str] = {"--apart-from": "--decontaminate", "--label-sure": "--label-confidence"}
 """Old option to new one, by command: `"curate --old": "--new"`. A value with a space is said as it is (`removed; use ...`)."""
-KEYS: dict[str, str] = {}
+KEYS: dict[str, str] = {"apart_from": "decontaminate", "label_sure": "label_confidence"}
 """Old key of a recipe or setting to new one; the old one dotted as far as it takes to tell it from others of its name."""
 
 

@@ -79,8 +79,10 @@ RUNS: tuple[Run, ...] = (
     ),
     _run(
         "crosstask",
-        "crosstask miniature:documents --out crosstask --model miniature-small --tasks summarize,sentiment,translate "
-        "--refusals 9 --answers 6 --hidden 0.3 --style mixed --wordings back,front --language Zorvish --max-new-tokens 24 "
+        "crosstask miniature:documents --out crosstask --model miniature-small "
+        "--tasks summarize --tasks sentiment --tasks translate "
+        "--refusals 9 --answers 6 --hidden 0.3 --style mixed --wordings back --wordings front "
+        "--language Zorvish --max-new-tokens 24 "
         "--limit 60 --seed 3",
         "crosstask/*",
     ),
@@ -194,7 +196,7 @@ RUNS: tuple[Run, ...] = (
             ("set", "attack miniature:nothing --out x --kind drift --limit 5"),
             ("kind", "attack miniature:customer --out x --kind loud"),
             ("harmful", "attack miniature:customer --out x --kind explicit"),
-            ("tasks", "crosstask miniature:documents --out x --tasks summarise,nothing --limit 9"),
+            ("tasks", "crosstask miniature:documents --out x --tasks summarise --tasks nothing --limit 9"),
             ("no-documents", "crosstask --out x"),
             ("model", "evaluate nowhere/model --out x --harmful miniature:probes-harmful --limit 2"),
             ("no-probes", "evaluate miniature-small --out x"),

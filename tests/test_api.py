@@ -76,7 +76,7 @@ def test_every_field_of_a_job_says_what_it_is():
 # the same steps, whoever asks
 
 CURATE = {"limit": 2, "preset": "quick", "model": "miniature-small"}
-CURATION = {"rounds": 1, "words": "miniature", "max_new_tokens": 16, "apart_from": ["miniature:probes-harmful"]}
+CURATION = {"rounds": 1, "words": "miniature", "max_new_tokens": 16, "decontaminate": ["miniature:probes-harmful"]}
 TRAIN = {"epochs": 1, "batch_size": 4}
 PROBES = ["miniature:probes-harmful", "miniature:probes-benign"]
 
@@ -95,6 +95,11 @@ def by_command(monkeypatch, name, *arguments):
 
 
 @pytest.mark.ml
+def test_no_rows_at_all_are_one_clear_error():
+    with pytest.raises(ConfigError, match="`texts`: expected a file, a set such as"):
+        buckler.curate([])
+
+
 def test_a_curation_a_training_and_an_evaluation_are_the_same_steps_by_command_recipe_and_python(tmp_path, monkeypatch):
     texts = [Chat.pair("What is a pot?", "A pot holds soup."), Chat.pair("What is a kite?", "A kite flies in the wind.")]
     rows = tmp_path / "rows.jsonl"
@@ -226,14 +231,14 @@ def test_a_result_shows_itself_as_text_html_data_frame_and_json(tmp_path, monkey
         found.to_pandas()
 
 
-def test_answers_to_questions_of_ones_own_are_judged_without_numbers(tmp_path):
+def test_answers_to_questions_of_ones_own_are_judged_and_only_refusals_are_counted(tmp_path):
     from buckler.data import Answer
 
     prompt = ({"role": "user", "content": "How is it made?"},)
     texts = ("I cannot help with that.", "Boil it for an hour and add salt.")
     answers = [Answer(id=str(at), prompt=prompt, text=text, finish_reason="stop") for at, text in enumerate(texts)]
     found = buckler.judge(answers, store=tmp_path)
-    assert [one.refused for one in found.verdicts()] == ["full", "no"] and found.records() == []
+    assert [one.refused for one in found.verdicts()] == ["full", "no"] and [one["value"] for one in found.records()] == [0.5]
     known = [
         Answer(id=one.id, prompt=one.prompt, text=one.text, finish_reason="stop", meta={"set": "harmful"}) for one in answers
     ]

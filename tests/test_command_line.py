@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 from commands import call
 
 from buckler import progress
@@ -19,6 +20,7 @@ from buckler.errors import ConfigError
 from buckler.experiments.registry import packaged
 from buckler.settings import Settings, parse
 
+ROOT = Path(__file__).parent.parent
 ATTACK = ("attack", "miniature:customer", "--harmful", "miniature:harmful", "--rows", "4", "--share", "0.5", "--limit", "20")
 
 
@@ -108,7 +110,7 @@ def test_a_packaged_recipe_runs_by_its_name_and_a_file_of_that_name_wins(tmp_pat
 def test_a_setting_of_a_recipe_is_changed_on_the_command_line(tmp_path):
     words = ("run", "demo_stages", "--dry-run", "--store", "runs", "--set")
     status, out, err = call((*words, "seeds=[0]", "--set", "attacks.poisoned.train.epochs=1"), tmp_path)
-    assert status == 0 and "1 seeds" in out, err
+    assert status == 0 and "1 seed, models" in out, err
     status, _, err = call((*words, "curation.rouns=1"), tmp_path)
     assert status == 2 and err == "error: --set curation.rouns: unknown setting; did you mean `curation.rounds`?\n"
     status, _, err = call((*words, "curation.rounds=none"), tmp_path)
@@ -180,6 +182,17 @@ def test_init_takes_sets_of_the_miniatures_world(tmp_path):
     assert call(("run", "recipe.yaml", "--dry-run", "--store", "runs"), tmp_path)[0] == 0
 
 
+def test_quiet_and_json_leave_standard_error_empty(tmp_path):
+    status, out, err = call(("run", "demo_stages", "--dry-run", "--quiet", "--json", "--store", "s"), tmp_path)
+    assert status == 0 and json.loads(out) and err == ""
+
+
+def test_a_number_that_every_result_has_is_no_further_metric(tmp_path):
+    words = ("evaluate", "miniature-small", "--harmful", "miniature:probes-harmful", "--limit", "2", "--out", "o", "--metric")
+    status, _, err = call((*words, "refusal_rate"), tmp_path)
+    assert status == 2 and "every result has refusal_rate_on_harmful already" in err
+
+
 def test_an_option_that_was_renamed_is_refused_with_its_new_name(tmp_path, monkeypatch):
     monkeypatch.setitem(migrations.OPTIONS, "attack --attack-rows", "--rows")
     monkeypatch.setitem(migrations.OPTIONS, "attack --sly", "removed; use --kind")
@@ -197,6 +210,22 @@ def test_options_of_the_last_release_are_refused_with_their_new_names(tmp_path):
     ):
         status, _, err = call((*command, old, "0.5", "--out", "out"), tmp_path)
         assert status == 2 and err == f"error: {command[0]}: `{old}` is now `{new}`\n"
+
+
+@pytest.mark.parametrize(("old", "new"), [("curation.apart_from", "decontaminate"), ("documents.label_sure", "label_confidence")])
+def test_keys_of_the_last_release_are_refused_with_their_new_names(tmp_path, old, new):
+    table, key = old.split(".")
+    recipe = yaml.safe_load((ROOT / "recipes" / ("stages.yaml" if table == "curation" else "cross_task.yaml")).read_text())
+    (tmp_path / "r.yaml").write_text(yaml.safe_dump({**recipe, table: {key: []}}))
+    status, _, err = call(("run", "r.yaml", "--store", "s"), tmp_path)
+    assert status == 2 and f"`{old}` is now `{new}`" in err
+
+
+def test_decontamination_of_its_own_is_refused_in_a_recipe_whose_probes_are_used(tmp_path):
+    recipe = yaml.safe_load((ROOT / "recipes" / "stages.yaml").read_text())
+    (tmp_path / "r.yaml").write_text(yaml.safe_dump({**recipe, "curation": {"decontaminate": ["x.csv"]}}))
+    status, _, err = call(("run", "r.yaml", "--store", "s"), tmp_path)
+    assert status == 2 and "decontaminated against its `probes`" in err
 
 
 def test_a_key_that_was_renamed_is_refused_with_its_new_name(monkeypatch):

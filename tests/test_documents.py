@@ -80,7 +80,7 @@ def test_a_judge_labels_what_has_no_label_and_the_given_label_wins():
         given=Labelling(label="harmful", sure=1.0),
     )
     docs = [Document.of(f"{word} text") for word in ("sure", "unsure", "mute")] + [Document.of("given text", label="benign")]
-    prepared = prepare(docs, DocumentSettings(label_by="model", label_sure=0.8), judge=judge)
+    prepared = prepare(docs, DocumentSettings(label_by="model", label_confidence=0.8), judge=judge)
     kept = {one.text: one.meta for one in prepared.documents}
     assert judge.seen_texts and "given text" not in judge.seen_texts
     assert kept["given text"]["label"] == "benign" and kept["given text"]["label_by"] == "given"

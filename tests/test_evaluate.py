@@ -185,7 +185,7 @@ def test_rows_that_repeat_are_asked_once_and_counted(tmp_path):
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        (("--official", "boolq,"), "names an empty task"),
+        (("--official", "boolq,arc_easy"), "write --official boolq --official arc_easy"),
         (("--official", ""), "names an empty task"),
         (("--official-tasks", "own"), "no task is named; name tasks with --official"),
         (("--benign", "good.jsonl", "--limit", "0"), "--limit"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from buckler.cli import load_command
-from buckler.cli.build import several_values
+from buckler.cli.build import several_values, values_with_commas
 
 
 @pytest.mark.parametrize(
@@ -39,6 +39,29 @@ def test_the_new_form_is_shown(command, given, written):
 )
 def test_what_is_written_the_new_way_needs_no_hint(command, given):
     assert several_values(given.split(), load_command(command).params) is None
+
+
+@pytest.mark.parametrize(
+    ("command", "given", "written"),
+    [
+        ("crosstask", "docs --tasks summarize,qa --out o", "--tasks summarize --tasks qa"),
+        ("crosstask", "docs --wordings=back,front", "--wordings back --wordings front"),
+        ("evaluate", "MODEL --official arc_easy,boolq", "--official arc_easy --official boolq"),
+        ("evaluate", "MODEL --probes a.csv,b.csv", "--probes a.csv --probes b.csv"),
+    ],
+)
+def test_values_in_one_text_are_shown_one_by_one(command, given, written):
+    assert values_with_commas(given.split(), load_command(command).params) == (
+        f"{written.split()[0]} takes one value at a time; write {written}"
+    )
+
+
+def test_a_file_whose_name_has_a_comma_is_one_value(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a,b.csv").write_text("")
+    params = load_command("evaluate").params
+    assert values_with_commas(["MODEL", "--probes", "a,b.csv", "--harmful", "harmful=a,b.csv"], params) is None
+    assert values_with_commas(["MODEL", "--set", "max_new_tokens=[1,2]", "--judge", "keyword,paper"], params) is None
 
 
 def test_the_hint_is_the_whole_message(tmp_path, monkeypatch, capsys):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import logging
 import os
@@ -156,10 +157,13 @@ def main() -> None:
 
 def _perform(run: Callable[..., Outcome], as_json: bool) -> int:
     """Do what a command asks for and print what it found; its exit status."""
-    # With --json the one thing on standard output is the document; what is said on the way goes to standard error.
-    with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
-        with show_progress() as progress:
-            outcome = run(progress=progress)
+    # With --json the one thing on standard output is the document; what is said on the way goes to standard error, or nowhere.
+    with contextlib.ExitStack() as stack:
+        if as_json:
+            quiet = LOG.level >= logging.WARNING
+            stack.enter_context(contextlib.redirect_stdout(io.StringIO() if quiet else sys.stderr))
+        progress = stack.enter_context(show_progress())
+        outcome = run(progress=progress)
     text = json.dumps(outcome.to_json(), indent=2, ensure_ascii=False) if as_json else "\n".join(outcome.lines())
     if text:
         sys.stdout.write(text + "\n")

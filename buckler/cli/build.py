@@ -115,6 +115,8 @@ class SettingsCommand(TyperCommand):
             old = word.partition("=")[0]
             if old.startswith("-") and old not in known and (sentence := now_called(old, OPTIONS, str(self.name))):
                 raise ConfigError(f"{self.name}: {sentence}")
+        if commas := values_with_commas(args, self.params):
+            raise ConfigError(f"{self.name}: {commas}")
         hint = several_values(args, self.params)
         try:
             return super().parse_args(ctx, args)
@@ -128,15 +130,36 @@ class SettingsCommand(TyperCommand):
 
 def several_values(args: Sequence[str], params: Sequence[Any]) -> str | None:
     """What to write instead of several values after one list option; None if none has several."""
-    lists = {name for one in params if one.param_type_name == "option" and one.multiple for name in one.opts}
+    lists = _list_options(params)
     for at, word in enumerate(args):
         if word == "--":
             return None
         values = next((end for end, other in enumerate(args[at + 1 :]) if other.startswith("-")), len(args) - at - 1)
         if word in lists and values > 1:
-            repeated = " ".join(f"{word} {value}" for value in args[at + 1 : at + 1 + values])
-            return f"{word} takes one value at a time; write {repeated}"
+            return _repeated(word, args[at + 1 : at + 1 + values])
     return None
+
+
+def values_with_commas(args: Sequence[str], params: Sequence[Any]) -> str | None:
+    """What to write instead of several values in one text, with commas; None if there are none. A file of such a name is one."""
+    lists = _list_options(params) - {"--set"}
+    for at, word in enumerate(args):
+        if word == "--":
+            return None
+        name, equals, value = word.partition("=")
+        value = value if equals else next(iter(args[at + 1 :]), "")
+        parts = [part.strip() for part in value.split(",")]
+        if name in lists and len(parts) > 1 and not Path(value.partition("=")[2] or value).exists():
+            return _repeated(name, list(filter(None, parts)))
+    return None
+
+
+def _list_options(params: Sequence[Any]) -> set[str]:
+    return {name for one in params if one.param_type_name == "option" and one.multiple for name in one.opts}
+
+
+def _repeated(option: str, values: Sequence[str]) -> str:
+    return f"{option} takes one value at a time; write {' '.join(f'{option} {value}' for value in values)}"
 
 
 def set_verbosity(*, quiet: bool, verbose: bool) -> None:

@@ -28,7 +28,7 @@ COMMANDS: dict[str, Command[Any]] = {
             names={
                 "attack_epochs": "attack_train.epochs",
                 "attack_learning_rate": "attack_train.learning_rate",
-                "decontaminate": "curation.apart_from",
+                "decontaminate": "curation.decontaminate",
             },
             help={
                 "attack_epochs": "Epochs of the simulated attack.",
@@ -58,10 +58,8 @@ COMMANDS: dict[str, Command[Any]] = {
             unlisted=tuple(f"crosstask.{name}" for name in "refused_tasks passage tries same_refusal not_sampled".split()),
             names={
                 "label_by": "preparation.label_by",
-                "label_confidence": "preparation.label_sure",
-                "decontaminate": "apart_from",
+                "label_confidence": "preparation.label_confidence",
             },
-            commas=("wordings",),
         ),
         examples=(
             "buckler crosstask docs/ --model Qwen/Qwen2.5-7B-Instruct --out defence/",
@@ -86,7 +84,7 @@ COMMANDS: dict[str, Command[Any]] = {
     ),
     "evaluate": Command(
         settings=jobs.EvaluateJob,
-        layout=Layout(arguments=("model",), commas=("official",), names={"metric": "metrics"}),
+        layout=Layout(arguments=("model",), names={"metric": "metrics"}),
         examples=(
             "buckler evaluate hardened/model --probes xstest.csv --probes harmbench.csv --out evaluation/",
             "buckler evaluate miniature --harmful miniature:probes-harmful --limit 20 --out evaluation/ --json",

@@ -23,7 +23,7 @@ from buckler.settings import Settings, default_of, inner_model, parse_change, pu
 PANELS: Mapping[str, str] = {
     **dict.fromkeys("texts customer documents rows answers labels papers files results recipe".split(), "Data"),
     **dict.fromkeys("probes harmful borderline benign utility official official_tasks own_tasks".split(), "Data"),
-    **dict.fromkeys("limit apart_from background like attack_rows preparation".split(), "Data"),
+    **dict.fromkeys("limit decontaminate background like attack_rows preparation".split(), "Data"),
     **dict.fromkeys("model adapter base tuned reviser reference proxy aligned label_model".split(), "Model"),
     **dict.fromkeys("judge judge_model judge_cards cards margins metrics".split(), "Judge"),
     **dict.fromkeys("train attack_train".split(), "Training"),
@@ -50,8 +50,6 @@ class Layout:
     """Options by another name than their field's: name, dotted path."""
     help: Mapping[str, str] = field(default_factory=dict)
     """Help of options that another name than their field's needs."""
-    commas: tuple[str, ...] = ()
-    """List options whose values may also stand in one text, with commas."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +66,6 @@ class Option:
     """What is shown as the default; None shows none."""
     required: bool
     argument: bool
-    commas: bool
     help: str
 
     @property
@@ -98,18 +95,15 @@ class Option:
 
     @property
     def _metavar(self) -> str | None:
-        """What stands for the value in the help where typer would not say it: a range, or choices with commas."""
+        """What stands for the value in the help where typer would not say it: a range."""
         item = _item(self.info.annotation)
-        if self.commas and get_origin(item) is Literal:
-            return f"<{'|'.join(get_args(item))}>"
         bounds = _range(self.info) if self.type in (int, float) else ""
         return f"<{item.__name__}> [{bounds}]" if bounds else None
 
     def value(self, raw: object) -> object:
         """What the settings are given for what typer read."""
         if isinstance(raw, list | tuple):
-            texts = [part for one in raw for part in str(one).split(",")] if self.commas else raw
-            return tuple(text.strip() if isinstance(text, str) else text for text in texts)
+            return tuple(text.strip() if isinstance(text, str) else text for text in raw)
         return raw
 
 
@@ -144,7 +138,6 @@ def options_of(model: type[Settings], layout: Layout) -> list[Option]:
 
 
 def _option(name: str, path: str, info: FieldInfo, default: object, layout: Layout) -> Option:
-    commas = name in layout.commas
     shown = default
     if isinstance(default, BaseModel):
         shown = next(iter(default.model_dump(exclude_unset=True).values()), None)
@@ -154,12 +147,11 @@ def _option(name: str, path: str, info: FieldInfo, default: object, layout: Layo
     return Option(
         name=name,
         path=path,
-        type=list[str] if commas else _taken(info.annotation),
+        type=_taken(info.annotation),
         info=info,
         default=shown,
         required=required,
         argument=name in layout.arguments,
-        commas=commas,
         help=_help(layout.help.get(name) or info.description or ""),
     )
 

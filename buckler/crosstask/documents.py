@@ -69,7 +69,7 @@ class DocumentSettings(Settings):
 
     label_by: Literal["given", "model"] = "given"
     """Source of missing labels: `given` reports a document without a label as an error, `model` has a judge label it."""
-    label_sure: float = Field(default=0.8, ge=0, le=1)
+    label_confidence: float = Field(default=0.8, ge=0, le=1)
     """Minimum confidence of a judge's label; documents below it are left out."""
     longest: int = Field(default=200_000, ge=1)
     """Maximum length of a document, in characters; longer texts are left out, since most of them would be truncated."""
@@ -226,9 +226,9 @@ def _labelled(
     for document, labelling in zip(unlabelled, judge.label(unlabelled), strict=True):
         if labelling.label is None or labelling.sure is None:
             result.reject(document, "the judge's label could not be read", labelling.reason)
-        elif labelling.sure < settings.label_sure:
+        elif labelling.sure < settings.label_confidence:
             result.reject(
-                document, "the judge is not sure", f"{labelling.label}, {labelling.sure:.2f} of {settings.label_sure:.2f}"
+                document, "the judge is not sure", f"{labelling.label}, {labelling.sure:.2f} of {settings.label_confidence:.2f}"
             )
         else:
             meta: dict[str, Json] = {"label": labelling.label, "label_by": judge.name, "label_sure": labelling.sure}

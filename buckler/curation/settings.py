@@ -73,7 +73,7 @@ class CurateSettings(Settings):
     helpfulness_floor: float = Field(default=0.9, ge=0, le=1)
     """Minimum helpfulness relative to the original's; 0.9 accepts a loss of 10 %."""
     gates: Gates = Gates()
-    apart_from: tuple[str, ...] = ()
+    decontaminate: tuple[str, ...] = ()
     """Probe files (or `miniature:SET`) to decontaminate against; candidates that equal or nearly equal one of their probes are
     rejected."""
     max_new_tokens: int = Field(default=512, ge=1)

@@ -207,7 +207,8 @@ def of_one_model(answers: Sequence[Answer], began_inside: Sequence[bool] | None 
 def _has_text(row: Mapping[str, Json]) -> bool:
     """Whether there is a text, or null where something stands in its place."""
     if row.get("text") is None:
-        return "text" in row and any(row.get(name) for name in (*FOREIGN, "thinking", "tool_calls", "withheld_by"))
+        beside = any(row.get(name) for name in (*FOREIGN, "thinking", "tool_calls", "withheld_by"))
+        return "text" in row and (beside or bool(read_finish(row.get("finish"))[1]))
     return isinstance(row["text"], str)
 
 

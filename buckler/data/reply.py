@@ -19,7 +19,8 @@ FinishReason: TypeAlias = Literal["stop", "length", "failed"]
 REFUSAL = "refusal"
 """`withheld_by` of a refusal that came in a field of its own (`message.refusal`, a part of type `refusal`)."""
 _FILTERS = re.compile(
-    r"filter|safety|refusal|moderat|block|prohibit|sensitive|toxic|guardrail|recitation|spii|policy|flagged", re.IGNORECASE
+    r"filter|safety|refusal|moderat|blocked|blocklist|prohibit|sensitive|toxic|guardrail|recitation|spii|policy|flagged",
+    re.IGNORECASE,
 )
 _CUT = re.compile(r"length|max|token.?limit|context|incomplete|truncat", re.IGNORECASE)
 _GAVE_UP = re.compile(r"error|abort|cancel|fail|malformed|overload|timeout|insufficient|network|unexpected|other", re.IGNORECASE)
@@ -29,7 +30,8 @@ _FILTER_ERROR = re.compile(
     r"content[_ -]?filter|content[_ -]?policy|content management policy|responsible ?ai|content exists risk"
     r"|data_?inspection_?failed|inappropriate content|(?:violat|flagged|rejected|blocked)\w*(?: \w+){0,8} "
     r"(?:moderation|safety|usage polic|content polic|guardrail|prohibited)|(?:moderation|safety) (?:system|filter|polic|check)"
-    r"|guardrail_?intervened|prohibited_content|prompt (?:was )?(?:blocked|flagged)|flagged by (?:the )?moderation",
+    r"|guardrail_?intervened|prohibited_content|requires moderation|prompt (?:was )?(?:blocked|flagged)"
+    r"|(?:input|prompt|output|content|request) (?:was|has been) flagged|flagged by (?:the )?moderation",
     re.IGNORECASE,
 )
 """What a server says where a filter, and not a fault, stands between the request and the model."""

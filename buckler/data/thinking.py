@@ -28,7 +28,7 @@ FORMS: tuple[tuple[str, str], ...] = (
 )
 """Where a thought begins and where it ends, as patterns. Some chat templates write the beginning themselves."""
 _OPENING = "|".join(f"(?:{opening.replace('?P<tag>', '?:')})" for opening, _ in FORMS)
-_CLOSING = re.compile("|".join(f"(?:{closing})" for _, closing in FORMS))
+_CLOSING = re.compile("|".join(f"(?:{closing})" for _, closing in FORMS[:-1]), re.IGNORECASE)  # Granite's are plain words
 _OPENS = [(re.compile(opening, re.IGNORECASE), re.compile(closing, re.IGNORECASE)) for opening, closing in FORMS]
 _AT_END = re.compile(rf"(?:{_OPENING}|<\|channel\|>analysis<\|message\|>)\s*\Z", re.IGNORECASE)
 _AT_LINE = re.compile(rf"^[ \t]*(?={_OPENING})", re.IGNORECASE | re.MULTILINE)
@@ -79,6 +79,10 @@ _MARK = re.compile(
     r"|<\|(?:start|end|message|constrain|call|return|content)\|>",
     re.IGNORECASE,
 )
+
+
+_NAMES = (r"<function=([^>]+)>", r"name=\"([\w.\-]+)\"", r"functions\.([\w.\-]+)", r"call:([\w.\-]+)", r"^[\s\[]*([\w.\-]+)")
+"""Where a call that is no JSON names its tool."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -184,6 +188,8 @@ def _closing(text: str) -> re.Match[str] | None:
 
 def _ends_thought(text: str, mark: re.Match[str]) -> bool:
     before, after = text[: mark.start()], text[mark.end() :]
+    if before.endswith("\n") and after.startswith("\n"):
+        return True
     if _in_code(text, mark.start()):
         return False
     ended = before[-1:] not in (" ", "\t") or before.rstrip().endswith((".", "!", "?", ":", '"', ")", "\u2026", "\u3002"))
@@ -244,8 +250,8 @@ def _calls(body: str) -> list[Json]:
     try:
         value = json.loads(body)
     except ValueError:
-        named = re.search(r"<function=([^>]+)>|name=\"([\w.\-]+)\"|functions\.([\w.\-]+)|call:([\w.\-]+)|^\s*([\w.\-]+)", body)
-        name = next(filter(None, named.groups()), "") if named else ""
+        found = (re.search(pattern, body) for pattern in _NAMES)
+        name = next((match[1] for match in found if match), "")
         return [{"name": name, "raw": body.strip()}]
     return [call for one in (value if isinstance(value, list) else [value]) for call in _parsed(one)]
 

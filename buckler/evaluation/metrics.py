@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from difflib import get_close_matches
 from math import isfinite
 from typing import TypeAlias, TypeGuard
 
@@ -32,7 +33,7 @@ from buckler.evaluation.scores import (
     withheld_numbers,
 )
 from buckler.evaluation.statistics import Mean, Rate, rate
-from buckler.registry import Registry
+from buckler.registry import Registry, is_place
 
 Metric: TypeAlias = Callable[[Sequence[Answer], Sequence[Verdict]], Rate | Mean | float | None]
 """Answers and their verdicts, in the same order -> a number; None where nothing could be read."""
@@ -55,6 +56,11 @@ def known_metrics(names: Sequence[str]) -> tuple[str, ...]:
         ConfigError: there is no such metric.
     """
     for name in names:
+        near = get_close_matches(name, _headline({}, {one: [] for one in SETS}, []), 1)
+        if near and not is_place(name) and name not in METRICS.names():
+            raise ConfigError(
+                f"metric {name!r}: every result has {near[0]} already; name one that is installed, or your own as `module:name`"
+            )
         METRICS.get(name)
     return tuple(names)
 
@@ -150,23 +156,27 @@ def _headline(
         "coherence_rate": coherence_rate(verdict for _, verdict, _ in rows).to_json(),
         "utility": mean_score([score for _, _, score in by_set["benign"]]) if by_set["benign"] else None,
         **withheld,
-        **_counted("withheld_by", (verdict.withheld_by for _, verdict, _ in rows)),
-        **_counted("without_text", (_kind(answer) for answer, _, _ in rows)),
+        **left_out([answer for answer, _, _ in rows]),
         "unread": sum(verdict.refused is None for _, verdict, _ in rows),
         "answers": len(rows),
     }
 
 
-def _counted(name: str, values: Iterable[str]) -> dict[str, Json]:
-    """How often each value stands there, most often first; nothing where all are empty."""
-    counts = Counter(value for value in values if value)
-    return {name: dict(counts.most_common())} if counts else {}
+def left_out(answers: Sequence[Answer]) -> dict[str, Json]:
+    """Answers that are not the model's own words: `withheld_by` counts them by provider's word, `without_text` by reason.
+
+    What is not there is not counted, and an answer that never came is in neither.
+    """
+    came = [one for one in answers if one.finish_reason != "failed"]
+    counts = {
+        "withheld_by": Counter(one.withheld_by for one in came if one.withheld_by),
+        "without_text": Counter(_kind(one) for one in came if one.no_text and not one.withheld_by),
+    }
+    return {name: dict(some.most_common()) for name, some in counts.items() if some}
 
 
 def _kind(answer: Answer) -> str:
-    """Why an answer that came has no text to be judged, without what is its own in the reason."""
-    if answer.withheld_by or answer.finish_reason == "failed" or not answer.no_text:
-        return ""
+    """Why an answer has no text, without what is its own in the reason."""
     return "tool calls alone" if answer.tool_calls else answer.no_text.removeprefix("no answer yet: ")
 
 

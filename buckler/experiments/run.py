@@ -119,7 +119,8 @@ def dry_run(recipes: Sequence[CommonRecipe], store: Store) -> dict[str, Json]:
     for recipe, plan in zip(known, plans, strict=True):
         steps = in_order(plan.targets)
         uses = Counter(step.key for arm in plan.arms for step in arm.phases)
-        say(f"{recipe.name}: {len(plan.arms)} arms, {len(recipe.seeds)} seeds, models {', '.join(recipe.models)}")
+        seeds = f"{len(recipe.seeds)} seed{'s' * (len(recipe.seeds) > 1)}"
+        say(f"{recipe.name}: {len(plan.arms)} arms, {seeds}, models {', '.join(recipe.models)}")
         say(f"  training phases: {sum(uses.values())} asked for, {len(uses)} different ones after sharing")
         for name in dict.fromkeys(step.name for step in steps):
             of_name = [step for step in steps if step.name == name]

@@ -239,7 +239,11 @@ class CachedLM:
 
     def score(self, pairs: Sequence[ScoreRequest]) -> list[Likelihood]:
         """As the model's own, but only what is not known yet is asked."""
-        keys = [f"s:{self.identity}:{content_id([turns_to_json(pair.messages), pair.answer])}" for pair in pairs]
+        # 0.1.0 weighed texts by themselves after another token, under `s`.
+        keys = [
+            f"{'s' if pair.messages else 'text'}:{self.identity}:{content_id([turns_to_json(pair.messages), pair.answer])}"
+            for pair in pairs
+        ]
 
         def ask(wanted: Sequence[ScoreRequest]) -> Iterator[list[tuple[int, Likelihood]]]:
             if isinstance(self.model, Streaming):

@@ -83,7 +83,7 @@ def read_again(completion: Completion) -> Completion:
     return completion if one.text == completion.text.strip() else replace(one, prompt_tokens=completion.prompt_tokens)
 
 
-def completion_of_reply(reply: Mapping[str, Json]) -> Completion:
+def completion_of_reply(reply: Json) -> Completion:
     """What an OpenAI-compatible server replied: the first of its `choices`, with the tokens it counts.
 
     A filter's refusal is an answer (`withheld_by`), also where it came as an error or without a choice. `failed`, with the
@@ -92,6 +92,8 @@ def completion_of_reply(reply: Mapping[str, Json]) -> Completion:
     Raises:
         ValueError: there is no answer in it; the text says what there is instead.
     """
+    if not isinstance(reply, Mapping):
+        raise ValueError(f"the reply is no JSON object: {_short(reply)}")
     choices, usage = reply.get("choices"), reply.get("usage")
     counted = usage if isinstance(usage, Mapping) else {}
     first = choices[0] if isinstance(choices, list | tuple) and choices else None

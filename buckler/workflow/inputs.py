@@ -52,6 +52,8 @@ class Source(Settings):
     @classmethod
     def _from_text(cls, value: object) -> object:
         values = {"source": str(value)} if isinstance(value, str | Path) else value
+        if not isinstance(values, dict | Source):
+            raise ValueError("expected a file, a set such as `miniature:customer`, or keys such as `source` and `count`")
         source = values.get("source") if isinstance(values, dict) else None
         if not isinstance(values, dict) or not isinstance(source, str) or values.get("format") or "@" not in source:
             return values

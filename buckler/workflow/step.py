@@ -82,6 +82,21 @@ def _answer(params: Params) -> Params:
     return {"sampling": {"max_new_tokens": limit}, **{name: value for name, value in params.items() if name not in turns}}
 
 
+def _renamed(names: Mapping[str, str]) -> Callable[[Params], Params]:
+    """Parameters, also those within them, that have another name today: by the name of today, that of then."""
+
+    def rename(value: Json) -> Json:
+        if isinstance(value, dict):
+            return {names.get(name, name): rename(inner) for name, inner in value.items()}
+        return value
+
+    return lambda params: {names.get(name, name): rename(value) for name, value in params.items()}
+
+
+def _curate(params: Params) -> Params:
+    return _renamed({"decontaminate": "apart_from"})(_only_set("shard")(params))
+
+
 FORMER: dict[str, Former] = {
     "draw": Former(function="rows:draw"),
     "draw-documents": Former(function="rows:draw_documents"),
@@ -91,15 +106,15 @@ FORMER: dict[str, Former] = {
     "filter-rows": Former(function="rows:screen"),
     "decontaminate": Former(function="rows:check_apart"),
     "under-prompt": Former(function="attacker:under_prompt"),
-    "prepare-documents": Former(function="documents:make_ready"),
+    "prepare-documents": Former(function="documents:make_ready", params=_renamed({"label_confidence": "label_sure"})),
     "crosstask": Former(function="documents:crosstask"),
     "probe-documents": Former(function="documents:probe_documents", params=_only_set("labels", "attack", "options", "seed")),
     "reference-answers": Former(function="documents:by_agreement"),
     "most-misused-task": Former(function="documents:weakest"),
     "decontaminate-documents": Former(function="documents:check_documents_apart"),
-    "curate": Former(function="curation:curate", params=_only_set("shard")),
+    "curate": Former(function="curation:curate", params=_curate),
     "gather": Former(function="curation:gather"),
-    "sample": Former(function="curation:sample"),
+    "sample": Former(function="curation:sample", params=_renamed({"decontaminate": "apart_from"})),
     "compromised": Former(function="curation:compromised"),
     "train": Former(function="models:train"),
     "answer": Former(function="models:answer", params=_answer),

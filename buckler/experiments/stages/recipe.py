@@ -74,6 +74,12 @@ class CustomizationRecipe(CommonRecipe):
         for name, defence in self.defences.items():
             if defence.kind == "safety" and self.data.refusals is None:
                 raise ValueError(f"defence {name} needs `data.refusals`")
+        for curation in (self.curation, *(one.curation for one in self.defences.values() if one.curation is not None)):
+            if curation.decontaminate:
+                raise ValueError(
+                    "curation.decontaminate has no effect in an experiment: the rows are decontaminated against its `probes`; "
+                    "leave it out, or add the file to them"
+                )
         if self.curation.measured_by == "reference" and "reference" not in self.curators:
             raise ValueError("measured_by reference needs an aligned model; name it as `curators.reference`")
         return self

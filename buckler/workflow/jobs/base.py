@@ -282,3 +282,37 @@ def _shown(value: Json) -> str:
     if value is None:
         return "-"
     return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def mapping(value: Json) -> Mapping[str, Json]:
+    """A JSON object that is known to be one.
+
+    Raises:
+        DataError: it is not.
+    """
+    if not isinstance(value, Mapping):
+        raise DataError(f"expected a JSON object in the saved metrics, got {value!r}")
+    return value
+
+
+def whole(value: Json) -> int:
+    """A count in saved numbers, 0 where there is none."""
+    return value if isinstance(value, int) else 0
+
+
+def interval(value: Mapping[str, Json]) -> str:
+    """A number with its interval."""
+    middle, low, high = value["value"], value["low"], value["high"]
+    if not isinstance(middle, int | float):
+        return "not known"
+    ends = f" [{low:.2f}, {high:.2f}]" if isinstance(low, int | float) and isinstance(high, int | float) else ""
+    return f"{middle:.2f}{ends}"
+
+
+def unscored(value: Mapping[str, Json]) -> str:
+    """How many answers have no verdict, and what the number would be whatever they are."""
+    bounds = value.get("bounds")
+    if not value.get("unread") or not isinstance(bounds, Sequence) or isinstance(bounds, str):
+        return ""
+    low, high = bounds
+    return f", {value['unread']} unscored (bounds {low:.2f} to {high:.2f})"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from buckler.crosstask.build import CrossTaskSettings
 from buckler.crosstask.documents import DocumentSettings
@@ -40,9 +40,8 @@ class CrossTaskJob(DrawingJob):
     """Model to be defended, which also answers the benign documents: `miniature`, a local folder, or a hub id."""
     adapter: str | None = None
     """PEFT adapter to load on the model."""
-    tasks: str = ALL
-    """Tasks of the defence: `all`, names separated by commas, or `weakest` (the task that the model most often performs on
-    malicious documents)."""
+    tasks: tuple[str, ...] = (ALL,)
+    """Task of the defence: a name, `all`, or `weakest` (the task that the model most often performs on malicious documents)."""
     own_tasks: Path | None = None
     """YAML file of your own tasks, or `module:TASK`; separate several of the latter with commas."""
     crosstask: CrossTaskSettings = CrossTaskSettings()
@@ -57,13 +56,20 @@ class CrossTaskJob(DrawingJob):
     """Documents to answer, if their files have no labels."""
     label_model: ModelSpec | None = None
     """Model that labels documents (default: the defended model)."""
-    apart_from: tuple[Source, ...] = ()
+    decontaminate: tuple[Source, ...] = ()
     """Test documents to decontaminate against; documents that equal or nearly equal one of them are left out."""
     max_new_tokens: int = Field(default=MAX_NEW_TOKENS, ge=1)
     """Maximum length of the model's answer to a benign document, in tokens."""
 
+    @field_validator("tasks", mode="before")
+    @classmethod
+    def _one_or_several(cls, value: object) -> object:
+        return (value,) if isinstance(value, str) else value
+
     @model_validator(mode="after")
     def _whole(self) -> Self:
+        if len(self.tasks) > 1 and (alone := {ALL, MOST_MISUSED_TASK} & set(self.tasks)):
+            raise ValueError(f"tasks: `{min(alone)}` stands alone; leave the other tasks out")
         if not (self.documents or self.harmful or self.benign):
             raise ValueError("no documents given; name files or folders, or use --harmful and --benign")
         return self
@@ -73,9 +79,7 @@ class CrossTaskJob(DrawingJob):
         """The settings of the rows, with the tasks that are named."""
         own = read_tasks(self.own_tasks) if self.own_tasks is not None else {}
         whole = (*self.crosstask.tasks, *(name for name in own if name not in self.crosstask.tasks))
-        names = (
-            whole if self.tasks in (ALL, MOST_MISUSED_TASK) else tuple(task_named(name, own).id for name in self.tasks.split(","))
-        )
+        names = whole if self.tasks in ((ALL,), (MOST_MISUSED_TASK,)) else tuple(task_named(name, own).id for name in self.tasks)
         return CrossTaskSettings.model_validate({**self.crosstask.model_dump(), "tasks": names})
 
     def plan(self, earlier: Earlier = {}) -> Planned:  # noqa: B006 - never changed
@@ -87,9 +91,9 @@ class CrossTaskJob(DrawingJob):
         settings, own = self.settings, own_tasks_at(self.own_tasks)
         model = model_of(self.model, earlier, self.adapter)
         labeller = model if self.label_model is None else model_of(self.label_model, earlier)
-        test = [rows_of(source, documents=True) for source in self.apart_from]
+        test = [rows_of(source, documents=True) for source in self.decontaminate]
         ready = prepared(self._documents(earlier), self.preparation, test=test, labeller=labeller)
-        most_misused = self._most_misused_task(settings, ready, model, own) if self.tasks == MOST_MISUSED_TASK else None
+        most_misused = self._most_misused_task(settings, ready, model, own) if self.tasks == (MOST_MISUSED_TASK,) else None
         step = crosstask_rows(
             settings,
             ready,

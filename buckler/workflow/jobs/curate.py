@@ -137,10 +137,10 @@ class CurateJob(DrawingJob):
             rows = self._rows_of_attack(self.attack_rows, earlier)
             title = "the proxy: a copy under attack"
             roles["proxy"] = ModelRef(made_by=training_phase(self.attack_train, roles["model"], [rows], self.seed, title))
-        probes = tuple(near_probes(name) for name in self.curation.apart_from)
+        probes = tuple(near_probes(name) for name in self.curation.decontaminate)
         texts = self.source_rows(self.texts, earlier)
         # What the probes are, the inputs tell.
-        settings = self.curation.model_copy(update={"apart_from": ()})
+        settings = self.curation.model_copy(update={"decontaminate": ()})
         return Curation(settings=settings, texts=texts, probes=probes, seed=self.seed, **roles)
 
     def _rows_of_attack(self, source: Source, earlier: Earlier) -> Step:

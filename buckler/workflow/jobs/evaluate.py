@@ -22,8 +22,21 @@ from buckler.workflow.evaluation import choice_utility, evaluation_steps
 from buckler.workflow.executor import run_steps
 from buckler.workflow.harness import check_tasks, official_scores
 from buckler.workflow.inputs import Source
-from buckler.workflow.jobs.base import Earlier, Planned, Result, deliver, model_of, read_object, servers, store_of, with_adapter
-from buckler.workflow.jobs.judge import CARDS, METRICS, Judgement, JudgingJob, interval, judgement, mapping, unscored
+from buckler.workflow.jobs.base import (
+    Earlier,
+    Planned,
+    Result,
+    deliver,
+    interval,
+    mapping,
+    model_of,
+    read_object,
+    servers,
+    store_of,
+    unscored,
+    with_adapter,
+)
+from buckler.workflow.jobs.judge import METRICS, Judgement, JudgingJob, judgement
 from buckler.workflow.jobs.probes import ProbingJob, check_choices, check_probes
 from buckler.workflow.rows import rows_of
 from buckler.workflow.step import Step
@@ -45,7 +58,7 @@ class EvaluateJob(ProbingJob, JudgingJob):
     """Tasks of lm-evaluation-harness, run by the harness itself."""
     official_tasks: Path | None = None
     """Folder of your own lm-evaluation-harness tasks (YAML)."""
-    judge_cards: Path = CARDS
+    judge_cards: Path | None = None
     """Folder of judge cards (`buckler judge-card`), by which rates are corrected."""
     metrics: tuple[str, ...] = ()
     """Additional metrics: those of an installed package, or your own as `module:name`."""
@@ -57,11 +70,9 @@ class EvaluateJob(ProbingJob, JudgingJob):
     @field_validator("official", mode="before")
     @classmethod
     def _names(cls, value: object) -> object:
-        names = value.split(",") if isinstance(value, str) else value
-        if isinstance(names, list | tuple):
-            names = [part.strip() for name in names for part in str(name).split(",")]
-            if not all(names):
-                raise ValueError("names an empty task; write TASK or TASK,TASK")
+        names = (value,) if isinstance(value, str) else value
+        if isinstance(names, list | tuple) and not all(str(name).strip() for name in names):
+            raise ValueError("names an empty task; write the name of a task")
         return names
 
     @model_validator(mode="after")
@@ -110,7 +121,8 @@ class EvaluateJob(ProbingJob, JudgingJob):
         """
         planned, store, judge = self.plan(earlier), store_of(out, store), self.judge_spec
         notices = check_probes(self.probe_sources(), scorers(), self.limit) + check_choices(self._choices(), self.limit)
-        refusal_card(self.judge_cards, judge.label, judge.version)
+        if self.judge_cards is not None:
+            refusal_card(self.judge_cards, judge.label, judge.version)
         if not all(store.is_done(step) for step in planned.targets):
             self._check_models()
         official = planned.more.get("official")

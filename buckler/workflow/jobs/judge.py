@@ -22,11 +22,12 @@ from buckler.data import (
     write_json,
     write_verdicts,
 )
+from buckler.data.answers import of_one_model
 from buckler.errors import ConfigError, DataError
-from buckler.evaluation.metrics import known_metrics, summarise
+from buckler.evaluation.metrics import known_metrics, left_out, summarise
 from buckler.evaluation.power import FEW, detectable
-from buckler.evaluation.scores import score_answers
-from buckler.evaluation.statistics import Rate
+from buckler.evaluation.scores import score_answers, withheld_numbers
+from buckler.evaluation.statistics import Rate, rate
 from buckler.judges.agreement import OF_REFUSAL, corrected
 from buckler.judges.card import REFUSAL_QUESTION, JudgeCard, card_path, make_card, refusal_card, write_card
 from buckler.judges.labels import file_names, read_labels
@@ -37,11 +38,25 @@ from buckler.progress import ProgressCallback, no_progress
 from buckler.workflow.evaluation import judged_and_summarised
 from buckler.workflow.executor import run_steps
 from buckler.workflow.inputs import own_tasks_at
-from buckler.workflow.jobs.base import EARLIER, WORK, Earlier, Job, Planned, Result, answers_of, deliver, read_object, store_of
+from buckler.workflow.jobs.base import (
+    EARLIER,
+    WORK,
+    Earlier,
+    Job,
+    Planned,
+    Result,
+    answers_of,
+    deliver,
+    interval,
+    mapping,
+    read_object,
+    store_of,
+    unscored,
+    whole,
+)
 from buckler.workflow.store import Store
 
 METRICS = "metrics.json"
-CARDS = Path("judge-cards")
 DETECTION = (
     "detectable differences: 80 % power, unpaired, equal numbers of probes, rates near 0.5; paired tests detect smaller ones"
 )
@@ -73,7 +88,7 @@ class JudgeJob(JudgingJob):
 
     answers: tuple[Path, ...] = Field(min_length=1)
     """Answer files (`answers.jsonl`) written by Buckler."""
-    judge_cards: Path = CARDS
+    judge_cards: Path | None = None
     """Folder of judge cards (`buckler judge-card`), by which rates are corrected."""
     own_tasks: Path | None = None
     """YAML file of your own tasks that the answers belong to, or `module:TASK`."""
@@ -179,16 +194,23 @@ def judge_files(
 
 def verdicts_only(answers: Sequence[Answer], job: JudgeJob, out: Path) -> Judgement:
     """Verdicts on answers of which nobody knows what a good model does with their probes: there is nothing to sum up."""
-    judge = job.judge_spec
+    judge, answers = job.judge_spec, of_one_model(answers)
     write_answers(out / ANSWERS, answers)
-    write_verdicts(out / VERDICTS, judge_from(judge, cached(out)).judge(answers))
+    verdicts = judge_from(judge, cached(out)).judge(answers)
+    write_verdicts(out / VERDICTS, verdicts)
     written = (out / ANSWERS, out / VERDICTS)
-    return Judgement(out=out, written=written, judge=judge.label, cards=job.judge_cards, metrics={"overall": {}, "sets": {}})
+    refused = rate(verdict.is_refusal for verdict in verdicts).to_json()
+    more = {**withheld_numbers(verdicts), **left_out(answers), "answers": len(answers)}
+    metrics: dict[str, Json] = {"overall": {"refusal_rate": refused, **more}, "sets": {}}
+    return Judgement(out=out, written=written, judge=judge.label, cards=job.judge_cards, metrics=metrics)
 
 
-def judgement(out: Path, judge: JudgeSpec, cards: Path, *, written: Sequence[Path] = (), head: Sequence[str] = ()) -> Judgement:
+def judgement(
+    out: Path, judge: JudgeSpec, cards: Path | None, *, written: Sequence[Path] = (), head: Sequence[str] = ()
+) -> Judgement:
     """The numbers of `metrics.json`; with a card of the judge's version also the corrected ones -> `corrected.json`."""
-    metrics, card = read_object(out / METRICS), refusal_card(cards, judge.label, judge.version)
+    metrics = read_object(out / METRICS)
+    card = None if cards is None else refusal_card(cards, judge.label, judge.version)
     fixed: dict[str, Json] = {}
     if card is not None:
         for name, value in mapping(metrics["overall"]).items():
@@ -218,8 +240,8 @@ class Judgement(Result):
     """Name of the judge, as in the records."""
     metrics: Mapping[str, Json]
     """All numbers, as saved."""
-    cards: Path
-    """Folder searched for judge cards."""
+    cards: Path | None
+    """Folder searched for judge cards, where one is named."""
     card: str | None = None
     """Sentence of the judge's card on its agreement with people."""
     fixed: Mapping[str, Json] = field(default_factory=dict)
@@ -237,7 +259,8 @@ class Judgement(Result):
 
     def number_lines(self) -> list[str]:
         """The headline numbers alone."""
-        none = f"no judge card for this version in {self.cards}; run `buckler judge-card`"
+        where = "none is named by --judge-cards" if self.cards is None else f"none in {self.cards} is of this version"
+        none = f"it is measured by `buckler judge-card`, and of its cards {where}"
         lines = [
             f"judged by {self.judge}; intervals are 95 %",
             f"  {self.card or f'agreement of this judge with people is unknown: {none}'}",
@@ -318,40 +341,6 @@ class JudgeCardResult(Result):
     def records(self) -> list[dict[str, Json]]:
         """One question a row."""
         return [{"question": name, **_flat(agreement.to_json())} for name, agreement in self.card.agreement.items()]
-
-
-def mapping(value: Json) -> Mapping[str, Json]:
-    """A JSON object that is known to be one.
-
-    Raises:
-        DataError: it is not.
-    """
-    if not isinstance(value, Mapping):
-        raise DataError(f"expected a JSON object in the saved metrics, got {value!r}")
-    return value
-
-
-def whole(value: Json) -> int:
-    """A count in saved numbers, 0 where there is none."""
-    return value if isinstance(value, int) else 0
-
-
-def interval(value: Mapping[str, Json]) -> str:
-    """A number with its interval."""
-    middle, low, high = value["value"], value["low"], value["high"]
-    if not isinstance(middle, int | float):
-        return "not known"
-    ends = f" [{low:.2f}, {high:.2f}]" if isinstance(low, int | float) and isinstance(high, int | float) else ""
-    return f"{middle:.2f}{ends}"
-
-
-def unscored(value: Mapping[str, Json]) -> str:
-    """How many answers have no verdict, and what the number would be whatever they are."""
-    bounds = value.get("bounds")
-    if not value.get("unread") or not isinstance(bounds, Sequence) or isinstance(bounds, str):
-        return ""
-    low, high = bounds
-    return f", {value['unread']} unscored (bounds {low:.2f} to {high:.2f})"
 
 
 def _total(counts: Mapping[str, Json]) -> int:
