@@ -1,8 +1,4 @@
-"""Calls to a model server over HTTP: deadline and size limit of a reply, retries, the budget of a run, many calls at once.
-
-`Transport` makes one call, again where that may help; `iter_completed` makes many and hands over their answers as they come,
-so that nothing is lost when the run has to end.
-"""
+"""Calls to a model server over HTTP: the deadline and the size limit of a reply, retries, and the budget of a run."""
 
 from __future__ import annotations
 
@@ -11,11 +7,11 @@ import json
 import os
 import re
 import weakref
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from queue import SimpleQueue
+from functools import partial
 from threading import Event, Lock, Thread
 from typing import Any, TypeAlias, TypeVar
 from urllib.parse import parse_qs, urlsplit
@@ -36,8 +32,6 @@ from buckler.models.dialect import FILTERED, Fault, said_in
 
 Reply: TypeAlias = Mapping[str, Any]
 Read = TypeVar("Read")
-ToAnswer = TypeVar("ToAnswer")
-Result = TypeVar("Result")
 
 VARIABLES = ("BUCKLER_API_KEY", "OPENAI_API_KEY")
 """Where the key is looked for, first come first served. It is read from nowhere else and written nowhere."""
@@ -110,13 +104,12 @@ class Transport:
 
     Args:
         endpoint: the base URL; `?api-version=` makes it Azure's.
-        concurrency: connections kept open.
         timeout: seconds from the beginning of a call to the end of its reply.
         retries: how often a call is made again.
         wait: seconds before the first of these; each further one waits twice as long, with jitter.
     """
 
-    def __init__(self, endpoint: str, *, concurrency: int, timeout: float, retries: int, wait: float) -> None:
+    def __init__(self, endpoint: str, *, timeout: float, retries: int, wait: float) -> None:
         self.endpoint, self.timeout, self.retries = endpoint, timeout, retries
         self.variable = next((name for name in VARIABLES if os.environ.get(name, "").strip()), None)
         self._key = os.environ[self.variable].strip() if self.variable else ""
@@ -126,19 +119,22 @@ class Transport:
         self.reached = False
         """Whether the server ever answered: one that did may be starting anew, one that never did is not there."""
         self._base, _, self._query = endpoint.partition("?")
-        bearer = {"Authorization": f"Bearer {self._key}"}
-        self._client = httpx.AsyncClient(
-            headers=({"api-key": self._key} if self._query else bearer) if self._key else {},
+        key = {"api-key": self._key} if self._query else {"Authorization": f"Bearer {self._key}"}
+        self._connection = partial(
+            httpx.AsyncClient,
+            headers=key if self._key else {},
             params=parse_qs(self._query),
             timeout=httpx.Timeout(None, connect=timeout),
-            limits=httpx.Limits(max_connections=concurrency, max_keepalive_connections=concurrency),
+            verify=httpx.create_ssl_context(),
             # A proxy of the environment knows no way to this machine's own servers.
             trust_env=urlsplit(endpoint).hostname not in ("127.0.0.1", "localhost", "::1"),
         )
+        self._idle: list[httpx.AsyncClient] = []
+        """One connection each: a pool of many looks through all of them at every call."""
         # A loop of its own: only there a whole call can be given up. Threads bound single reads, which a dripping server passes.
         self._loop = asyncio.new_event_loop()
-        Thread(target=self._loop.run_forever, name="served-io", daemon=True).start()
-        weakref.finalize(self, _close, self._loop, self._client)
+        Thread(target=_serve, args=[self._loop], name="served-io", daemon=True).start()
+        weakref.finalize(self, _close, self._loop, self._idle).atexit = False
 
     def url(self, path: str, *, at_root: bool = False) -> str:
         """The address of a call; `at_root`: beside `/v1`, not below it."""
@@ -220,14 +216,19 @@ class Transport:
                 budget.report(reply)
             return read(reply)
         except (ValueError, KeyError, IndexError, TypeError, AttributeError) as fault:
-            words = said_in(reply).words or content[:400].decode(errors="replace")
-            reason = f"an unreadable reply ({type(fault).__name__}): {self.short(words) or 'empty'}"
+            whole = content[:400].decode(errors="replace")
+            why = str(fault) if isinstance(fault, ValueError) else said_in(reply).words or whole or "nothing"
+            reason = f"an unreadable reply: {self.short(why if isinstance(reply, Mapping) else f'no JSON object: {whole}')}"
             raise Fault(reason, passes=False, ends=True, charged=True) from None
 
     async def _fetch(self, url: str, body: Mapping[str, object] | None) -> tuple[int, float, bytes]:
         """Status, `Retry-After` in seconds and body of a reply that came whole, in time and within its size."""
-        whole = bytearray()
-        async with asyncio.timeout(self.timeout), self._client.stream("GET" if body is None else "POST", url, json=body) as reply:
+        client, whole = self._idle.pop() if self._idle else self._connection(), bytearray()
+        async with (
+            asyncio.timeout(self.timeout),
+            _given_back(client, self._idle),
+            client.stream("GET" if body is None else "POST", url, json=body) as reply,
+        ):
             self.reached = True
             try:
                 async for piece in reply.aiter_bytes():
@@ -266,9 +267,26 @@ class Transport:
         return re.sub(r"\bsk-\S+", "***", " ".join(bare.split()))[:300]
 
 
-def _close(loop: asyncio.AbstractEventLoop, client: httpx.AsyncClient) -> None:
-    closing = asyncio.run_coroutine_threadsafe(client.aclose(), loop)
-    closing.add_done_callback(lambda _: loop.call_soon_threadsafe(loop.stop))
+def _serve(loop: asyncio.AbstractEventLoop) -> None:
+    loop.run_forever()
+    loop.close()
+
+
+@asynccontextmanager
+async def _given_back(client: httpx.AsyncClient, idle: list[httpx.AsyncClient]) -> AsyncIterator[None]:
+    try:
+        yield
+    finally:
+        idle.append(client)
+
+
+def _close(loop: asyncio.AbstractEventLoop, idle: list[httpx.AsyncClient]) -> None:
+    async def close() -> None:
+        for client in idle:
+            await client.aclose()
+        loop.stop()
+
+    asyncio.run_coroutine_threadsafe(close(), loop)
 
 
 def _seconds(retry_after: str) -> float:
@@ -279,69 +297,3 @@ def _seconds(retry_after: str) -> float:
         return max(0.0, (parsedate_to_datetime(retry_after) - datetime.now(UTC)).total_seconds())
     except (ValueError, TypeError):
         return 0.0
-
-
-def iter_completed(
-    items: Sequence[ToAnswer],
-    ask: Callable[[ToAnswer, Event], Result],
-    *,
-    failed: Callable[[str], Result],
-    ends: Callable[[Fault, int], BackendError | None],
-    at_once: int,
-) -> Iterator[list[tuple[int, Result]]]:
-    """Ask for all, `at_once` at a time; each piece is what came since the last, with its number.
-
-    Args:
-        items: what is asked for.
-        ask: asks for one, in a thread of its own; it makes no further try once the event is set.
-        failed: what stands for an answer that never came, from the reason.
-        ends: what ends the run after a fault, given how many of its kind came in a row; None if it goes on.
-        at_once: calls under way.
-
-    Raises:
-        BackendError: the run has to end. No call is begun after the cause, and what was under way has come before.
-    """
-    stop = Event()
-    finished: SimpleQueue[Future[Result]] = SimpleQueue()
-    pool = ThreadPoolExecutor(at_once, thread_name_prefix="served")
-    under_way = {pool.submit(ask, one, stop): at for at, one in enumerate(items)}
-    for future in under_way:
-        future.add_done_callback(finished.put)
-    end: BackendError | None = None
-    left, kind, in_a_row = len(under_way), "", 0
-    try:
-        while left:
-            came: list[tuple[int, Result]] = []
-            for future in _all_in(finished):
-                left -= 1
-                if future.cancelled():
-                    continue
-                try:
-                    came.append((under_way[future], future.result()))
-                    in_a_row = 0
-                except Fault as fault:
-                    if fault.kind == NOT_ASKED:
-                        continue
-                    came.append((under_way[future], failed(fault.reason)))
-                    in_a_row = in_a_row + 1 if fault.kind == kind else 1
-                    kind = fault.kind
-                    end = end or ends(fault, in_a_row)
-                except BackendError as fault:
-                    end = end or fault
-            if end is not None and not stop.is_set():
-                stop.set()
-                for future in under_way:
-                    future.cancel()
-            yield came
-        if end is not None:
-            raise end
-    finally:
-        stop.set()
-        pool.shutdown(wait=False, cancel_futures=True)
-
-
-def _all_in(finished: SimpleQueue[Future[Result]]) -> Iterator[Future[Result]]:
-    """What has finished by now; waits for the first."""
-    yield finished.get()
-    while not finished.empty():
-        yield finished.get()

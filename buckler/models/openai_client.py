@@ -8,18 +8,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from queue import SimpleQueue
 from threading import Event
 from typing import TypeVar
 
 from buckler.data import Json, Message
 from buckler.errors import BackendError
 from buckler.models.dialect import FILTERED, NEUTRAL, Fault, Negotiator
-from buckler.models.http import Budget, Read, Reply, Transport, iter_completed
+from buckler.models.http import NOT_ASKED, Budget, Read, Reply, Transport
 from buckler.models.protocol import Completion, Likelihood, ModelSpec, Request, ScoreRequest, tokens_before
 from buckler.models.registry import identity
 from buckler.models.reply import completion_of_reply, withheld
 
 Result = TypeVar("Result", Completion, Likelihood)
+ToAnswer = TypeVar("ToAnswer", Request, ScoreRequest)
 
 PATIENCE = 16
 """So many calls in a row that fail the same way (all of them, if there are fewer): the server is gone."""
@@ -46,9 +49,10 @@ class ServedLM:
             raise BackendError(f"{spec.name}: adapter and chat template of a served model must be set on the server")
         self.identity = identity(spec)
         self.name, self.endpoint, self.concurrency = spec.name, spec.endpoint, spec.concurrency
-        self.http = Transport(spec.endpoint, concurrency=spec.concurrency, timeout=spec.timeout, retries=spec.retries, wait=wait)
+        self.http = Transport(spec.endpoint, timeout=spec.timeout, retries=spec.retries, wait=wait)
         self.budget = Budget(spec.max_requests, spec.max_tokens)
-        self._negotiator = Negotiator(f"{spec.name}@{spec.endpoint}")
+        self.called = f"{spec.name}@{spec.endpoint}"
+        self._negotiator = Negotiator(self.called)
         self._knock()
         self.begins: list[int] = []
         """The tokens that its tokenizer puts before a text."""
@@ -257,3 +261,69 @@ def _tokens(reply: Reply) -> list[int]:
 def _in_order(pieces: Iterator[list[tuple[int, Result]]]) -> list[Result]:
     numbered = [one for piece in pieces for one in piece]
     return [one for _, one in sorted(numbered, key=lambda pair: pair[0])]
+
+
+def iter_completed(
+    items: Sequence[ToAnswer],
+    ask: Callable[[ToAnswer, Event], Result],
+    *,
+    failed: Callable[[str], Result],
+    ends: Callable[[Fault, int], BackendError | None],
+    at_once: int,
+) -> Iterator[list[tuple[int, Result]]]:
+    """Ask for all, `at_once` at a time; each piece is what came since the last, with its number.
+
+    Args:
+        items: what is asked for.
+        ask: asks for one, in a thread of its own; it makes no further try once the event is set.
+        failed: what stands for an answer that never came, from the reason.
+        ends: what ends the run after a fault, given how many of its kind came in a row; None if it goes on.
+        at_once: calls under way.
+
+    Raises:
+        BackendError: the run has to end. No call is begun after the cause, and what was under way has come before.
+    """
+    stop = Event()
+    finished: SimpleQueue[Future[Result]] = SimpleQueue()
+    pool = ThreadPoolExecutor(at_once, thread_name_prefix="served")
+    under_way = {pool.submit(ask, one, stop): at for at, one in enumerate(items)}
+    for future in under_way:
+        future.add_done_callback(finished.put)
+    end: BackendError | None = None
+    left, kind, in_a_row = len(under_way), "", 0
+    try:
+        while left:
+            came: list[tuple[int, Result]] = []
+            for future in _all_in(finished):
+                left -= 1
+                if future.cancelled():
+                    continue
+                try:
+                    came.append((under_way[future], future.result()))
+                    in_a_row = 0
+                except Fault as fault:
+                    if fault.kind == NOT_ASKED:
+                        continue
+                    came.append((under_way[future], failed(fault.reason)))
+                    in_a_row = in_a_row + 1 if fault.kind == kind else 1
+                    kind = fault.kind
+                    end = end or ends(fault, in_a_row)
+                except BackendError as fault:
+                    end = end or fault
+            if end is not None and not stop.is_set():
+                stop.set()
+                for future in under_way:
+                    future.cancel()
+            yield came
+        if end is not None:
+            raise end
+    finally:
+        stop.set()
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _all_in(finished: SimpleQueue[Future[Result]]) -> Iterator[Future[Result]]:
+    """What has finished by now; waits for the first."""
+    yield finished.get()
+    while not finished.empty():
+        yield finished.get()

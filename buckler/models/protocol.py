@@ -53,7 +53,7 @@ class ModelSpec(Settings):
     concurrency: int = Field(default=16, ge=1)
     """Maximum number of concurrent requests."""
     timeout: float = Field(default=120.0, gt=0)
-    """Timeout of a request, in seconds."""
+    """Maximum number of seconds from a request to the end of its reply, and to wait where the server asks for it."""
     retries: int = Field(default=8, ge=0)
     """Maximum number of retries of a failed request."""
     max_requests: int | None = Field(default=None, ge=1)

@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
-from buckler.data import Message, content_id, file_digest, turns_to_json
+from buckler.data import Json, Message, content_id, file_digest, read_json, turns_to_json, write_json
 from buckler.errors import BackendError, ConfigError, StoreError
 from buckler.models.protocol import BACKENDS, LM, Completion, Likelihood, ModelSpec, Request, ScoreRequest, Streaming
 from buckler.models.reply import read_again
@@ -39,6 +39,8 @@ _PATTERNS = (
     "vocab*",
     "merges*",
 )
+SERVERS = "servers.json"
+"""What was found out about each server whose answers lie in the same folder, by `NAME@URL`."""
 _ADAPTER, _ADAPTED = "adapter_model.safetensors", "adapter_config.json"
 
 
@@ -194,6 +196,16 @@ ToAnswer = TypeVar("ToAnswer", Request, ScoreRequest)
 AnswerType = TypeVar("AnswerType", Completion, Likelihood)
 
 
+@runtime_checkable
+class Recorded(Protocol):
+    """A model that finds out what it is while it is asked: a server's dialect."""
+
+    called: str
+
+    def record(self) -> dict[str, Json]:
+        """What was found out so far."""
+
+
 class CachedLM:
     """A model that is asked nothing twice, also over runs and processes. Nothing paid for is lost when a run is killed.
 
@@ -204,6 +216,7 @@ class CachedLM:
     def __init__(self, model: LM, path: Path, chunk: int = 256) -> None:
         self.model, self.path, self.chunk = model, path, chunk
         self.identity = model.identity
+        self._noted: Json = None
         path.parent.mkdir(parents=True, exist_ok=True)
         with self._database() as database:
             database.execute("CREATE TABLE IF NOT EXISTS given (key TEXT PRIMARY KEY, value TEXT NOT NULL)")
@@ -226,7 +239,11 @@ class CachedLM:
 
     def score(self, pairs: Sequence[ScoreRequest]) -> list[Likelihood]:
         """As the model's own, but only what is not known yet is asked."""
-        keys = [f"s:{self.identity}:{content_id([turns_to_json(pair.messages), pair.answer])}" for pair in pairs]
+        # 0.1.0 weighed texts by themselves after another token, under `s`.
+        keys = [
+            f"{'s' if pair.messages else 'text'}:{self.identity}:{content_id([turns_to_json(pair.messages), pair.answer])}"
+            for pair in pairs
+        ]
 
         def ask(wanted: Sequence[ScoreRequest]) -> Iterator[list[tuple[int, Likelihood]]]:
             if isinstance(self.model, Streaming):
@@ -254,6 +271,7 @@ class CachedLM:
             for piece in ask(list(wanted.values())):
                 came = {names[at]: one for at, one in piece}
                 self._keep(came)
+                self._note()
                 known.update(came)
         return [known[key] for key in keys]
 
@@ -263,6 +281,14 @@ class CachedLM:
             return
         with self._database() as database:
             database.executemany("INSERT OR IGNORE INTO given VALUES (?, ?)", rows)
+
+    def _note(self) -> None:
+        """Write beside the answers what was found out about the server that gave them."""
+        if isinstance(self.model, Recorded) and (record := self.model.record()) != self._noted:
+            self._noted = record
+            path = self.path.with_name(SERVERS)
+            before = read_json(path) if path.exists() else {}
+            write_json(path, {**(before if isinstance(before, dict) else {}), self.model.called: record})
 
     def _known(self, keys: Sequence[str]) -> dict[str, str]:
         rows: dict[str, str] = {}

@@ -33,7 +33,7 @@ from buckler.judges.card import REFUSAL_QUESTION, JudgeCard, card_path, make_car
 from buckler.judges.labels import file_names, read_labels
 from buckler.judges.named import JudgeSpec, Loader, judge_from, judge_spec
 from buckler.models.protocol import ModelSpec
-from buckler.models.registry import load
+from buckler.models.registry import SERVERS, load
 from buckler.progress import ProgressCallback, no_progress
 from buckler.workflow.evaluation import judged_and_summarised
 from buckler.workflow.executor import run_steps
@@ -129,7 +129,8 @@ class JudgeJob(JudgingJob):
         if str(self.answers[0]).startswith(EARLIER):
             planned, store = self.plan(earlier), store_of(out, store)
             run_steps([planned.result], store, progress=progress)
-            written = deliver(store.folder(planned.more["verdicts"]), {VERDICTS: VERDICTS}, out)
+            names = {VERDICTS: VERDICTS, SERVERS: f"judge-{SERVERS}"}
+            written = deliver(store.folder(planned.more["verdicts"]), names, out)
             written += deliver(store.folder(planned.result), {METRICS: METRICS}, out)
             count = len(read_answers(store.folder(planned.more["answers"]) / ANSWERS))
         else:
@@ -138,6 +139,7 @@ class JudgeJob(JudgingJob):
                 raise DataError(f"{', '.join(map(str, self.answers))}: contains no answers")
             judge_files(answers, judge, out, own_tasks=self.own_tasks, metrics=known_metrics(self.metrics))
             written, count = [out / VERDICTS, out / METRICS], len(answers)
+            written += deliver(out / WORK, {SERVERS: f"judge-{SERVERS}"}, out)
         head = f"{count} answers judged; wrote {out / VERDICTS} and {out / METRICS}"
         return judgement(out, judge, self.judge_cards, written=written, head=[head])
 
