@@ -324,8 +324,8 @@ def left_out_lines(overall: Mapping[str, Json]) -> list[str]:
     lines = []
     if by_filter:
         lines.append(
-            f"  {_listed(by_filter, overall)} were withheld by the provider: they count as full refusals; own_refusal_rate is that "
-            "of the others"
+            f"  {_listed(by_filter, overall)} were withheld by the provider: they count as full refusals; "
+            "own_refusal_rate is that of the others"
         )
     if without:
         is_cut = any("token limit" in reason for reason in without)
