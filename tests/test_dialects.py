@@ -11,7 +11,7 @@ from server import Server, Vllm, Whole
 from buckler.data import Message, read_answers, read_json
 from buckler.errors import BackendError, ConfigError
 from buckler.models import http
-from buckler.models.dialect import said_in
+from buckler.models.dialect import read_error
 from buckler.models.openai_client import ServedLM
 from buckler.models.protocol import ModelSpec, Request, Sampling, ScoreRequest, endpoint_of, tokens_before
 from buckler.models.registry import CachedLM, load
@@ -95,8 +95,8 @@ def test_refused_settings_are_renamed_or_left_out_once_and_nothing_is_paid_twice
         before = len(server.refused)
         lm.generate(requests(40))
         assert len(server.refused) == before, "what was found out is remembered"
-    asked = Counter(body["messages"][-1]["content"] for body in server.seen)
-    assert set(asked.values()) == {1, 2}, "text 0 to 29 in both batches"
+    counts = Counter(body["messages"][-1]["content"] for body in server.seen)
+    assert set(counts.values()) == {1, 2}, "text 0 to 29 in both batches"
     sent = server.seen[-1]
     assert not set(refused) & set(sent)
     assert sent["max_completion_tokens" if "max_tokens" in refused else "max_tokens"] == 128
@@ -133,10 +133,10 @@ def test_a_refusal_of_one_request_teaches_nothing():
 
 
 def test_words_of_the_request_in_an_error_are_not_settings():
-    said = said_in({"error": {"message": "cannot answer 'Which temperature has a seed?' in this mode"}})
-    assert said.setting({"temperature": 0, "seed": 1}, ["Which temperature has a seed?"]) is None
+    details = read_error({"error": {"message": "cannot answer 'Which temperature has a seed?' in this mode"}})
+    assert details.setting({"temperature": 0, "seed": 1}, ["Which temperature has a seed?"]) is None
     echo = {"detail": [{"loc": ["body", "messages", 0], "msg": "bad role", "input": {"temperature": 0, "content": "seed"}}]}
-    assert said_in(echo).setting({"temperature": 0, "seed": 1}) is None and "seed" not in said_in(echo).text
+    assert read_error(echo).setting({"temperature": 0, "seed": 1}) is None and "seed" not in read_error(echo).text
 
 
 def test_a_length_limit_is_never_dropped():
@@ -246,7 +246,7 @@ def test_content_in_parts_or_null_is_read(message, text):
 
 AZURE = {"code": "ResponsibleAIPolicyViolation", "content_filter_result": {"violence": {"filtered": True, "severity": "high"}}}
 MODERATED = {"reasons": ["violence"], "flagged_input": "text"}
-WITHHELD = {
+FILTERS = {
     "a filter's finish": {"finish_reason": "content_filter", "message": {"content": ""}},
     "a filter's finish without a message": {"finish_reason": "content_filter"},
     "a refusal field": {"finish_reason": "stop", "message": {"content": None, "refusal": "I'm sorry, I can't help with that."}},
@@ -258,11 +258,11 @@ WITHHELD = {
 }
 
 
-@pytest.mark.parametrize("how", WITHHELD)
+@pytest.mark.parametrize("how", FILTERS)
 def test_a_withheld_answer_is_a_refusal_of_the_provider_and_evaluation_ends(how, tmp_path):
     def reply(body):
         held = int(body["messages"][-1]["content"].split()[1]) % 2
-        return WITHHELD[how] if held else "Sure: first take the soup, then add salt to it and stir."
+        return FILTERS[how] if held else "Sure: first take the soup, then add salt to it and stir."
 
     with Server(reply).up() as server:
         numbers = evaluate(server, tmp_path, 20, of="harmful").numbers()
@@ -288,7 +288,7 @@ UNREADABLE = {
     "empty choices": Whole(choices=[]),
     "another API": Whole(output=[{"content": "hello from another API"}]),
     "a page": (200, "<html>Please log in at the portal</html>"),
-    "a text": (200, "upstream said hello"),
+    "a text": (200, "upstream details hello"),
     "a list": (200, ["hello"]),
     "nothing": (200, ""),
     "a number as content": {"finish_reason": "stop", "message": {"content": 7}},
@@ -303,7 +303,7 @@ def test_an_unreadable_reply_ends_the_run_after_one_paid_call_for_each_under_way
         with pytest.raises(BackendError, match="unreadable reply") as fault:
             lm.generate(requests(200))
         assert sum(server.calls.values()) <= 4 and max(server.calls.values()) == 1
-    words = {"another API": "hello from another API", "a page": "Please log in", "a text": "upstream said hello"}
+    words = {"another API": "hello from another API", "a page": "Please log in", "a text": "upstream details hello"}
     assert words.get(kind, "") in str(fault.value)
 
 

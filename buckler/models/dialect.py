@@ -37,7 +37,7 @@ _ACCOUNT = re.compile(r"\b(?:account|organi[sz]ation|project|key|subscription|pe
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Said:
+class ErrorDetails:
     """What a server says about an error."""
 
     words: str = ""
@@ -56,19 +56,19 @@ class Said:
         """Whether the limit that was reached is one of a day or of money, which no pause of this run brings back."""
         return bool(_DAY.search(self.text) or (_MONEY.search(self.text) and not _MINUTE.search(self.text)))
 
-    def setting(self, sent: Mapping[str, Json], asked: Sequence[str] = ()) -> str | None:
+    def setting(self, sent: Mapping[str, Json], texts: Sequence[str] = ()) -> str | None:
         """Which of the settings sent is refused; None if it is none of them.
 
         Args:
             sent: The settings with their values.
-            asked: Texts of the request, which an error may repeat.
+            texts: Texts of the request, which an error may repeat.
         """
         if named := [name for name in self.params if name in sent]:
             return named[0]
         if any(_NOT_SETTINGS.match(name) for name in self.params):
             return None
         words = self.words
-        for text in asked:
+        for text in texts:
             words = words.replace(text, " ") if len(text) > 3 else words
         places = {name: at for name in sent if (at := _place(name, words)) >= 0}
         if not places:
@@ -89,7 +89,7 @@ class Fault(Exception):
         ends: bool = False,
         charged: bool = False,
         wait: float = 0.0,
-        said: Said | None = None,
+        details: ErrorDetails | None = None,
     ) -> None:
         super().__init__(reason)
         self.reason = reason
@@ -105,7 +105,7 @@ class Fault(Exception):
         """Whether the call may have been paid for, though it brought nothing."""
         self.wait = wait
         """Seconds the server asks for."""
-        self.said = said or Said()
+        self.details = details or ErrorDetails()
 
     @property
     def refused(self) -> bool:
@@ -118,9 +118,9 @@ class Fault(Exception):
         return self.refused and not self.ends and self.kind != FILTERED and self.status in (200, 400, 422)
 
 
-def said_in(body: Json) -> Said:
+def read_error(body: Json) -> ErrorDetails:
     """What the body of a reply says about an error, in the shapes servers use; without words if it says nothing."""
-    read = _said(body)
+    read = _details(body)
     try:
         text = json.dumps(_without_echo(body), ensure_ascii=False)
     except (TypeError, ValueError):
@@ -132,22 +132,22 @@ def said_in(body: Json) -> Said:
     return replace(read, text=text[:20_000], filtered_by="" if whose else named)
 
 
-def _said(body: Json) -> Said:
+def _details(body: Json) -> ErrorDetails:
     if isinstance(body, str):
-        return Said(words="" if body.lstrip().startswith("<") else body.strip())  # a page is made for people
+        return ErrorDetails(words="" if body.lstrip().startswith("<") else body.strip())  # a page is made for people
     if isinstance(body, list | tuple):
-        parts = [_said(one) for one in body]
+        parts = [_details(one) for one in body]
         words = "; ".join(dict.fromkeys(part.words for part in parts if part.words))
         status = next((part.status for part in parts if part.status), 0)
-        return Said(words=words, params=tuple(name for part in parts for name in part.params), status=status)
+        return ErrorDetails(words=words, params=tuple(name for part in parts for name in part.params), status=status)
     if not isinstance(body, Mapping):
-        return Said()
+        return ErrorDetails()
     names = ("error", "errors", "message", "msg", "detail", "title", "error_msg", "status_msg", "base_resp")
-    inner = next((found for name in names if (found := _said(body.get(name))).words), Said())
+    inner = next((found for name in names if (found := _details(body.get(name))).words), ErrorDetails())
     words, params = inner.words, inner.params
     metadata = body.get("metadata")
-    if isinstance(metadata, Mapping) and (raw := metadata.get("raw")):  # OpenRouter hands on what the provider said
-        within = _said(_parsed(raw))
+    if isinstance(metadata, Mapping) and (raw := metadata.get("raw")):  # OpenRouter hands on what the provider wrote
+        within = _details(_parsed(raw))
         words, params = ": ".join(dict.fromkeys(filter(None, [words, within.words]))), params or within.params
     place = body.get("loc") or body.get("param")
     path = [str(part) for part in (place if isinstance(place, list | tuple) else str(place or "").split("."))]
@@ -157,7 +157,7 @@ def _said(body: Json) -> Said:
         words = words if own[0] in words else f"{own[0]}: {words}"
     codes = [str(body.get(name, "")) for name in ("code", "status", "status_code")]
     status = next((int(code) for code in codes if re.fullmatch(r"[45]\d\d", code)), inner.status)
-    return Said(words=words, params=params, status=status)
+    return ErrorDetails(words=words, params=params, status=status)
 
 
 def _parsed(raw: Json) -> Json:
@@ -263,7 +263,7 @@ class Negotiator:
                 except Fault as again:
                     if not again.negotiable:
                         raise
-                    now = again.said.setting(tried.spoken(settings), [turn["content"] for turn in messages])
+                    now = again.details.setting(tried.spoken(settings), [turn["content"] for turn in messages])
                     same = again.reason == fault.reason or (now is not None and now in (last, RENAMED.get(last)))
                     if last == _SYSTEM or (last and same):
                         self._vain.update({last} - {_SYSTEM})
@@ -280,9 +280,9 @@ class Negotiator:
         self, fault: Fault, messages: Sequence[Message], settings: Mapping[str, Json], short: Callable[[str], str]
     ) -> tuple[Dialect | None, str]:
         """The form to try after a refusal, and what is changed in it."""
-        name = fault.said.setting(self.dialect.spoken(settings), [turn["content"] for turn in messages])
+        name = fault.details.setting(self.dialect.spoken(settings), [turn["content"] for turn in messages])
         if name is not None and name not in self._vain:
-            return self.dialect.without(name, short(fault.said.words)), name
+            return self.dialect.without(name, short(fault.details.words)), name
         if _has_system(messages) and not self.dialect.merges_system:
             return replace(self.dialect, merges_system=True), _SYSTEM
         return None, ""
