@@ -87,9 +87,14 @@ def test_log_likelihoods_and_perplexities_equal_those_of_transformers(folder, se
 
 
 def test_greedy_answers_equal_those_of_transformers(folder, server):
-    how = [Request(messages=turns(question), sampling=Sampling(max_new_tokens=24)) for question in QUESTIONS]
-    here, there = load(ModelSpec(name=str(folder), dtype="float32")).generate(how), load(server).generate(how)
-    assert [(one.text, one.finish_reason) for one in there] == [(one.text, one.finish_reason) for one in here]
+    requests = [Request(messages=turns(question), sampling=Sampling(max_new_tokens=24)) for question in QUESTIONS]
+    here, there = load(ModelSpec(name=str(folder), dtype="float32")).generate(requests), load(server).generate(requests)
+    assert [whole_letters(one) for one in there] == [whole_letters(one) for one in here]
+
+
+def whole_letters(answer):
+    """The answer without bytes that make no letter, as a model made in code writes them: vLLM holds these back at the end."""
+    return answer.text.replace("\ufffd", "").strip(), answer.finish_reason
 
 
 def test_curation_runs_through_and_measures_its_candidates_as_transformers_does(folder, server, tmp_path):
