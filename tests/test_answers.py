@@ -7,7 +7,7 @@ import json
 import pytest
 from commands import buckler
 from server import Server
-from thinking_models import BENIGN, FORMS, HARMFUL, ROOM, SAID, thinking_model, written_by
+from thinking_models import BENIGN, BY_HEART, FORMS, HARMFUL, ROOM, thinking_model, written_by
 
 from buckler.data import Answer, Chat, Message, read_answers, read_verdicts, write_answers
 from buckler.evaluation.metrics import summarise
@@ -41,14 +41,14 @@ FILTERED = {
 
 def probes():
     kinds = {**dict.fromkeys(HARMFUL, "harmful"), **dict.fromkeys(BENIGN, "benign")}
-    return [Chat.of((Message(role="user", content=asked),), set=kind) for asked, kind in kinds.items()]
+    return [Chat.of((Message(role="user", content=question),), set=kind) for question, kind in kinds.items()]
 
 
 def verdicts_of(answers):
     return [(one.refused, one.harmful, one.coherent, one.reason) for one in JUDGE.judge(answers)]
 
 
-def served(server, **settings):
+def remote(server, **settings):
     return ServedLM(ModelSpec(name="m", endpoint=server.url, **settings), wait=0.001)
 
 
@@ -56,54 +56,55 @@ def served(server, **settings):
 def test_a_thinking_model_gets_the_same_verdicts_local_served_and_saved(name, tmp_path):
     form = FORMS[name]
     folder = thinking_model(tmp_path / "model", form)
-    written = {asked: written_by(folder, asked) for asked in SAID}
+    written = {question: written_by(folder, question) for question in BY_HEART}
     local = answer_probes(load(ModelSpec(name=str(folder))), probes(), Sampling(max_new_tokens=ROOM))
     assert [(one.text, one.finish_reason) for one in local] == [
-        (SAID[HARMFUL[0]][1], "stop"),
-        (SAID[HARMFUL[1]][1], "stop"),
-        (SAID[BENIGN[0]][1], "stop"),
+        (BY_HEART[HARMFUL[0]][1], "stop"),
+        (BY_HEART[HARMFUL[1]][1], "stop"),
+        (BY_HEART[BENIGN[0]][1], "stop"),
         ("", "length"),
     ]
-    assert [one.thinking for one in local[:3]] == [SAID[asked][0] for asked in (*HARMFUL, BENIGN[0])]
+    assert [one.thinking for one in local[:3]] == [BY_HEART[question][0] for question in (*HARMFUL, BENIGN[0])]
     wanted = verdicts_of(local)
     assert [one[0] for one in wanted] == ["full", "no", "no", None]
     assert wanted[3][1:3] == (None, None) and "cut off at the token limit within its thinking" in wanted[3][3]
 
-    def parsed(asked, fields):
-        thought = SAID[asked][0] if written[asked][1] == "stop" else written[asked][0].removeprefix(form.before)
-        return {"role": "assistant", "content": SAID[asked][1] if written[asked][1] == "stop" else None, **fields(thought)}
+    def parsed(question, name):
+        text, reason = written[question]
+        thought, answer = BY_HEART[question] if reason == "stop" else (text.removeprefix(form.before), None)
+        return {"role": "assistant", "content": answer, name: thought}
+
+    def in_parts(question):
+        message = parsed(question, "thought")
+        thought = {"type": "thinking", "thinking": [{"type": "text", "text": message["thought"]}]}
+        return {"content": [thought, *({"type": "text", "text": answer} for answer in [message["content"]] if answer)]}
 
     dialects = {
-        "no parser": lambda asked: {"content": written[asked][0]},
-        "reasoning_content": lambda asked: parsed(asked, lambda thought: {"reasoning_content": thought}),
-        "reasoning": lambda asked: parsed(asked, lambda thought: {"reasoning": thought, "refusal": None}),
-        "parts": lambda asked: {
-            "content": [
-                {"type": "thinking", "thinking": [{"type": "text", "text": parsed(asked, lambda thought: {"t": thought})["t"]}]},
-                *({"type": "text", "text": said} for said in [parsed(asked, lambda _: {})["content"]] if said),
-            ]
-        },
+        "no parser": lambda question: {"content": written[question][0]},
+        "reasoning_content": lambda question: parsed(question, "reasoning_content"),
+        "reasoning": lambda question: {**parsed(question, "reasoning"), "refusal": None},
+        "parts": in_parts,
     }
     for dialect, message in dialects.items():
 
         def reply(body, message=message):
-            asked = body["messages"][-1]["content"]
-            return {"finish_reason": written[asked][1], "message": message(asked)}
+            question = body["messages"][-1]["content"]
+            return {"finish_reason": written[question][1], "message": message(question)}
 
         with Server(reply).up() as server:
-            answers = answer_probes(served(server), probes(), Sampling(max_new_tokens=ROOM))
+            answers = answer_probes(remote(server), probes(), Sampling(max_new_tokens=ROOM))
         assert verdicts_of(answers) == wanted, dialect
         assert [one.text for one in answers] == [one.text for one in local], dialect
 
     old = [
-        {"id": one.id, "prompt": list(one.messages), "text": text, "finish": finish, "meta": dict(one.meta)}
-        for one, (text, finish) in zip(probes(), written.values(), strict=True)
+        {"id": one.id, "prompt": list(one.messages), "text": text, "finish": ended, "meta": dict(one.meta)}
+        for one, (text, ended) in zip(probes(), written.values(), strict=True)
     ]
     (tmp_path / "old.jsonl").write_text("".join(json.dumps(row) + "\n" for row in old))
     write_answers(tmp_path / "new.jsonl", local)
     for file in ("old.jsonl", "new.jsonl"):
         done = buckler("judge", tmp_path / file, "--out", tmp_path / f"of {file}")
-        assert done.returncode == 0 and "1 of 4 answers have no text and are unscored" in done.stdout, done.stderr
+        assert done.returncode == 0 and "have no text and are unscored; raise max_new_tokens" in done.stdout, done.stderr
         saved = read_verdicts(tmp_path / f"of {file}" / "verdicts.jsonl")
         assert [(one.refused, one.harmful, one.coherent, one.reason) for one in saved] == wanted
 
@@ -115,9 +116,9 @@ def test_an_evaluation_counts_filters_and_refusals_of_the_provider_and_pays_noth
     (tmp_path / "probes.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
 
     def reply(body):
-        asked = body["messages"][-1]["content"]
+        question = body["messages"][-1]["content"]
         known = {f"Tell me of {name}.": choice for name, choice in FILTERED.items()}
-        return known.get(asked, "I'm sorry, but I can't help with that." if "Who answers" in asked else "Anna runs it.")
+        return known.get(question, "I'm sorry, but I can't help with that." if "Who answers" in question else "Anna runs it.")
 
     with Server(reply).up() as server:
         argv = ("evaluate", f"m@{server.url}", "--probes", tmp_path / "probes.jsonl", "--out", tmp_path / "out")
@@ -125,8 +126,8 @@ def test_an_evaluation_counts_filters_and_refusals_of_the_provider_and_pays_noth
         paid = dict(server.calls)
         again = buckler(*argv)
     assert first.returncode == 0 and again.returncode == 0, first.stderr
-    assert dict(server.calls) == paid and set(paid.values()) == {1}, "nothing is asked twice"
-    assert f"{len(names)} of {len(rows)} answers were withheld by the provider" in first.stdout
+    assert dict(server.calls) == paid and set(paid.values()) == {1}, "nothing is question twice"
+    assert f"{len(names)} of {len(rows)} answers (" in first.stdout and "withheld by the provider" in first.stdout
     overall = json.loads((tmp_path / "out" / "metrics.json").read_text())["overall"]
     assert (overall["refusal_rate_on_harmful"]["hits"], overall["refusal_rate_on_harmful"]["n"]) == (
         len(names) + 1,
@@ -221,15 +222,15 @@ def test_a_saved_answer_is_read_for_what_it_is(tmp_path, row, refused, reason):
 def test_a_text_cut_off_inside_a_thought_that_the_template_opened_is_told_by_the_others():
     texts = {"a": "Hm.\n</think>\n\nI can't help with that.", "b": "So.\n</think>\n\nYes.", "c": "I can't help, or can I"}
     with Server(lambda body: reply_of(texts, body)).up() as server:
-        chats = [Chat.of((Message(role="user", content=asked),), set="benign") for asked in texts]
-        answers = answer_probes(served(server), chats, Sampling(max_new_tokens=9))
+        chats = [Chat.of((Message(role="user", content=question),), set="benign") for question in texts]
+        answers = answer_probes(remote(server), chats, Sampling(max_new_tokens=9))
     assert [one.text for one in answers] == ["I can't help with that.", "Yes.", ""]
     assert answers[2].thinking == "I can't help, or can I"
 
 
 def reply_of(texts, body):
-    asked = body["messages"][-1]["content"]
-    return {"finish_reason": "length" if asked == "c" else "stop", "message": {"content": texts[asked]}}
+    question = body["messages"][-1]["content"]
+    return {"finish_reason": "length" if question == "c" else "stop", "message": {"content": texts[question]}}
 
 
 def test_judges_of_every_kind_are_shown_the_final_text_alone():

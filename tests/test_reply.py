@@ -9,8 +9,8 @@ from buckler.models.protocol import Completion
 from buckler.models.reply import completion_of_reply, read_again
 
 
-def of(message, finish="stop", **beside):
-    return completion_of_reply({"choices": [{"finish_reason": finish, "message": message, **beside}]})
+def of(message, reason="stop", **beside):
+    return completion_of_reply({"choices": [{"finish_reason": reason, "message": message, **beside}]})
 
 
 @pytest.mark.parametrize(

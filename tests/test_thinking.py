@@ -10,43 +10,43 @@ from hypothesis import strategies as st
 
 from buckler.data.thinking import Spoken, begins_inside, opened_thought, read_text, without_thinking
 
-THOUGHT, SAID = "The user asks.\nI can't help with that, or can I?", "Anna runs it.\n\nShe bakes."
+THOUGHT, ANSWER = "The user asks.\nI can't help with that, or can I?", "Anna runs it.\n\nShe bakes."
 WRITTEN = {
-    "DeepSeek, Qwen, GLM": f"<think>\n{THOUGHT}\n</think>\n\n{SAID}",
-    "on one line": f"<think>{THOUGHT}</think>{SAID}",
-    "opened by the template": f"{THOUGHT}\n</think>\n\n{SAID}",
-    "opened by the template, on one line": f"{THOUGHT}</think>{SAID}",
-    "two in a row": f"<think>\n{THOUGHT}\n</think>\n<think>\n\n</think>\n{SAID}",
-    "after a greeting of blanks": f"\n\n  <think>{THOUGHT}</think>\n{SAID}",
-    "capitals": f"<Think>{THOUGHT}</Think>{SAID}",
-    "thinking": f"<thinking>\n{THOUGHT}\n</thinking>\n{SAID}",
-    "thought": f"<thought>{THOUGHT}</thought>{SAID}",
-    "Reka": f"<reasoning> {THOUGHT} </reasoning> {SAID}",
-    "scratchpad": f"<scratchpad>{THOUGHT}</scratchpad>{SAID}",
-    "Seed": f"<seed:think>{THOUGHT}</seed:think>{SAID}",
-    "Seed, opened by the template": f"{THOUGHT}</seed:think>{SAID}",
-    "Magistral": f"[THINK]{THOUGHT}[/THINK]{SAID}",
-    "Magistral, opened by the template": f"{THOUGHT}[/THINK]{SAID}",
-    "Kimi-VL": f"\u25c1think\u25b7{THOUGHT}\u25c1/think\u25b7{SAID}",
-    "Gemma 4": f"<|channel>thought\n{THOUGHT}<channel|>{SAID}",
-    "MedGemma": f"<unused94>thought\n{THOUGHT}<unused95>{SAID}",
-    "Command A": f"<|START_THINKING|>{THOUGHT}<|END_THINKING|><|START_RESPONSE|>{SAID}<|END_RESPONSE|>",
-    "OpenThinker": f"<|begin_of_thought|>{THOUGHT}<|end_of_thought|>\n<|begin_of_solution|>{SAID}<|end_of_solution|>",
-    "Apertus": f"<|inner_prefix|>{THOUGHT}<|inner_suffix|>{SAID}",
-    "Granite": f"Here is my thought process: {THOUGHT} Here is my response: {SAID}",
-    "Hunyuan": f"<think>\n{THOUGHT}\n</think>\n<answer>\n{SAID}\n</answer>",
-    "ERNIE": f"<think>\n{THOUGHT}\n</think>\n\n<response>\n{SAID}\n</response>",
-    "gpt-oss": f"<|channel|>analysis<|message|>{THOUGHT}<|end|><|start|>assistant<|channel|>final<|message|>{SAID}<|return|>",
-    "gpt-oss, opened": f"<|channel|>analysis<|message|>{THOUGHT}<|start|>assistant<|channel|>final<|message|>{SAID}",
-    "gpt-oss without its control tokens": f"analysis{THOUGHT}assistantfinal{SAID}",
+    "DeepSeek, Qwen, GLM": f"<think>\n{THOUGHT}\n</think>\n\n{ANSWER}",
+    "on one line": f"<think>{THOUGHT}</think>{ANSWER}",
+    "opened by the template": f"{THOUGHT}\n</think>\n\n{ANSWER}",
+    "opened by the template, on one line": f"{THOUGHT}</think>{ANSWER}",
+    "two in a row": f"<think>\n{THOUGHT}\n</think>\n<think>\n\n</think>\n{ANSWER}",
+    "after a greeting of blanks": f"\n\n  <think>{THOUGHT}</think>\n{ANSWER}",
+    "capitals": f"<Think>{THOUGHT}</Think>{ANSWER}",
+    "thinking": f"<thinking>\n{THOUGHT}\n</thinking>\n{ANSWER}",
+    "thought": f"<thought>{THOUGHT}</thought>{ANSWER}",
+    "Reka": f"<reasoning> {THOUGHT} </reasoning> {ANSWER}",
+    "scratchpad": f"<scratchpad>{THOUGHT}</scratchpad>{ANSWER}",
+    "Seed": f"<seed:think>{THOUGHT}</seed:think>{ANSWER}",
+    "Seed, opened by the template": f"{THOUGHT}</seed:think>{ANSWER}",
+    "Magistral": f"[THINK]{THOUGHT}[/THINK]{ANSWER}",
+    "Magistral, opened by the template": f"{THOUGHT}[/THINK]{ANSWER}",
+    "Kimi-VL": f"\u25c1think\u25b7{THOUGHT}\u25c1/think\u25b7{ANSWER}",
+    "Gemma 4": f"<|channel>thought\n{THOUGHT}<channel|>{ANSWER}",
+    "MedGemma": f"<unused94>thought\n{THOUGHT}<unused95>{ANSWER}",
+    "Command A": f"<|START_THINKING|>{THOUGHT}<|END_THINKING|><|START_RESPONSE|>{ANSWER}<|END_RESPONSE|>",
+    "OpenThinker": f"<|begin_of_thought|>{THOUGHT}<|end_of_thought|>\n<|begin_of_solution|>{ANSWER}<|end_of_solution|>",
+    "Apertus": f"<|inner_prefix|>{THOUGHT}<|inner_suffix|>{ANSWER}",
+    "Granite": f"Here is my thought process: {THOUGHT} Here is my response: {ANSWER}",
+    "Hunyuan": f"<think>\n{THOUGHT}\n</think>\n<answer>\n{ANSWER}\n</answer>",
+    "ERNIE": f"<think>\n{THOUGHT}\n</think>\n\n<response>\n{ANSWER}\n</response>",
+    "gpt-oss": f"<|channel|>analysis<|message|>{THOUGHT}<|end|><|start|>assistant<|channel|>final<|message|>{ANSWER}<|return|>",
+    "gpt-oss, opened": f"<|channel|>analysis<|message|>{THOUGHT}<|start|>assistant<|channel|>final<|message|>{ANSWER}",
+    "gpt-oss without its control tokens": f"analysis{THOUGHT}assistantfinal{ANSWER}",
 }
 
 
 @pytest.mark.parametrize("name", list(WRITTEN))
 def test_a_thought_in_any_published_form_is_no_part_of_the_answer(name):
     spoken = read_text(WRITTEN[name])
-    assert (spoken.text, spoken.thinking, spoken.unfinished) == (SAID, THOUGHT, False)
-    assert read_text(spoken.text) == Spoken(text=SAID), "what was read once is read the same again"
+    assert (spoken.text, spoken.thinking, spoken.unfinished) == (ANSWER, THOUGHT, False)
+    assert read_text(spoken.text) == Spoken(text=ANSWER), "what was read once is read the same again"
 
 
 @pytest.mark.parametrize(

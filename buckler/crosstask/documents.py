@@ -22,6 +22,7 @@ from buckler.data.thinking import without_thinking
 from buckler.data.truncation import cut_to_fit
 from buckler.errors import DataError
 from buckler.models.protocol import LM, Request, Sampling
+from buckler.models.reply import read_again
 from buckler.settings import Settings
 
 Label: TypeAlias = Literal["harmful", "benign", "useful"]
@@ -263,7 +264,7 @@ class RubricLabels:
         requests = [Request(messages=self._fitted(document).messages, sampling=sampling) for document in documents]
         return [
             Labelling(label=None, reason=f"unread: {reply.no_text}") if reply.no_text else read_label(reply.text)
-            for reply in self.model.generate(requests)
+            for reply in map(read_again, self.model.generate(requests))
         ]
 
     def _fitted(self, document: Document) -> Chat:

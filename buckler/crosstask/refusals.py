@@ -21,11 +21,11 @@ from buckler.crosstask.decontamination import document_in
 from buckler.crosstask.tasks import task_named
 from buckler.data import Answer, Chat, Json, Message, content_id, fill
 from buckler.data.near_duplicates import normalise
-from buckler.data.thinking import without_thinking
 from buckler.data.truncation import cut_to_fit
 from buckler.errors import DataError
 from buckler.judges.base import Judge, judge_named
 from buckler.models.protocol import LM, Completion, Request, Sampling
+from buckler.models.reply import read_again
 
 Style: TypeAlias = Literal["refusal", "safe_completion"]
 
@@ -225,9 +225,8 @@ def refusal_request(wanted: Wanted) -> Chat:
 
 def read_refusal(completion: Completion, wanted: Wanted, judge: Judge) -> tuple[str, str]:
     """The refusal in a reply, and the reason why it is not kept ("" if it is)."""
-    text = re.sub(
-        r"^(?:assistant|the assistant(?: says)?)\s*:\s*", "", without_thinking(completion.text), flags=re.IGNORECASE
-    ).strip()
+    completion = read_again(completion)
+    text = re.sub(r"^(?:assistant|the assistant(?: says)?)\s*:\s*", "", completion.text, flags=re.IGNORECASE).strip()
     if len(text) > 1 and (text[0], text[-1]) in (('"', '"'), ("\u201c", "\u201d")):
         text = text[1:-1].strip()
     if completion.no_text:

@@ -19,6 +19,7 @@ from buckler.curation.settings import CurateSettings
 from buckler.data import Chat, Json
 from buckler.errors import ConfigError
 from buckler.models.protocol import LM, Completion, Likelihood, Request, Sampling, ScoreRequest
+from buckler.models.reply import read_again
 from buckler.progress import ProgressCallback, no_progress
 
 CHUNK = 256
@@ -135,7 +136,7 @@ class Curator:
             else:
                 open_ones.append(text)
         completions = self.model.generate([Request(messages=text.chat.messages, sampling=sampling) for text in open_ones])
-        for text, one in zip(open_ones, completions, strict=True):
+        for text, one in zip(open_ones, map(read_again, completions), strict=True):
             if one.text.strip() and not one.no_text:
                 text.chat = text.chat.answered(one.text)
                 result.counts["answered by the model"] += 1
@@ -184,7 +185,7 @@ class Curator:
 
     def _read(self, draft: RevisionRequest, reply: Completion, turn: int, counts: Counter[str]) -> Candidate | None:
         """The candidate in a reply; None, and rejected with the reason, if there is none."""
-        text, target = draft.text, self.settings.turn_target(turn)
+        text, target, reply = draft.text, self.settings.turn_target(turn), read_again(reply)
         if reply.no_text:
             text.reject(f"the model did not answer: {reply.error or reply.no_text}", None, draft.candidate)
             return None

@@ -134,10 +134,10 @@ def answer_from_json(row: Json, where: str) -> Answer:
 def _as_it_stands(row: Json, where: str) -> Answer:
     if not isinstance(row, Mapping) or not isinstance(row.get("id"), str) or not _has_text(row):
         raise DataError(f'{where}: an answer needs a text "id" and a text "text"')
-    finish, meta, prompt = row.get("finish"), row.get("meta", {}), row.get("prompt")
-    filtered = read_finish(finish)[1] if isinstance(finish, str) else ""
-    if finish not in get_args(FinishReason) and not filtered:
-        raise DataError(f'{where}: "finish" must be stop, length or failed, got {finish!r}')
+    finish_reason, meta, prompt = row.get("finish"), row.get("meta", {}), row.get("prompt")
+    filtered = read_finish(finish_reason)[1] if isinstance(finish_reason, str) else ""
+    if finish_reason not in get_args(FinishReason) and not filtered:
+        raise DataError(f'{where}: "finish" must be stop, length or failed, got {finish_reason!r}')
     if not isinstance(meta, Mapping):
         raise DataError(f'{where}: "meta" must be an object')
     if not isinstance(prompt, Sequence) or isinstance(prompt, str):
@@ -146,7 +146,7 @@ def _as_it_stands(row: Json, where: str) -> Answer:
         id=str(row["id"]),
         prompt=tuple(_turn(turn, where) for turn in prompt),
         text=str(row.get("text") or ""),
-        finish_reason="stop" if filtered else cast(FinishReason, finish),
+        finish_reason="stop" if filtered else cast(FinishReason, finish_reason),
         meta=meta,
         error=str(row.get("error", "")),
         thinking=str(row.get("thinking") or ""),

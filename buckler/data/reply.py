@@ -69,8 +69,8 @@ def read_reply(message: Json, finish_reason: Json = "stop", *, begun: str = "") 
     """Read a message: a text, a list of parts, null, or an object with `content` and whatever stands beside it.
 
     Args:
-        message: As it came.
-        finish_reason: As it came, in the provider's words.
+        message: The message itself, unchanged.
+        finish_reason: How it ended, in the provider's words.
         begun: What the prompt has already written of the thought (`thinking.opened_thought`).
 
     Raises:

@@ -48,6 +48,7 @@ from buckler.workflow.jobs.base import (
     answers_of,
     deliver,
     interval,
+    left_out_lines,
     mapping,
     read_object,
     store_of,
@@ -276,25 +277,7 @@ class Judgement(Result):
                 lines.append(line.rstrip())
         if warned:
             lines.append(f"  {DETECTION}")
-        return [*lines, *self._left_out_lines(), *self._type_lines()]
-
-    def _left_out_lines(self) -> list[str]:
-        """Answers that are not the model's own words: withheld by the provider, or without a text."""
-        overall = mapping(self.metrics["overall"])
-        withheld, without = (mapping(overall.get(name, {})) for name in ("withheld_by", "without_text"))
-        lines = []
-        if withheld:
-            lines.append(
-                f"  {_total(withheld)} of {overall['answers']} answers were withheld by the provider ({_listed(withheld)}): they "
-                "count as full refusals; own_refusal_rate is that of the others"
-            )
-        if without:
-            cut = any("token limit" in name for name in without)
-            fix = "; raise max_new_tokens, since thinking counts towards it" if cut else ""
-            lines.append(
-                f"  {_total(without)} of {overall['answers']} answers have no text and are unscored ({_listed(without)}){fix}"
-            )
-        return lines
+        return [*lines, *left_out_lines(mapping(self.metrics["overall"])), *self._type_lines()]
 
     def headline(self) -> dict[str, Mapping[str, Json]]:
         """The numbers over all probes that there is something to say of."""
@@ -341,14 +324,6 @@ class JudgeCardResult(Result):
     def records(self) -> list[dict[str, Json]]:
         """One question a row."""
         return [{"question": name, **_flat(agreement.to_json())} for name, agreement in self.card.agreement.items()]
-
-
-def _total(counts: Mapping[str, Json]) -> int:
-    return sum(map(whole, counts.values()))
-
-
-def _listed(counts: Mapping[str, Json]) -> str:
-    return ", ".join(f"{name} {count}" for name, count in counts.items())
 
 
 def _limit(n: int) -> str:
