@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections import Counter
 
@@ -118,10 +119,27 @@ def test_of_two_settings_refused_together_the_one_that_changes_nothing_is_left_o
         assert server.seen[-1]["temperature"] == 0.7 and list(lm.record()["left_out"]) == ["top_p"]
 
 
+def test_a_refusal_that_always_lists_the_same_settings_is_met_by_the_fewest_changes():
+    words = "temperature, top_p and n are fixed at 1 with this model (request id: 7f3a-{})"
+    for refused, left_out in (({"temperature"}, {"temperature"}), ({"temperature", "top_p"}, {"temperature", "top_p"})):
+        calls = itertools.count()
+
+        def refuses(body, refused=refused, calls=calls):
+            return openai_error(words.format(next(calls))) if refused & set(body) else None
+
+        with Server(refuses=refuses).up() as server:
+            lm = remote(server, concurrency=1)
+            assert lm.generate(requests(5, temperature=0.5, top_p=0.9))[4].text == "TEXT 4"
+            assert set(lm.record()["left_out"]) == left_out and len(server.refused) <= 3
+
+
 def test_a_refusal_of_one_request_teaches_nothing():
+    calls = itertools.count()
+
     def refuses(body):
         if body["messages"][-1]["content"] == "text 3":
-            return openai_error("max_tokens is too large: 9000 tokens with the seed words of your temperature report")
+            ids = f"{next(calls)}-of-4711"
+            return openai_error(f"max_tokens is too large: 9000 with the seed words of your temperature report (id {ids})")
         return None
 
     with Server(refuses=refuses).up() as server:
@@ -134,9 +152,9 @@ def test_a_refusal_of_one_request_teaches_nothing():
 
 def test_words_of_the_request_in_an_error_are_not_settings():
     details = read_error({"error": {"message": "cannot answer 'Which temperature has a seed?' in this mode"}})
-    assert details.setting({"temperature": 0, "seed": 1}, ["Which temperature has a seed?"]) is None
+    assert details.settings({"temperature": 0, "seed": 1}, ["Which temperature has a seed?"]) == []
     echo = {"detail": [{"loc": ["body", "messages", 0], "msg": "bad role", "input": {"temperature": 0, "content": "seed"}}]}
-    assert read_error(echo).setting({"temperature": 0, "seed": 1}) is None and "seed" not in read_error(echo).text
+    assert read_error(echo).settings({"temperature": 0, "seed": 1}) == [] and "seed" not in read_error(echo).text
 
 
 def test_a_length_limit_is_never_dropped():
