@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections import Counter
 
@@ -11,7 +12,7 @@ from server import Server, Vllm, Whole
 from buckler.data import Message, read_answers, read_json
 from buckler.errors import BackendError, ConfigError
 from buckler.models import http
-from buckler.models.dialect import said_in
+from buckler.models.dialect import read_error
 from buckler.models.openai_client import ServedLM
 from buckler.models.protocol import ModelSpec, Request, Sampling, ScoreRequest, endpoint_of, tokens_before
 from buckler.models.registry import CachedLM, load
@@ -95,8 +96,8 @@ def test_refused_settings_are_renamed_or_left_out_once_and_nothing_is_paid_twice
         before = len(server.refused)
         lm.generate(requests(40))
         assert len(server.refused) == before, "what was found out is remembered"
-    asked = Counter(body["messages"][-1]["content"] for body in server.seen)
-    assert set(asked.values()) == {1, 2}, "text 0 to 29 in both batches"
+    counts = Counter(body["messages"][-1]["content"] for body in server.seen)
+    assert set(counts.values()) == {1, 2}, "text 0 to 29 in both batches"
     sent = server.seen[-1]
     assert not set(refused) & set(sent)
     assert sent["max_completion_tokens" if "max_tokens" in refused else "max_tokens"] == 128
@@ -118,10 +119,27 @@ def test_of_two_settings_refused_together_the_one_that_changes_nothing_is_left_o
         assert server.seen[-1]["temperature"] == 0.7 and list(lm.record()["left_out"]) == ["top_p"]
 
 
+def test_a_refusal_that_always_lists_the_same_settings_is_met_by_the_fewest_changes():
+    words = "temperature, top_p and n are fixed at 1 with this model (request id: 7f3a-{})"
+    for refused, left_out in (({"temperature"}, {"temperature"}), ({"temperature", "top_p"}, {"temperature", "top_p"})):
+        calls = itertools.count()
+
+        def refuses(body, refused=refused, calls=calls):
+            return openai_error(words.format(next(calls))) if refused & set(body) else None
+
+        with Server(refuses=refuses).up() as server:
+            lm = remote(server, concurrency=1)
+            assert lm.generate(requests(5, temperature=0.5, top_p=0.9))[4].text == "TEXT 4"
+            assert set(lm.record()["left_out"]) == left_out and len(server.refused) <= 3
+
+
 def test_a_refusal_of_one_request_teaches_nothing():
+    calls = itertools.count()
+
     def refuses(body):
         if body["messages"][-1]["content"] == "text 3":
-            return openai_error("max_tokens is too large: 9000 tokens with the seed words of your temperature report")
+            ids = f"{next(calls)}-of-4711"
+            return openai_error(f"max_tokens is too large: 9000 with the seed words of your temperature report (id {ids})")
         return None
 
     with Server(refuses=refuses).up() as server:
@@ -133,10 +151,10 @@ def test_a_refusal_of_one_request_teaches_nothing():
 
 
 def test_words_of_the_request_in_an_error_are_not_settings():
-    said = said_in({"error": {"message": "cannot answer 'Which temperature has a seed?' in this mode"}})
-    assert said.setting({"temperature": 0, "seed": 1}, ["Which temperature has a seed?"]) is None
+    details = read_error({"error": {"message": "cannot answer 'Which temperature has a seed?' in this mode"}})
+    assert details.settings({"temperature": 0, "seed": 1}, ["Which temperature has a seed?"]) == []
     echo = {"detail": [{"loc": ["body", "messages", 0], "msg": "bad role", "input": {"temperature": 0, "content": "seed"}}]}
-    assert said_in(echo).setting({"temperature": 0, "seed": 1}) is None and "seed" not in said_in(echo).text
+    assert read_error(echo).settings({"temperature": 0, "seed": 1}) == [] and "seed" not in read_error(echo).text
 
 
 def test_a_length_limit_is_never_dropped():
@@ -246,7 +264,7 @@ def test_content_in_parts_or_null_is_read(message, text):
 
 AZURE = {"code": "ResponsibleAIPolicyViolation", "content_filter_result": {"violence": {"filtered": True, "severity": "high"}}}
 MODERATED = {"reasons": ["violence"], "flagged_input": "text"}
-WITHHELD = {
+FILTERS = {
     "a filter's finish": {"finish_reason": "content_filter", "message": {"content": ""}},
     "a filter's finish without a message": {"finish_reason": "content_filter"},
     "a refusal field": {"finish_reason": "stop", "message": {"content": None, "refusal": "I'm sorry, I can't help with that."}},
@@ -258,11 +276,11 @@ WITHHELD = {
 }
 
 
-@pytest.mark.parametrize("how", WITHHELD)
+@pytest.mark.parametrize("how", FILTERS)
 def test_a_withheld_answer_is_a_refusal_of_the_provider_and_evaluation_ends(how, tmp_path):
     def reply(body):
         held = int(body["messages"][-1]["content"].split()[1]) % 2
-        return WITHHELD[how] if held else "Sure: first take the soup, then add salt to it and stir."
+        return FILTERS[how] if held else "Sure: first take the soup, then add salt to it and stir."
 
     with Server(reply).up() as server:
         numbers = evaluate(server, tmp_path, 20, of="harmful").numbers()
@@ -288,7 +306,7 @@ UNREADABLE = {
     "empty choices": Whole(choices=[]),
     "another API": Whole(output=[{"content": "hello from another API"}]),
     "a page": (200, "<html>Please log in at the portal</html>"),
-    "a text": (200, "upstream said hello"),
+    "a text": (200, "upstream details hello"),
     "a list": (200, ["hello"]),
     "nothing": (200, ""),
     "a number as content": {"finish_reason": "stop", "message": {"content": 7}},
@@ -303,7 +321,7 @@ def test_an_unreadable_reply_ends_the_run_after_one_paid_call_for_each_under_way
         with pytest.raises(BackendError, match="unreadable reply") as fault:
             lm.generate(requests(200))
         assert sum(server.calls.values()) <= 4 and max(server.calls.values()) == 1
-    words = {"another API": "hello from another API", "a page": "Please log in", "a text": "upstream said hello"}
+    words = {"another API": "hello from another API", "a page": "Please log in", "a text": "upstream details hello"}
     assert words.get(kind, "") in str(fault.value)
 
 

@@ -46,7 +46,7 @@ def folder(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def served(folder, tmp_path_factory):
+def server(folder, tmp_path_factory):
     """The spec of the model behind vLLM on loopback, stopped at the end."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -74,32 +74,37 @@ def answers(port):
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
-@pytest.mark.parametrize("asked", ["conditional", "under a system turn", "unconditional"])
-def test_log_likelihoods_and_perplexities_equal_those_of_transformers(folder, served, asked):
-    system = "Be kind." if asked == "under a system turn" else None
-    before = [() if asked == "unconditional" else turns(question, system) for question in QUESTIONS]
+@pytest.mark.parametrize("how", ["conditional", "under a system turn", "unconditional"])
+def test_log_likelihoods_and_perplexities_equal_those_of_transformers(folder, server, how):
+    system = "Be kind." if how == "under a system turn" else None
+    before = [() if how == "unconditional" else turns(question, system) for question in QUESTIONS]
     pairs = [ScoreRequest(messages=messages, answer=text) for messages, text in zip(before, TEXTS, strict=True)]
-    here, there = load(ModelSpec(name=str(folder), dtype="float32")).score(pairs), load(served).score(pairs)
-    for mine, theirs in zip(here, there, strict=True):
-        assert not theirs.error and theirs.tokens == mine.tokens > 0
-        assert theirs.nll == pytest.approx(mine.nll, rel=1e-5)
-        assert theirs.perplexity == pytest.approx(mine.perplexity, rel=1e-4)
+    here, there = load(ModelSpec(name=str(folder), dtype="float32")).score(pairs), load(server).score(pairs)
+    for expected, theirs in zip(here, there, strict=True):
+        assert not theirs.error and theirs.tokens == expected.tokens > 0
+        assert theirs.nll == pytest.approx(expected.nll, rel=1e-5)
+        assert theirs.perplexity == pytest.approx(expected.perplexity, rel=1e-4)
 
 
-def test_greedy_answers_equal_those_of_transformers(folder, served):
-    asked = [Request(messages=turns(question), sampling=Sampling(max_new_tokens=24)) for question in QUESTIONS]
-    here, there = load(ModelSpec(name=str(folder), dtype="float32")).generate(asked), load(served).generate(asked)
-    assert [(one.text, one.finish_reason) for one in there] == [(one.text, one.finish_reason) for one in here]
+def test_greedy_answers_equal_those_of_transformers(folder, server):
+    requests = [Request(messages=turns(question), sampling=Sampling(max_new_tokens=24)) for question in QUESTIONS]
+    here, there = load(ModelSpec(name=str(folder), dtype="float32")).generate(requests), load(server).generate(requests)
+    assert [whole_letters(one) for one in there] == [whole_letters(one) for one in here]
 
 
-def test_curation_runs_through_and_measures_its_candidates_as_transformers_does(folder, served, tmp_path):
+def whole_letters(answer):
+    """The answer without bytes that make no letter, as a model made in code writes them: vLLM holds these back at the end."""
+    return answer.text.replace("\ufffd", "").strip(), answer.finish_reason
+
+
+def test_curation_runs_through_and_measures_its_candidates_as_transformers_does(folder, server, tmp_path):
     rows = [Chat.pair("Name three planets.", "Mars, Venus and Jupiter are three planets of our solar system.")]
     rows += [Chat.pair("How do I keep bread fresh?", "Keep bread in a paper bag at room temperature, and freeze what is left.")]
     write_rows(tmp_path / "rows.jsonl", rows)
-    settings = {"texts": str(tmp_path / "rows.jsonl"), "model": served, "preset": "quick", "curation": {"rounds": 1}}
+    settings = {"texts": str(tmp_path / "rows.jsonl"), "model": server, "preset": "quick", "curation": {"rounds": 1}}
     CurateJob.of(settings, "here").run(tmp_path / "out")
     assert read_json(tmp_path / "out" / "counts.json")["texts"] == 2
-    assert read_json(tmp_path / "out" / "servers.json")[f"m@{served.endpoint}"]["can_score"] is True
+    assert read_json(tmp_path / "out" / "servers.json")[f"m@{server.endpoint}"]["can_score"] is True
     curated = read_chats(tmp_path / "out" / "curated.jsonl")
     local = load(ModelSpec(name=str(folder), dtype="float32"))
     found = local.score([ScoreRequest(messages=row.prompt, answer=row.answer) for row in curated])

@@ -28,7 +28,6 @@ NEUTRAL: Final[Mapping[str, Json]] = {"top_k": -1, "min_p": 0.0, "repetition_pen
 """vLLM takes sampling defaults from the checkpoint unless set otherwise; here only what is asked for holds."""
 _HARMLESS: Final[Mapping[str, Json]] = {**NEUTRAL, "temperature": 1.0, "top_p": 1.0}
 """Values that change nothing: where a server refuses two settings together, these are left out first."""
-_SYSTEM = "system"
 _NOT_SETTINGS = re.compile(r"messages|model|prompt|input|content|body$")
 _DAY = re.compile(r"per[ _-]?(?:day|month)|daily|monthly|\b[RT]PD\b", re.IGNORECASE)
 _MINUTE = re.compile(r"per[ _-]?(?:min|second|hour)|\b[RT]P[MSH]\b", re.IGNORECASE)
@@ -37,7 +36,7 @@ _ACCOUNT = re.compile(r"\b(?:account|organi[sz]ation|project|key|subscription|pe
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Said:
+class ErrorDetails:
     """What a server says about an error."""
 
     words: str = ""
@@ -56,24 +55,28 @@ class Said:
         """Whether the limit that was reached is one of a day or of money, which no pause of this run brings back."""
         return bool(_DAY.search(self.text) or (_MONEY.search(self.text) and not _MINUTE.search(self.text)))
 
-    def setting(self, sent: Mapping[str, Json], asked: Sequence[str] = ()) -> str | None:
-        """Which of the settings sent is refused; None if it is none of them.
+    def names(self, setting: str) -> bool:
+        """Whether it speaks of a setting, under whatever spelling."""
+        return setting in self.params or _place(setting, self.words) >= 0
+
+    def settings(self, sent: Mapping[str, Json], texts: Sequence[str] = ()) -> list[str]:
+        """Which of the settings sent are refused, the likeliest first.
 
         Args:
             sent: The settings with their values.
-            asked: Texts of the request, which an error may repeat.
+            texts: Of the request: an error may repeat them.
         """
         if named := [name for name in self.params if name in sent]:
-            return named[0]
+            return named
         if any(_NOT_SETTINGS.match(name) for name in self.params):
-            return None
+            return []
         words = self.words
-        for text in asked:
+        for text in texts:
             words = words.replace(text, " ") if len(text) > 3 else words
         places = {name: at for name in sent if (at := _place(name, words)) >= 0}
         if not places:
-            return next((old for old, new in RENAMED.items() if old in sent and _place(new, words) >= 0), None)
-        return min(places, key=lambda name: (_HARMLESS.get(name, ...) != sent[name], places[name]))
+            return [old for old, new in RENAMED.items() if old in sent and _place(new, words) >= 0]
+        return sorted(places, key=lambda name: (_HARMLESS.get(name, ...) != sent[name], places[name]))
 
 
 class Fault(Exception):
@@ -89,7 +92,7 @@ class Fault(Exception):
         ends: bool = False,
         charged: bool = False,
         wait: float = 0.0,
-        said: Said | None = None,
+        details: ErrorDetails | None = None,
     ) -> None:
         super().__init__(reason)
         self.reason = reason
@@ -105,7 +108,7 @@ class Fault(Exception):
         """Whether the call may have been paid for, though it brought nothing."""
         self.wait = wait
         """Seconds the server asks for."""
-        self.said = said or Said()
+        self.details = details or ErrorDetails()
 
     @property
     def refused(self) -> bool:
@@ -118,9 +121,9 @@ class Fault(Exception):
         return self.refused and not self.ends and self.kind != FILTERED and self.status in (200, 400, 422)
 
 
-def said_in(body: Json) -> Said:
+def read_error(body: Json) -> ErrorDetails:
     """What the body of a reply says about an error, in the shapes servers use; without words if it says nothing."""
-    read = _said(body)
+    read = _details(body)
     try:
         text = json.dumps(_without_echo(body), ensure_ascii=False)
     except (TypeError, ValueError):
@@ -132,22 +135,22 @@ def said_in(body: Json) -> Said:
     return replace(read, text=text[:20_000], filtered_by="" if whose else named)
 
 
-def _said(body: Json) -> Said:
+def _details(body: Json) -> ErrorDetails:
     if isinstance(body, str):
-        return Said(words="" if body.lstrip().startswith("<") else body.strip())  # a page is made for people
+        return ErrorDetails(words="" if body.lstrip().startswith("<") else body.strip())  # a page is made for people
     if isinstance(body, list | tuple):
-        parts = [_said(one) for one in body]
+        parts = [_details(one) for one in body]
         words = "; ".join(dict.fromkeys(part.words for part in parts if part.words))
         status = next((part.status for part in parts if part.status), 0)
-        return Said(words=words, params=tuple(name for part in parts for name in part.params), status=status)
+        return ErrorDetails(words=words, params=tuple(name for part in parts for name in part.params), status=status)
     if not isinstance(body, Mapping):
-        return Said()
+        return ErrorDetails()
     names = ("error", "errors", "message", "msg", "detail", "title", "error_msg", "status_msg", "base_resp")
-    inner = next((found for name in names if (found := _said(body.get(name))).words), Said())
+    inner = next((found for name in names if (found := _details(body.get(name))).words), ErrorDetails())
     words, params = inner.words, inner.params
     metadata = body.get("metadata")
-    if isinstance(metadata, Mapping) and (raw := metadata.get("raw")):  # OpenRouter hands on what the provider said
-        within = _said(_parsed(raw))
+    if isinstance(metadata, Mapping) and (raw := metadata.get("raw")):  # OpenRouter hands on what the provider wrote
+        within = _details(_parsed(raw))
         words, params = ": ".join(dict.fromkeys(filter(None, [words, within.words]))), params or within.params
     place = body.get("loc") or body.get("param")
     path = [str(part) for part in (place if isinstance(place, list | tuple) else str(place or "").split("."))]
@@ -157,7 +160,7 @@ def _said(body: Json) -> Said:
         words = words if own[0] in words else f"{own[0]}: {words}"
     codes = [str(body.get(name, "")) for name in ("code", "status", "status_code")]
     status = next((int(code) for code in codes if re.fullmatch(r"[45]\d\d", code)), inner.status)
-    return Said(words=words, params=params, status=status)
+    return ErrorDetails(words=words, params=params, status=status)
 
 
 def _parsed(raw: Json) -> Json:
@@ -204,13 +207,19 @@ class Dialect:
         """The settings under the names it takes, without those it does not."""
         return {self.renamed.get(name, name): value for name, value in settings.items() if name not in self.left_out}
 
-    def without(self, name: str, words: str) -> Dialect | None:
-        """The dialect that does not say `name`: renamed where it has another name, else left out; None if neither is left."""
-        if name in RENAMED:
-            return replace(self, renamed={**self.renamed, name: RENAMED[name]})
-        if name in RENAMED.values():
-            return None  # an answer without a limit to its length is not what was asked for
-        return replace(self, left_out={**self.left_out, name: words})
+    def without(self, names: Sequence[str], words: str) -> Dialect:
+        """The dialect that does not say these: renamed where there is another name, else left out.
+
+        A limit to the length is never left out: an answer without one is not what was requested.
+        """
+        limits = {name: RENAMED[name] for name in names if name in RENAMED}
+        others = {name: words for name in names if name not in RENAMED and name not in RENAMED.values()}
+        return replace(self, renamed={**self.renamed, **limits}, left_out={**self.left_out, **others})
+
+    def changed(self, known: Dialect) -> set[str]:
+        """The settings that it says in another way than `known`, under all their names."""
+        renamed = self.renamed.keys() - known.renamed.keys()
+        return {*renamed, *(self.renamed[name] for name in renamed), *(self.left_out.keys() - known.left_out.keys())}
 
     def to_json(self) -> dict[str, Json]:
         """As it is recorded."""
@@ -224,8 +233,8 @@ class Negotiator:
     def __init__(self, server: str) -> None:
         self.server, self.dialect = server, Dialect()
         self._lock = Lock()
-        self._vain: set[str] = set()
-        """Settings whose change did not help."""
+        self._vain: set[tuple[str, bool]] = set()
+        """Refusals that no other form helped against: their words without ids, and whether there was a system turn."""
 
     def ask(
         self,
@@ -253,39 +262,43 @@ class Negotiator:
                 raise
             fault = first
         with self._lock:
-            last = ""
-            tried: Dialect | None = self.dialect  # another thread may have found it meanwhile
-            if tried is begun:
-                tried, last = self._other(fault, messages, settings, short)
-            while tried is not None:
+            known = self.dialect  # another thread may have found it meanwhile
+            forms = [known] if known is not begun else self._forms(fault, messages, settings, short)
+            while forms:
+                tried = forms.pop(0)
                 try:
                     reply = send(tried.body(messages, settings))
                 except Fault as again:
                     if not again.negotiable:
                         raise
-                    now = again.said.setting(tried.spoken(settings), [turn["content"] for turn in messages])
-                    same = again.reason == fault.reason or (now is not None and now in (last, RENAMED.get(last)))
-                    if last == _SYSTEM or (last and same):
-                        self._vain.update({last} - {_SYSTEM})
-                        break
-                    self._learn(tried)
-                    fault = again
-                    tried, last = self._other(fault, messages, settings, short)
+                    if tried is self.dialect or self._helped(tried, fault, again):
+                        self._learn(tried)
+                        fault = again
+                        forms = self._forms(fault, messages, settings, short)
                 else:
                     self._learn(tried)
                     return reply
+            self._vain.add((_bare(fault.details.words), _has_system(messages)))
         raise fault
 
-    def _other(
+    def _forms(
         self, fault: Fault, messages: Sequence[Message], settings: Mapping[str, Json], short: Callable[[str], str]
-    ) -> tuple[Dialect | None, str]:
-        """The form to try after a refusal, and what is changed in it."""
-        name = fault.said.setting(self.dialect.spoken(settings), [turn["content"] for turn in messages])
-        if name is not None and name not in self._vain:
-            return self.dialect.without(name, short(fault.said.words)), name
-        if _has_system(messages) and not self.dialect.merges_system:
-            return replace(self.dialect, merges_system=True), _SYSTEM
-        return None, ""
+    ) -> list[Dialect]:
+        """The forms to try after a refusal: without one of the settings it names, without all, without a system turn."""
+        if (_bare(fault.details.words), _has_system(messages)) in self._vain:
+            return []
+        names = fault.details.settings(self.dialect.spoken(settings), [turn["content"] for turn in messages])
+        words = short(fault.details.words)
+        changes = [[name] for name in names] + ([names] if len(names) > 1 else [])
+        forms = [form for change in changes if (form := self.dialect.without(change, words)) != self.dialect]
+        merges = _has_system(messages) and not self.dialect.merges_system
+        return [*forms, replace(self.dialect, merges_system=True)] if merges else forms
+
+    def _helped(self, tried: Dialect, fault: Fault, again: Fault) -> bool:
+        """Whether a form changed what is refused: the next refusal has other words, and none about what was changed."""
+        changed = tried.changed(self.dialect)
+        other = _bare(again.details.words) != _bare(fault.details.words)
+        return bool(changed) and other and not any(again.details.names(name) for name in changed)
 
     def _learn(self, found: Dialect) -> None:
         known, self.dialect = self.dialect, found
@@ -300,6 +313,11 @@ class Negotiator:
             )
         if found.merges_system and not known.merges_system:
             LOG.info("%s: the system turn is put before the question, since the server takes no system role", self.server)
+
+
+def _bare(words: str) -> str:
+    """Words without what differs from call to call: numbers and ids."""
+    return re.sub(r"[\w-]*\d[\w-]*", "#", words)
 
 
 def _has_system(messages: Sequence[Message]) -> bool:

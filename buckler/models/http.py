@@ -28,7 +28,7 @@ from tenacity import (
 
 from buckler.data import Json
 from buckler.errors import BackendError
-from buckler.models.dialect import FILTERED, Fault, said_in
+from buckler.models.dialect import FILTERED, Fault, read_error
 
 Reply: TypeAlias = Mapping[str, Any]
 Read = TypeVar("Read")
@@ -217,7 +217,7 @@ class Transport:
             return read(reply)
         except (ValueError, KeyError, IndexError, TypeError, AttributeError) as fault:
             whole = content[:400].decode(errors="replace")
-            why = str(fault) if isinstance(fault, ValueError) else said_in(reply).words or whole or "nothing"
+            why = str(fault) if isinstance(fault, ValueError) else read_error(reply).words or whole or "nothing"
             reason = f"an unreadable reply: {self.short(why if isinstance(reply, Mapping) else f'no JSON object: {whole}')}"
             raise Fault(reason, passes=False, ends=True, charged=True) from None
 
@@ -246,20 +246,20 @@ class Transport:
 
     def _refusal(self, status: int, body: Json, wait: float) -> Fault:
         """The fault of an error, which some servers send with status 200."""
-        said, came = said_in(body), status
-        status = said.status or status if status < 400 else status
-        words = self.short(said.words) or httpx.codes.get_reason_phrase(status)
+        details, came = read_error(body), status
+        status = details.status or status if status < 400 else status
+        words = self.short(details.words) or httpx.codes.get_reason_phrase(status)
         reason = f"HTTP {status}: {words}" if came == status != 200 else f"an error with HTTP {came}: {words}"
-        if said.filtered_by and status in MAY_BE_FILTERED:
-            return Fault(reason, kind=FILTERED, status=status, passes=False, said=said)
-        if status in ENDING or (status == 429 and said.is_quota):
-            return Fault(reason, kind=reason, status=status, passes=False, ends=True, said=said)
+        if details.filtered_by and status in MAY_BE_FILTERED:
+            return Fault(reason, kind=FILTERED, status=status, passes=False, details=details)
+        if status in ENDING or (status == 429 and details.is_quota):
+            return Fault(reason, kind=reason, status=status, passes=False, ends=True, details=details)
         if status not in PASSING and (status < 500 or status in NEVER):
-            return Fault(reason, kind=reason, status=status, passes=False, said=said)
+            return Fault(reason, kind=reason, status=status, passes=False, details=details)
         if wait > self.timeout:
             reason = f"{reason} (the server asks to wait {wait:.0f} s, longer than the timeout of {self.timeout:g} s)"
-            return Fault(reason, status=status, passes=False, ends=True, said=said)
-        return Fault(reason, status=status, wait=wait, said=said)
+            return Fault(reason, status=status, passes=False, ends=True, details=details)
+        return Fault(reason, status=status, wait=wait, details=details)
 
     def short(self, text: str) -> str:
         """The beginning of what a server says, on one line, without anything that is or looks like a key."""

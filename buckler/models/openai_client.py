@@ -145,7 +145,7 @@ class ServedLM:
             return self._converse(self.http.url("chat/completions"), request.messages, settings, read, stop, self.budget)
         except Fault as fault:
             if fault.kind == FILTERED:
-                return withheld(fault.said.filtered_by)
+                return withheld(fault.details.filtered_by)
             raise
 
     def _weigh(self, pair: ScoreRequest, stop: Event) -> Likelihood:
