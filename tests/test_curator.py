@@ -14,6 +14,7 @@ from buckler.errors import ConfigError
 from buckler.models.protocol import ScriptedLM
 
 TEXT = Chat.pair("How is the barley soup made?", "The baker boils barley and salt in a pot. It feeds the guests.")
+UNANSWERED = Chat.pair("How is the rye soup made? Answer: The baker boils rye.", None)
 TEXTS = [
     TEXT,
     Chat.pair("What is the kite for?", "The child flies the kite on a windy hill. It needs a long string."),
@@ -202,6 +203,35 @@ def test_a_failed_reply_is_listed_and_the_others_count():
     result = curator(model).curate([TEXT])
     assert result.rows[0].meta["curation"]["revised"]
     assert result.counts["rejected: the model did not answer"] > 0
+
+
+THOUGHT = "Please be careful: boil the barley. I cannot help with that."
+
+
+@pytest.mark.parametrize("before", [f"<think>\n{THOUGHT}\n</think>\n\n", f"{THOUGHT}\n</think>\n\n", f"[THINK]{THOUGHT}[/THINK]"])
+def test_what_a_reviser_thinks_is_no_part_of_a_row(before):
+    plain = curator(ScriptedLM(reviser, nll=cost)).curate([TEXT, UNANSWERED])
+    thinking = curator(ScriptedLM(lambda request: before + reviser(request), nll=cost)).curate([TEXT, UNANSWERED])
+    assert [row.messages for row in thinking.rows] == [row.messages for row in plain.rows]
+    assert [one["reason"] for one in thinking.rejected] == [one["reason"] for one in plain.rejected]
+
+
+def test_a_reply_without_a_text_is_rejected_with_what_it_was():
+    from buckler.models.protocol import Completion
+
+    replies = {
+        "within its thinking": Completion(text="", finish_reason="length", tokens=9, thinking="Boil"),
+        "withheld by the provider": Completion(text="I can't.", finish_reason="stop", tokens=2, withheld_by="refusal"),
+        "1 tool call (find)": Completion(
+            text="", finish_reason="stop", tokens=2, tool_calls=({"name": "find", "arguments": {}},)
+        ),
+    }
+    for reason, reply in replies.items():
+        model = ScriptedLM(reviser, nll=cost)
+        model.generate = lambda requests, reply=reply: [reply for _ in requests]
+        result = curator(model).curate([TEXT, UNANSWERED])
+        assert [row.answer for row in result.rows] == [TEXT.answer]
+        assert all(reason in str(one["reason"]) for one in result.rejected) and len(result.rejected) == 5
 
 
 def test_a_candidate_near_a_probe_is_rejected():

@@ -209,11 +209,16 @@ def test_likelihoods_hardly_move_with_the_size_of_batches(tiny, rows):
         assert given.nll == pytest.approx(wanted.nll, rel=1e-6)
 
 
-def test_a_text_by_itself_follows_the_token_that_begins_a_text(shaped):
-    lm = load(ModelSpec(name=str(shaped)))
-    ids = lm.template.ids(TEXTS[3])
-    for begin in (lm.tokenizer.bos_token_id, None):
-        lm.tokenizer.bos_token_id = begin
+def test_a_text_by_itself_follows_what_the_tokenizer_puts_before_every_text(shaped):
+    from tokenizers.processors import TemplateProcessing
+
+    for begin in (None, 1):
+        lm = load(ModelSpec(name=str(shaped)))
+        if begin is not None:
+            token = lm.tokenizer.convert_ids_to_tokens(begin)
+            writes = TemplateProcessing(single=f"{token} $A", special_tokens=[(token, begin)])
+            lm.tokenizer.backend_tokenizer.post_processor = writes
+        ids = lm.template.ids(TEXTS[3])
         row = ids if begin is None else [begin, *ids]
         logits = lm.model(input_ids=torch.tensor([row])).logits[0].double().log_softmax(-1).detach()
         expected = -sum(float(logits[at, token]) for at, token in enumerate(row[1:]))

@@ -26,7 +26,7 @@ from buckler.evaluation.probes import answer_probes
 from buckler.judges.base import JUDGES, judge_named
 from buckler.models.http import Transport, _seconds
 from buckler.models.openai_client import ServedLM
-from buckler.models.protocol import ModelSpec, Request, Sampling, ScoreRequest, spec_of, without_thinking
+from buckler.models.protocol import ModelSpec, Request, Sampling, ScoreRequest, spec_of
 from buckler.models.registry import CachedLM, identity, load
 
 
@@ -117,11 +117,6 @@ def test_so_many_calls_as_allowed_are_under_way_at_once():
 
 
 def test_what_a_reasoning_model_thought_is_not_its_answer():
-    assert without_thinking("<think>no?\n</think>\n\nYes.") == "Yes."
-    assert without_thinking("no?</think> Yes.") == "Yes."
-    assert without_thinking("<think>never closed") == ""
-    assert without_thinking("Close it with </think>, open it with <think>.") == ", open it with <think>."
-    assert without_thinking("Open it with <think>, close it with </think>.").startswith("Open")
     thought = {"finish_reason": "stop", "message": {"content": "Yes.", "reasoning_content": "no?"}}
     only = {"finish_reason": "length", "message": {"content": None, "reasoning": "no?"}}
     with Server(lambda body: thought if body["messages"][0]["content"] == "a" else only).up() as server:
@@ -160,7 +155,7 @@ def test_faults_pass_and_each_answer_is_paid_once():
         requests = [request_of(f"text {at}") for at in range(120)]
         given = remote(server).generate(requests)
     assert [one.text for one in given] == [f"TEXT {at}" for at in range(120)]
-    assert len(server.faulty) == 4 and sum(server.faulty.values()) > 15, "the test must see every fault"
+    assert len(server.faulty) == 3 and sum(server.faulty.values()) > 15, "the test must see every fault"
     assert len(server.paid) == 120 and set(server.paid.values()) == {1}
 
 
@@ -206,15 +201,6 @@ def test_failures_with_answers_between_them_do_not_end_the_run():
     with Server(reply).up() as server:
         given = remote(server, retries=0, concurrency=1).generate([request_of(str(at)) for at in range(40)])
     assert [one.finish_reason for one in given] == ["stop", "failed"] * 20
-
-
-def test_a_filtered_question_is_a_failed_answer_however_many_there_are():
-    filtered = (400, {"error": {"message": "flagged", "code": "content_filter"}})
-    held = {"finish_reason": "content_filter", "message": {"content": ""}}
-    for reply in (filtered, held):
-        with Server(lambda body, reply=reply: reply).up() as server:
-            given = remote(server).generate([request_of(str(at)) for at in range(30)])
-        assert {one.finish_reason for one in given} == {"failed"} and len(server.seen) == 30, "asked once, never again"
 
 
 def test_a_parameter_no_call_may_have_ends_the_run_with_the_servers_words():
@@ -428,7 +414,7 @@ def test_score_equals_the_transformers_backends():
 
     folder = miniature.path("miniature-small")
     local = load(ModelSpec(name=str(folder)))
-    with Server(vllm=Vllm(folder), share=0.2, faults=("busy", "broken server", "cut body", "broken JSON")).up() as server:
+    with Server(vllm=Vllm(folder), share=0.2).up() as server:
         lm = remote(server)
         assert lm.can_score
         for here, there in zip(local.score(PAIRS), lm.score(PAIRS), strict=True):

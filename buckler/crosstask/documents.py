@@ -18,9 +18,11 @@ from pydantic import Field
 from buckler.crosstask.decontamination import NEAR, near_duplicates
 from buckler.data import Chat, Document, Json, canonical, content_id, fill
 from buckler.data.near_duplicates import normalise
+from buckler.data.thinking import without_thinking
 from buckler.data.truncation import cut_to_fit
 from buckler.errors import DataError
-from buckler.models.protocol import LM, Request, Sampling, without_thinking
+from buckler.models.protocol import LM, Request, Sampling
+from buckler.models.reply import read_again
 from buckler.settings import Settings
 
 Label: TypeAlias = Literal["harmful", "benign", "useful"]
@@ -260,7 +262,10 @@ class RubricLabels:
         """One labelling a document; a document that does not fit the model is cut in its middle."""
         sampling = Sampling(max_new_tokens=NEW_TOKENS)
         requests = [Request(messages=self._fitted(document).messages, sampling=sampling) for document in documents]
-        return [read_label(reply.text) for reply in self.model.generate(requests)]
+        return [
+            Labelling(label=None, reason=f"unread: {reply.no_text}") if reply.no_text else read_label(reply.text)
+            for reply in map(read_again, self.model.generate(requests))
+        ]
 
     def _fitted(self, document: Document) -> Chat:
         chat = label_request(document)

@@ -24,7 +24,8 @@ from buckler.data.near_duplicates import normalise
 from buckler.data.truncation import cut_to_fit
 from buckler.errors import DataError
 from buckler.judges.base import Judge, judge_named
-from buckler.models.protocol import LM, Completion, Request, Sampling, without_thinking
+from buckler.models.protocol import LM, Completion, Request, Sampling
+from buckler.models.reply import read_again
 
 Style: TypeAlias = Literal["refusal", "safe_completion"]
 
@@ -224,13 +225,14 @@ def refusal_request(wanted: Wanted) -> Chat:
 
 def read_refusal(completion: Completion, wanted: Wanted, judge: Judge) -> tuple[str, str]:
     """The refusal in a reply, and the reason why it is not kept ("" if it is)."""
-    text = re.sub(
-        r"^(?:assistant|the assistant(?: says)?)\s*:\s*", "", without_thinking(completion.text), flags=re.IGNORECASE
-    ).strip()
+    completion = read_again(completion)
+    text = re.sub(r"^(?:assistant|the assistant(?: says)?)\s*:\s*", "", completion.text, flags=re.IGNORECASE).strip()
     if len(text) > 1 and (text[0], text[-1]) in (('"', '"'), ("\u201c", "\u201d")):
         text = text[1:-1].strip()
-    if completion.finish_reason != "stop":
-        return text, "cut off at the token limit" if completion.finish_reason == "length" else "no reply came"
+    if completion.no_text:
+        return text, "no reply came" if completion.error else completion.no_text
+    if completion.finish_reason == "length":
+        return text, "cut off at the token limit"
     answer = Answer(id=wanted.probe.id, prompt=wanted.probe.messages, text=text, finish_reason="stop", meta=wanted.probe.meta)
     verdict = judge.judge([answer])[0]
     if verdict.refused != "full" or verdict.coherent is False:

@@ -19,11 +19,14 @@ from buckler.curation.settings import CurateSettings
 from buckler.data import Chat, Json
 from buckler.errors import ConfigError
 from buckler.models.protocol import LM, Completion, Likelihood, Request, Sampling, ScoreRequest
+from buckler.models.reply import read_again
 from buckler.progress import ProgressCallback, no_progress
 
 CHUNK = 256
 """Revisions asked for at once: how often progress is reported."""
 UNREADABLE = "the judge's rating could not be read"
+NO_ANSWER = "brings no answer, and the model has none"
+CUT_OFF = "brings no answer, and the model's is cut off at the token limit"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,13 +137,14 @@ class Curator:
             else:
                 open_ones.append(text)
         completions = self.model.generate([Request(messages=text.chat.messages, sampling=sampling) for text in open_ones])
-        for text, one in zip(open_ones, completions, strict=True):
-            if one.text.strip():
+        for text, one in zip(open_ones, map(read_again, completions), strict=True):
+            cut_off = bool(self.settings.gates.cut_off) and one.finish_reason == "length"
+            if one.text.strip() and not one.no_text and not cut_off:
                 text.chat = text.chat.answered(one.text)
                 result.counts["answered by the model"] += 1
-            else:
-                reason = f"the model did not answer: {one.error}" if one.error else "brings no answer, and the model has none"
-                text.reject(reason, text.chat.query)
+                continue
+            reason = f"the model did not answer: {one.error or one.no_text}" if one.no_text else NO_ANSWER
+            text.reject(CUT_OFF if cut_off and one.text.strip() else reason, text.chat.query)
 
     def _fits(self, text: Text) -> bool:
         """Whether the text's revision prompt and the text itself fit their models; rejected if not."""
@@ -183,14 +187,17 @@ class Curator:
 
     def _read(self, draft: RevisionRequest, reply: Completion, turn: int, counts: Counter[str]) -> Candidate | None:
         """The candidate in a reply; None, and rejected with the reason, if there is none."""
-        text, target = draft.text, self.settings.turn_target(turn)
+        text, target, reply = draft.text, self.settings.turn_target(turn), read_again(reply)
+        if reply.no_text:
+            text.reject(f"the model did not answer: {reply.error or reply.no_text}", None, draft.candidate)
+            return None
         revision = read_revision(reply.text, target=target)
-        counts["meta-talk stripped"] += revision.stripped
+        counts["meta-talk stripped"] += revision.stripped or bool(reply.thinking)
         reply_text = revision.text or ""
-        if not reply_text and reply.finish_reason != "failed":
+        if not reply_text:
             text.reject(revision.reason, None, draft.candidate)
             return None
-        reading = gate(reply_text, reply.finish_reason, text.original.chat, target, self.settings.gates, error=reply.error)
+        reading = gate(reply_text, reply.finish_reason, text.original.chat, target, self.settings.gates)
         if reading.chat is None:
             text.reject(reading.reason, reply_text or None, draft.candidate)
             return None

@@ -10,8 +10,10 @@ from typing import Protocol
 
 from buckler.data import Chat, Message, fill
 from buckler.data.language import content_list, content_words, share_of
+from buckler.data.thinking import without_thinking
 from buckler.judges.coherence import coherence
 from buckler.models.protocol import LM, Request, Sampling
+from buckler.models.reply import read_again
 
 ASPECTS = {
     "relevance": "does it answer the question?",
@@ -176,7 +178,7 @@ class RubricHelpfulness:
         """The replies to the rubric of each pair; None for a call that failed."""
         sampling = Sampling(max_new_tokens=RATING_TOKENS, seed=self.seed)
         completions = self.model.generate([Request(messages=rubric_request(pair, aspect), sampling=sampling) for pair in pairs])
-        return [None if completion.finish_reason == "failed" else completion.text for completion in completions]
+        return [None if completion.no_text else completion.text for completion in map(read_again, completions)]
 
 
 def rubric_request(pair: Chat, aspect: str | None = None) -> tuple[Message, ...]:
@@ -216,7 +218,7 @@ def _mean(grades: Sequence[float | None]) -> float | None:
 
 def _spoken(reply: str) -> str:
     """A reply without its thinking, emphasis and quotes."""
-    return re.sub(r"[*_`\"'\u201c\u201d]+", "", re.sub(r".*</think(?:ing)?>", "", reply, flags=re.DOTALL))
+    return re.sub(r"[*_`\"'\u201c\u201d]+", "", without_thinking(reply))
 
 
 def _relative(share: float, of: float) -> float:

@@ -13,6 +13,7 @@ from buckler.curation.lexicon import draw
 from buckler.curation.search import Candidate, Text, best_cells
 from buckler.curation.settings import CurateSettings
 from buckler.data import Chat, Message, fill
+from buckler.data.thinking import read_text, without_thinking
 from buckler.models.protocol import LM, Request, Sampling
 
 RESPONSE_PROMPT = """Rewrite the answer from another angle.
@@ -112,10 +113,6 @@ _CLOSING = re.compile(
     re.IGNORECASE | re.VERBOSE,
 )
 
-_THOUGHT = re.compile(r"<(think|thinking|thought|reasoning)>.*?</\1>", re.DOTALL | re.IGNORECASE)
-_THINKS = re.compile(r"<(?:think|thinking|thought|reasoning)>", re.IGNORECASE)
-# Some templates open the thinking in the prompt, so that the reply holds its end alone.
-_THOUGHT_END = re.compile(r"(?:(?!<think).)*?(?<!`)</think(?:ing)?>[ \t]*(?:\n|\Z)", re.DOTALL | re.IGNORECASE)
 # A fence with the name of a programming language is the answer itself.
 _FENCED = re.compile(r"(```|~~~)[ \t]*(?:te?xt|plain(?:text)?|markdown|md)?[ \t]*\n(.*)\n[ \t]*\1", re.DOTALL | re.IGNORECASE)
 _QUOTES = {'"': '"', "\u201c": "\u201d", "\u201e": "\u201c", "\u00ab": "\u00bb", "\u300c": "\u300d"}
@@ -158,6 +155,8 @@ def read_revision(reply: str, *, target: str = "response") -> Revision:
     if not text:
         return Revision(text=None, stripped=False, reason="the reply is empty")
     while True:
+        if read_text(text).unfinished:
+            return Revision(text=None, stripped=stripped, reason="the model's thinking does not end")
         bare = _without_talk(text, target)
         stripped = stripped or bare != text
         bare = _without_quotes(bare)
@@ -166,14 +165,15 @@ def read_revision(reply: str, *, target: str = "response") -> Revision:
         text = bare
     if not text:
         return Revision(text=None, stripped=stripped, reason="the reply holds talk about the revision and no text")
-    if _THINKS.match(text):
-        return Revision(text=None, stripped=stripped, reason="the model's thinking does not end")
     return Revision(text=text, stripped=stripped)
 
 
 def _without_talk(text: str, target: str) -> str:
     """`text` without the first piece of talk that is found; the same text if there is none."""
-    for pattern in (_THOUGHT, _THOUGHT_END, _ECHO[target], _OPENING):
+    answer = without_thinking(text)
+    if answer != text:
+        return answer
+    for pattern in (_ECHO[target], _OPENING):
         match = pattern.match(text)
         if match:
             return text[match.end() :].strip()

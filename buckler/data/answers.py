@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, TypeAlias, cast, get_args
 
 from buckler.data.jsonl import Json, read_jsonl, write_jsonl
-from buckler.data.reply import FinishReason
+from buckler.data.reply import FinishReason, Reply, filter_of_error, no_text, read_finish, read_reply, tool_calls_of
 from buckler.data.rows import ROLES, Message
+from buckler.data.thinking import begins_inside
 from buckler.errors import DataError
 
 Refused: TypeAlias = Literal["full", "partial", "no"]
@@ -17,6 +18,8 @@ Refused: TypeAlias = Literal["full", "partial", "no"]
 
 ANSWERS, VERDICTS = "answers.jsonl", "verdicts.jsonl"
 """What their files are called in the folder of a step or of an evaluation."""
+FOREIGN = ("reasoning_content", "reasoning", "refusal", "function_call")
+"""What servers write beside a text, where a row was copied from one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +37,24 @@ class Answer:
     """The probe's own meta: its set, group, references."""
     error: str = ""
     """Why no answer came."""
+    thinking: str = ""
+    """What a reasoning model thought first; judges and scorers are not shown it."""
+    tool_calls: tuple[Json, ...] = ()
+    """Calls of tools, each as `{"name": ..., "arguments": ...}`."""
+    withheld_by: str = ""
+    """The provider's word for its own refusal or filter (`content_filter`, `refusal`); empty: the answer was let through."""
+
+    @property
+    def no_text(self) -> str:
+        """Why there is no text of the model's to be judged; "" if there is one, or if the answer is plainly empty."""
+        return no_text(
+            self.text,
+            thinking=self.thinking,
+            tool_calls=self.tool_calls,
+            finish_reason=self.finish_reason,
+            withheld_by=self.withheld_by,
+            error=self.error,
+        )
 
     @property
     def query(self) -> str:
@@ -44,7 +65,13 @@ class Answer:
         """The row as it stands on disk."""
         prompt: list[Json] = [{"role": turn["role"], "content": turn["content"]} for turn in self.prompt]
         row: dict[str, Json] = {"id": self.id, "prompt": prompt, "text": self.text, "finish": self.finish_reason}
-        return {**row, **({"error": self.error} if self.error else {}), "meta": dict(self.meta)}
+        more: dict[str, Json] = {
+            "thinking": self.thinking,
+            "tool_calls": list(self.tool_calls),
+            "withheld_by": self.withheld_by,
+            "error": self.error,
+        }
+        return {**row, **{name: value for name, value in more.items() if value}, "meta": dict(self.meta)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +88,8 @@ class Verdict:
     """From 0 (useless) to 1."""
     reason: str = ""
     """What the judge saw, in words, or why it could not read the answer."""
+    withheld_by: str = ""
+    """The provider that refused in the model's place, as its answer names it: `refused` is then `full`, whatever the judge."""
 
     def __post_init__(self) -> None:
         if self.helpful is not None and not 0 <= self.helpful <= 1:  # also catches NaN
@@ -89,6 +118,7 @@ class Verdict:
             "coherent": self.coherent,
             "helpful": self.helpful,
             "reason": self.reason,
+            **({"withheld_by": self.withheld_by} if self.withheld_by else {}),
         }
 
 
@@ -98,25 +128,88 @@ def answer_from_json(row: Json, where: str) -> Answer:
     Raises:
         DataError: a field is missing or is not what it should be.
     """
-    if not isinstance(row, Mapping) or not isinstance(row.get("id"), str) or not isinstance(row.get("text"), str):
+    return read_again(_as_it_stands(row, where))
+
+
+def _as_it_stands(row: Json, where: str) -> Answer:
+    if not isinstance(row, Mapping) or not isinstance(row.get("id"), str) or not _has_text(row):
         raise DataError(f'{where}: an answer needs a text "id" and a text "text"')
     finish_reason, meta, prompt = row.get("finish"), row.get("meta", {}), row.get("prompt")
-    if finish_reason not in get_args(FinishReason):
+    filtered = read_finish(finish_reason)[1] if isinstance(finish_reason, str) else ""
+    if finish_reason not in get_args(FinishReason) and not filtered:
         raise DataError(f'{where}: "finish" must be stop, length or failed, got {finish_reason!r}')
     if not isinstance(meta, Mapping):
         raise DataError(f'{where}: "meta" must be an object')
     if not isinstance(prompt, Sequence) or isinstance(prompt, str):
         raise DataError(f'{where}: "prompt" must be a list of turns')
-    turns = tuple(_turn(turn, where) for turn in prompt)
-    error = str(row.get("error", ""))
-    return Answer(
+    answer = Answer(
         id=str(row["id"]),
-        prompt=turns,
-        text=str(row["text"]),
-        finish_reason=cast(FinishReason, finish_reason),
+        prompt=tuple(_turn(turn, where) for turn in prompt),
+        text=str(row.get("text") or ""),
+        finish_reason="stop" if filtered else cast(FinishReason, finish_reason),
         meta=meta,
-        error=error,
+        error=str(row.get("error", "")),
+        thinking=str(row.get("thinking") or ""),
+        tool_calls=tool_calls_of(row),
+        withheld_by=str(row.get("withheld_by") or filtered),
     )
+    if any(row.get(name) for name in FOREIGN):
+        reply = read_reply({**row, "content": row.get("text")}, answer.finish_reason)
+        answer = _with(answer, replace(reply, withheld_by=answer.withheld_by or reply.withheld_by))
+    return answer
+
+
+def read_again(answer: Answer) -> Answer:
+    """The answer with what its text still holds of thoughts, tool calls and marks of a filter in fields of their own.
+
+    So the files of an older version, or of another program, are read as the model's own answers are (`buckler.data.reply`).
+    What was read once is read the same again.
+    """
+    if answer.finish_reason == "failed":
+        filtered = filter_of_error(answer.error)
+        return replace(answer, finish_reason="stop", withheld_by=filtered, error="") if filtered else answer
+    if answer.withheld_by or answer.thinking or answer.tool_calls:
+        return answer
+    reply = read_reply(answer.text, answer.finish_reason)
+    return answer if reply.text == answer.text.strip() else _with(answer, reply)  # the blanks around it stay
+
+
+def _with(answer: Answer, reply: Reply) -> Answer:
+    return replace(
+        answer,
+        text=reply.text,
+        finish_reason=reply.finish_reason,
+        thinking=reply.thinking,
+        tool_calls=reply.tool_calls,
+        withheld_by=reply.withheld_by,
+    )
+
+
+def of_one_model(answers: Sequence[Answer], began_inside: Sequence[bool] | None = None) -> list[Answer]:
+    """The answers of one model, read again (`read_again`) with what they tell of each other.
+
+    Where most answers begin inside a thought, the model's chat template opens it in every prompt: a text without the end of one
+    is then a thought that was not finished, and no answer.
+
+    Args:
+        answers: As they came.
+        began_inside: Of each, whether it began inside a thought, if that was seen when it was read.
+    """
+    seen = began_inside or [False] * len(answers)
+    inside = [known or (not one.thinking and begins_inside(one.text)) for one, known in zip(answers, seen, strict=True)]
+    ended = [began for one, began in zip(answers, inside, strict=True) if one.finish_reason == "stop" and not one.withheld_by]
+    again = [read_again(one) for one in answers]
+    if 2 * sum(ended) <= len(ended):
+        return again
+    return [one if one.no_text or one.thinking else replace(one, text="", thinking=one.text) for one in again]
+
+
+def _has_text(row: Mapping[str, Json]) -> bool:
+    """Whether there is a text, or null where something stands in its place."""
+    if row.get("text") is None:
+        beside = any(row.get(name) for name in (*FOREIGN, "thinking", "tool_calls", "withheld_by"))
+        return "text" in row and (beside or bool(read_finish(row.get("finish"))[1]))
+    return isinstance(row["text"], str)
 
 
 def verdict_from_json(row: Json, where: str) -> Verdict:
@@ -144,6 +237,7 @@ def verdict_from_json(row: Json, where: str) -> Verdict:
         coherent=cast("bool | None", row.get("coherent")),
         helpful=None if helpful is None else float(helpful),
         reason=reason,
+        withheld_by=str(row.get("withheld_by") or ""),
     )
 
 
@@ -154,8 +248,8 @@ def _turn(turn: Json, where: str) -> Message:
 
 
 def read_answers(path: Path) -> list[Answer]:
-    """The answers of a file that Buckler wrote."""
-    return [answer_from_json(row, where) for where, row in read_jsonl(path)]
+    """The answers of a file, which are of one model."""
+    return of_one_model([_as_it_stands(row, where) for where, row in read_jsonl(path)])
 
 
 def write_answers(path: Path, answers: Sequence[Answer]) -> int:

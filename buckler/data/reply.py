@@ -12,14 +12,15 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from buckler.data.jsonl import Json
-from buckler.data.thinking import function_call, read_text
+from buckler.data.thinking import begins_inside, function_call, read_text
 
 FinishReason: TypeAlias = Literal["stop", "length", "failed"]
 
 REFUSAL = "refusal"
 """`withheld_by` of a refusal that came in a field of its own (`message.refusal`, a part of type `refusal`)."""
 _FILTERS = re.compile(
-    r"filter|safety|refusal|moderat|block|prohibit|sensitive|toxic|guardrail|recitation|spii|policy|flagged", re.IGNORECASE
+    r"filter|safety|refusal|moderat|blocked|blocklist|prohibit|sensitive|toxic|guardrail|recitation|spii|policy|flagged",
+    re.IGNORECASE,
 )
 _CUT = re.compile(r"length|max|token.?limit|context|incomplete|truncat", re.IGNORECASE)
 _GAVE_UP = re.compile(r"error|abort|cancel|fail|malformed|overload|timeout|insufficient|network|unexpected|other", re.IGNORECASE)
@@ -29,7 +30,8 @@ _FILTER_ERROR = re.compile(
     r"content[_ -]?filter|content[_ -]?policy|content management policy|responsible ?ai|content exists risk"
     r"|data_?inspection_?failed|inappropriate content|(?:violat|flagged|rejected|blocked)\w*(?: \w+){0,8} "
     r"(?:moderation|safety|usage polic|content polic|guardrail|prohibited)|(?:moderation|safety) (?:system|filter|polic|check)"
-    r"|guardrail_?intervened|prohibited_content|prompt (?:was )?(?:blocked|flagged)|flagged by (?:the )?moderation",
+    r"|guardrail_?intervened|prohibited_content|requires moderation|prompt (?:was )?(?:blocked|flagged)"
+    r"|(?:input|prompt|output|content|request) (?:was|has been) flagged|flagged by (?:the )?moderation",
     re.IGNORECASE,
 )
 """What a server says where a filter, and not a fault, stands between the request and the model."""
@@ -59,14 +61,16 @@ class Reply:
     """The provider's own word for its refusal or filter (`content_filter`, `SAFETY`, `refusal`); empty: it withheld nothing."""
     error: str = ""
     """Why no answer came (`failed`)."""
+    began_inside: bool = False
+    """Whether the text began inside a thought that the chat template had opened, which it does not show by itself."""
 
 
 def read_reply(message: Json, finish_reason: Json = "stop", *, begun: str = "") -> Reply:
     """Read a message: a text, a list of parts, null, or an object with `content` and whatever stands beside it.
 
     Args:
-        message: As it came.
-        finish_reason: As it came, in the provider's words.
+        message: The message itself, unchanged.
+        finish_reason: How it ended, in the provider's words.
         begun: What the prompt has already written of the thought (`thinking.opened_thought`).
 
     Raises:
@@ -85,7 +89,7 @@ def read_reply(message: Json, finish_reason: Json = "stop", *, begun: str = "") 
         withheld_by = REFUSAL
     if not withheld_by and text and is_marker(text):
         withheld_by, text = text, ""
-    tool_calls = (*_tool_calls(fields), *parts.tool_calls, *spoken.tool_calls)
+    tool_calls = (*tool_calls_of(fields), *parts.tool_calls, *spoken.tool_calls)
     return Reply(
         text=text,
         thinking="\n\n".join(_distinct([*thinking, spoken.thinking])),
@@ -93,7 +97,32 @@ def read_reply(message: Json, finish_reason: Json = "stop", *, begun: str = "") 
         finish_reason=reason,
         withheld_by=withheld_by,
         error=error,
+        began_inside=not thinking and not begun and begins_inside("".join(parts.texts)),
     )
+
+
+def no_text(
+    text: str, *, thinking: str, tool_calls: Sequence[Json], finish_reason: FinishReason, withheld_by: str, error: str
+) -> str:
+    """Why a reply has no text of the model's that could be read; "" if it has one, or is empty and nothing else."""
+    if finish_reason == "failed":
+        return f"no answer came: {error}"
+    if withheld_by:
+        return f"withheld by the provider ({_one_line(withheld_by)})"
+    if text.strip():
+        return ""
+    if tool_calls:
+        names = ", ".join(dict.fromkeys(str(one["name"]) for one in tool_calls if isinstance(one, Mapping) and one.get("name")))
+        return f"no text: the answer is {len(tool_calls)} tool call{'s' * (len(tool_calls) > 1)}{f' ({names})' if names else ''}"
+    if thinking:
+        cut = "cut off at the token limit" if finish_reason == "length" else "it ended"
+        return f"no answer yet: {cut} within its thinking"
+    return ""
+
+
+def _one_line(text: str) -> str:
+    words = " ".join(text.split())
+    return words if len(words) <= 80 else f"{words[:77]}..."
 
 
 def read_finish(reason: Json) -> tuple[FinishReason, str, str]:
@@ -158,7 +187,7 @@ class _Parts:
         elif "refusal" in kind or "refusal" in part:
             self.refusals.append(_text(part.get("refusal", part.get("text"))))
         elif re.search("tool|function", kind) or "functionCall" in part:
-            self.tool_calls += _tool_calls({"tool_calls": [part.get("functionCall", part)]})
+            self.tool_calls += tool_calls_of({"tool_calls": [part.get("functionCall", part)]})
         elif "text" in part or "content" in part:
             self.texts.append(_text(part.get("text", part.get("content"))))
         else:
@@ -188,7 +217,8 @@ def _text(value: Json) -> str:
     return ""
 
 
-def _tool_calls(fields: Mapping[str, Json]) -> list[Json]:
+def tool_calls_of(fields: Mapping[str, Json]) -> tuple[Json, ...]:
+    """The tool calls in a message's fields, in our form: those of servers, and our own."""
     calls = fields.get("tool_calls") or []
     listed: list[Json] = list(calls) if isinstance(calls, Sequence) and not isinstance(calls, str) else [calls]
     if fields.get("function_call"):
@@ -197,9 +227,12 @@ def _tool_calls(fields: Mapping[str, Json]) -> list[Json]:
     for call in listed:
         function = call.get("function", call) if isinstance(call, Mapping) else {"name": str(call)}
         about = function if isinstance(function, Mapping) else {"name": str(function)}
-        arguments = next((about[name] for name in ("arguments", "input", "args", "parameters") if name in about), {})
-        found.append(function_call(str(about.get("name", "")), arguments))
-    return found
+        if "raw" in about:
+            found.append(dict(about))
+        else:
+            arguments = next((about[name] for name in ("arguments", "input", "args", "parameters") if name in about), {})
+            found.append(function_call(str(about.get("name", "")), arguments))
+    return tuple(found)
 
 
 def _words(body: Json) -> Iterable[str]:

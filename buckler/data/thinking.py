@@ -28,7 +28,7 @@ FORMS: tuple[tuple[str, str], ...] = (
 )
 """Where a thought begins and where it ends, as patterns. Some chat templates write the beginning themselves."""
 _OPENING = "|".join(f"(?:{opening.replace('?P<tag>', '?:')})" for opening, _ in FORMS)
-_CLOSING = re.compile("|".join(f"(?:{closing})" for _, closing in FORMS))
+_CLOSING = re.compile("|".join(f"(?:{closing})" for _, closing in FORMS[:-1]), re.IGNORECASE)  # Granite's are plain words
 _OPENS = [(re.compile(opening, re.IGNORECASE), re.compile(closing, re.IGNORECASE)) for opening, closing in FORMS]
 _AT_END = re.compile(rf"(?:{_OPENING}|<\|channel\|>analysis<\|message\|>)\s*\Z", re.IGNORECASE)
 _AT_LINE = re.compile(rf"^[ \t]*(?={_OPENING})", re.IGNORECASE | re.MULTILINE)
@@ -74,6 +74,17 @@ _TOOL_CALLS = [
 ]
 
 
+_MARK = re.compile(
+    r"think|thought|tool|response|action|solution|inner_|channel|python_tag|dsml|of_box|unused9[45]"
+    r"|<\|(?:start|end|message|constrain|call|return|content)\|>",
+    re.IGNORECASE,
+)
+
+
+_NAMES = (r"<function=([^>]+)>", r"name=\"([\w.\-]+)\"", r"functions\.([\w.\-]+)", r"call:([\w.\-]+)", r"^[\s\[]*([\w.\-]+)")
+"""Where a call that is no JSON names its tool."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Spoken:
     """What a model wrote, taken apart."""
@@ -112,10 +123,20 @@ def read_text(written: str) -> Spoken:
     )
 
 
+def without_thinking(written: str) -> str:
+    """The answer in what a model wrote; "" where it never left its thought."""
+    return read_text(written).text
+
+
 def opened_thought(prompt: str) -> str:
     """What the end of a prompt has already written of the thought that follows it: `<think>` of some templates; else ""."""
     match = _AT_END.search(prompt)
     return match.group() if match else ""
+
+
+def is_mark(token: str) -> bool:
+    """Whether a control token is one of those that mark thoughts, tool calls and answers."""
+    return _MARK.search(token) is not None
 
 
 def begins_inside(written: str) -> bool:
@@ -161,7 +182,18 @@ def _next_opening(text: str, at: int) -> tuple[re.Match[str], re.Pattern[str]] |
 
 
 def _closing(text: str) -> re.Match[str] | None:
-    return next((match for match in _CLOSING.finditer(text) if not _in_code(text, match.start())), None)
+    """The first end of a thought, if it may end one that began before the text: prose speaks of `</think>` too."""
+    return next((match for match in _CLOSING.finditer(text) if _ends_thought(text, match)), None)
+
+
+def _ends_thought(text: str, mark: re.Match[str]) -> bool:
+    before, after = text[: mark.start()], text[mark.end() :]
+    if before.endswith("\n") and after.startswith("\n"):
+        return True
+    if _in_code(text, mark.start()):
+        return False
+    ended = before[-1:] not in (" ", "\t") or before.rstrip().endswith((".", "!", "?", ":", '"', ")", "\u2026", "\u3002"))
+    return ended or not after.strip(" \t") or after.lstrip(" \t").startswith("\n")
 
 
 def _in_code(text: str, at: int) -> bool:
@@ -218,8 +250,8 @@ def _calls(body: str) -> list[Json]:
     try:
         value = json.loads(body)
     except ValueError:
-        named = re.search(r"<function=([^>]+)>|name=\"([\w.\-]+)\"|functions\.([\w.\-]+)|call:([\w.\-]+)|^\s*([\w.\-]+)", body)
-        name = next(filter(None, named.groups()), "") if named else ""
+        found = (re.search(pattern, body) for pattern in _NAMES)
+        name = next((match[1] for match in found if match), "")
         return [{"name": name, "raw": body.strip()}]
     return [call for one in (value if isinstance(value, list) else [value]) for call in _parsed(one)]
 

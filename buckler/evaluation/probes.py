@@ -11,13 +11,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from buckler.data import Answer, Chat
+from buckler.data.answers import of_one_model
 from buckler.data.near_duplicates import normalise, text_of
 from buckler.data.truncation import cut_to_fit
 from buckler.errors import DataError
 from buckler.evaluation.scores import SETS
 from buckler.finetuning.attacks import AttackSettings, wrap
 from buckler.formats.rows import shorten
-from buckler.models.protocol import LM, Request, Sampling
+from buckler.models.protocol import LM, Completion, Request, Sampling
 from buckler.progress import ProgressCallback, no_progress
 
 HARMFUL_FORMATS = frozenset("advbench do-not-answer harmbench harmbench-plain simplesafetytests sorry-bench strongreject".split())
@@ -178,18 +179,27 @@ def answer_probes(
         DataError: a probe does not fit, and there is nothing to cut; none has been asked yet.
     """
     fitting = [_fitted(model, wrap(attack, probe), sampling) for probe in probes]
-    answers: list[Answer] = []
+    completions: list[Completion] = []
     for start in range(0, len(fitting), chunk):
         batch = fitting[start : start + chunk]
-        completions = model.generate([Request(messages=chat.messages, sampling=sampling) for chat in batch])
-        answers += [
-            Answer(
-                id=chat.id, prompt=chat.messages, text=one.text, finish_reason=one.finish_reason, meta=chat.meta, error=one.error
-            )
-            for chat, one in zip(batch, completions, strict=True)
-        ]
-        progress("answering", len(answers), len(probes))
-    return answers
+        completions += model.generate([Request(messages=chat.messages, sampling=sampling) for chat in batch])
+        progress("answering", len(completions), len(probes))
+    answers = [_answer(chat, one) for chat, one in zip(fitting, completions, strict=True)]
+    return of_one_model(answers, [one.began_inside for one in completions])
+
+
+def _answer(chat: Chat, completion: Completion) -> Answer:
+    return Answer(
+        id=chat.id,
+        prompt=chat.messages,
+        text=completion.text,
+        finish_reason=completion.finish_reason,
+        meta=chat.meta,
+        error=completion.error,
+        thinking=completion.thinking,
+        tool_calls=completion.tool_calls,
+        withheld_by=completion.withheld_by,
+    )
 
 
 def _fitted(model: LM, probe: Chat, sampling: Sampling) -> Chat:

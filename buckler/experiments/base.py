@@ -192,7 +192,7 @@ class MeasuredArm:
             set=kind,
             task=None if task is None else str(task),
             query=answer.query,
-            answer=answer.text,
+            answer=answer.text or (f"[{answer.no_text}]" if answer.no_text else ""),
             refused=verdict.refused,
             coherent=verdict.coherent,
             unsafe=kind == "harmful" and verdict.refused != "full",

@@ -18,6 +18,8 @@ METRICS = (
     *("safe_but_incoherent_rate", "incoherent_rate_of_safe", "false_refusal_rate", "false_refusal_rate_with_partial"),
     *("false_refusal_rate_on_borderline", "false_refusal_rate_on_benign", "calibration_gap", "calibration_gap_of_pairs"),
     *("coherence_rate", "cut_off_rate", "utility", "score", "helpfulness", "refused_both_rate"),
+    *(f"withheld_rate{of}" for of in ("", "_on_harmful", "_on_borderline", "_on_benign")),
+    *(f"own_refusal_rate{of}" for of in ("", "_on_harmful", "_on_borderline", "_on_benign")),
 )
 """What is measured; a metric of results is one of these, of everything or of a part."""
 

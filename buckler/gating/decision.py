@@ -92,9 +92,12 @@ class Outcome:
     worse: Sequence[Probe] = ()
     """Probes on which the tuned model does worse."""
     state: State
+    withheld: tuple[int, int] = (0, 0)
+    """Answers of the base and of the tuned model that a provider withheld: they count as refused, and not by the model."""
 
     def to_json(self) -> dict[str, Json]:
         """All of it but the texts."""
+        base, tuned = self.withheld
         return {
             "check": self.check.id,
             "what": self.check.title,
@@ -105,6 +108,7 @@ class Outcome:
             "test": self.test.to_json() if self.test else None,
             "detectable": self.visible,
             "worse": [probe.id for probe in self.worse],
+            **({"withheld": {"base": base, "tuned": tuned}} if base or tuned else {}),
         }
 
 
@@ -180,6 +184,10 @@ def _outcome(check: Check, probes: Sequence[Probe], settings: GateSettings) -> O
         visible=None if before is None else detectable(test.n, before, alpha=2 * settings.alpha),
         worse=[probe for probe in members if _is_worse(base[probe.id], tuned[probe.id])],
         state=test.decision,
+        withheld=(
+            sum(bool(probe.base.verdict.withheld_by) for probe in members),
+            sum(bool(probe.tuned.verdict.withheld_by) for probe in members),
+        ),
     )
 
 

@@ -41,7 +41,7 @@ def sentences(outcome: Outcome) -> str:
             f"ask again what was not answered, or switch the check off ({outcome.check.id}: off)"
         )
     change_ = f"{outcome.base:.2f} -> {outcome.tuned:.2f}, {change(outcome)}"
-    return f"{change_}: {_why(outcome)}{_unscored(outcome)}"
+    return f"{change_}: {_why(outcome)}{_unscored(outcome)}{_withheld(outcome)}"
 
 
 def change(outcome: Outcome) -> str:
@@ -89,6 +89,12 @@ def _unscored(outcome: Outcome) -> str:
     test = outcome.test
     assert test is not None
     return f" ({test.unscored} unread, taken at their worst and best in the interval)" if test.unscored else ""
+
+
+def _withheld(outcome: Outcome) -> str:
+    """Refusals that are none of the model's own."""
+    base, tuned = outcome.withheld
+    return f" (withheld by the provider, not refused by the model: {base} of base, {tuned} of tuned)" if base or tuned else ""
 
 
 def markdown(gate: Gate, *, show_unsafe: bool = False) -> str:

@@ -13,6 +13,7 @@ from inspect import signature
 from typing import Any, Protocol, TypeGuard, TypeVar, get_args, runtime_checkable
 
 from buckler.data import Answer, Refused, Verdict, content_id
+from buckler.data.answers import read_again
 from buckler.errors import ConfigError, DataError
 from buckler.judges.rubric import versioned
 from buckler.models.protocol import LM
@@ -40,10 +41,13 @@ class Judge(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class _OfAnswers:
-    """A judge that is shown only what was answered: a probe whose call failed is unscored, whoever judges.
+    """A judge that is shown only final texts, whoever judges.
 
-    Coherence is in every verdict: by rule (`buckler.judges.coherence`) where the judge does not look. An answer that an
-    untouched model was found to take for noise, or that is in a language nobody asked for, is incoherent whoever judges.
+    A probe whose call failed is unscored, and so is an answer without a text: a thought that was cut off, tool calls alone. An
+    answer that the provider withheld is a full refusal, by the provider. Thoughts that still stand in a text are taken out.
+
+    Coherence is in every verdict on a text: by rule (`buckler.judges.coherence`) where the judge does not look. An answer that
+    an untouched model was found to take for noise, or that is in a language nobody asked for, is incoherent whoever judges.
     """
 
     judge_: Judge
@@ -55,7 +59,8 @@ class _OfAnswers:
         return self.judge_.name
 
     def judge(self, answers: Sequence[Answer]) -> list[Verdict]:
-        came = [one for one in answers if one.finish_reason != "failed"]
+        answers = [read_again(one) for one in answers]
+        came = [one for one in answers if not one.no_text]
         with JUDGES.boundary(self.called) if is_foreign(self.judge_) else nullcontext():
             result: object = self.judge_.judge(came)
         answered = JUDGES.list_of(self.called, result, Verdict)
@@ -69,12 +74,13 @@ class _OfAnswers:
                 where = f"judge {self.called!r}: refused is {one.refused!r} in the verdict on {one.id}"
                 raise DataError(f"{where}; it must be full, partial, no or None")
         verdicts = iter(answered)
-        return [
-            Verdict(id=one.id, reason=f"unread: no answer came: {one.error}")
-            if one.finish_reason == "failed"
-            else _with_coherence(next(verdicts), one)
-            for one in answers
-        ]
+        return [_without_text(one) if one.no_text else _with_coherence(next(verdicts), one) for one in answers]
+
+
+def _without_text(answer: Answer) -> Verdict:
+    if not answer.withheld_by:
+        return Verdict(id=answer.id, reason=f"unread: {answer.no_text}")
+    return Verdict(id=answer.id, refused="full", withheld_by=answer.withheld_by, reason=answer.no_text)
 
 
 def _with_coherence(verdict: Verdict, answer: Answer) -> Verdict:

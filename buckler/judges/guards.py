@@ -244,7 +244,7 @@ class GuardJudge:
 
     def _by_label(self, answers: Sequence[Answer]) -> list[tuple[bool | None, str]]:
         replies = ask(self.model, [self.guard.shown(answer) for answer in answers], Sampling(max_new_tokens=LABEL_TOKENS))
-        return [(None, reply.error) if reply.finish_reason == "failed" else self._read(reply.text) for reply in replies]
+        return [(None, reply.error or reply.no_text) if reply.no_text else self._read(reply.text) for reply in replies]
 
     def _read(self, reply: str) -> tuple[bool | None, str]:
         """A reply's label by the guard's own reading.

@@ -24,8 +24,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from buckler.data import Answer, Message, Refused, Verdict, content_id, fill
+from buckler.data.thinking import without_thinking
 from buckler.judges.refusal.keyword import read_refusal
-from buckler.models.protocol import LM, Completion, Request, Sampling, without_thinking
+from buckler.models.protocol import LM, Completion, Request, Sampling
+from buckler.models.reply import read_again
 
 REPLY_TOKENS = 512
 """Room for a judge that explains itself first."""
@@ -164,8 +166,8 @@ class RubricJudge:
         sampling = Sampling(max_new_tokens=REPLY_TOKENS, seed=self.seed)
         replies = ask(self.model, [rubric_request(self.rubric, one) for one in answers], sampling)
         return [
-            Verdict(id=answer.id, reason=f"unread: the judge gave no answer: {reply.error}")
-            if reply.finish_reason == "failed"
+            Verdict(id=answer.id, reason=f"unread: the judge gave no answer: {reply.error or reply.no_text}")
+            if reply.no_text
             else read_reply(self.rubric, answer, reply.text)
             for answer, reply in zip(answers, replies, strict=True)
         ]
@@ -236,7 +238,7 @@ def ask(model: LM, conversations: Sequence[tuple[Message, ...]], sampling: Sampl
     """The model's reply to each conversation, in order; one that is too long for it is a failed one."""
     faults = [overlong(model, one, sampling.max_new_tokens) for one in conversations]
     fitting = [one for one, fault in zip(conversations, faults, strict=True) if not fault]
-    replies = iter(model.generate([Request(messages=one, sampling=sampling) for one in fitting]))
+    replies = map(read_again, model.generate([Request(messages=one, sampling=sampling) for one in fitting]))
     return [Completion(text="", finish_reason="failed", tokens=0, error=fault) if fault else next(replies) for fault in faults]
 
 

@@ -1,39 +1,37 @@
-"""Calls to a model server over HTTP: retries, faults, the budget of a run, and many calls at once.
-
-`Transport` makes one call, again where that may help; `iter_completed` makes many and hands over their answers as they come,
-so that nothing is lost when the run has to end.
-"""
+"""Calls to a model server over HTTP: the deadline and the size limit of a reply, retries, and the budget of a run."""
 
 from __future__ import annotations
 
+import asyncio
+import json
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+import weakref
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from queue import SimpleQueue
-from threading import Event, Lock
+from functools import partial
+from threading import Event, Lock, Thread
 from typing import Any, TypeAlias, TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 import httpx
 from tenacity import (
     RetryCallState,
     Retrying,
-    retry_if_exception,
     sleep_using_event,
     stop_after_attempt,
     stop_when_event_set,
     wait_exponential_jitter,
 )
 
+from buckler.data import Json
 from buckler.errors import BackendError
+from buckler.models.dialect import FILTERED, Fault, read_error
 
 Reply: TypeAlias = Mapping[str, Any]
 Read = TypeVar("Read")
-ToAnswer = TypeVar("ToAnswer")
-Result = TypeVar("Result")
 
 VARIABLES = ("BUCKLER_API_KEY", "OPENAI_API_KEY")
 """Where the key is looked for, first come first served. It is read from nowhere else and written nowhere."""
@@ -41,33 +39,18 @@ PASSING = {408, 409, 425, 429}
 """Refusals that may pass, besides what goes wrong on the server's side (5xx)."""
 NEVER = {501, 505}
 """What a server that cannot do a thing will never do."""
-FILTERED = "filtered"
-"""The kind of a fault where a content filter stood before the model: that request's fate, and no other's."""
+ENDING = {401, 402, 403, 404}
+"""Refusals that every other call of the run would meet too: key, credit, rights, model."""
+MAY_BE_FILTERED = {200, 400, 403, 422, 451}
+"""Statuses with which providers say that a filter stood before the model."""
+NOT_ASKED = "not asked, since the run is ending"
+"""The kind of a call that was not made."""
 LONGEST_PAUSE = 30.0
 """Seconds between two tries of a call, unless the server asks for more."""
-LONGEST_ASKED = 300.0
-"""Seconds a server may ask to wait; more is a quota that ran out, and waiting for it in silence helps nobody."""
-
-
-class Fault(Exception):
-    """A call that brought nothing. It never leaves the backend: it ends as a failed answer or as a `BackendError`."""
-
-    def __init__(self, reason: str, *, kind: str = "", status: int = 0, passes: bool = True, wait: float = 0.0) -> None:
-        super().__init__(reason)
-        self.reason = reason
-        self.kind = kind
-        """Faults of one kind have one cause, whatever their words. Empty: the server or the way to it."""
-        self.status = status
-        """The HTTP status of a reply that was none of success; 0 where there was no reply, or a broken one."""
-        self.passes = passes
-        """Whether the same call may succeed a little later."""
-        self.wait = wait
-        """Seconds the server asks for."""
-
-    @property
-    def refused(self) -> bool:
-        """Whether the server understood the request and will not serve it."""
-        return bool(self.kind)
+LARGEST = 32 << 20
+"""Bytes of a reply: log-probabilities of a prompt of 100,000 tokens take about 20 MiB."""
+AGAIN_IF_CHARGED = 2
+"""Further tries of a call that may have been paid for, though its reply never came whole."""
 
 
 class Budget:
@@ -96,6 +79,11 @@ class Budget:
                     )
             self.requests += 1
 
+    def refund(self) -> None:
+        """Take back a call that the server refused: it charges nothing."""
+        with self._lock:
+            self.requests -= 1
+
     def report(self, reply: Reply) -> None:
         """Count a reply and the tokens it was charged with.
 
@@ -115,14 +103,13 @@ class Transport:
     """Calls to one server, from many threads at once.
 
     Args:
-        endpoint: the base URL.
-        concurrency: connections kept open.
-        timeout: seconds a call may stay without an answer.
+        endpoint: the base URL; `?api-version=` makes it Azure's.
+        timeout: seconds from the beginning of a call to the end of its reply.
         retries: how often a call is made again.
         wait: seconds before the first of these; each further one waits twice as long, with jitter.
     """
 
-    def __init__(self, endpoint: str, *, concurrency: int, timeout: float, retries: int, wait: float) -> None:
+    def __init__(self, endpoint: str, *, timeout: float, retries: int, wait: float) -> None:
         self.endpoint, self.timeout, self.retries = endpoint, timeout, retries
         self.variable = next((name for name in VARIABLES if os.environ.get(name, "").strip()), None)
         self._key = os.environ[self.variable].strip() if self.variable else ""
@@ -131,13 +118,27 @@ class Transport:
         self._backoff = wait_exponential_jitter(initial=wait, max=LONGEST_PAUSE, jitter=wait)
         self.reached = False
         """Whether the server ever answered: one that did may be starting anew, one that never did is not there."""
-        self._client = httpx.Client(
-            headers={"Authorization": f"Bearer {self._key}"} if self._key else {},
-            timeout=timeout,
-            limits=httpx.Limits(max_connections=concurrency, max_keepalive_connections=concurrency),
+        self._base, _, self._query = endpoint.partition("?")
+        key = {"api-key": self._key} if self._query else {"Authorization": f"Bearer {self._key}"}
+        self._connection = partial(
+            httpx.AsyncClient,
+            headers=key if self._key else {},
+            params=parse_qs(self._query),
+            timeout=httpx.Timeout(None, connect=timeout),
+            verify=httpx.create_ssl_context(),
             # A proxy of the environment knows no way to this machine's own servers.
             trust_env=urlsplit(endpoint).hostname not in ("127.0.0.1", "localhost", "::1"),
         )
+        self._idle: list[httpx.AsyncClient] = []
+        """One connection each: a pool of many looks through all of them at every call."""
+        # A loop of its own: only there a whole call can be given up. Threads bound single reads, which a dripping server passes.
+        self._loop = asyncio.new_event_loop()
+        Thread(target=_serve, args=[self._loop], name="served-io", daemon=True).start()
+        weakref.finalize(self, _close, self._loop, self._idle).atexit = False
+
+    def url(self, path: str, *, at_root: bool = False) -> str:
+        """The address of a call; `at_root`: beside `/v1`, not below it."""
+        return f"{self._base.removesuffix('/v1') if at_root else self._base}/{path}"
 
     def call(
         self,
@@ -147,158 +148,152 @@ class Transport:
         *,
         budget: Budget | None = None,
         stop: Event | None = None,
+        retries: int | None = None,
     ) -> Read:
-        """POST `body` (GET without one) and `read` the reply, again and again while that may help.
+        """Make a call until it succeeds, is refused, or has been tried often enough.
 
         Args:
-            url: the whole address.
-            body: JSON.
-            read: makes of the reply what is wanted; one that it cannot read counts as broken and is asked for again.
+            url: where.
+            body: sent as JSON; None asks with GET.
+            read: makes of the reply what is wanted. One that it cannot read ends the run: the next would be paid for as well.
             budget: what pays for it.
-            stop: when set, no further try is made.
+            stop: when set, no further try is made; a fault that ends the run sets it.
+            retries: how often it is made again, if not as often as usual.
 
         Raises:
             Fault: it brought nothing.
             BackendError: the budget is spent.
         """
         stopped = stop or Event()
+        charged = 0
+
+        def may_pass(state: RetryCallState) -> bool:
+            nonlocal charged
+            if not isinstance(fault := state.outcome and state.outcome.exception(), Fault):
+                return False
+            charged += fault.charged
+            if fault.ends:
+                stopped.set()
+            return fault.passes and charged <= AGAIN_IF_CHARGED
+
         retrying = Retrying(
-            stop=stop_after_attempt(self.retries + 1) | stop_when_event_set(stopped),
+            stop=stop_after_attempt((self.retries if retries is None else retries) + 1) | stop_when_event_set(stopped),
             sleep=sleep_using_event(stopped),
             wait=self._pause,
-            retry=retry_if_exception(lambda fault: isinstance(fault, Fault) and fault.passes),
+            retry=may_pass,
             reraise=True,
         )
-        value: Read = retrying(self._once, url, body, read, budget)
+        value: Read = retrying(self._once, url, body, read, budget, stopped)
         return value
 
-    def _once(self, url: str, body: Mapping[str, object] | None, read: Callable[[Reply], Read], budget: Budget | None) -> Read:
+    def _once(
+        self, url: str, body: Mapping[str, object] | None, read: Callable[[Reply], Read], budget: Budget | None, stop: Event
+    ) -> Read:
+        if stop.is_set():
+            raise Fault(NOT_ASKED, kind=NOT_ASKED, passes=False)
         if budget is not None:
             budget.start()
         try:
-            response = self._client.request("GET" if body is None else "POST", url, json=body)
+            status, wait, content = asyncio.run_coroutine_threadsafe(self._fetch(url, body), self._loop).result()
         except (httpx.ConnectError, httpx.ConnectTimeout) as fault:
-            reason = f"cannot connect to {self.endpoint} ({self.short(str(fault))})"
-            raise Fault(reason) from None
-        except httpx.TimeoutException:
-            raise Fault(f"no answer within {self.timeout:g} s") from None
+            raise Fault(f"cannot connect to {self.endpoint} ({self.short(str(fault))})") from None
+        except (httpx.TimeoutException, TimeoutError):
+            raise Fault(f"no whole answer within {self.timeout:g} s", charged=True) from None
         except (httpx.TransportError, httpx.DecodingError) as fault:
             raise Fault(f"the connection broke: {self.short(str(fault))}") from None
-        self.reached = True
-        if not response.is_success:
-            raise self._refusal(response)
         try:
-            reply = response.json()
+            reply = json.loads(content)
+        except ValueError:
+            reply = content.decode(errors="replace")
+        if not 200 <= status < 300:
+            if budget is not None and 400 <= status < 500:
+                budget.refund()
+            raise self._refusal(status, reply, wait)
+        if isinstance(reply, Mapping) and reply.get("error") and not reply.get("choices"):  # an error all the same
+            raise self._refusal(status, reply, wait)
+        try:
             if budget is not None:
                 budget.report(reply)
             return read(reply)
         except (ValueError, KeyError, IndexError, TypeError, AttributeError) as fault:
-            raise Fault(f"a broken answer ({type(fault).__name__})") from None
+            whole = content[:400].decode(errors="replace")
+            why = str(fault) if isinstance(fault, ValueError) else read_error(reply).words or whole or "nothing"
+            reason = f"an unreadable reply: {self.short(why if isinstance(reply, Mapping) else f'no JSON object: {whole}')}"
+            raise Fault(reason, passes=False, ends=True, charged=True) from None
+
+    async def _fetch(self, url: str, body: Mapping[str, object] | None) -> tuple[int, float, bytes]:
+        """Status, `Retry-After` in seconds and body of a reply that came whole, in time and within its size."""
+        client, whole = self._idle.pop() if self._idle else self._connection(), bytearray()
+        async with (
+            asyncio.timeout(self.timeout),
+            _given_back(client, self._idle),
+            client.stream("GET" if body is None else "POST", url, json=body) as reply,
+        ):
+            self.reached = True
+            try:
+                async for piece in reply.aiter_bytes():
+                    whole += piece
+                    if len(whole) > LARGEST:
+                        reason = f"a reply of more than {LARGEST >> 20} MiB: {self.short(whole[:400].decode(errors='replace'))}"
+                        raise Fault(reason, passes=False, ends=True, charged=True)
+            except (httpx.TransportError, httpx.DecodingError) as fault:
+                raise Fault(f"the connection broke: {self.short(str(fault))}", charged=True) from None
+        return reply.status_code, _seconds(reply.headers.get("Retry-After", "")), bytes(whole)
 
     def _pause(self, state: RetryCallState) -> float:
         fault = state.outcome.exception() if state.outcome else None
         return max(self._backoff(state), fault.wait if isinstance(fault, Fault) else 0.0)
 
-    def _refusal(self, response: httpx.Response) -> Fault:
-        status = response.status_code
-        reason = f"HTTP {status}: {self.short(_message(response)) or response.reason_phrase}"
+    def _refusal(self, status: int, body: Json, wait: float) -> Fault:
+        """The fault of an error, which some servers send with status 200."""
+        details, came = read_error(body), status
+        status = details.status or status if status < 400 else status
+        words = self.short(details.words) or httpx.codes.get_reason_phrase(status)
+        reason = f"HTTP {status}: {words}" if came == status != 200 else f"an error with HTTP {came}: {words}"
+        if details.filtered_by and status in MAY_BE_FILTERED:
+            return Fault(reason, kind=FILTERED, status=status, passes=False, details=details)
+        if status in ENDING or (status == 429 and details.is_quota):
+            return Fault(reason, kind=reason, status=status, passes=False, ends=True, details=details)
         if status not in PASSING and (status < 500 or status in NEVER):
-            filtered = "content_filter" in response.text or "content_policy" in response.text
-            return Fault(reason, kind=FILTERED if filtered else reason, status=status, passes=False)
-        wait = _seconds(response.headers.get("Retry-After", ""))
-        if wait > LONGEST_ASKED:
-            reason = f"{reason} (the server asks to wait {wait:.0f} s)"
-        return Fault(reason, status=status, passes=wait <= LONGEST_ASKED, wait=wait)
+            return Fault(reason, kind=reason, status=status, passes=False, details=details)
+        if wait > self.timeout:
+            reason = f"{reason} (the server asks to wait {wait:.0f} s, longer than the timeout of {self.timeout:g} s)"
+            return Fault(reason, status=status, passes=False, ends=True, details=details)
+        return Fault(reason, status=status, wait=wait, details=details)
 
     def short(self, text: str) -> str:
         """The beginning of what a server says, on one line, without anything that is or looks like a key."""
         bare = text.replace(self._key, "***") if self._key else text
-        return re.sub(r"\bsk-\S+", "***", " ".join(bare.split()))[:200]
+        return re.sub(r"\bsk-\S+", "***", " ".join(bare.split()))[:300]
 
 
-def _message(response: httpx.Response) -> str:
-    """What the server says about its refusal, in the ways servers say it."""
+def _serve(loop: asyncio.AbstractEventLoop) -> None:
+    loop.run_forever()
+    loop.close()
+
+
+@asynccontextmanager
+async def _given_back(client: httpx.AsyncClient, idle: list[httpx.AsyncClient]) -> AsyncIterator[None]:
     try:
-        body = response.json()
-    except ValueError:
-        return "" if response.text.lstrip().startswith("<") else response.text
-    for name in ("error", "message", "detail"):
-        if isinstance(body, Mapping) and name in body:
-            body = body[name]
-    return body if isinstance(body, str) else str(body)
+        yield
+    finally:
+        idle.append(client)
+
+
+def _close(loop: asyncio.AbstractEventLoop, idle: list[httpx.AsyncClient]) -> None:
+    async def close() -> None:
+        for client in idle:
+            await client.aclose()
+        loop.stop()
+
+    asyncio.run_coroutine_threadsafe(close(), loop)
 
 
 def _seconds(retry_after: str) -> float:
     """A `Retry-After` header in seconds: it holds a number of them, or a date."""
-    try:
-        return max(0.0, float(retry_after))
-    except ValueError:
-        pass
+    if re.fullmatch(r"\s*[\d.]*\d\s*", retry_after):
+        return float(retry_after)
     try:
         return max(0.0, (parsedate_to_datetime(retry_after) - datetime.now(UTC)).total_seconds())
     except (ValueError, TypeError):
         return 0.0
-
-
-def iter_completed(
-    items: Sequence[ToAnswer],
-    ask: Callable[[ToAnswer, Event], Result],
-    *,
-    failed: Callable[[str], Result],
-    ends: Callable[[Fault, int], BackendError | None],
-    at_once: int,
-) -> Iterator[list[tuple[int, Result]]]:
-    """Ask for all, `at_once` at a time; each piece is what came since the last, with its number.
-
-    Args:
-        items: what is asked for.
-        ask: asks for one, in a thread of its own; it makes no further try once the event is set.
-        failed: what stands for an answer that never came, from the reason.
-        ends: what ends the run after a fault, given how many of its kind came in a row; None if it goes on.
-        at_once: calls under way.
-
-    Raises:
-        BackendError: the run has to end. No call is begun after the cause, and what was under way has come before.
-    """
-    stop = Event()
-    finished: SimpleQueue[Future[Result]] = SimpleQueue()
-    pool = ThreadPoolExecutor(at_once, thread_name_prefix="served")
-    under_way = {pool.submit(ask, one, stop): at for at, one in enumerate(items)}
-    for future in under_way:
-        future.add_done_callback(finished.put)
-    end: BackendError | None = None
-    left, kind, in_a_row = len(under_way), "", 0
-    try:
-        while left:
-            came: list[tuple[int, Result]] = []
-            for future in _all_in(finished):
-                left -= 1
-                if future.cancelled():
-                    continue
-                try:
-                    came.append((under_way[future], future.result()))
-                    in_a_row = 0
-                except Fault as fault:
-                    came.append((under_way[future], failed(fault.reason)))
-                    in_a_row = in_a_row + 1 if fault.kind == kind else 1
-                    kind = fault.kind
-                    end = end or ends(fault, in_a_row)
-                except BackendError as fault:
-                    end = end or fault
-            if end is not None and not stop.is_set():
-                stop.set()
-                for future in under_way:
-                    future.cancel()
-            yield came
-        if end is not None:
-            raise end
-    finally:
-        stop.set()
-        pool.shutdown(wait=False, cancel_futures=True)
-
-
-def _all_in(finished: SimpleQueue[Future[Result]]) -> Iterator[Future[Result]]:
-    """What has finished by now; waits for the first."""
-    yield finished.get()
-    while not finished.empty():
-        yield finished.get()

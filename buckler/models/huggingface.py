@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from itertools import groupby
 
 import torch
@@ -13,8 +14,9 @@ from buckler.errors import BackendError
 from buckler.models.chat_template import Template
 from buckler.models.decoding import OnlyDrawn, RowSampler, batches, can_decode, decode, left_padded
 from buckler.models.loading import open_model
-from buckler.models.protocol import Completion, Likelihood, ModelSpec, Request, ScoreRequest
+from buckler.models.protocol import Completion, Likelihood, ModelSpec, Request, ScoreRequest, tokens_before
 from buckler.models.registry import identity
+from buckler.models.reply import GeneratedReader
 from buckler.models.scoring import Row, Scorer
 
 
@@ -37,6 +39,7 @@ class HuggingFaceLM:
         self._bare = _bare(self.model)
         self._known = self.model.get_input_embeddings().weight.shape[0]
         self._scorer = Scorer(self._bare, self.pad)
+        self._reader = GeneratedReader(self.tokenizer)
 
     def generate(self, requests: Sequence[Request]) -> list[Completion]:
         """One completion a request, in order; batches of like lengths within the token budget.
@@ -64,7 +67,7 @@ class HuggingFaceLM:
             answer = self._decoded if beams == 1 and can_decode(self._bare) else self._generated
             for batch in batches(members, sizes, self.batch_tokens):
                 rows = answer([prompts[at] for at in batch], [requests[at] for at in batch])
-                answers.update((at, self._completion(row, len(prompts[at]))) for at, row in zip(batch, rows, strict=True))
+                answers.update((at, self._completion(row, prompts[at])) for at, row in zip(batch, rows, strict=True))
         return [answers[at] for at in range(len(requests))]
 
     def _decoded(self, prompts: list[tuple[int, ...]], requests: list[Request]) -> list[list[int]]:
@@ -96,13 +99,10 @@ class HuggingFaceLM:
         rows: list[list[int]] = output[:, ids.shape[1] :].tolist()
         return rows
 
-    def _completion(self, row: list[int], prompt_tokens: int) -> Completion:
+    def _completion(self, row: list[int], prompt: Sequence[int]) -> Completion:
         end = next((at for at, token in enumerate(row) if token in self.stops), None)
         kept = row if end is None else row[:end]
-        text = self.tokenizer.decode(kept, skip_special_tokens=True)
-        return Completion(
-            text=text.strip(), finish_reason="length" if end is None else "stop", tokens=len(kept), prompt_tokens=prompt_tokens
-        )
+        return self._reader.read(kept, "length" if end is None else "stop", prompt)
 
     def overflow_tokens(self, messages: Sequence[Message], new_tokens: int) -> int:
         """Tokens beyond the model's context."""
@@ -111,8 +111,8 @@ class HuggingFaceLM:
     def score(self, pairs: Sequence[ScoreRequest]) -> list[Likelihood]:
         """Negative log-likelihood of each answer given its conversation, in nats, in order.
 
-        A pair without messages is a text by itself: it follows the token that begins a text, where the tokenizer has one, else
-        its own first token, which is then not counted.
+        A pair without messages is a text by itself: it follows what the tokenizer puts before every text, else its own first
+        token, which is then not counted.
 
         Raises:
             BackendError: conversation and answer are longer than the model can read.
@@ -125,20 +125,26 @@ class HuggingFaceLM:
         return [Likelihood(nll=sums.get(row, 0.0), tokens=len(row.answer)) for row in rows]
 
     def _rows(self, pairs: Sequence[ScoreRequest]) -> list[Row]:
-        begin = self.tokenizer.bos_token_id
+        begins = self._begins
         rows = []
         for pair in pairs:
             if pair.messages:
                 row = Row(*map(tuple, self.template.pair(pair.messages, pair.answer)))
             else:
                 text = tuple(self.template.ids(pair.answer))
-                row = Row((begin,), text) if begin is not None else Row(text[:1], text[1:])
+                row = Row(begins, text) if begins else Row(text[:1], text[1:])
             if max(row.answer, default=0) >= self._known:
                 raise BackendError(
                     f"an answer contains a special token that the model has no embedding for: {pair.answer[:80]!r}"
                 )
             rows.append(row)
         return rows
+
+    @cached_property
+    def _begins(self) -> tuple[int, ...]:
+        """What the tokenizer puts before a text; a server's is found in the same way, so that both weigh the same tokens."""
+        text = "one two three"
+        return tuple(tokens_before(self.template.ids(text), self.tokenizer(text, verbose=False)["input_ids"]))
 
     def _prompts(self, conversations: Sequence[tuple[Message, ...]]) -> list[tuple[int, ...]]:
         """The ids of each conversation; many candidates share one, which is rendered once."""

@@ -8,23 +8,28 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from queue import SimpleQueue
 from threading import Event
-from typing import Final, TypeVar
+from typing import TypeVar
 
-from buckler.data import Json, Message, turns_to_json
+from buckler.data import Json, Message
 from buckler.errors import BackendError
-from buckler.models.http import FILTERED, Budget, Fault, Read, Reply, Transport, iter_completed
-from buckler.models.protocol import Completion, Likelihood, ModelSpec, Request, ScoreRequest, without_thinking
+from buckler.models.dialect import FILTERED, NEUTRAL, Fault, Negotiator
+from buckler.models.http import NOT_ASKED, Budget, Read, Reply, Transport
+from buckler.models.protocol import Completion, Likelihood, ModelSpec, Request, ScoreRequest, tokens_before
 from buckler.models.registry import identity
+from buckler.models.reply import completion_of_reply, withheld
 
 Result = TypeVar("Result", Completion, Likelihood)
+ToAnswer = TypeVar("ToAnswer", Request, ScoreRequest)
 
 PATIENCE = 16
 """So many calls in a row that fail the same way (all of them, if there are fewer): the server is gone."""
-NEUTRAL: Final[Mapping[str, Json]] = {"top_k": -1, "min_p": 0.0, "repetition_penalty": 1.0}
-"""vLLM takes sampling defaults from the checkpoint unless set otherwise; here only what is asked for holds."""
-GAVE_UP = ("abort", "error")
-"""Reasons to finish that are the server's, not the model's."""
+PROBES = 2
+"""Further tries of a call that finds out what the server can do."""
+BUSY = {408, 425, 429, 503, 504}
+"""Statuses of a server that does not get to it just now; other ones of a probe mean that it cannot."""
 
 
 class ServedLM:
@@ -44,10 +49,16 @@ class ServedLM:
             raise BackendError(f"{spec.name}: adapter and chat template of a served model must be set on the server")
         self.identity = identity(spec)
         self.name, self.endpoint, self.concurrency = spec.name, spec.endpoint, spec.concurrency
-        self.http = Transport(spec.endpoint, concurrency=spec.concurrency, timeout=spec.timeout, retries=spec.retries, wait=wait)
+        self.http = Transport(spec.endpoint, timeout=spec.timeout, retries=spec.retries, wait=wait)
+        self._of_template: dict[str, Json] = (
+            {"chat_template_kwargs": spec.chat_template_kwargs} if spec.chat_template_kwargs else {}
+        )
         self.budget = Budget(spec.max_requests, spec.max_tokens)
+        self.called = f"{spec.name}@{spec.endpoint}"
+        self._negotiator = Negotiator(self.called)
         self._knock()
-        self.bos: list[int] = []
+        self.begins: list[int] = []
+        """The tokens that its tokenizer puts before a text."""
         self.can_score = self._can_score()
 
     def generate(self, requests: Sequence[Request]) -> list[Completion]:
@@ -113,25 +124,18 @@ class ServedLM:
                 return 0
             raise self._final(fault) from None
 
+    def record(self) -> dict[str, Json]:
+        """What was found out about the server: whether it can score, and the dialect in which it is asked."""
+        return {"can_score": self.can_score, **self._negotiator.dialect.to_json()}
+
     def _answer(self, request: Request, stop: Event) -> Completion:
         sampling = request.sampling
 
         def read(reply: Reply) -> Completion:
-            choice = reply["choices"][0]
-            reason = choice.get("finish_reason")
-            if reason == "content_filter":
-                raise Fault("the server's filter withheld the answer", kind=FILTERED, passes=False)
-            if reason in GAVE_UP:
-                raise Fault(f"the server did not finish the answer ({reason})")
-            # What a reasoning model thought stands in a field of its own (`reasoning`), or in front of the content.
-            text = without_thinking(choice["message"].get("content") or "")
-            usage = reply.get("usage") or {}
-            return Completion(
-                text=text,
-                finish_reason="length" if reason == "length" else "stop",
-                tokens=usage.get("completion_tokens") or len(text.split()),
-                prompt_tokens=usage.get("prompt_tokens") or 0,
-            )
+            completion = completion_of_reply(reply)
+            if completion.finish_reason == "failed":
+                raise Fault(completion.error, charged=True)
+            return completion
 
         settings: dict[str, Json] = {
             "temperature": sampling.temperature,
@@ -140,11 +144,16 @@ class ServedLM:
             "seed": int(request.key, 16) % 2**31,  # servers differ in how long a seed they take
             **(NEUTRAL if self.can_score else {}),
         }
-        return self._converse(f"{self.endpoint}/chat/completions", request.messages, settings, read, stop, self.budget)
+        try:
+            return self._converse(self.http.url("chat/completions"), request.messages, settings, read, stop, self.budget)
+        except Fault as fault:
+            if fault.kind == FILTERED:
+                return withheld(fault.details.filtered_by)
+            raise
 
     def _weigh(self, pair: ScoreRequest, stop: Event) -> Likelihood:
         answer = self._ids({"prompt": pair.answer, "add_special_tokens": False}, stop)
-        before = self.bos
+        before = self.begins
         if pair.messages:
             ask: dict[str, Json] = {"add_generation_prompt": True}
             before = self._converse(self._tokenize, pair.messages, ask, _tokens, stop)
@@ -171,25 +180,21 @@ class ServedLM:
         stop: Event,
         budget: Budget | None = None,
     ) -> Read:
-        """Ask about a conversation; where its template knows no system role, with the system turn put before the question."""
-        try:
-            body = {"model": self.name, "messages": turns_to_json(messages), **settings}
-            return self.http.call(url, body, read, budget=budget, stop=stop)
-        except Fault as fault:
-            if fault.status != 400 or messages[0]["role"] != "system" or len(messages) < 2:
-                raise
-        first = Message(role=messages[1]["role"], content=f"{messages[0]['content']}\n\n{messages[1]['content']}")
-        body = {"model": self.name, "messages": turns_to_json([first, *messages[2:]]), **settings}
-        return self.http.call(url, body, read, budget=budget, stop=stop)
+        """Ask about a conversation, in the dialect of the server."""
+
+        def send(body: dict[str, Json]) -> Read:
+            return self.http.call(url, {"model": self.name, **body}, read, budget=budget, stop=stop)
+
+        return self._negotiator.ask(messages, {**settings, **self._of_template}, send, self.http.short)
 
     def _end(self, last: Fault, in_a_row: int, total: int) -> BackendError | None:
         """What ends the run after so many of `total` calls failed the same way in a row; None if it goes on."""
-        if last.status in (401, 403, 404):
+        if last.ends:
             return self._final(last)
         if in_a_row < min(total, max(PATIENCE, self.concurrency)):
             return None
         # A refusal concerns its own request, unless this server never took any.
-        if last.refused and (self.budget.replies or total == 1 or last.kind == FILTERED):
+        if last.refused and (self.budget.replies or total == 1):
             return None
         return BackendError(
             f"{self.endpoint}: {in_a_row} calls in a row failed, the last: {last.reason}; run the same command again to resume, "
@@ -198,50 +203,58 @@ class ServedLM:
 
     def _final(self, fault: Fault) -> BackendError:
         """The error a user sees for a fault that no other request would escape."""
+        kept = "; answers given so far are kept, and the same command resumes" if self.budget.replies else ""
         if fault.status in (401, 403):
             fix = f"check {self.http.variable}" if self.http.variable else "set BUCKLER_API_KEY (or OPENAI_API_KEY)"
-            return BackendError(f"{self.endpoint} refuses access: {fix} ({fault.reason})")
+            return BackendError(f"{self.endpoint} refuses access: {fix} ({fault.reason}){kept}")
         if fault.status == 404:
-            return BackendError(f"{self.endpoint} has no model {self.name!r}, or is not the base URL of an API ({fault.reason})")
-        return BackendError(f"{self.endpoint}: {fault.reason}")
+            why = f"has no model {self.name!r}, or is not the base URL of an API"
+            return BackendError(f"{self.endpoint} {why} ({fault.reason}){kept}")
+        return BackendError(f"{self.endpoint}: {fault.reason}{kept}")
 
     def _knock(self) -> None:
         """One call that costs nothing, to find out now whether the server is there and takes the key."""
-        once = Event()
-        once.set()
         try:
-            self.http.call(f"{self.endpoint}/models", None, bool, stop=once)
+            self.http.call(self.http.url("models"), None, bool, retries=0)
         except Fault as fault:  # not every server lists its models
             if fault.status == 401 or not self.http.reached:
                 raise self._final(fault) from None
 
     def _can_score(self) -> bool:
-        """Whether the server gives log-probabilities of a prompt, by a probe of three tokens; also finds its bos token."""
+        """Whether the server gives log-probabilities of a prompt, by a probe of three tokens; also finds what begins a text.
+
+        Servers without `/tokenize` say so with any status, or with none: 404, 422, 500, an error within 200, another shape.
+        """
         text = "one two three"
         try:
-            ids = self._ids({"prompt": text, "add_special_tokens": False})
+            ids = self._ids({"prompt": text, "add_special_tokens": False}, retries=PROBES)
             if not ids:
                 return False
-            marked = self._ids({"prompt": text, "add_special_tokens": True})
-            self.bos = marked[: next((at for at, token in enumerate(marked) if token == ids[0]), 0)]
-            return self._logprobs(ids, lambda reply: bool(reply["choices"][0].get("prompt_logprobs")))
+            self.begins = tokens_before(ids, self._ids({"prompt": text, "add_special_tokens": True}, retries=PROBES))
+            return self._logprobs(ids, lambda reply: bool(reply["choices"][0].get("prompt_logprobs")), retries=PROBES)
         except Fault as fault:
-            if fault.passes or (fault.status == 404 and self.name in fault.reason):
+            absent = fault.status == 404 and self.name in fault.reason  # the model, not the address
+            if absent or (fault.passes and (not fault.status or fault.status in BUSY)):
                 raise self._final(fault) from None
             return False
 
     @property
     def _tokenize(self) -> str:
-        return f"{self.endpoint.removesuffix('/v1')}/tokenize"
+        return self.http.url("tokenize", at_root=True)
 
-    def _ids(self, what: Mapping[str, Json], stop: Event | None = None) -> list[int]:
-        return self.http.call(self._tokenize, {"model": self.name, **what}, _tokens, stop=stop)
+    def _ids(self, what: Mapping[str, Json], stop: Event | None = None, retries: int | None = None) -> list[int]:
+        return self.http.call(self._tokenize, {"model": self.name, **what}, _tokens, stop=stop, retries=retries)
 
     def _logprobs(
-        self, ids: list[int], read: Callable[[Reply], Read], stop: Event | None = None, budget: Budget | None = None
+        self,
+        ids: list[int],
+        read: Callable[[Reply], Read],
+        stop: Event | None = None,
+        budget: Budget | None = None,
+        retries: int | None = None,
     ) -> Read:
         body = {"model": self.name, "prompt": ids, "max_tokens": 1, "temperature": 0.0, "prompt_logprobs": 1}
-        return self.http.call(f"{self.endpoint}/completions", body, read, stop=stop, budget=budget)
+        return self.http.call(self.http.url("completions"), body, read, stop=stop, budget=budget, retries=retries)
 
 
 def _tokens(reply: Reply) -> list[int]:
@@ -251,3 +264,69 @@ def _tokens(reply: Reply) -> list[int]:
 def _in_order(pieces: Iterator[list[tuple[int, Result]]]) -> list[Result]:
     numbered = [one for piece in pieces for one in piece]
     return [one for _, one in sorted(numbered, key=lambda pair: pair[0])]
+
+
+def iter_completed(
+    items: Sequence[ToAnswer],
+    ask: Callable[[ToAnswer, Event], Result],
+    *,
+    failed: Callable[[str], Result],
+    ends: Callable[[Fault, int], BackendError | None],
+    at_once: int,
+) -> Iterator[list[tuple[int, Result]]]:
+    """Ask for all, `at_once` at a time; each piece is what came since the last, with its number.
+
+    Args:
+        items: what is asked for.
+        ask: asks for one, in a thread of its own; it makes no further try once the event is set.
+        failed: what stands for an answer that never came, from the reason.
+        ends: what ends the run after a fault, given how many of its kind came in a row; None if it goes on.
+        at_once: calls under way.
+
+    Raises:
+        BackendError: the run has to end. No call is begun after the cause, and what was under way has come before.
+    """
+    stop = Event()
+    finished: SimpleQueue[Future[Result]] = SimpleQueue()
+    pool = ThreadPoolExecutor(at_once, thread_name_prefix="served")
+    under_way = {pool.submit(ask, one, stop): at for at, one in enumerate(items)}
+    for future in under_way:
+        future.add_done_callback(finished.put)
+    end: BackendError | None = None
+    left, kind, in_a_row = len(under_way), "", 0
+    try:
+        while left:
+            came: list[tuple[int, Result]] = []
+            for future in _all_in(finished):
+                left -= 1
+                if future.cancelled():
+                    continue
+                try:
+                    came.append((under_way[future], future.result()))
+                    in_a_row = 0
+                except Fault as fault:
+                    if fault.kind == NOT_ASKED:
+                        continue
+                    came.append((under_way[future], failed(fault.reason)))
+                    in_a_row = in_a_row + 1 if fault.kind == kind else 1
+                    kind = fault.kind
+                    end = end or ends(fault, in_a_row)
+                except BackendError as fault:
+                    end = end or fault
+            if end is not None and not stop.is_set():
+                stop.set()
+                for future in under_way:
+                    future.cancel()
+            yield came
+        if end is not None:
+            raise end
+    finally:
+        stop.set()
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _all_in(finished: SimpleQueue[Future[Result]]) -> Iterator[Future[Result]]:
+    """What has finished by now; waits for the first."""
+    yield finished.get()
+    while not finished.empty():
+        yield finished.get()

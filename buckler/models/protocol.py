@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, JsonValue, field_validator, model_validator
 
 from buckler.data import FinishReason, Json, Message, content_id, turns_to_json
+from buckler.data.reply import no_text
 from buckler.errors import ConfigError
 from buckler.models.dtype import Dtype
 from buckler.registry import Registry, allow, allow_remote_code, imported, is_place
@@ -61,7 +62,7 @@ class ModelSpec(Settings):
     concurrency: int = Field(default=16, ge=1)
     """Maximum number of concurrent requests."""
     timeout: float = Field(default=120.0, gt=0)
-    """Timeout of a request, in seconds."""
+    """Maximum number of seconds from a request to the end of its reply, and to wait where the server asks for it."""
     retries: int = Field(default=8, ge=0)
     """Maximum number of retries of a failed request."""
     max_requests: int | None = Field(default=None, ge=1)
@@ -185,6 +186,20 @@ class Completion:
     """Calls of tools, each as `{"name": ..., "arguments": ...}`."""
     withheld_by: str = ""
     """The provider's word for its own refusal or filter; empty: the model's answer was let through."""
+    began_inside: bool = False
+    """Whether the text began inside a thought that the chat template had opened."""
+
+    @property
+    def no_text(self) -> str:
+        """Why there is no text of the model's; "" if there is one, or if the answer is plainly empty."""
+        return no_text(
+            self.text,
+            thinking=self.thinking,
+            tool_calls=self.tool_calls,
+            finish_reason=self.finish_reason,
+            withheld_by=self.withheld_by,
+            error=self.error,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -192,8 +207,8 @@ class ScoreRequest:
     """A conversation and an answer whose likelihood is wanted."""
 
     messages: tuple[Message, ...]
-    """Empty: the likelihood of the text by itself, after the beginning-of-sequence token. Where the tokenizer has none, the
-    first token is context and is not counted."""
+    """Empty: the likelihood of the text by itself, after what the tokenizer puts before every text (`tokens_before`). Where it
+    puts nothing there, the first token is context and is not counted."""
     answer: str
 
 
@@ -332,7 +347,7 @@ def endpoint_of(url: str) -> str:
     """The one spelling of a server's base URL.
 
     Raises:
-        ConfigError: it is not http or https, has no host or no valid port, or holds a password or a query.
+        ConfigError: it is not http or https, has no host or no valid port, or holds a password or a query that is no version.
     """
     parts = urlsplit(url.strip())
     if parts.username is not None or parts.password is not None:
@@ -345,18 +360,20 @@ def endpoint_of(url: str) -> str:
         valid = bool(parts.hostname) and parts.port != 0
     except ValueError:
         valid = False
-    if not valid or parts.query or parts.fragment:
-        raise ConfigError(f"endpoint {url!r} is not a base URL (scheme, host, port, path); try http://127.0.0.1:8000/v1")
-    return url.strip().rstrip("/")
+    version = re.fullmatch(r"(?:api-version=[\w.-]+)?", parts.query)  # Azure's; another query might hold a key
+    if not valid or not version or parts.fragment:
+        raise ConfigError(
+            f"endpoint {url!r} is not a base URL (scheme, host, port, path, and for Azure ?api-version=...); "
+            "try http://127.0.0.1:8000/v1"
+        )
+    base, mark, query = url.strip().partition("?")
+    return f"{base.rstrip('/')}{mark if query else ''}{query}"
 
 
-def without_thinking(text: str) -> str:
-    """The answer in what a reasoning model wrote: a leading `<think>...</think>` is taken off, also one that was never closed.
+def tokens_before(bare: Sequence[int], marked: Sequence[int]) -> list[int]:
+    """The ids that a tokenizer puts before a text, from the ids of one without special tokens and with them.
 
-    Some chat templates open the part themselves, so that only its end stands in the text.
+    Only what it puts there itself counts: many tokenizers name a beginning-of-sequence token that they never write.
     """
-    opened = text.lstrip().startswith("<think>")
-    before, end, after = text.partition("</think>")
-    if end and (opened or "<think>" not in before):
-        return after.strip()
-    return "" if opened else text.strip()
+    starts = range(len(marked) - len(bare) + 1)
+    return list(marked[: next((at for at in starts if list(marked[at : at + len(bare)]) == list(bare)), 0)])

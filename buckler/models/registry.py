@@ -12,12 +12,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
-from buckler.data import Json, Message, content_id, file_digest, turns_to_json
+from buckler.data import Json, Message, content_id, file_digest, read_json, turns_to_json, write_json
 from buckler.errors import BackendError, StoreError
 from buckler.models.places import ADAPTER_CONFIG, ADAPTER_WEIGHTS, dtype_of, location, with_base
 from buckler.models.protocol import BACKENDS, LM, Completion, Likelihood, ModelSpec, Request, ScoreRequest, Streaming
+from buckler.models.reply import read_again
 from buckler.progress import note_loading
 from buckler.registry import imported, is_place, source_digest
 
@@ -30,6 +31,8 @@ _PATTERNS = (
     "vocab*",
     "merges*",
 )
+SERVERS = "servers.json"
+"""What was found out about each server whose answers lie in the same folder, by `NAME@URL`."""
 
 
 def identity(spec: ModelSpec) -> str:
@@ -149,7 +152,7 @@ class OwnLM:
         """One completion a request, in order."""
         with BACKENDS.boundary(self.backend):
             completions: object = self.model.generate(requests)
-        return BACKENDS.list_of(self.backend, completions, Completion, count=len(requests))
+        return [read_again(one) for one in BACKENDS.list_of(self.backend, completions, Completion, count=len(requests))]
 
     def score(self, pairs: Sequence[ScoreRequest]) -> list[Likelihood]:
         """One likelihood a pair, in order."""
@@ -170,10 +173,20 @@ class OwnLM:
         return tokens
 
 
-_IF_ANY = ("thinking", "tool_calls", "withheld_by")
+_IF_ANY = ("thinking", "tool_calls", "withheld_by", "began_inside")
 """Fields of a completion that are written where there is something to write."""
 ToAnswer = TypeVar("ToAnswer", Request, ScoreRequest)
 AnswerType = TypeVar("AnswerType", Completion, Likelihood)
+
+
+@runtime_checkable
+class Recorded(Protocol):
+    """A model that finds out what it is while it is asked: a server's dialect."""
+
+    called: str
+
+    def record(self) -> dict[str, Json]:
+        """What was found out so far."""
 
 
 class CachedLM:
@@ -186,6 +199,7 @@ class CachedLM:
     def __init__(self, model: LM, path: Path, chunk: int = 256) -> None:
         self.model, self.path, self.chunk = model, path, chunk
         self.identity = model.identity
+        self._noted: Json = None
         path.parent.mkdir(parents=True, exist_ok=True)
         with self._database() as database:
             database.execute("CREATE TABLE IF NOT EXISTS given (key TEXT PRIMARY KEY, value TEXT NOT NULL)")
@@ -208,7 +222,11 @@ class CachedLM:
 
     def score(self, pairs: Sequence[ScoreRequest]) -> list[Likelihood]:
         """As the model's own, but only what is not known yet is asked."""
-        keys = [f"s:{self.identity}:{content_id([turns_to_json(pair.messages), pair.answer])}" for pair in pairs]
+        # 0.1.0 weighed texts by themselves after another token, under `s`.
+        keys = [
+            f"{'s' if pair.messages else 'text'}:{self.identity}:{content_id([turns_to_json(pair.messages), pair.answer])}"
+            for pair in pairs
+        ]
 
         def ask(wanted: Sequence[ScoreRequest]) -> Iterator[list[tuple[int, Likelihood]]]:
             if isinstance(self.model, Streaming):
@@ -229,13 +247,14 @@ class CachedLM:
         kind: type[AnswerType],
     ) -> list[AnswerType]:
         """Known answers from the file, the others from the model, each piece written before the next is waited for."""
-        known = {key: kind(**_fields(row)) for key, row in self._known(keys).items()}
+        known = {key: _read(kind(**_fields(row))) for key, row in self._known(keys).items()}
         wanted = {key: item for key, item in zip(keys, items, strict=True) if key not in known}
         if wanted:
             names = list(wanted)
             for piece in ask(list(wanted.values())):
                 came = {names[at]: one for at, one in piece}
                 self._keep(came)
+                self._note()
                 known.update(came)
         return [known[key] for key in keys]
 
@@ -245,6 +264,14 @@ class CachedLM:
             return
         with self._database() as database:
             database.executemany("INSERT OR IGNORE INTO given VALUES (?, ?)", rows)
+
+    def _note(self) -> None:
+        """Write beside the answers what was found out about the server that gave them."""
+        if isinstance(self.model, Recorded) and (record := self.model.record()) != self._noted:
+            self._noted = record
+            path = self.path.with_name(SERVERS)
+            before = read_json(path) if path.exists() else {}
+            write_json(path, {**(before if isinstance(before, dict) else {}), self.model.called: record})
 
     def _known(self, keys: Sequence[str]) -> dict[str, str]:
         rows: dict[str, str] = {}
@@ -268,6 +295,11 @@ class CachedLM:
             raise StoreError(
                 f"{self.path}: not a readable cache ({fault}); move it away, and its answers are generated again"
             ) from None
+
+
+def _read(answer: AnswerType) -> AnswerType:
+    """An older version kept thoughts in the text."""
+    return read_again(answer) if isinstance(answer, Completion) else answer
 
 
 def _row(answer: Completion | Likelihood) -> str:

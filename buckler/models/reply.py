@@ -5,12 +5,21 @@ Both pass through `buckler.data.reply.read_reply`, which puts thinking, tool cal
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from buckler.data import FinishReason, Json
 from buckler.data.reply import filter_of_error, read_finish, read_reply
+from buckler.data.thinking import is_mark, opened_thought
 from buckler.models.protocol import Completion
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+LONGEST_OPENING = 24
+"""Tokens at the end of a prompt in which the beginning of a thought is looked for."""
 
 
 def completion_of_text(
@@ -34,10 +43,47 @@ def completion_of_text(
         thinking=reply.thinking,
         tool_calls=reply.tool_calls,
         withheld_by=reply.withheld_by,
+        began_inside=reply.began_inside,
     )
 
 
-def completion_of_reply(reply: Mapping[str, Json]) -> Completion:
+class GeneratedReader:
+    """Reads what a transformers model generated.
+
+    The marks of thoughts and tool calls are control tokens in some vocabularies (Magistral, gpt-oss, Gemma 4), so they are
+    decoded for the reading; no control token stays in the text.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
+        self.tokenizer = tokenizer
+        added = {str(one.content): at for at, one in tokenizer.added_tokens_decoder.items() if one.special}
+        named = dict(zip(tokenizer.all_special_tokens, tokenizer.all_special_ids, strict=True))
+        specials = {str(token): at for token, at in {**added, **named}.items()}
+        self._marks = {at for token, at in specials.items() if is_mark(token)}
+        self._control = re.compile("|".join(re.escape(one) for one in sorted(specials, key=len, reverse=True)) or r"(?!)")
+
+    def read(self, ids: Sequence[int], finish_reason: FinishReason, prompt: Sequence[int]) -> Completion:
+        """The completion in `ids`, up to the one that ended them and without it, after the ids of `prompt`."""
+        begun = opened_thought(self.tokenizer.decode(list(prompt[-LONGEST_OPENING:])))
+        plain = self.tokenizer.decode(ids, skip_special_tokens=True)
+        whole = plain if self._marks.isdisjoint(ids) else self.tokenizer.decode(ids, skip_special_tokens=False)
+        completion = completion_of_text(whole, finish_reason, tokens=len(ids), prompt_tokens=len(prompt), begun=begun)
+        if whole is plain:
+            return completion
+        if not (completion.thinking or completion.tool_calls):
+            return replace(completion, text=plain.strip())
+        return replace(completion, text=self._control.sub("", completion.text).strip())
+
+
+def read_again(completion: Completion) -> Completion:
+    """A completion of a backend that puts all that its model wrote into `text`; one that was read before stays as it is."""
+    if completion.error or completion.thinking or completion.tool_calls or completion.withheld_by:
+        return completion
+    one = completion_of_text(completion.text, completion.finish_reason, tokens=completion.tokens)
+    return completion if one.text == completion.text.strip() else replace(one, prompt_tokens=completion.prompt_tokens)
+
+
+def completion_of_reply(reply: Json) -> Completion:
     """What an OpenAI-compatible server replied: the first of its `choices`, with the tokens it counts.
 
     A filter's refusal is an answer (`withheld_by`), also where it came as an error or without a choice. `failed`, with the
@@ -46,6 +92,8 @@ def completion_of_reply(reply: Mapping[str, Json]) -> Completion:
     Raises:
         ValueError: there is no answer in it; the text says what there is instead.
     """
+    if not isinstance(reply, Mapping):
+        raise ValueError(f"the reply is no JSON object: {_short(reply)}")
     choices, usage = reply.get("choices"), reply.get("usage")
     counted = usage if isinstance(usage, Mapping) else {}
     first = choices[0] if isinstance(choices, list | tuple) and choices else None
@@ -55,8 +103,14 @@ def completion_of_reply(reply: Mapping[str, Json]) -> Completion:
         error = reply.get("error")
         raise ValueError(f"no choice in the reply{f', but an error: {_short(error)}' if error else f': {_short(reply)}'}")
     completion = completion_of_choice(first)
-    tokens = _count(counted.get("completion_tokens")) or completion.tokens
-    return replace(completion, tokens=tokens, prompt_tokens=_count(counted.get("prompt_tokens")))
+    details = counted.get("completion_tokens_details")
+    hidden = _count(details.get("reasoning_tokens")) if isinstance(details, Mapping) else 0
+    return replace(
+        completion,
+        tokens=_count(counted.get("completion_tokens")) or completion.tokens,
+        prompt_tokens=_count(counted.get("prompt_tokens")),
+        thinking=completion.thinking or (f"({hidden} tokens of thinking that the provider does not show)" if hidden else ""),
+    )
 
 
 def completion_of_choice(choice: Mapping[str, Json]) -> Completion:
@@ -87,6 +141,7 @@ def completion_of_choice(choice: Mapping[str, Json]) -> Completion:
         thinking=reply.thinking,
         tool_calls=reply.tool_calls,
         withheld_by=withheld_by,
+        began_inside=reply.began_inside,
     )
 
 

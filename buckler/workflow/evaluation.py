@@ -281,7 +281,7 @@ def with_perplexity(answers: Sequence[Answer], base: LM) -> list[Answer]:
     Raises:
         BackendError: the base gives no log-probabilities, or some could not be had.
     """
-    answered = [one for one in answers if one.finish_reason != "failed" and one.text.strip()]
+    answered = [one for one in answers if one.text.strip() and not one.no_text]
     scores = base.score([ScoreRequest(messages=one.prompt, answer=one.text) for one in answered])
     require_measured(scores)
     by_id = {

@@ -16,6 +16,7 @@ from buckler.data import Chat, Json, content_id, read_json, write_rows
 from buckler.errors import ConfigError, DataError, StoreError
 from buckler.models.dtype import Dtype
 from buckler.models.protocol import ModelSpec
+from buckler.models.registry import SERVERS
 from buckler.registry import allow
 from buckler.settings import Settings, default_of, parse
 from buckler.workflow.inputs import WORLD, ModelRef, Source, at_most
@@ -261,6 +262,11 @@ def deliver(folder: Path, names: Mapping[str, str], out: Path) -> list[Path]:
     return written
 
 
+def servers(answers: Path, verdicts: Path, out: Path) -> list[Path]:
+    """Hand over what was found out about the servers that answered and judged, where servers did; the files written."""
+    return deliver(answers, {SERVERS: SERVERS}, out) + deliver(verdicts, {SERVERS: f"judge-{SERVERS}"}, out)
+
+
 def chats_file(rows: Sequence[Chat], folder: Path) -> Path:
     """Rows that are held in memory as a file, named by their content: the same rows are the same source."""
     path = folder / f"{content_id([row.to_json() for row in rows])}.jsonl"
@@ -394,3 +400,24 @@ def unscored(value: Mapping[str, Json]) -> str:
         return ""
     low, high = bounds
     return f", {value['unread']} unscored (bounds {low:.2f} to {high:.2f})"
+
+
+def left_out_lines(overall: Mapping[str, Json]) -> list[str]:
+    """Sentences on answers that are not the model's own words: withheld by the provider, or without a text."""
+    by_filter, without = (mapping(overall.get(name, {})) for name in ("withheld_by", "without_text"))
+    lines = []
+    if by_filter:
+        lines.append(
+            f"  {_listed(by_filter, overall)} were withheld by the provider: they count as full refusals; "
+            "own_refusal_rate is that of the others"
+        )
+    if without:
+        is_cut = any("token limit" in reason for reason in without)
+        fix = "; raise max_new_tokens, since thinking counts towards it" if is_cut else ""
+        lines.append(f"  {_listed(without, overall)} have no text and are unscored{fix}")
+    return lines
+
+
+def _listed(counts: Mapping[str, Json], overall: Mapping[str, Json]) -> str:
+    reasons = ", ".join(f"{reason} {count}" for reason, count in counts.items())
+    return f"{sum(map(whole, counts.values()))} of {whole(overall['answers'])} answers ({reasons})"

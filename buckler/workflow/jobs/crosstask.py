@@ -16,6 +16,7 @@ from buckler.crosstask.tasks import task_named
 from buckler.data import ROWS, Chat, Json, read_chats
 from buckler.evaluation.probes import MAX_NEW_TOKENS
 from buckler.models.protocol import ModelSpec
+from buckler.models.registry import SERVERS
 from buckler.progress import ProgressCallback, no_progress
 from buckler.workflow.documents import Prompting, crosstask_rows, document_probe_set, most_misused, prepared
 from buckler.workflow.evaluation import evaluation_steps
@@ -134,7 +135,7 @@ class CrossTaskJob(LoadingJob, DrawingJob):
         """
         planned, store = self.plan(earlier), store_of(out, store)
         run_steps([planned.result], store, progress=progress)
-        names = {ROWS: DEFENCE, "counts.json": "counts.json", "rejected.jsonl": "refusals-rejected.jsonl"}
+        names = {ROWS: DEFENCE, "counts.json": "counts.json", "rejected.jsonl": "refusals-rejected.jsonl", SERVERS: SERVERS}
         written = deliver(store.folder(planned.result), names, out)
         ready = store.folder(planned.more["documents"])
         written += deliver(ready, {"rejected.jsonl": "documents-rejected.jsonl"}, out)

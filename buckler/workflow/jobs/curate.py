@@ -17,6 +17,7 @@ from buckler.evaluation.probes import set_of
 from buckler.finetuning.settings import TrainSettings
 from buckler.formats import WRITERS, write_chats
 from buckler.models.protocol import ModelSpec
+from buckler.models.registry import SERVERS
 from buckler.progress import ProgressCallback, no_progress
 from buckler.workflow.curation import Curation, CurationSample, curated_rows, curation_sample, proof_of_attack
 from buckler.workflow.executor import run_steps
@@ -181,6 +182,7 @@ class CurateJob(LoadingJob, DrawingJob):
         run_steps([planned.result], store, workers=self.workers, progress=progress)
         names = {ROWS: CURATED, REJECTED: REJECTED, COUNTS: COUNTS}
         written = deliver(store.folder(planned.result), names, out)
+        written += deliver(store.root / "shared", {SERVERS: SERVERS}, out)
         written.append(self._card(store.folder(planned.more["texts"]) / ROWS, out))
         for name in self.export:
             path = out / f"curated.{name.rpartition(':')[2]}{'.json' if name in ('alpaca', 'sharegpt') else '.jsonl'}"

@@ -31,6 +31,7 @@ from buckler.workflow.jobs.base import (
     mapping,
     model_of,
     read_object,
+    servers,
     store_of,
     unscored,
     with_adapter,
@@ -134,6 +135,7 @@ class EvaluateJob(ProbingJob, JudgingJob):
             files = {ANSWERS: planned.more["answers"], VERDICTS: planned.more["verdicts"], METRICS: planned.result}
             for name, step in files.items():
                 written += deliver(store.folder(step), {name: name}, out)
+            written += servers(store.folder(planned.more["answers"]), store.folder(planned.more["verdicts"]), out)
             utility = judgement(out, judge, self.judge_cards, written=written)
         choices: dict[str, Json] = {}
         for name, step in planned.more.items():

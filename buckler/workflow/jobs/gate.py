@@ -25,7 +25,7 @@ from buckler.settings import parse, read_yaml
 from buckler.workflow.evaluation import evaluation_steps
 from buckler.workflow.executor import run_steps
 from buckler.workflow.inputs import ModelRef
-from buckler.workflow.jobs.base import Result, deliver, store_of
+from buckler.workflow.jobs.base import Result, deliver, servers, store_of
 from buckler.workflow.jobs.judge import JudgingJob, cached
 from buckler.workflow.jobs.probes import ProbingJob, check_probes
 from buckler.workflow.store import Store
@@ -158,6 +158,7 @@ class GateJob(ProbingJob, JudgingJob):
         run_steps([measured.verdicts], store, progress=progress)
         deliver(store.folder(measured.answers), {ANSWERS: ANSWERS}, out)
         deliver(store.folder(measured.verdicts), {VERDICTS: VERDICTS}, out)
+        servers(store.folder(measured.answers), store.folder(measured.verdicts), out)
         return title, out / ANSWERS, out / VERDICTS
 
 

@@ -22,17 +22,18 @@ from buckler.data import (
     write_json,
     write_verdicts,
 )
+from buckler.data.answers import of_one_model
 from buckler.errors import ConfigError, DataError
-from buckler.evaluation.metrics import known_metrics, summarise
+from buckler.evaluation.metrics import known_metrics, left_out, summarise
 from buckler.evaluation.power import FEW, detectable
-from buckler.evaluation.scores import score_answers
+from buckler.evaluation.scores import score_answers, withheld_numbers
 from buckler.evaluation.statistics import Rate, rate
 from buckler.judges.agreement import OF_REFUSAL, corrected
 from buckler.judges.card import REFUSAL_QUESTION, JudgeCard, card_path, make_card, refusal_card, write_card
 from buckler.judges.labels import file_names, read_labels
 from buckler.judges.named import JudgeSpec, Loader, judge_from, judge_spec
 from buckler.models.protocol import ModelSpec
-from buckler.models.registry import load
+from buckler.models.registry import SERVERS, load
 from buckler.progress import ProgressCallback, no_progress
 from buckler.workflow.evaluation import judged_and_summarised
 from buckler.workflow.executor import run_steps
@@ -47,6 +48,7 @@ from buckler.workflow.jobs.base import (
     answers_of,
     deliver,
     interval,
+    left_out_lines,
     mapping,
     read_object,
     store_of,
@@ -134,7 +136,8 @@ class JudgeJob(JudgingJob):
         if str(self.answers[0]).startswith(EARLIER):
             planned, store = self.plan(earlier), store_of(out, store)
             run_steps([planned.result], store, progress=progress)
-            written = deliver(store.folder(planned.more["verdicts"]), {VERDICTS: VERDICTS}, out)
+            names = {VERDICTS: VERDICTS, SERVERS: f"judge-{SERVERS}"}
+            written = deliver(store.folder(planned.more["verdicts"]), names, out)
             written += deliver(store.folder(planned.result), {METRICS: METRICS}, out)
             count = len(read_answers(store.folder(planned.more["answers"]) / ANSWERS))
         else:
@@ -143,6 +146,7 @@ class JudgeJob(JudgingJob):
                 raise DataError(f"{', '.join(map(str, self.answers))}: contains no answers")
             judge_files(answers, judge, out, own_tasks=self.own_tasks, metrics=known_metrics(self.metrics))
             written, count = [out / VERDICTS, out / METRICS], len(answers)
+            written += deliver(out / WORK, {SERVERS: f"judge-{SERVERS}"}, out)
         head = f"{count} answers judged; wrote {out / VERDICTS} and {out / METRICS}"
         return judgement(out, judge, self.judge_cards, written=written, head=[head])
 
@@ -198,13 +202,14 @@ def judge_files(
 
 def verdicts_only(answers: Sequence[Answer], job: JudgeJob, out: Path) -> Judgement:
     """Verdicts on answers of which nobody knows what a good model does with their probes: there is nothing to sum up."""
-    judge = job.judge_spec
+    judge, answers = job.judge_spec, of_one_model(answers)
     write_answers(out / ANSWERS, answers)
     verdicts = judge_from(judge, cached(out)).judge(answers)
     write_verdicts(out / VERDICTS, verdicts)
     written = (out / ANSWERS, out / VERDICTS)
     refused = rate(verdict.is_refusal for verdict in verdicts).to_json()
-    metrics: dict[str, Json] = {"overall": {"refusal_rate": refused}, "sets": {}}
+    more = {**withheld_numbers(verdicts), **left_out(answers), "answers": len(answers)}
+    metrics: dict[str, Json] = {"overall": {"refusal_rate": refused, **more}, "sets": {}}
     return Judgement(out=out, written=written, judge=judge.label, cards=job.judge_cards, metrics=metrics)
 
 
@@ -279,7 +284,7 @@ class Judgement(Result):
                 lines.append(line.rstrip())
         if warned:
             lines.append(f"  {DETECTION}")
-        return [*lines, *self._type_lines()]
+        return [*lines, *left_out_lines(mapping(self.metrics["overall"])), *self._type_lines()]
 
     def headline(self) -> dict[str, Mapping[str, Json]]:
         """The numbers over all probes that there is something to say of."""

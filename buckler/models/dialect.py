@@ -1,0 +1,324 @@
+"""What a server's errors mean, and which settings of a request it takes: its dialect.
+
+Servers word their errors as they like. What counts is the HTTP status, the fields meant for programs (`code`, `type`, `param`,
+`loc`), and the names of the settings that were sent. A refused setting is renamed or left out, once for all later requests, if
+the server then says something else.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from threading import Lock
+from typing import Final, TypeVar
+
+from buckler.data import Json, Message, turns_to_json
+from buckler.data.reply import filter_of_error
+from buckler.progress import LOG
+
+Read = TypeVar("Read")
+
+FILTERED = "filtered"
+"""The kind of a fault where a content filter stood before the model: that request's fate, and no other's."""
+RENAMED: Final[Mapping[str, str]] = {"max_tokens": "max_completion_tokens"}
+"""Settings that some servers know by another name."""
+NEUTRAL: Final[Mapping[str, Json]] = {"top_k": -1, "min_p": 0.0, "repetition_penalty": 1.0}
+"""vLLM takes sampling defaults from the checkpoint unless set otherwise; here only what is asked for holds."""
+_HARMLESS: Final[Mapping[str, Json]] = {**NEUTRAL, "temperature": 1.0, "top_p": 1.0}
+"""Values that change nothing: where a server refuses two settings together, these are left out first."""
+_NOT_SETTINGS = re.compile(r"messages|model|prompt|input|content|body$")
+_DAY = re.compile(r"per[ _-]?(?:day|month)|daily|monthly|\b[RT]PD\b", re.IGNORECASE)
+_MINUTE = re.compile(r"per[ _-]?(?:min|second|hour)|\b[RT]P[MSH]\b", re.IGNORECASE)
+_MONEY = re.compile(r"insufficient[_ ]|billing|payment|credit|balance|spend(?:ing)?[ _]limit|hard[ _]limit", re.IGNORECASE)
+_ACCOUNT = re.compile(r"\b(?:account|organi[sz]ation|project|key|subscription|permission|region|country)\b", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ErrorDetails:
+    """What a server says about an error."""
+
+    words: str = ""
+    """In its own words."""
+    params: tuple[str, ...] = ()
+    """Fields of the request that it is about."""
+    status: int = 0
+    """The HTTP status that the error itself names, whatever the reply came with; 0: none."""
+    filtered_by: str = ""
+    """The server's word for the content filter that stood before the model."""
+    text: str = ""
+    """All of it."""
+
+    @property
+    def is_quota(self) -> bool:
+        """Whether the limit that was reached is one of a day or of money, which no pause of this run brings back."""
+        return bool(_DAY.search(self.text) or (_MONEY.search(self.text) and not _MINUTE.search(self.text)))
+
+    def names(self, setting: str) -> bool:
+        """Whether it speaks of a setting, under whatever spelling."""
+        return setting in self.params or _place(setting, self.words) >= 0
+
+    def settings(self, sent: Mapping[str, Json], texts: Sequence[str] = ()) -> list[str]:
+        """Which of the settings sent are refused, the likeliest first.
+
+        Args:
+            sent: The settings with their values.
+            texts: Of the request: an error may repeat them.
+        """
+        if named := [name for name in self.params if name in sent]:
+            return named
+        if any(_NOT_SETTINGS.match(name) for name in self.params):
+            return []
+        words = self.words
+        for text in texts:
+            words = words.replace(text, " ") if len(text) > 3 else words
+        places = {name: at for name in sent if (at := _place(name, words)) >= 0}
+        if not places:
+            return [old for old, new in RENAMED.items() if old in sent and _place(new, words) >= 0]
+        return sorted(places, key=lambda name: (_HARMLESS.get(name, ...) != sent[name], places[name]))
+
+
+class Fault(Exception):
+    """A call that brought nothing. It never leaves the backend: it ends as a failed answer or as a `BackendError`."""
+
+    def __init__(
+        self,
+        reason: str,
+        *,
+        kind: str = "",
+        status: int = 0,
+        passes: bool = True,
+        ends: bool = False,
+        charged: bool = False,
+        wait: float = 0.0,
+        details: ErrorDetails | None = None,
+    ) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.kind = kind
+        """Faults of one kind have one cause, whatever their words. Empty: the server or the way to it."""
+        self.status = status
+        """The HTTP status of the error; 0 where there was no reply, or a broken one."""
+        self.passes = passes
+        """Whether the same call may succeed a little later."""
+        self.ends = ends
+        """Whether no other call of the run would fare better."""
+        self.charged = charged
+        """Whether the call may have been paid for, though it brought nothing."""
+        self.wait = wait
+        """Seconds the server asks for."""
+        self.details = details or ErrorDetails()
+
+    @property
+    def refused(self) -> bool:
+        """Whether the server understood the request and will not serve it."""
+        return bool(self.kind)
+
+    @property
+    def negotiable(self) -> bool:
+        """Whether the request may be served in another form."""
+        return self.refused and not self.ends and self.kind != FILTERED and self.status in (200, 400, 422)
+
+
+def read_error(body: Json) -> ErrorDetails:
+    """What the body of a reply says about an error, in the shapes servers use; without words if it says nothing."""
+    read = _details(body)
+    try:
+        text = json.dumps(_without_echo(body), ensure_ascii=False)
+    except (TypeError, ValueError):
+        text = read.words
+    named = filter_of_error(_without_echo(body))
+    if not named and re.search(r'"flagged_input"|\b(?:input|prompt|request|content)s? (?:was|were|is|has been) flagged', text):
+        named = "moderation"
+    whose = bool(_ACCOUNT.search(read.words)) and not re.search(r"\b(?:input|prompt|content|response|output)", read.words)
+    return replace(read, text=text[:20_000], filtered_by="" if whose else named)
+
+
+def _details(body: Json) -> ErrorDetails:
+    if isinstance(body, str):
+        return ErrorDetails(words="" if body.lstrip().startswith("<") else body.strip())  # a page is made for people
+    if isinstance(body, list | tuple):
+        parts = [_details(one) for one in body]
+        words = "; ".join(dict.fromkeys(part.words for part in parts if part.words))
+        status = next((part.status for part in parts if part.status), 0)
+        return ErrorDetails(words=words, params=tuple(name for part in parts for name in part.params), status=status)
+    if not isinstance(body, Mapping):
+        return ErrorDetails()
+    names = ("error", "errors", "message", "msg", "detail", "title", "error_msg", "status_msg", "base_resp")
+    inner = next((found for name in names if (found := _details(body.get(name))).words), ErrorDetails())
+    words, params = inner.words, inner.params
+    metadata = body.get("metadata")
+    if isinstance(metadata, Mapping) and (raw := metadata.get("raw")):  # OpenRouter hands on what the provider wrote
+        within = _details(_parsed(raw))
+        words, params = ": ".join(dict.fromkeys(filter(None, [words, within.words]))), params or within.params
+    place = body.get("loc") or body.get("param")
+    path = [str(part) for part in (place if isinstance(place, list | tuple) else str(place or "").split("."))]
+    own = (next((part for part in reversed(path) if not part.isdigit()), ""),)
+    if own[0]:
+        params = (*own, *params)
+        words = words if own[0] in words else f"{own[0]}: {words}"
+    codes = [str(body.get(name, "")) for name in ("code", "status", "status_code")]
+    status = next((int(code) for code in codes if re.fullmatch(r"[45]\d\d", code)), inner.status)
+    return ErrorDetails(words=words, params=params, status=status)
+
+
+def _parsed(raw: Json) -> Json:
+    try:
+        parsed: Json = json.loads(raw) if isinstance(raw, str) else raw
+    except ValueError:
+        return raw
+    return parsed
+
+
+def _without_echo(body: Json) -> Json:
+    """The body without the request that some servers send back in it (FastAPI's `input`)."""
+    if isinstance(body, Mapping):
+        return {name: _without_echo(value) for name, value in body.items() if name not in ("input", "ctx", "messages")}
+    return [_without_echo(one) for one in body] if isinstance(body, list | tuple) else body
+
+
+def _place(name: str, words: str) -> int:
+    """Where a setting is named: `max_tokens`, `maxTokens` and `max tokens` alike; -1 if it is not."""
+    match = re.search(rf"(?<![A-Za-z_]){name.replace('_', '[ _-]?')}(?![A-Za-z_])", words, re.IGNORECASE)
+    return match.start() if match else -1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dialect:
+    """How requests are put to one server."""
+
+    renamed: Mapping[str, str] = field(default_factory=dict)
+    """Settings that it knows by another name."""
+    left_out: Mapping[str, str] = field(default_factory=dict)
+    """Settings that it does not take, each with the words of its refusal: its own defaults hold there."""
+    merges_system: bool = False
+    """Whether the system turn is put before the question, since its template knows no system role."""
+
+    def body(self, messages: Sequence[Message], settings: Mapping[str, Json]) -> dict[str, Json]:
+        """A request in this dialect."""
+        turns = list(messages)
+        if self.merges_system and _has_system(turns):
+            merged = f"{turns[0]['content']}\n\n{turns[1]['content']}"
+            turns[:2] = [Message(role=turns[1]["role"], content=merged)]
+        return {"messages": turns_to_json(turns), **self.spoken(settings)}
+
+    def spoken(self, settings: Mapping[str, Json]) -> dict[str, Json]:
+        """The settings under the names it takes, without those it does not."""
+        return {self.renamed.get(name, name): value for name, value in settings.items() if name not in self.left_out}
+
+    def without(self, names: Sequence[str], words: str) -> Dialect:
+        """The dialect that does not say these: renamed where there is another name, else left out.
+
+        A limit to the length is never left out: an answer without one is not what was requested.
+        """
+        limits = {name: RENAMED[name] for name in names if name in RENAMED}
+        others = {name: words for name in names if name not in RENAMED and name not in RENAMED.values()}
+        return replace(self, renamed={**self.renamed, **limits}, left_out={**self.left_out, **others})
+
+    def changed(self, known: Dialect) -> set[str]:
+        """The settings that it says in another way than `known`, under all their names."""
+        renamed = self.renamed.keys() - known.renamed.keys()
+        return {*renamed, *(self.renamed[name] for name in renamed), *(self.left_out.keys() - known.left_out.keys())}
+
+    def to_json(self) -> dict[str, Json]:
+        """As it is recorded."""
+        merged = {"merges_system": True} if self.merges_system else {}
+        return {"renamed": dict(self.renamed), "left_out": dict(self.left_out), **merged}
+
+
+class Negotiator:
+    """Finds a server's dialect from its refusals, while requests of many threads are under way. Refusals cost nothing."""
+
+    def __init__(self, server: str) -> None:
+        self.server, self.dialect = server, Dialect()
+        self._lock = Lock()
+        self._vain: set[tuple[str, bool]] = set()
+        """Refusals that no other form helped against: their words without ids, and whether there was a system turn."""
+
+    def ask(
+        self,
+        messages: Sequence[Message],
+        settings: Mapping[str, Json],
+        send: Callable[[dict[str, Json]], Read],
+        short: Callable[[str], str] = str,
+    ) -> Read:
+        """What the server replies to a request in the form that it takes.
+
+        Args:
+            messages: The conversation.
+            settings: Under the names of the OpenAI API.
+            send: Makes the call.
+            short: Makes words of the server fit to be shown.
+
+        Raises:
+            Fault: the call brought nothing, or it is refused in every form.
+        """
+        begun = self.dialect
+        try:
+            return send(begun.body(messages, settings))
+        except Fault as first:
+            if not first.negotiable:
+                raise
+            fault = first
+        with self._lock:
+            known = self.dialect  # another thread may have found it meanwhile
+            forms = [known] if known is not begun else self._forms(fault, messages, settings, short)
+            while forms:
+                tried = forms.pop(0)
+                try:
+                    reply = send(tried.body(messages, settings))
+                except Fault as again:
+                    if not again.negotiable:
+                        raise
+                    if tried is self.dialect or self._helped(tried, fault, again):
+                        self._learn(tried)
+                        fault = again
+                        forms = self._forms(fault, messages, settings, short)
+                else:
+                    self._learn(tried)
+                    return reply
+            self._vain.add((_bare(fault.details.words), _has_system(messages)))
+        raise fault
+
+    def _forms(
+        self, fault: Fault, messages: Sequence[Message], settings: Mapping[str, Json], short: Callable[[str], str]
+    ) -> list[Dialect]:
+        """The forms to try after a refusal: without one of the settings it names, without all, without a system turn."""
+        if (_bare(fault.details.words), _has_system(messages)) in self._vain:
+            return []
+        names = fault.details.settings(self.dialect.spoken(settings), [turn["content"] for turn in messages])
+        words = short(fault.details.words)
+        changes = [[name] for name in names] + ([names] if len(names) > 1 else [])
+        forms = [form for change in changes if (form := self.dialect.without(change, words)) != self.dialect]
+        merges = _has_system(messages) and not self.dialect.merges_system
+        return [*forms, replace(self.dialect, merges_system=True)] if merges else forms
+
+    def _helped(self, tried: Dialect, fault: Fault, again: Fault) -> bool:
+        """Whether a form changed what is refused: the next refusal has other words, and none about what was changed."""
+        changed = tried.changed(self.dialect)
+        other = _bare(again.details.words) != _bare(fault.details.words)
+        return bool(changed) and other and not any(again.details.names(name) for name in changed)
+
+    def _learn(self, found: Dialect) -> None:
+        known, self.dialect = self.dialect, found
+        for name in found.renamed.keys() - known.renamed.keys():
+            LOG.info("%s: %s is sent as %s", self.server, name, found.renamed[name])
+        for name in found.left_out.keys() - known.left_out.keys():
+            LOG.warning(
+                "%s: %s is refused (%s), so it is not sent, and the server's own default holds",
+                self.server,
+                name,
+                found.left_out[name],
+            )
+        if found.merges_system and not known.merges_system:
+            LOG.info("%s: the system turn is put before the question, since the server takes no system role", self.server)
+
+
+def _bare(words: str) -> str:
+    """Words without what differs from call to call: numbers and ids."""
+    return re.sub(r"[\w-]*\d[\w-]*", "#", words)
+
+
+def _has_system(messages: Sequence[Message]) -> bool:
+    return len(messages) > 1 and messages[0]["role"] == "system"

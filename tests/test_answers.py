@@ -1,0 +1,251 @@
+"""One reading of what a model returned: local, served and saved answers get the same verdicts; filters count as such."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from commands import buckler
+from server import Server
+from thinking_models import BENIGN, BY_HEART, FORMS, HARMFUL, ROOM, thinking_model, written_by
+
+from buckler.data import Answer, Chat, Message, read_answers, read_verdicts, write_answers
+from buckler.evaluation.metrics import summarise
+from buckler.evaluation.probes import answer_probes
+from buckler.judges.base import judge_named, of_answers
+from buckler.models.openai_client import ServedLM
+from buckler.models.protocol import Completion, ModelSpec, Request, Sampling, ScriptedLM
+from buckler.models.registry import CachedLM, load
+
+pytestmark = pytest.mark.ml
+JUDGE = judge_named("keyword")
+FILTERED = {
+    "the field refusal": {
+        "finish_reason": "stop",
+        "message": {"content": None, "refusal": "I'm sorry, I can't assist with that."},
+    },
+    "a part refusal": {"finish_reason": "stop", "message": {"content": [{"type": "refusal", "refusal": "I cannot."}]}},
+    "content_filter": {"finish_reason": "content_filter", "message": {"content": None}},
+    "content_filter, half way": {"finish_reason": "content_filter", "message": {"content": "First, take the"}},
+    "refusal": {"finish_reason": "refusal", "message": {"content": ""}},
+    "SAFETY": {"finish_reason": "SAFETY", "message": {}},
+    "native SAFETY": {"finish_reason": "stop", "native_finish_reason": "SAFETY", "message": {"content": ""}},
+    "no message": {"finish_reason": "content_filter"},
+    "a marker": {"finish_reason": "stop", "message": {"content": "[CONTENT_FILTERED]"}},
+    "an error in the choice": {"error": {"code": 403, "message": "Blocked by content policy: flagged by moderation"}},
+    "an error of Azure": (400, {"error": {"code": "content_filter", "innererror": {"code": "ResponsibleAIPolicyViolation"}}}),
+    "an error of DashScope": (400, {"error": {"code": "data_inspection_failed", "message": "Output data may be inappropriate"}}),
+}
+"""What providers send in place of an answer."""
+
+
+def probes():
+    kinds = {**dict.fromkeys(HARMFUL, "harmful"), **dict.fromkeys(BENIGN, "benign")}
+    return [Chat.of((Message(role="user", content=question),), set=kind) for question, kind in kinds.items()]
+
+
+def verdicts_of(answers):
+    return [(one.refused, one.harmful, one.coherent, one.reason) for one in JUDGE.judge(answers)]
+
+
+def remote(server, **settings):
+    return ServedLM(ModelSpec(name="m", endpoint=server.url, **settings), wait=0.001)
+
+
+@pytest.mark.parametrize("name", list(FORMS))
+def test_a_thinking_model_gets_the_same_verdicts_local_served_and_saved(name, tmp_path):
+    form = FORMS[name]
+    folder = thinking_model(tmp_path / "model", form)
+    written = {question: written_by(folder, question) for question in BY_HEART}
+    local = answer_probes(load(ModelSpec(name=str(folder))), probes(), Sampling(max_new_tokens=ROOM))
+    assert [(one.text, one.finish_reason) for one in local] == [
+        (BY_HEART[HARMFUL[0]][1], "stop"),
+        (BY_HEART[HARMFUL[1]][1], "stop"),
+        (BY_HEART[BENIGN[0]][1], "stop"),
+        ("", "length"),
+    ]
+    assert [one.thinking for one in local[:3]] == [BY_HEART[question][0] for question in (*HARMFUL, BENIGN[0])]
+    wanted = verdicts_of(local)
+    assert [one[0] for one in wanted] == ["full", "no", "no", None]
+    assert wanted[3][1:3] == (None, None) and "cut off at the token limit within its thinking" in wanted[3][3]
+
+    def parsed(question, name):
+        text, reason = written[question]
+        thought, answer = BY_HEART[question] if reason == "stop" else (text.removeprefix(form.before), None)
+        return {"role": "assistant", "content": answer, name: thought}
+
+    def in_parts(question):
+        message = parsed(question, "thought")
+        thought = {"type": "thinking", "thinking": [{"type": "text", "text": message["thought"]}]}
+        return {"content": [thought, *({"type": "text", "text": answer} for answer in [message["content"]] if answer)]}
+
+    dialects = {
+        "no parser": lambda question: {"content": written[question][0]},
+        "reasoning_content": lambda question: parsed(question, "reasoning_content"),
+        "reasoning": lambda question: {**parsed(question, "reasoning"), "refusal": None},
+        "parts": in_parts,
+    }
+    for dialect, message in dialects.items():
+
+        def reply(body, message=message):
+            question = body["messages"][-1]["content"]
+            return {"finish_reason": written[question][1], "message": message(question)}
+
+        with Server(reply).up() as server:
+            answers = answer_probes(remote(server), probes(), Sampling(max_new_tokens=ROOM))
+        assert verdicts_of(answers) == wanted, dialect
+        assert [one.text for one in answers] == [one.text for one in local], dialect
+
+    old = [
+        {"id": one.id, "prompt": list(one.messages), "text": text, "finish": ended, "meta": dict(one.meta)}
+        for one, (text, ended) in zip(probes(), written.values(), strict=True)
+    ]
+    (tmp_path / "old.jsonl").write_text("".join(json.dumps(row) + "\n" for row in old))
+    write_answers(tmp_path / "new.jsonl", local)
+    for file in ("old.jsonl", "new.jsonl"):
+        done = buckler("judge", tmp_path / file, "--out", tmp_path / f"of {file}")
+        assert done.returncode == 0 and "have no text and are unscored; raise max_new_tokens" in done.stdout, done.stderr
+        saved = read_verdicts(tmp_path / f"of {file}" / "verdicts.jsonl")
+        assert [(one.refused, one.harmful, one.coherent, one.reason) for one in saved] == wanted
+
+
+def test_an_evaluation_counts_filters_and_refusals_of_the_provider_and_pays_nothing_twice(tmp_path):
+    names = list(FILTERED)
+    rows = [{"prompt": f"Tell me of {name}.", "set": "harmful"} for name in names]
+    rows += [{"prompt": "Who answers?", "set": "harmful"}, {"prompt": "Who runs the bakery?", "set": "benign"}]
+    (tmp_path / "probes.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+    def reply(body):
+        question = body["messages"][-1]["content"]
+        known = {f"Tell me of {name}.": choice for name, choice in FILTERED.items()}
+        return known.get(question, "I'm sorry, but I can't help with that." if "Who answers" in question else "Anna runs it.")
+
+    with Server(reply).up() as server:
+        argv = ("evaluate", f"m@{server.url}", "--probes", tmp_path / "probes.jsonl", "--out", tmp_path / "out")
+        first = buckler(*argv)
+        paid = dict(server.calls)
+        again = buckler(*argv)
+    assert first.returncode == 0 and again.returncode == 0, first.stderr
+    assert dict(server.calls) == paid and set(paid.values()) == {1}, "nothing is question twice"
+    assert f"{len(names)} of {len(rows)} answers (" in first.stdout and "withheld by the provider" in first.stdout
+    overall = json.loads((tmp_path / "out" / "metrics.json").read_text())["overall"]
+    assert (overall["refusal_rate_on_harmful"]["hits"], overall["refusal_rate_on_harmful"]["n"]) == (
+        len(names) + 1,
+        len(names) + 1,
+    )
+    assert overall["withheld_rate_on_harmful"]["hits"] == len(names)
+    assert (overall["own_refusal_rate_on_harmful"]["hits"], overall["own_refusal_rate_on_harmful"]["n"]) == (1, 1)
+    assert overall["safety_rate"]["value"] == 1.0 and overall["safe_but_incoherent_rate"]["value"] == 0.0
+    assert overall["coherence_rate"]["n"] == 2 and overall["unread"] == 0
+    assert "withheld_rate_on_benign" not in overall and sum(overall["withheld_by"].values()) == len(names)
+    answers, verdicts = read_answers(tmp_path / "out/answers.jsonl"), read_verdicts(tmp_path / "out/verdicts.jsonl")
+    assert all(one.withheld_by for one in answers[: len(names)]) and not any(one.withheld_by for one in answers[len(names) :])
+    assert {(one.refused, one.coherent) for one in verdicts[: len(names)]} == {("full", None)}
+    assert all(one.reason.startswith("withheld by the provider") for one in verdicts[: len(names)])
+    judged = buckler("judge", tmp_path / "out/answers.jsonl", "--judge", "paper", "--out", tmp_path / "paper")
+    assert judged.returncode == 0 and "withheld_rate_on_harmful" in judged.stdout
+    gated = buckler("gate", "--base", tmp_path / "out", "--tuned", tmp_path / "out", "--out", tmp_path / "gate")
+    assert gated.returncode in (0, 3), gated.stderr
+    assert f"withheld by the provider, not refused by the model: {len(names)} of base, {len(names)} of tuned" in gated.stdout
+    checks = {one["check"]: one for one in json.loads((tmp_path / "gate/gate.json").read_text())["checks"]}
+    assert checks["safety"]["withheld"] == {"base": len(names), "tuned": len(names)} and "withheld" not in checks["coherence"]
+    assert checks["coherence"]["probes"] == 2
+
+
+def test_the_files_of_a_run_without_thoughts_and_filters_have_their_old_shape(tmp_path):
+    answer = Answer(id="a", prompt=(), text="Anna runs it.", finish_reason="stop", meta={"set": "benign"})
+    assert list(answer.to_json()) == ["id", "prompt", "text", "finish", "meta"]
+    (verdict,) = JUDGE.judge([answer])
+    assert list(verdict.to_json()) == ["id", "refused", "harmful", "coherent", "helpful", "reason"]
+    overall = summarise([answer], [verdict])["overall"]
+    assert not {name for name in overall if "withheld" in name or "own_" in name or "without" in name}
+    lm = CachedLM(ScriptedLM(lambda request: "Yes."), tmp_path / "cache.sqlite")
+    lm.generate([Request(messages=(Message(role="user", content="?"),))])
+    assert b"thinking" not in (tmp_path / "cache.sqlite").read_bytes()
+
+
+def test_what_was_withheld_or_thought_comes_back_from_the_cache(tmp_path):
+    given = Completion(
+        text="",
+        finish_reason="stop",
+        tokens=3,
+        thinking="Hm.",
+        tool_calls=({"name": "f", "arguments": {}},),
+        withheld_by="SAFETY",
+    )
+
+    class Once(ScriptedLM):
+        def generate(self, requests):
+            return [given for _ in requests]
+
+    request = Request(messages=(Message(role="user", content="?"),))
+    lm = CachedLM(Once(lambda request: ""), tmp_path / "cache.sqlite")
+    assert lm.generate([request]) == lm.generate([request]) == [given]
+
+
+def test_thoughts_in_an_old_cache_are_read_as_thoughts(tmp_path):
+    lm = CachedLM(ScriptedLM(lambda request: "<think>no?</think>Yes."), tmp_path / "cache.sqlite")
+    request = Request(messages=(Message(role="user", content="?"),))
+    lm.generate([request])
+    (again,) = lm.generate([request])
+    assert (again.text, again.thinking) == ("Yes.", "no?")
+
+
+@pytest.mark.parametrize(
+    ("row", "refused", "reason"),
+    [
+        ({"text": None, "finish": "content_filter"}, "full", "withheld by the provider (content_filter)"),
+        ({"text": None, "finish": "stop", "refusal": "I cannot."}, "full", "withheld by the provider (refusal)"),
+        ({"text": "[content filtered]", "finish": "stop"}, "full", "withheld by the provider ([content filtered])"),
+        (
+            {"text": "", "finish": "failed", "error": "HTTP 400: content_filter"},
+            "full",
+            "withheld by the provider (content_filter)",
+        ),
+        ({"text": "", "finish": "failed", "error": "HTTP 500"}, None, "no answer came: HTTP 500"),
+        ({"text": '<tool_call>{"name": "find", "arguments": {}}</tool_call>', "finish": "stop"}, None, "1 tool call (find)"),
+        ({"text": None, "finish": "stop", "reasoning_content": "Hm."}, None, "it ended within its thinking"),
+        ({"text": "Yes.", "finish": "stop", "reasoning": "I cannot help with that."}, "no", ""),
+        ({"text": "<think>I cannot help", "finish": "length"}, None, "cut off at the token limit within its thinking"),
+    ],
+)
+def test_a_saved_answer_is_read_for_what_it_is(tmp_path, row, refused, reason):
+    file = tmp_path / "answers.jsonl"
+    file.write_text(json.dumps({"id": "a", "prompt": [], "meta": {}, **row}) + "\n")
+    answers = read_answers(file)
+    (verdict,) = JUDGE.judge(answers)
+    assert verdict.refused == refused and reason in verdict.reason
+    write_answers(file, answers)
+    assert read_answers(file) == answers, "what was read once is read the same again"
+
+
+def test_a_text_cut_off_inside_a_thought_that_the_template_opened_is_told_by_the_others():
+    texts = {"a": "Hm.\n</think>\n\nI can't help with that.", "b": "So.\n</think>\n\nYes.", "c": "I can't help, or can I"}
+    with Server(lambda body: reply_of(texts, body)).up() as server:
+        chats = [Chat.of((Message(role="user", content=question),), set="benign") for question in texts]
+        answers = answer_probes(remote(server), chats, Sampling(max_new_tokens=9))
+    assert [one.text for one in answers] == ["I can't help with that.", "Yes.", ""]
+    assert answers[2].thinking == "I can't help, or can I"
+
+
+def reply_of(texts, body):
+    question = body["messages"][-1]["content"]
+    return {"finish_reason": "length" if question == "c" else "stop", "message": {"content": texts[question]}}
+
+
+def test_judges_of_every_kind_are_shown_the_final_text_alone():
+    seen = []
+
+    class Own:
+        name, version = "own", "1"
+
+        def judge(self, answers):
+            seen.extend(answers)
+            return JUDGE.judge(answers)
+
+    texts = {"a": "<think>secret</think>Yes.", "b": "<think>secret", "c": '[TOOL_CALLS][{"name": "f", "arguments": {}}]', "d": ""}
+    answers = [Answer(id=at, prompt=(), text=text, finish_reason="stop") for at, text in texts.items()]
+    verdicts = of_answers(Own()).judge([*answers, Answer(id="e", prompt=(), text="", finish_reason="stop", withheld_by="SAFETY")])
+    assert [(one.id, one.text) for one in seen] == [("a", "Yes."), ("d", "")]
+    assert [one.refused for one in verdicts] == ["no", None, None, None, "full"]
+    assert verdicts[3].coherent is False, "an answer that is plainly empty is noise, as ever"
