@@ -76,10 +76,9 @@ class ModelSpec(Settings):
     def _may_be_loaded(self) -> ModelSpec:
         if self.backend is not None and self.endpoint is not None:
             raise ValueError("`endpoint` and `backend` exclude each other; give one of them")
-        told = [name for name in ("threads", "quantize") if getattr(self, name) is not None]
-        told += ["dtype"] if self.dtype != "auto" else []
-        if self.endpoint is not None and told:
-            raise ValueError(f"`{told[0]}` of a served model must be set on the server; remove it here")
+        named = [name for name in ("dtype", "threads", "quantize") if getattr(self, name) not in (None, "auto")]
+        if self.endpoint is not None and named:
+            raise ValueError(f"`{named[0]}` of a served model must be set on the server; remove it here")
         if self.trust_remote_code:
             allow_remote_code(self.name)
         if self.is_own:

@@ -14,7 +14,6 @@ from pydantic import Field, field_validator, model_validator
 
 from buckler.data import Chat, Json, content_id, read_json, write_rows
 from buckler.errors import ConfigError, DataError, StoreError
-from buckler.models.dtype import Dtype
 from buckler.models.protocol import ModelSpec
 from buckler.registry import allow
 from buckler.settings import Settings, parse
@@ -109,43 +108,6 @@ class Job(Settings):
             ConfigError: something in them is not understood.
         """
         return parse(cls, values, where)
-
-
-class LoadingJob(Job):
-    """A job that loads models: how those are loaded that do not say it themselves."""
-
-    unwritten_if_empty = ("dtype", "threads", "quantize")
-    dtype: Dtype | None = None
-    """Arithmetic of the models loaded here (default: `auto`, which is bfloat16 on a CPU with AMX and on a GPU with bfloat16, and
-    float32 elsewhere and for small models)."""
-    threads: int | None = Field(default=None, ge=1)
-    """CPU threads of each process (default: `OMP_NUM_THREADS`, else 1)."""
-    quantize: Literal["4bit", "8bit"] | None = None
-    """Load the weights quantized by bitsandbytes; with method `lora`, adapters are trained on them (QLoRA)."""
-
-    @model_validator(mode="after")
-    def _models_are_loaded_so(self) -> Self:
-        if any(value is not None for value in self.how):
-            for name in type(self).model_fields:
-                value = getattr(self, name)
-                if isinstance(value, ModelSpec):
-                    self.__dict__[name] = self.loaded_so(value)
-        return self
-
-    @property
-    def how(self) -> tuple[object, ...]:
-        """What is said of loading."""
-        return self.dtype, self.threads, self.quantize
-
-    def loaded_so(self, spec: ModelSpec) -> ModelSpec:
-        """A model as the job loads it.
-
-        Raises:
-            ConfigError: an earlier job of the pipeline trains it, and says how it is loaded.
-        """
-        if spec.name.startswith(EARLIER) and any(value is not None for value in self.how):
-            raise ConfigError(f"{spec.name} is loaded as it was trained; set dtype, threads and quantize where it is trained")
-        return spec.loaded_so(dtype=self.dtype, threads=self.threads, quantize=self.quantize)
 
 
 class DrawingJob(Job):

@@ -24,7 +24,6 @@ from buckler.workflow.inputs import ModelRef, Source, own_tasks_at
 from buckler.workflow.jobs.base import (
     DrawingJob,
     Earlier,
-    LoadingJob,
     Planned,
     Result,
     count_lines,
@@ -33,6 +32,7 @@ from buckler.workflow.jobs.base import (
     read_object,
     store_of,
 )
+from buckler.workflow.jobs.loading import LoadingJob
 from buckler.workflow.rows import rows_of
 from buckler.workflow.step import Outside, Step
 from buckler.workflow.store import Store

@@ -20,7 +20,6 @@ from buckler.workflow.inputs import Source
 from buckler.workflow.jobs.base import (
     DrawingJob,
     Earlier,
-    LoadingJob,
     Planned,
     Result,
     deliver,
@@ -29,6 +28,7 @@ from buckler.workflow.jobs.base import (
     store_of,
     with_adapter,
 )
+from buckler.workflow.jobs.loading import LoadingJob
 from buckler.workflow.rows import attack_rows, training_phase
 from buckler.workflow.store import Store
 
