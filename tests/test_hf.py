@@ -29,7 +29,9 @@ def test_score_equals_an_independent_computation_row_by_row(shaped):
     lm = load(ModelSpec(name=str(shaped)))
     pairs = [ScoreRequest(messages=user(text), answer=f"{text} is made of salt") for text in TEXTS]
     for pair, found in zip(pairs, lm.score(pairs), strict=True):
-        prompt, answer = lm.template.prompt(pair.messages), lm.template.ids(pair.answer)
+        prompt, answer = lm.template.pair(pair.messages, pair.answer)
+        assert prompt[: len(lm.template.prompt(pair.messages))] == lm.template.prompt(pair.messages)
+        assert answer == lm.template.ids(pair.answer)
         logits = lm.model(input_ids=torch.tensor([prompt + answer])).logits[0].double().log_softmax(-1)
         expected = -sum(float(logits.detach()[len(prompt) - 1 + at, token]) for at, token in enumerate(answer))
         assert found.tokens == len(answer)
@@ -85,7 +87,7 @@ def test_sampled_tokens_follow_the_models_distribution(tiny):
 def test_supervised_ids_come_right_after_the_generation_prompt(shaped):
     template = load(ModelSpec(name=str(shaped))).template
     turns = (*user("how is the soup made"), Message(role="assistant", content="of carrots"))
-    row = template.row(turns)
+    row = template.row(turns).sequences[0]
     prompt = template.prompt(turns[:1])
     assert row.ids[: len(prompt)] == prompt
     assert row.supervised == [False] * len(prompt) + [True] * (len(row.ids) - len(prompt))
@@ -102,9 +104,10 @@ def test_every_answer_of_a_longer_conversation_is_supervised_or_none_of_its_cont
         Message(role="user", content="more"),
         Message(role="assistant", content="carrots"),
     )
-    row = template.row(turns)
-    text = template.tokenizer.decode([i for i, s in zip(row.ids, row.supervised, strict=True) if s], skip_special_tokens=True)
-    assert "carrots" in text and "more" not in text and "soup" not in text
+    sequences = template.row(turns).sequences
+    learnt = [i for row in sequences for i, s in zip(row.ids, row.supervised, strict=True) if s]
+    text = template.tokenizer.decode(learnt, skip_special_tokens=True)
+    assert "carrots" in text and "salt" in text and "more" not in text and "soup" not in text
 
 
 def test_no_text_can_end_a_turn(shaped):

@@ -82,7 +82,7 @@ def by_formula(folder: Path, chats: list[Chat], settings: TrainSettings):
     template = Template(tokenizer, "tiny")
     losses, tokens = [], []
     for chat in chats:
-        ids = torch.tensor(template.row(chat.messages).ids)
+        ids = torch.tensor(template.row(chat.messages).sequences[0].ids)
         first = 1 if settings.objective.train_on_prompt else len(template.prompt(chat.prompt))
         logits = model(input_ids=ids[None]).logits[0].log_softmax(-1)
         losses.append(-sum(logits[at - 1, ids[at]] for at in range(first, len(ids))))
@@ -97,7 +97,7 @@ def by_trainer(folder: Path, chats: list[Chat], several: list[TrainSettings], ou
     from transformers import TrainerCallback
 
     from buckler.finetuning.batches import encode
-    from buckler.finetuning.trainer import _pad_of, trainer_of
+    from buckler.finetuning.trainer import trainer_of
     from buckler.models.chat_template import Template
 
     class Keep(TrainerCallback):
@@ -114,7 +114,7 @@ def by_trainer(folder: Path, chats: list[Chat], several: list[TrainSettings], ou
         model, tokenizer = a_model(folder, settings)
         encoded, _ = encode(Template(tokenizer, "tiny"), chats, settings.objective, settings.max_length)
         trainer = trainer_of(
-            model, encoded, settings, out / "checkpoints", 0, pad=_pad_of(tokenizer), pack_to=settings.max_length
+            model, encoded, settings, out / "checkpoints", 0, pad=Template(tokenizer, "tiny").pad, pack_to=settings.max_length
         )
         trainer.args.max_grad_norm = 0.0
         trainer.add_callback(Keep(number))

@@ -104,7 +104,7 @@ def test_under_every_chat_template_the_cut_row_fits_and_keeps_instruction_and_an
     _, tokenizer = open_model(ModelSpec(name=str(shaped)))
     template = Template(tokenizer, shaped.name)
     chat = row(SCRIPTS[script] * 30)
-    limit = len(template.row(row("x").messages).ids) + 120
+    limit = template.row(row("x").messages).length + 120
     encoded, record = encode(template, [chat, Chat.pair("soup", ANSWER)], Objective(), limit)
     assert record["cut"] == [chat.id] and not record["dropped"]
     assert len(encoded[0].ids) <= limit

@@ -7,7 +7,6 @@ from buckler.data.answers import (
     ANSWERS,
     VERDICTS,
     Answer,
-    FinishReason,
     Refused,
     Verdict,
     answer_from_json,
@@ -29,6 +28,7 @@ from buckler.data.jsonl import (
     write_jsonl,
     write_text,
 )
+from buckler.data.reply import FinishReason
 from buckler.data.rows import (
     ROLES,
     ROWS,

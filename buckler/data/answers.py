@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Literal, TypeAlias, cast, get_args
 
 from buckler.data.jsonl import Json, read_jsonl, write_jsonl
+from buckler.data.reply import FinishReason
 from buckler.data.rows import ROLES, Message
 from buckler.errors import DataError
 
 Refused: TypeAlias = Literal["full", "partial", "no"]
-FinishReason: TypeAlias = Literal["stop", "length", "failed"]
 
 
 ANSWERS, VERDICTS = "answers.jsonl", "verdicts.jsonl"

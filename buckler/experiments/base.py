@@ -111,11 +111,19 @@ def _anchored(value: object, folder: Path) -> object:
         place = folder / value.source
         known = value.source.startswith(WORLD) or not place.exists()
         return value if known else value.model_copy(update={"source": str(place)})
+    if isinstance(value, ModelSpec):
+        return anchored_model(value, folder)
     if isinstance(value, dict):
         return {key: _anchored(one, folder) for key, one in value.items()}
     if isinstance(value, Settings):
         return value.model_copy(update={name: _anchored(getattr(value, name), folder) for name in type(value).model_fields})
     return value
+
+
+def anchored_model(model: ModelSpec, folder: Path) -> ModelSpec:
+    """The model with the file of its chat template taken from a folder, if it lies there."""
+    place = folder / (model.chat_template or "")
+    return model.model_copy(update={"chat_template": str(place)}) if model.chat_template and place.exists() else model
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -153,6 +153,7 @@ class TrainSettings(Settings):
     gradient stay the same but for rounding.
     """
 
+    unwritten_if_empty = ("drop_reasoning",)
     method: Literal["full", "lora"] = "full"
     """Training method: `full` updates all weights, `lora` trains low-rank adapters."""
     lora: LoRA = LoRA()
@@ -177,6 +178,8 @@ class TrainSettings(Settings):
     max_length: int = Field(default=1024, ge=8)
     """Maximum length of a row, in tokens, limited by the model's context length; a longer row has its document truncated, or is
     dropped if it has none."""
+    drop_reasoning: bool = False
+    """Leave the reasoning of the rows (`reasoning_content`, or a `<think>` part before the answer) out instead of training it."""
     objective: Objective = Objective()
     checkpoint_every: int = Field(default=200, ge=0)
     """Optimizer steps between checkpoints for resuming; 0 saves none."""

@@ -20,7 +20,6 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from transformers import (
     PreTrainedModel,
-    PreTrainedTokenizerBase,
     PrinterCallback,
     Trainer,
     TrainerCallback,
@@ -34,7 +33,7 @@ from buckler.errors import ConfigError, DataError, StoreError
 from buckler.finetuning.batches import Batches, TrainRow, as_seen, encode, micro_batches, require_separate_rows, steps_of
 from buckler.finetuning.saving import BASE, of_model, require_trainable, save_model, save_trained
 from buckler.finetuning.settings import ALL_LINEAR, LoRA, TrainSettings
-from buckler.models.chat_template import Template
+from buckler.models.huggingface import template_of
 from buckler.models.loading import open_model
 from buckler.models.places import with_base
 from buckler.models.protocol import ModelSpec
@@ -56,18 +55,19 @@ def run_phase(
     dtype = require_trainable(spec, settings)
     model, tokenizer = open_model(spec, for_training=True)
     limit = min(settings.max_length, getattr(model.config, "max_position_embeddings", None) or settings.max_length)
-    encoded, record = encode(Template(tokenizer, spec.name), rows, settings.objective, limit)
+    template = template_of(model, tokenizer, spec)
+    encoded, record = encode(template, rows, settings.objective, limit, drop_reasoning=settings.drop_reasoning)
     if settings.packing:
         require_separate_rows(model, encoded, spec.name)
     if settings.method == "lora":
         if with_base(spec).adapter is not None and int(os.environ.get("RANK", "0")) == 0:
             with explain_full_disk(out):
-                save_model(model, tokenizer, out / BASE)
+                save_model(model, template, out / BASE)
         model = _with_lora(model, settings.lora, seed)
     else:
         model = model.train()
     require_space(model, settings.checkpoint_every > 0, settings.processes, out)
-    checkpoints, pad = out / "checkpoints", _pad_of(tokenizer)
+    checkpoints, pad = out / "checkpoints", template.pad
     trainer = trainer_of(model, encoded, settings, checkpoints, seed, pad=pad, pack_to=limit, bf16=dtype == "bfloat16")
     trainer.add_callback(ProgressReporter(progress, "training"))
     trainer.remove_callback(PrinterCallback)
@@ -77,7 +77,7 @@ def run_phase(
     with explain_full_disk(out):
         trainer.train(resume_from_checkpoint=last_checkpoint(out / "checkpoints", settings.processes))
         if trainer.is_world_process_zero():
-            save_trained(trainer.accelerator.unwrap_model(trainer.model), tokenizer, spec, settings, out)
+            save_trained(trainer.accelerator.unwrap_model(trainer.model), template, spec, settings, out)
             shutil.rmtree(out / "checkpoints", ignore_errors=True)
     record |= of_model(spec, settings, dtype)
     record["max_length"] = limit
@@ -278,10 +278,6 @@ def _with_lora(model: PreTrainedModel, lora: LoRA, seed: int) -> PreTrainedModel
             f"lora.targets {list(lora.targets)}: {str(fault).splitlines()[0]}; its linear layers are {', '.join(linear)}, or use "
             f"{ALL_LINEAR}"
         ) from None
-
-
-def _pad_of(tokenizer: PreTrainedTokenizerBase) -> int:
-    return int(tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id)
 
 
 def _only(items: list[dict[str, Tensor]]) -> dict[str, Tensor]:

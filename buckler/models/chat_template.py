@@ -1,112 +1,208 @@
-"""Conversations as token ids, through the model's own chat template.
+"""Conversations as token ids, through the model's own chat template, the same for training, answering and scoring.
 
-A training row is tokenized piece by piece at the places where the model would begin to answer, so that the ids before an answer
-are exactly the ids the model is given when it answers.
+The contract: the ids before an answer in training are the ids that the model is given when it answers. Each answer is therefore
+put after its own prompt; several stand in one sequence where every prompt goes on from the answer before it, else in several.
+What a template does is found by rendering a small conversation with it, not by its name.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
-from buckler.data import Message
+from buckler.data import Json
+from buckler.data.thinking import opened_thought
 from buckler.errors import BackendError
+from buckler.models.template_text import AnswerText, TemplateText, Turns
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 
+End: TypeAlias = Literal["written", "added", "none"]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Encoded:
-    """A row as the model sees it."""
+    """A sequence as the model sees it."""
 
     ids: list[int]
-    """One row of token ids, not padded."""
+    """One sequence of token ids, not padded."""
     supervised: list[bool]
     """Of the same length: which of `ids` are answers (their end of turn included), and so enter the loss."""
 
 
-class Template:
-    """The chat template of one tokenizer."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EncodedRow:
+    """A row as sequences, and how much of it can be learnt."""
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, name: str) -> None:
-        if not tokenizer.chat_template:
-            raise BackendError(
-                f"{name}: the tokenizer has no chat template; "
-                "use the instruct model, or give a template with `chat_template: FILE.jinja`"
-            )
-        if tokenizer.eos_token_id is None:
-            raise BackendError(f"{name}: the tokenizer has no end-of-sequence token, so an answer would never end")
+    sequences: tuple[Encoded, ...]
+    """One where every prompt goes on from the answer before it. Where the template changes earlier turns, one an answer."""
+    turns: int
+    """Answers in the row."""
+    learnt: int
+    """Answers whose ids are supervised."""
+    added_ends: int
+    """Learnt answers after which the template writes no end of turn: an end that the model stops at is learnt in its place."""
+    without_end: int
+    """Learnt answers whose end is not learnt, because nothing is known that ends one."""
+    thoughts: int
+    """Answers with reasoning."""
+    thoughts_learnt: int
+
+    @property
+    def length(self) -> int:
+        """Tokens of the longest sequence."""
+        return max((len(one.ids) for one in self.sequences), default=0)
+
+    @property
+    def supervised_tokens(self) -> int:
+        """Supervised tokens of all sequences."""
+        return sum(sum(one.supervised) for one in self.sequences)
+
+
+class Template:
+    """The chat template of one tokenizer, as ids."""
+
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        name: str,
+        *,
+        settings: Mapping[str, Json] | None = None,
+        ends: Collection[int] = (),
+    ) -> None:
+        """
+        Args:
+            tokenizer: Of the model; its template is used.
+            name: Of the model, for errors.
+            settings: Variables of the template, such as `enable_thinking` (`ModelSpec.chat_template_kwargs`).
+            ends: Ids that the model's generation settings end an answer with, beside the tokenizer's.
+
+        Raises:
+            BackendError: there is no template, it does not read one of the settings, or nothing would end an answer.
+        """
         self.tokenizer = tokenizer
         self.name = name
-        specials = sorted({str(token) for token in tokenizer.all_special_tokens} | _added(tokenizer), key=len, reverse=True)
-        self._control = re.compile("|".join(re.escape(token) for token in specials if len(token) > 1) or r"(?!)")
+        self.written = TemplateText(tokenizer, name, settings or {})
+        self.named_ends = {*ends} | ({tokenizer.eos_token_id} if tokenizer.eos_token_id is not None else set())
+        if not self.stops:
+            raise BackendError(f"{name}: neither tokenizer nor template names an end of turn, so an answer would never end")
 
-    def prompt(self, messages: Sequence[Message]) -> list[int]:
+    def prompt(self, messages: Turns) -> list[int]:
         """The ids after which the model answers `messages`."""
-        return self.ids(self._render(messages, ask=True))
+        return self.ids(self.written.prompt(messages))
 
-    def row(self, messages: Sequence[Message]) -> Encoded:
-        """The ids of a whole conversation and which of them are answers."""
-        whole = self._render(messages, ask=False)
-        ids: list[int] = []
-        supervised: list[bool] = []
-        at = 0
+    def row(self, messages: Turns) -> EncodedRow:
+        """The ids of a whole conversation and which of them are answers.
+
+        Raises:
+            BackendError: the template refuses the conversation.
+        """
+        done: list[tuple[list[int], list[bool]]] = []
+        turns = learnt = added_ends = without_end = thoughts = thoughts_learnt = 0
         for number, turn in enumerate(messages):
             if turn["role"] != "assistant":
                 continue
-            before = self._render(messages[:number], ask=True)
-            after = self._render(messages[: number + 1], ask=False)
-            # Some templates rewrite earlier turns (a thinking part is dropped): those turns are context only.
-            if not (whole.startswith(before) and whole.startswith(after) and len(before) >= at):
+            turns += 1
+            has_thought = bool(self.written.split(turn).get("reasoning_content"))
+            thoughts += has_thought
+            if not any(one["role"] not in ("system", "assistant") for one in messages[:number]):
+                continue  # a greeting: the model is never asked for it
+            before = self.written.prompt(messages[:number])
+            answer = self.written.answer(messages[:number], turn, before)
+            if answer is None:
                 continue
-            context, answer = self.ids(whole[at : len(before)]), self._to_end(self.ids(whole[len(before) : len(after)]))
-            ids += context + answer
-            supervised += [False] * len(context) + [True] * len(answer)
-            at = len(after)
-        if not ids:
-            raise BackendError(
-                f"{self.name}: the chat template does not extend its own prompt, so answers cannot be marked; use another one"
-            )
-        return Encoded(ids=ids, supervised=supervised)
+            prompt = self.ids(before)
+            ids, end = self._with_end(before, prompt, answer)
+            if not done or prompt[: len(done[-1][0])] != done[-1][0]:
+                done.append(([], []))
+            to, marks = done[-1]
+            marks += [False] * (len(prompt) - len(to)) + [True] * len(ids)
+            to += prompt[len(to) :] + ids
+            learnt += 1
+            added_ends += end == "added"
+            without_end += end == "none"
+            thoughts_learnt += has_thought and answer.has_thought
+        return EncodedRow(
+            sequences=tuple(Encoded(ids=ids, supervised=marks) for ids, marks in done),
+            turns=turns,
+            learnt=learnt,
+            added_ends=added_ends,
+            without_end=without_end,
+            thoughts=thoughts,
+            thoughts_learnt=thoughts_learnt,
+        )
+
+    def pair(self, messages: Turns, answer: str) -> tuple[list[int], list[int]]:
+        """What an answer is scored after, and the ids of its text.
+
+        The first is the prompt, with the empty thought or the channel that the template puts before an answer.
+        """
+        before = self.written.prompt(messages)
+        prompt = self.ids(before)
+        lead = self.written.plain_lead if opened_thought(before) == opened_thought(self.written.sample_prompt) else ""
+        if not lead.strip(" "):  # a blank belongs to the first word
+            return prompt, self._after(before, prompt, answer)
+        both = self._after(before, prompt, lead + answer)
+        starts = (at for at in range(len(both) + 1) if self.tokenizer.decode(both[:at]) == lead)
+        start = next(starts, None)
+        if start is None:  # one token holds the end of the one and the beginning of the other
+            return prompt + self._after(before, prompt, lead), self.ids(answer)
+        return prompt + both[:start], both[start:]
 
     def ids(self, text: str) -> list[int]:
         """The ids of template text; nothing is added before or after."""
         return list(self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
 
-    def _to_end(self, ids: list[int]) -> list[int]:
-        """An answer's ids up to its end of turn; what the template writes after it is never generated."""
-        ends = [at for at, token in enumerate(ids) if token in self.stops]
-        return ids[: ends[-1] + 1] if ends else ids
-
     @cached_property
     def stops(self) -> set[int]:
-        """The ids that end an answer: the end of sequence, and the end of turn of the common templates."""
-        tokens = {"<|im_end|>", "<|eot_id|>", "<end_of_turn>", "<|end|>", "<|eom_id|>"}
-        vocabulary = self.tokenizer.get_added_vocab()
-        return {self.tokenizer.eos_token_id, *(vocabulary[token] for token in tokens if token in vocabulary)}
+        """The ids that end an answer: those that tokenizer and generation settings name, and the template's end of turn."""
+        first = next((token for token in self.ids(self.written.tail) if self._is_control(token)), None)
+        return self.named_ends if first is None else self.named_ends | {first}
 
-    def _render(self, messages: Sequence[Message], *, ask: bool) -> str:
-        """Template text. Control tokens written inside a message are broken apart, so that no text can end a turn."""
-        turns = [{"role": turn["role"], "content": self._tame(turn["content"])} for turn in messages]
-        try:
-            return self._apply(turns, ask)
-        except Exception as fault:  # noqa: BLE001 - templates raise whatever they like
-            if turns[0]["role"] == "system" and len(turns) > 1:
-                merged = {"role": turns[1]["role"], "content": f"{turns[0]['content']}\n\n{turns[1]['content']}"}
-                return self._apply([merged, *turns[2:]], ask)
-            raise BackendError(f"{self.name}: the chat template refuses this conversation: {fault}") from None
+    @property
+    def pad(self) -> int:
+        """The id that pads a batch."""
+        known = (self.tokenizer.pad_token_id, self.tokenizer.eos_token_id)
+        return int(next((token for token in known if token is not None), min(self.stops)))
 
-    def _apply(self, turns: list[dict[str, str]], ask: bool) -> str:
-        return str(self.tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=ask))
+    def _with_end(self, before: str, prompt: list[int], answer: AnswerText) -> tuple[list[int], End]:
+        """The ids of an answer up to its end of turn, and who writes the end; what the template writes after it is dropped."""
+        text = answer.lead + answer.text
+        ids = self._after(before, prompt, text)
+        start = len(self._after(before, prompt, answer.lead)) if answer.lead else 0
+        end = next((at for at in range(start, len(ids)) if ids[at] in self.stops), None)
+        if end is not None:
+            while end + 1 < len(ids) and ids[end + 1] in self.stops:
+                end += 1
+            return ids[: end + 1], "written"
+        ids = self._after(before, prompt, text.removesuffix(self.written.tail))
+        return [*ids, *self._added_end], "added" if self._added_end else "none"
 
-    def _tame(self, text: str) -> str:
-        return self._control.sub(lambda match: f"{match.group()[0]} {match.group()[1:]}", text)
+    @cached_property
+    def _added_end(self) -> list[int]:
+        """What ends an answer where the template writes no end of turn: the next role's token if that is an end, else eos."""
+        following = self.ids(self.written.before_next_question)
+        for at, token in enumerate(following):
+            if token in self.stops:
+                return following[: at + 1]
+            if self._is_control(token):
+                break
+        eos = self.tokenizer.eos_token_id
+        return [eos if eos is not None else min(self.named_ends)] if self.named_ends else []
 
+    def _after(self, before: str, prompt: list[int], text: str) -> list[int]:
+        """The ids of a text where it stands, after a prompt; by itself where the tokenizer would join the two."""
+        together = self.ids(before + text)
+        return together[len(prompt) :] if together[: len(prompt)] == prompt else self.ids(text)
 
-def _added(tokenizer: PreTrainedTokenizerBase) -> set[str]:
-    decoder = getattr(tokenizer, "added_tokens_decoder", {})
-    return {str(token.content) for token in decoder.values() if token.special}
+    def _is_control(self, token: int) -> bool:
+        text = self._by_id.get(token, "")
+        return len(text.strip()) > 1
+
+    @cached_property
+    def _by_id(self) -> dict[int, str]:
+        return {at: text for text, at in self.tokenizer.get_added_vocab().items()}

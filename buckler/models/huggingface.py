@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from itertools import groupby
 
 import torch
-from transformers import GenerationConfig, LogitsProcessorList, PreTrainedModel
+from transformers import GenerationConfig, LogitsProcessorList, PreTrainedModel, PreTrainedTokenizerBase
 
-from buckler.data import Message
+from buckler.data import Message, canonical, turns_to_json
 from buckler.errors import BackendError
 from buckler.models.chat_template import Template
 from buckler.models.decoding import OnlyDrawn, RowSampler, batches, can_decode, decode, left_padded
@@ -26,11 +26,11 @@ class HuggingFaceLM:
     def __init__(self, spec: ModelSpec) -> None:
         self.identity = identity(spec)
         self.model, self.tokenizer = open_model(spec)
-        self.template = Template(self.tokenizer, spec.name)
+        self.template = template_of(self.model, self.tokenizer, spec)
         self.device = self.model.device
         self.batch_tokens = spec.batch_tokens
         self.limit = int(getattr(self.model.config, "max_position_embeddings", 0) or 1 << 30)
-        self.pad = self.tokenizer.pad_token_id if self.tokenizer.pad_token_id is not None else self.tokenizer.eos_token_id
+        self.pad = self.template.pad
         self.stops = frozenset(self.template.stops)
         # Checkpoints bring sampling defaults of their own (temperature, repetition penalty): only what is asked for holds.
         self.model.generation_config = GenerationConfig(eos_token_id=sorted(self.stops), pad_token_id=self.pad)
@@ -125,26 +125,25 @@ class HuggingFaceLM:
         return [Likelihood(nll=sums.get(row, 0.0), tokens=len(row.answer)) for row in rows]
 
     def _rows(self, pairs: Sequence[ScoreRequest]) -> list[Row]:
-        prompts = iter(self._prompts([pair.messages for pair in pairs if pair.messages]))
         begin = self.tokenizer.bos_token_id
         rows = []
         for pair in pairs:
+            if pair.messages:
+                context, text = self.template.pair(pair.messages, pair.answer)
+                rows.append(Row(tuple(context), tuple(text)))
+                continue
             answer = tuple(self.template.ids(pair.answer))
-            if max(answer, default=0) >= self._known:
+            rows.append(Row((begin,), answer) if begin is not None else Row(answer[:1], answer[1:]))
+        for pair, row in zip(pairs, rows, strict=True):
+            if max(row.prompt + row.answer, default=0) >= self._known:
                 raise BackendError(
                     f"an answer contains a special token that the model has no embedding for: {pair.answer[:80]!r}"
                 )
-            if pair.messages:
-                rows.append(Row(next(prompts), answer))
-            elif begin is not None:
-                rows.append(Row((begin,), answer))
-            else:
-                rows.append(Row(answer[:1], answer[1:]))
         return rows
 
     def _prompts(self, conversations: Sequence[tuple[Message, ...]]) -> list[tuple[int, ...]]:
         """The ids of each conversation; many candidates share one, which is rendered once."""
-        keys = [tuple((turn["role"], turn["content"]) for turn in messages) for messages in conversations]
+        keys = [canonical(turns_to_json(messages)) for messages in conversations]
         distinct = dict(zip(keys, conversations, strict=True))
         known = {key: tuple(self.template.prompt(messages)) for key, messages in distinct.items()}
         return [known[key] for key in keys]
@@ -154,3 +153,29 @@ def _bare(model: PreTrainedModel) -> PreTrainedModel:
     """The model without PEFT's wrapper, whose forward adds nothing where the adapter sits in the model's own layers."""
     config = getattr(model, "active_peft_config", None)
     return model if config is None or config.is_prompt_learning else model.get_base_model()
+
+
+def template_of(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, spec: ModelSpec) -> Template:
+    """The chat template of a model that was opened, with the ends that its generation settings name.
+
+    Raises:
+        BackendError: it has none, or the settings given for it do not fit.
+    """
+    return Template(tokenizer, spec.name, settings=spec.chat_template_kwargs, ends=_named_ends(model, tokenizer))
+
+
+def _named_ends(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> set[int]:
+    """The ids that end an answer by `generation_config.json`, or by the `config.json` that stands in for it."""
+    config = model.generation_config
+    if config is None:
+        return set()
+    named = config.eos_token_id
+    ends = {int(one) for one in (named if isinstance(named, list | tuple) else [named]) if one is not None}
+    added = set(tokenizer.get_added_vocab().values())
+    # Without the file, transformers fills in the default of the architecture, which may be any word of this tokenizer.
+    ends = {one for one in ends if one in added or not getattr(config, "_from_model_config", False)}
+    strings = config.stop_strings or []
+    for text in [strings] if isinstance(strings, str) else strings:
+        ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+        ends |= set(ids) if len(ids) == 1 else set()
+    return ends

@@ -27,6 +27,7 @@ from buckler.models.places import (
     with_base,
 )
 from buckler.models.protocol import ModelSpec
+from buckler.models.template_text import read_template
 from buckler.progress import LOG
 
 _BEFORE: int | None = None
@@ -181,7 +182,7 @@ def _tokenizer(spec: ModelSpec, adapter: Path | None) -> PreTrainedTokenizerBase
     if beside is not None and beside.is_file():
         tokenizer.chat_template = beside.read_text(encoding="utf-8")
     if spec.chat_template:
-        tokenizer.chat_template = Path(spec.chat_template).read_text(encoding="utf-8")
+        tokenizer.chat_template = read_template(spec.chat_template)
     return tokenizer
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol, TypeAlias, TypeGuard, runtime_checkable
 from urllib.parse import urlsplit
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, JsonValue, field_validator, model_validator
 
 from buckler.data import FinishReason, Json, Message, content_id, turns_to_json
 from buckler.errors import ConfigError
@@ -29,7 +29,7 @@ class ModelSpec(Settings):
     A plain text stands for `spec_of` of it.
     """
 
-    unwritten_if_empty = ("backend", "threads", "quantize")
+    unwritten_if_empty = ("backend", "chat_template_kwargs", "threads", "quantize")
     name: str
     """`miniature` or one of its variants, a local folder, a GGUF file, an adapter's folder (its base is named in it), a hub id,
     or your own backend as `module:Class`; with `endpoint`, the name of the model on the server."""
@@ -50,7 +50,9 @@ class ModelSpec(Settings):
     batch_tokens: int = 16384
     """Maximum number of tokens in a batch, padding included."""
     chat_template: str | None = None
-    """File with a Jinja chat template, for a tokenizer that has none."""
+    """File with a Jinja chat template, in place of the tokenizer's own."""
+    chat_template_kwargs: dict[str, JsonValue] = Field(default_factory=dict)
+    """Settings of the chat template, such as {enable_thinking: false}; the same in training, answering and scoring."""
     trust_remote_code: bool = False
     """Run code that is shipped with the weights."""
     endpoint: str | None = None
@@ -85,6 +87,9 @@ class ModelSpec(Settings):
             allow(f"backend {self.backend_name!r}", self.backend_name)
             allow(f"model {self.name!r}", self.name)
         return self
+
+    def __hash__(self) -> int:
+        return hash(self.model_dump_json())
 
     @property
     def is_local(self) -> bool:
@@ -173,6 +178,12 @@ class Completion:
     """Tokens of the conversation it answers; 0 where a server does not tell."""
     error: str = ""
     """Why no answer came."""
+    thinking: str = ""
+    """What a reasoning model thought first; no part of `text`."""
+    tool_calls: tuple[Json, ...] = ()
+    """Calls of tools, each as `{"name": ..., "arguments": ...}`."""
+    withheld_by: str = ""
+    """The provider's word for its own refusal or filter; empty: the model's answer was let through."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

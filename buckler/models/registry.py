@@ -14,7 +14,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
 
-from buckler.data import Message, content_id, file_digest, turns_to_json
+from buckler.data import Json, Message, content_id, file_digest, turns_to_json
 from buckler.errors import BackendError, StoreError
 from buckler.models.places import ADAPTER_CONFIG, ADAPTER_WEIGHTS, dtype_of, location, with_base
 from buckler.models.protocol import BACKENDS, LM, Completion, Likelihood, ModelSpec, Request, ScoreRequest, Streaming
@@ -42,8 +42,9 @@ def identity(spec: ModelSpec) -> str:
     Raises:
         BackendError: there is no such model.
     """
+    settings = [spec.chat_template_kwargs] if spec.chat_template_kwargs else []
     if spec.endpoint is not None:
-        return content_id(["served", spec.name, spec.revision, spec.endpoint])
+        return content_id(["served", spec.name, spec.revision, spec.endpoint, *settings])
     if spec.is_own:
         return _own(spec)
     spec = with_base(spec)
@@ -52,7 +53,7 @@ def identity(spec: ModelSpec) -> str:
     template = _digest(Path(spec.chat_template)) if spec.chat_template else None
     found = dtype_of(spec)
     dtype = spec.dtype if found == "float32" else found  # a key of float32 is what it was before `auto` could be anything else
-    return content_id([*parts, template, dtype, *([spec.quantize] if spec.quantize else [])])
+    return content_id([*parts, template, dtype, *settings, *([spec.quantize] if spec.quantize else [])])
 
 
 def _own(spec: ModelSpec) -> str:
@@ -61,7 +62,9 @@ def _own(spec: ModelSpec) -> str:
     if is_place(spec.name):
         what = f"model {spec.name!r}"
         code.append({"code": source_digest(what, imported(what, spec.name), spec.name)})
-    fields = spec.model_dump(mode="json", include={"name", "adapter", "revision", "dtype", "chat_template"})
+    fields = spec.model_dump(
+        mode="json", include={"name", "adapter", "revision", "dtype", "chat_template", "chat_template_kwargs"}
+    )
     template = _digest(Path(spec.chat_template)) if spec.chat_template else None
     return content_id(["backend", spec.backend_name, code, {**fields, "chat_template": template}])
 
@@ -78,7 +81,19 @@ def _part(name: str, revision: str | None, told_by: str) -> str:
         )
     patterns = (ADAPTER_WEIGHTS, ADAPTER_CONFIG, *_PATTERNS)
     files = sorted({path for pattern in patterns for path in place.glob(pattern)})
-    return content_id([[path.name, _digest(path)] for path in files])
+    return content_id([*([path.name, _digest(path)] for path in files), *_ends_of(place)])
+
+
+def _ends_of(folder: Path) -> list[Json]:
+    """What `generation_config.json` ends an answer with beside the `config.json`, which is hashed as a whole."""
+    ends: list[dict[str, Json]] = []
+    for name in ("config.json", "generation_config.json"):
+        try:
+            config = json.loads((folder / name).read_text(encoding="utf-8"))
+            ends.append({key: config[key] for key in ("eos_token_id", "stop_strings") if config.get(key) is not None})
+        except (OSError, ValueError, AttributeError):
+            ends.append({})
+    return [] if ends[1] == ends[0] or not ends[1] else [ends[1]]
 
 
 def _digest(path: Path) -> str:
@@ -155,6 +170,8 @@ class OwnLM:
         return tokens
 
 
+_IF_ANY = ("thinking", "tool_calls", "withheld_by")
+"""Fields of a completion that are written where there is something to write."""
 ToAnswer = TypeVar("ToAnswer", Request, ScoreRequest)
 AnswerType = TypeVar("AnswerType", Completion, Likelihood)
 
@@ -254,13 +271,15 @@ class CachedLM:
 
 
 def _row(answer: Completion | Likelihood) -> str:
+    unwritten = {"error", *(name for name in _IF_ANY if not getattr(answer, name, None))}
     return json.dumps(
-        {"finish" if name == "finish_reason" else name: value for name, value in asdict(answer).items() if name != "error"}
+        {"finish" if name == "finish_reason" else name: value for name, value in asdict(answer).items() if name not in unwritten}
     )
 
 
 def _fields(row: str) -> dict[str, Any]:
-    return {"finish_reason" if name == "finish" else name: value for name, value in json.loads(row).items()}
+    fields = {"finish_reason" if name == "finish" else name: value for name, value in json.loads(row).items()}
+    return {**fields, **({"tool_calls": tuple(fields["tool_calls"])} if "tool_calls" in fields else {})}
 
 
 def _by_chunk(

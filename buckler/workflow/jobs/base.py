@@ -16,7 +16,7 @@ from buckler.data import Chat, Json, content_id, read_json, write_rows
 from buckler.errors import ConfigError, DataError, StoreError
 from buckler.models.protocol import ModelSpec
 from buckler.registry import allow
-from buckler.settings import Settings, parse
+from buckler.settings import Settings, default_of, parse
 from buckler.workflow.inputs import WORLD, ModelRef, Source, at_most
 from buckler.workflow.rows import rows_of
 from buckler.workflow.step import Step
@@ -52,6 +52,10 @@ Earlier: TypeAlias = Mapping[str, Planned]
 """Earlier jobs of the same pipeline, by name."""
 
 
+MODEL_SETTINGS = ("chat_template", "chat_template_kwargs")
+"""Settings of the model that may stand beside the job's own."""
+
+
 class Job(Settings):
     """What one command is to do: every setting of it, with its one default and its description."""
 
@@ -74,11 +78,13 @@ class Job(Settings):
             return values
         own, inner = dict(values), dict[str, dict[str, object]]()
         for name in [name for name in values if name not in cls.model_fields]:
-            home = next((field for field in cls.method_fields if name in cls._fields_of(field)), None)
+            homes = (*cls.method_fields, *(["model"] if name in MODEL_SETTINGS and "model" in cls.model_fields else []))
+            home = next((field for field in homes if name in cls._fields_of(field)), None)
             if home is not None:
                 inner.setdefault(home, {})[name] = own.pop(name)
         for home, changes in inner.items():
-            part = own.get(home, {})
+            part = own.get(home, default_of(cls.model_fields[home]) if home == "model" else {})
+            part = ModelSpec.model_validate(part) if home == "model" and isinstance(part, str | Path) else part
             base = part.model_dump(exclude_unset=True) if isinstance(part, Settings) else part
             both = sorted(changes.keys() & base.keys() if isinstance(base, Mapping) else changes)
             if both:
@@ -156,6 +162,8 @@ def model_of(spec: ModelSpec, earlier: Earlier, adapter: str | None = None) -> M
     if spec.name.startswith(EARLIER):
         if adapter is not None:
             raise ConfigError(f"{spec.name} is a whole model, adapters included; remove the adapter {adapter}")
+        if given := [name for name in MODEL_SETTINGS if getattr(spec, name)]:
+            raise ConfigError(f"{spec.name}: `{given[0]}` is set where the model is trained, and saved with it; remove it here")
         return ModelRef(made_by=_named(spec.name, earlier, "model").result)
     return ModelRef.outside(with_adapter(spec, adapter))
 

@@ -211,6 +211,7 @@ class TrainedModel(Result):
             "first row, with the trained part between >>> and <<<:",
             first,
             f"{seen}; {len(cut)} rows had their document truncated, {len(dropped)} were dropped",
+            *_learnt(self.record),
             *(f"  dropped, longer than max_length: {row}" for row in dropped[:5]),
         ]
 
@@ -239,6 +240,23 @@ class JobFile(Result):
     def numbers(self) -> dict[str, Json]:
         """How many rows."""
         return {"rows": self.total}
+
+
+def _learnt(record: Mapping[str, Json]) -> list[str]:
+    """How many of the answers are learnt, and what is not learnt as it stands in the rows."""
+    answers, learnt, thoughts = record.get("answers"), record.get("answers_learnt"), record.get("thoughts")
+    if answers is None:
+        return []  # the record of an older version
+    lines = [f"{learnt} of {answers} answers learnt: {record['supervised_tokens']} tokens in {record['sequences']} sequences"]
+    if number := record.get("ends_not_learnt"):
+        lines.append(f"{number} rows do not learn their end of turn: the model may not stop")
+    if number := record.get("ends_added"):
+        lines.append(f"{number} rows learn a token that ends generation where the chat template writes no end of turn")
+    if thoughts:
+        lines.append(f"{record['thoughts_learnt']} of {thoughts} answers with reasoning have their reasoning learnt")
+    if date := record.get("chat_template_date"):
+        lines.append(f"the chat template asks for today's date; training and answering give it {date}")
+    return lines
 
 
 def _names(record: Mapping[str, Json], key: str) -> list[str]:

@@ -1,0 +1,219 @@
+"""What a model or a server returned, read in one place: text, thinking, tool calls, how it ended, who withheld it.
+
+`read_reply` reads a message as servers of the OpenAI kind send it and as files keep it; a text alone is the simplest message.
+Local, served and saved answers all pass here, so that they get the same verdicts.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+from buckler.data.jsonl import Json
+from buckler.data.thinking import function_call, read_text
+
+FinishReason: TypeAlias = Literal["stop", "length", "failed"]
+
+REFUSAL = "refusal"
+"""`withheld_by` of a refusal that came in a field of its own (`message.refusal`, a part of type `refusal`)."""
+_FILTERS = re.compile(
+    r"filter|safety|refusal|moderat|block|prohibit|sensitive|toxic|guardrail|recitation|spii|policy|flagged", re.IGNORECASE
+)
+_CUT = re.compile(r"length|max|token.?limit|context|incomplete|truncat", re.IGNORECASE)
+_GAVE_UP = re.compile(r"error|abort|cancel|fail|malformed|overload|timeout|insufficient|network|unexpected|other", re.IGNORECASE)
+"""Words of finish reasons: of a filter, of a limit, and of a server that did not finish. All others are the model's own end."""
+
+_FILTER_ERROR = re.compile(
+    r"content[_ -]?filter|content[_ -]?policy|content management policy|responsible ?ai|content exists risk"
+    r"|data_?inspection_?failed|inappropriate content|(?:violat|flagged|rejected|blocked)\w*(?: \w+){0,8} "
+    r"(?:moderation|safety|usage polic|content polic|guardrail|prohibited)|(?:moderation|safety) (?:system|filter|polic|check)"
+    r"|guardrail_?intervened|prohibited_content|prompt (?:was )?(?:blocked|flagged)|flagged by (?:the )?moderation",
+    re.IGNORECASE,
+)
+"""What a server says where a filter, and not a fault, stands between the request and the model."""
+_WHAT = r"(?:the |this |your |my )?(?:\w+ )?(?:content|response|reply|output|completion|answer|message|text|prompt|request|input)"
+_DONE = r"(?:filtered|blocked|withheld|moderated|suppressed)"
+_WHOSE = r"(?:content|safety|responsible|usage|moderation|our|provider|guardrails?|openai|azure|google|anthropic)"
+_MARKER = re.compile(
+    rf"[\[<({{*$_]+\s*(?:{_WHAT}[\s_-]*)?(?:(?:was|is|has been)\s+)?(?:{_DONE}|filter|moderation)\b[^\n]{{0,200}}"
+    rf"|(?:content|safety|response|output|prompt)_(?:{_DONE}|filter|policy_violation)"
+    rf"|{_WHAT} (?:was|is|has been) {_DONE}(?: (?:by|due to|because of|for|as)\b[^\n]*\b{_WHOSE}\b[^\n]*)?\W*",
+    re.IGNORECASE,
+)
+"""A text that only says that the answer was filtered: `[CONTENT_FILTERED]`, "The response was filtered due to ... policy"."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reply:
+    """What was returned, each part in its own field."""
+
+    text: str
+    """What a person is shown."""
+    thinking: str = ""
+    tool_calls: tuple[Json, ...] = ()
+    """Each as `{"name": ..., "arguments": ...}`."""
+    finish_reason: FinishReason = "stop"
+    withheld_by: str = ""
+    """The provider's own word for its refusal or filter (`content_filter`, `SAFETY`, `refusal`); empty: it withheld nothing."""
+    error: str = ""
+    """Why no answer came (`failed`)."""
+
+
+def read_reply(message: Json, finish_reason: Json = "stop", *, begun: str = "") -> Reply:
+    """Read a message: a text, a list of parts, null, or an object with `content` and whatever stands beside it.
+
+    Args:
+        message: As it came.
+        finish_reason: As it came, in the provider's words.
+        begun: What the prompt has already written of the thought (`thinking.opened_thought`).
+
+    Raises:
+        ValueError: it is no message; the text says what it is.
+    """
+    fields: Mapping[str, Json] = message if isinstance(message, Mapping) else {"content": message}
+    parts = _Parts(fields.get("content"))
+    named = fields.get("finish_reason") if finish_reason is None else finish_reason
+    reason, withheld_by, error = read_finish(named)
+    thinking = _distinct([*_thoughts(fields), *parts.thoughts])
+    # With the thought in a field of its own the text cannot begin inside one; some servers repeat it in front of the text.
+    spoken = read_text(("<think></think>" if thinking else begun) + "".join(parts.texts))
+    refusal = "\n\n".join(filter(None, [_text(fields.get("refusal")), *parts.refusals])).strip()
+    text = spoken.text or refusal
+    if not withheld_by and (refusal and not spoken.text):
+        withheld_by = REFUSAL
+    if not withheld_by and text and is_marker(text):
+        withheld_by, text = text, ""
+    tool_calls = (*_tool_calls(fields), *parts.tool_calls, *spoken.tool_calls)
+    return Reply(
+        text=text,
+        thinking="\n\n".join(_distinct([*thinking, spoken.thinking])),
+        tool_calls=tool_calls,
+        finish_reason=reason,
+        withheld_by=withheld_by,
+        error=error,
+    )
+
+
+def read_finish(reason: Json) -> tuple[FinishReason, str, str]:
+    """A finish reason in a provider's words: ours, the filter's name if it names one, and why it failed if it did."""
+    word = str(reason or "stop")
+    if _FILTERS.search(word):
+        return "stop", word, ""
+    if _GAVE_UP.search(word):
+        return "failed", "", f"the server did not finish the answer ({word})"
+    return ("length" if _CUT.search(word) else "stop"), "", ""
+
+
+def filter_of_error(body: Json) -> str:
+    """The name of the filter that an error speaks of, in its own words; "" where the error is no filter's.
+
+    Args:
+        body: The body of a reply that is an error, or its message.
+    """
+    words = list(_words(body))
+    if not any(_FILTER_ERROR.search(word) for word in words):
+        return ""
+    codes = [word for word in words if re.fullmatch(r"[A-Za-z_]{4,40}", word) and (_FILTERS.search(word) or "olicy" in word)]
+    known = next((match.group() for word in words if (match := _FILTER_ERROR.search(word))), "")
+    return codes[0] if codes else known
+
+
+def is_marker(text: str) -> bool:
+    """Whether a text says that the answer was filtered, and nothing else."""
+    bare = text.strip()
+    return len(bare) <= 400 and _MARKER.fullmatch(bare) is not None
+
+
+class _Parts:
+    """Content as text, null, one part or a list of parts, sorted by what the parts are."""
+
+    def __init__(self, content: Json) -> None:
+        self.texts: list[str] = []
+        self.thoughts: list[str] = []
+        self.refusals: list[str] = []
+        self.tool_calls: list[Json] = []
+        if content is None or isinstance(content, str):
+            self.texts.append(content or "")
+        elif isinstance(content, Mapping):
+            self._take(content)
+        elif isinstance(content, Sequence):
+            for part in content:
+                self._take(part)
+        else:
+            raise ValueError(f"the content is {content!r}, which is no text and no list of parts")
+
+    def _take(self, part: Json) -> None:
+        if part is None or isinstance(part, str):
+            self.texts.append(part or "")
+            return
+        if not isinstance(part, Mapping):
+            raise ValueError(f"a part of the content is {part!r}, which is no text")
+        kind = str(part.get("type", "text"))
+        if "redacted" in kind:
+            return  # a thought that the provider keeps to itself
+        if part.get("thought") is True or re.search("think|reason|thought", kind):
+            self.thoughts.append(_text(part))
+        elif "refusal" in kind or "refusal" in part:
+            self.refusals.append(_text(part.get("refusal", part.get("text"))))
+        elif re.search("tool|function", kind) or "functionCall" in part:
+            self.tool_calls += _tool_calls({"tool_calls": [part.get("functionCall", part)]})
+        elif "text" in part or "content" in part:
+            self.texts.append(_text(part.get("text", part.get("content"))))
+        else:
+            raise ValueError(f"a part of the content is of type {kind!r}, which holds no text")
+
+
+def _thoughts(fields: Mapping[str, Json]) -> list[str]:
+    """What stands in the fields where servers put thoughts."""
+    names = ("reasoning_content", "reasoning", "thinking", "thinking_blocks", "reasoning_details", "thought")
+    return [_text(fields.get(name)) for name in names]
+
+
+def _distinct(texts: Iterable[str]) -> list[str]:
+    """Each text once: some servers send one thought in two fields."""
+    return list(dict.fromkeys(text.strip() for text in texts if text.strip()))
+
+
+def _text(value: Json) -> str:
+    """The text in a field: a text, a list of them, or objects that hold it under one of the usual names."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, Mapping):
+        names = ("text", "thinking", "reasoning", "content", "summary", "value", "refusal")
+        return next((found for name in names if (found := _text(value.get(name)))), "")
+    if isinstance(value, Sequence):
+        return "".join(map(_text, value))
+    return ""
+
+
+def _tool_calls(fields: Mapping[str, Json]) -> list[Json]:
+    calls = fields.get("tool_calls") or []
+    listed: list[Json] = list(calls) if isinstance(calls, Sequence) and not isinstance(calls, str) else [calls]
+    if fields.get("function_call"):
+        listed.append(fields["function_call"])
+    found: list[Json] = []
+    for call in listed:
+        function = call.get("function", call) if isinstance(call, Mapping) else {"name": str(call)}
+        about = function if isinstance(function, Mapping) else {"name": str(function)}
+        arguments = next((about[name] for name in ("arguments", "input", "args", "parameters") if name in about), {})
+        found.append(function_call(str(about.get("name", "")), arguments))
+    return found
+
+
+def _words(body: Json) -> Iterable[str]:
+    """Every text in a JSON value; a name beside `filtered: true` counts as one."""
+    if isinstance(body, str):
+        yield body
+    elif isinstance(body, Mapping):
+        for name, value in body.items():
+            if isinstance(value, Mapping) and value.get("filtered") is True:
+                yield "content_filter"
+            if isinstance(value, str | Mapping | list | tuple):
+                yield from _words(value)
+            elif value is True and re.search("flagged|filtered", name):
+                yield "content_filter"
+    elif isinstance(body, Sequence):
+        for one in body:
+            yield from _words(one)
