@@ -135,7 +135,7 @@ class HuggingFaceLM:
             answer = tuple(self.template.ids(pair.answer))
             rows.append(Row((begin,), answer) if begin is not None else Row(answer[:1], answer[1:]))
         for pair, row in zip(pairs, rows, strict=True):
-            if max(row.prompt + row.answer, default=0) >= self._known:
+            if max(row.context + row.answer, default=0) >= self._known:
                 raise BackendError(
                     f"an answer contains a special token that the model has no embedding for: {pair.answer[:80]!r}"
                 )

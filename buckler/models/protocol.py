@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, Protocol, TypeAlias, TypeGuard, runtime_checkable
-from urllib.parse import urlsplit
 
 from pydantic import Field, JsonValue, field_validator, model_validator
 
 from buckler.data import FinishReason, Json, Message, content_id, turns_to_json
 from buckler.errors import ConfigError
 from buckler.models.dtype import Dtype
+from buckler.models.endpoint import endpoint_of
 from buckler.registry import Registry, allow, allow_remote_code, imported, is_place
 from buckler.settings import Settings
 
@@ -325,28 +325,6 @@ def spec_of(name: str, adapter: str | None = None) -> ModelSpec:
     if adapter:
         raise ConfigError(f"{name}: adapters of a served model are loaded by the server; name the served adapter as the model")
     return ModelSpec(name=match[1], endpoint=endpoint_of(match[2]))
-
-
-def endpoint_of(url: str) -> str:
-    """The one spelling of a server's base URL.
-
-    Raises:
-        ConfigError: it is not http or https, has no host or no valid port, or holds a password or a query.
-    """
-    parts = urlsplit(url.strip())
-    if parts.username is not None or parts.password is not None:
-        raise ConfigError(
-            "an endpoint must not contain a user or password, since it is saved in records; set BUCKLER_API_KEY instead"
-        )
-    if parts.scheme not in ("http", "https"):
-        raise ConfigError(f"endpoint {url!r} must begin with http:// or https://; try http://127.0.0.1:8000/v1")
-    try:
-        valid = bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        valid = False
-    if not valid or parts.query or parts.fragment:
-        raise ConfigError(f"endpoint {url!r} is not a base URL (scheme, host, port, path); try http://127.0.0.1:8000/v1")
-    return url.strip().rstrip("/")
 
 
 def without_thinking(text: str) -> str:

@@ -17,7 +17,7 @@ from buckler.errors import ConfigError, DataError, StoreError
 from buckler.models.protocol import ModelSpec
 from buckler.registry import allow
 from buckler.settings import Settings, default_of, parse
-from buckler.workflow.inputs import WORLD, ModelRef, Source, at_most
+from buckler.workflow.inputs import WORLD, Source, at_most
 from buckler.workflow.rows import rows_of
 from buckler.workflow.step import Step
 from buckler.workflow.store import Store
@@ -143,7 +143,7 @@ class DrawingJob(Job):
             of_world: How many rows of such a set, where nobody says how many.
         """
         if source.source.startswith(EARLIER):
-            return _named(source.source, earlier, "rows").result
+            return named_step(source.source, earlier, "rows").result
         return rows_of(self.drawn(source, documents=documents, split=split, of_world=of_world), documents=documents)
 
     def drawn(
@@ -157,40 +157,12 @@ class DrawingJob(Job):
         return filled.model_copy(update={name: getattr(source, name) for name in given_fields if name != "source"})
 
 
-def model_of(spec: ModelSpec, earlier: Earlier, adapter: str | None = None) -> ModelRef:
-    """The model as steps use it: one that is there already, or what an earlier job of the pipeline trains."""
-    if spec.name.startswith(EARLIER):
-        if adapter is not None:
-            raise ConfigError(f"{spec.name} is a whole model, adapters included; remove the adapter {adapter}")
-        if given := [name for name in MODEL_SETTINGS if getattr(spec, name)]:
-            raise ConfigError(f"{spec.name}: `{given[0]}` is set where the model is trained, and saved with it; remove it here")
-        return ModelRef(made_by=_named(spec.name, earlier, "model").result)
-    return ModelRef.outside(with_adapter(spec, adapter))
-
-
-def with_adapter(spec: ModelSpec, adapter: str | None) -> ModelSpec:
-    """The model with a PEFT adapter on it, if one is named.
-
-    Raises:
-        ConfigError: it is served, or has another adapter already.
-    """
-    if adapter is None:
-        return spec
-    if spec.endpoint is not None:
-        raise ConfigError(
-            f"{spec.name}: adapters of a served model are loaded by the server; name the served adapter as the model"
-        )
-    if spec.adapter not in (None, adapter):
-        raise ConfigError(f"{spec.name}: both adapter {adapter} and adapter {spec.adapter} are given; give one of them")
-    return spec.model_copy(update={"adapter": adapter})
-
-
 def answers_of(name: str, earlier: Earlier) -> Planned:
     """The earlier job whose answers `@NAME` names."""
-    return _named(name, earlier, "answers")
+    return named_step(name, earlier, "answers")
 
 
-def _named(name: str, earlier: Earlier, kind: Kind) -> Planned:
+def named_step(name: str, earlier: Earlier, kind: Kind) -> Planned:
     step = earlier.get(name.removeprefix(EARLIER))
     if step is None:
         known = ", ".join(f"{EARLIER}{one}" for one in earlier) or "none; `@NAME` names an earlier entry of a pipeline"

@@ -28,11 +28,10 @@ from buckler.workflow.jobs.base import (
     Result,
     count_lines,
     deliver,
-    model_of,
     read_object,
     store_of,
 )
-from buckler.workflow.jobs.loading import LoadingJob
+from buckler.workflow.jobs.loading import LoadingJob, model_of
 from buckler.workflow.rows import rows_of
 from buckler.workflow.step import Outside, Step
 from buckler.workflow.store import Store

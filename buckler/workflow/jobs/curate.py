@@ -29,12 +29,10 @@ from buckler.workflow.jobs.base import (
     Result,
     count_lines,
     deliver,
-    model_of,
     read_object,
     store_of,
-    with_adapter,
 )
-from buckler.workflow.jobs.loading import LoadingJob
+from buckler.workflow.jobs.loading import LoadingJob, model_of, with_adapter
 from buckler.workflow.rows import defence_rows, probe_set, rows_of, training_phase
 from buckler.workflow.step import Step
 from buckler.workflow.store import Store

@@ -23,12 +23,10 @@ from buckler.workflow.jobs.base import (
     Planned,
     Result,
     deliver,
-    model_of,
     read_object,
     store_of,
-    with_adapter,
 )
-from buckler.workflow.jobs.loading import LoadingJob
+from buckler.workflow.jobs.loading import LoadingJob, model_of, with_adapter
 from buckler.workflow.rows import attack_rows, training_phase
 from buckler.workflow.store import Store
 

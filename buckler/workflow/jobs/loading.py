@@ -1,4 +1,4 @@
-"""How the models of a job are loaded: arithmetic, threads, quantization, for all that do not say it themselves."""
+"""The models of a job: how they are loaded where they do not say it themselves, with an adapter, or by an earlier job."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from pydantic import Field, model_validator
 from buckler.errors import ConfigError
 from buckler.models.dtype import Dtype
 from buckler.models.protocol import ModelSpec
-from buckler.workflow.jobs.base import EARLIER, Job
+from buckler.workflow.inputs import ModelRef
+from buckler.workflow.jobs.base import EARLIER, MODEL_SETTINGS, Earlier, Job, named_step
 
 
 class LoadingJob(Job):
@@ -47,3 +48,31 @@ class LoadingJob(Job):
         if spec.name.startswith(EARLIER) and any(value is not None for value in self.how):
             raise ConfigError(f"{spec.name} is loaded as it was trained; set dtype, threads and quantize where it is trained")
         return spec.loaded_so(dtype=self.dtype, threads=self.threads, quantize=self.quantize)
+
+
+def model_of(spec: ModelSpec, earlier: Earlier, adapter: str | None = None) -> ModelRef:
+    """The model as steps use it: one that is there already, or what an earlier job of the pipeline trains."""
+    if spec.name.startswith(EARLIER):
+        if adapter is not None:
+            raise ConfigError(f"{spec.name} is a whole model, adapters included; remove the adapter {adapter}")
+        if given := [name for name in MODEL_SETTINGS if getattr(spec, name)]:
+            raise ConfigError(f"{spec.name}: `{given[0]}` is set where the model is trained, and saved with it; remove it here")
+        return ModelRef(made_by=named_step(spec.name, earlier, "model").result)
+    return ModelRef.outside(with_adapter(spec, adapter))
+
+
+def with_adapter(spec: ModelSpec, adapter: str | None) -> ModelSpec:
+    """The model with a PEFT adapter on it, if one is named.
+
+    Raises:
+        ConfigError: it is served, or has another adapter already.
+    """
+    if adapter is None:
+        return spec
+    if spec.endpoint is not None:
+        raise ConfigError(
+            f"{spec.name}: adapters of a served model are loaded by the server; name the served adapter as the model"
+        )
+    if spec.adapter not in (None, adapter):
+        raise ConfigError(f"{spec.name}: both adapter {adapter} and adapter {spec.adapter} are given; give one of them")
+    return spec.model_copy(update={"adapter": adapter})
