@@ -165,14 +165,17 @@ def _headline(
 def left_out(answers: Sequence[Answer]) -> dict[str, Json]:
     """Answers that are not the model's own words: `withheld_by` counts them by provider's word, `without_text` by reason.
 
-    What is not there is not counted, and an answer that never came is in neither.
+    `turns_not_asked` counts the follow-ups of those. What is not there is not counted, and an answer that never came is in none.
     """
     came = [one for one in answers if one.finish_reason != "failed"]
     counts = {
         "withheld_by": Counter(one.withheld_by for one in came if one.withheld_by),
         "without_text": Counter(_kind(one) for one in came if one.no_text and not one.withheld_by),
     }
-    return {name: dict(some.most_common()) for name, some in counts.items() if some}
+    ended = [one.meta.get("followups") for one in came if one.no_text and not one.text.strip()]
+    not_asked = sum(len(turns) for turns in ended if isinstance(turns, list | tuple))
+    more: dict[str, Json] = {"turns_not_asked": not_asked} if not_asked else {}
+    return {name: dict(some.most_common()) for name, some in counts.items() if some} | more
 
 
 def _kind(answer: Answer) -> str:

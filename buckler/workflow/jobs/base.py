@@ -367,6 +367,8 @@ def left_out_lines(overall: Mapping[str, Json]) -> list[str]:
         is_cut = any("token limit" in reason for reason in without)
         fix = "; raise max_new_tokens, since thinking counts towards it" if is_cut else ""
         lines.append(f"  {_listed(without, overall)} have no text and are unscored{fix}")
+    if not_asked := whole(overall.get("turns_not_asked")):
+        lines.append(f"  {not_asked} follow-up questions were not asked, since the answer before them has no text")
     return lines
 
 
