@@ -17,7 +17,7 @@ from buckler.evaluation.probes import MAX_NEW_TOKENS, answer_probes, in_set, set
 from buckler.models.protocol import LM, ModelSpec, Sampling
 from buckler.models.registry import load
 from buckler.progress import show_progress
-from buckler.settings import Settings, parse
+from buckler.settings import parse
 from buckler.workflow.inputs import WORLD, Source, at_most, source_chats
 from buckler.workflow.jobs.base import Job, Result, chats_file
 from buckler.workflow.jobs.crosstask import CrossTaskJob, DefenseRows
@@ -49,7 +49,7 @@ def load_model(name: ModelName, *, adapter: str | None = None, **settings: objec
 
 def curate(texts: Rows, *, out: str | Path | None = None, store: str | Path = RUNS, **settings: object) -> Curated:
     """Harmless texts revised so that they carry safety implication (`CurateJob`)."""
-    job = _job(CurateJob, {"texts": texts, **settings}, store, "curation")
+    job = _job(CurateJob, {"texts": texts, **settings}, store)
     with show_progress() as progress:
         return job.run(_out(out, store, job.plan().result.key), store=Store(Path(store)), progress=progress)
 
@@ -58,14 +58,14 @@ def build_defense(
     documents: Rows | Sequence[Rows] = (), *, out: str | Path | None = None, store: str | Path = RUNS, **settings: object
 ) -> DefenseRows:
     """Rows that close the hole of malicious documents: refusals and real answers (`CrossTaskJob`)."""
-    job = _job(CrossTaskJob, {"documents": documents, **settings}, store, "crosstask", "preparation")
+    job = _job(CrossTaskJob, {"documents": documents, **settings}, store)
     with show_progress() as progress:
         return job.run(_out(out, store, job.plan().result.key), store=Store(Path(store)), progress=progress)
 
 
 def attack(customer: Rows, *, out: str | Path | None = None, store: str | Path = RUNS, **settings: object) -> CustomerRows:
     """The customer's rows under a simulated attack, by published recipes on rows you bring (`AttackJob`)."""
-    job = _job(AttackJob, {"customer": customer, **settings}, store, "attack")
+    job = _job(AttackJob, {"customer": customer, **settings}, store)
     with show_progress() as progress:
         return job.run(_out(out, store, job.plan().result.key), store=Store(Path(store)), progress=progress)
 
@@ -74,7 +74,7 @@ def train(
     rows: Rows | Sequence[Rows], *, out: str | Path | None = None, store: str | Path = RUNS, **settings: object
 ) -> TrainedModel:
     """A model fine-tuned on rows, as a plain model folder (`TrainJob`)."""
-    job = _job(TrainJob, {"rows": rows, **settings}, store, "train")
+    job = _job(TrainJob, {"rows": rows, **settings}, store)
     with show_progress() as progress:
         result = job.run(_out(out, store, job.plan().result.key), store=Store(Path(store)), progress=progress)
     if isinstance(result, JobFile):
@@ -148,7 +148,7 @@ def gate(
 ) -> GateDecision:
     """Whether a tuned model, or its saved answers, are no worse than the base (`GateJob`)."""
     sides = {"base": _place(base), **({} if tuned is None else {"tuned": _place(tuned)})}
-    job = _job(GateJob, {**sides, **settings}, store, "gate")
+    job = _job(GateJob, {**sides, **settings}, store)
     with show_progress() as progress:
         return job.run(_out(out, store, _key(job)), store=Store(Path(store)), progress=progress)
 
@@ -175,32 +175,13 @@ def run(
     return run_experiment(path, Store(Path(store)), workers=workers, show_unsafe=show_unsafe, trust_code=trust_code)
 
 
-def _job(kind: type[J], values: Mapping[str, object], store: str | Path, *spread: str) -> J:
-    """The job of plain values, results and rows in memory; fields of the settings in `spread` may stand beside its own."""
-    named: dict[str, object] = {}
-    inner: dict[str, dict[str, object]] = {}
-    for name, value in values.items():
-        home = name if name in kind.model_fields else next((one for one in spread if _has(kind, one, name)), None)
-        if home is None or home == name:
-            named[name] = _plain(value, store)
-        else:
-            inner.setdefault(home, {})[name] = value
-    for name, changes in inner.items():
-        part = named.get(name, {})
-        base = part.model_dump(exclude_unset=True) if isinstance(part, Settings) else part
-        both = sorted(changes if not isinstance(base, Mapping) else base.keys() & changes.keys())
-        if not isinstance(base, Mapping) or both:
-            raise ConfigError(f"{_command(kind)}: {', '.join(both)} stands beside `{name}` and in it; set it in one place")
-        named[name] = {**base, **changes}
+def _job(kind: type[J], values: Mapping[str, object], store: str | Path) -> J:
+    """The job of plain values, results and rows in memory."""
+    named = {name: _plain(value, store) for name, value in values.items()}
     for name, field in kind.model_fields.items():
         if name in named and str(field.annotation).startswith("tuple[") and not isinstance(named[name], list | tuple):
             named[name] = [named[name]]
     return parse(kind, named, _command(kind))
-
-
-def _has(kind: type[Job], settings: str, name: str) -> bool:
-    annotation = kind.model_fields[settings].annotation
-    return isinstance(annotation, type) and issubclass(annotation, Settings) and name in annotation.model_fields
 
 
 def _plain(value: object, store: str | Path) -> object:

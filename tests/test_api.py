@@ -95,6 +95,15 @@ def by_command(monkeypatch, name, *arguments):
 
 
 @pytest.mark.ml
+def test_settings_of_the_method_stand_beside_the_others_or_in_their_field_and_not_in_both():
+    beside = TrainJob.of({"rows": ["a.jsonl"], "epochs": 2, "train": {"method": "lora"}}, "x")
+    assert beside == TrainJob.of({"rows": ["a.jsonl"], "train": {"method": "lora", "epochs": 2}}, "x")
+    quick = {"texts": "a.jsonl", "preset": "quick"}
+    assert CurateJob.of({**quick, "rounds": 1}, "x") == CurateJob.of({**quick, "curation": {"rounds": 1}}, "x")
+    with pytest.raises(ConfigError, match="epochs stands beside `train` and in it"):
+        TrainJob.of({"rows": ["a.jsonl"], "epochs": 2, "train": {"epochs": 2}}, "x")
+
+
 def test_no_rows_at_all_are_one_clear_error():
     with pytest.raises(ConfigError, match="`texts`: expected a file, a set such as"):
         buckler.curate([])

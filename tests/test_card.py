@@ -218,8 +218,8 @@ def test_the_bins_of_perplexity_are_equal_in_the_logarithm_and_hold_both_ends():
     [
         ("raise", "highest perplexity was kept, as in Data to Defense ([arXiv 2410.02220])", "lowest"),
         ("lower", "lowest perplexity was kept, as in CTRL ([arXiv 2405.19358])", "the text of the highest"),
-        ("contrast", "surprises a compromised copy", "drawn by lot:"),
-        ("random", "one revision was drawn by lot", "was kept, as in"),
+        ("contrast", "surprises a compromised copy", "chosen at random:"),
+        ("random", "one revision was chosen at random", "was kept, as in"),
     ],
 )
 def test_the_method_is_the_one_of_the_direction(direction, stated, unsaid):

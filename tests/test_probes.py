@@ -113,7 +113,7 @@ def test_the_command_tells_sets_repeats_pairs_and_what_files_share(tmp_path):
         "     2 sound harmful, to be answered: homonyms 2" in printed and "     1 to be refused: contrast_homonyms 1" in printed
     )
     assert "     1 say the same as an earlier one: row 3 = 1" in printed and "1 with a second turn" in printed
-    assert "not told: give --harmful" in printed and "1 harmful probes have a harmless twin" in printed
+    assert "not stated: give --harmful" in printed and "1 harmful probes have a harmless twin" in printed
     assert f"{xstest} and {bench} share 1 rows, and 0 nearly: row 1 ~ 1 (1.00)" in printed
     assert f"{one} and {other} share 0 rows, and 1 nearly: row 1 ~ 2 (0." in printed
     assert "process" not in printed and "northern" not in printed  # prompts are not shown

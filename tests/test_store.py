@@ -16,7 +16,7 @@ from buckler.data import write_text
 from buckler.errors import DataError, StoreError
 from buckler.settings import Settings
 from buckler.workflow import step as steps
-from buckler.workflow.executor import execute, run_step
+from buckler.workflow.executor import Event, _drive, execute, run_step
 from buckler.workflow.step import Outside, Run, Step, in_order
 from buckler.workflow.store import MARKER, Store
 
@@ -110,6 +110,59 @@ def test_a_failed_step_fails_what_needs_it_and_nothing_else(tmp_path, workers, m
     outcome = execute([hopeless, good], store, workers=workers)
     assert [event.error for event in outcome.failed] == ["rows.jsonl:3: no answer"]
     assert outcome.skipped == 1 and store.is_done(good) and not store.is_done(bad)
+
+
+class Instant:
+    """Runs a step at once, unless it is to fail; keeps the order."""
+
+    def __init__(self, capacity: int = 1, failing: str = "") -> None:
+        self.capacity, self.failing = capacity, failing
+        self.begun: list[str] = []
+        self.order: list[Step] = []
+
+    def start(self, step: Step) -> None:
+        self.begun.append(step.name)
+        self.order.append(step)
+
+    def collect(self) -> list[Event]:
+        step = self.order.pop(0)
+        return [Event(kind="failed" if step.name == self.failing else "done", step=step)]
+
+
+def test_all_that_needs_a_failed_step_is_skipped_once_and_the_rest_is_done_in_order():
+    bad, good = step(1), step(2)
+    below = step(3, bad)
+    targets = [step(4, below, bad), step(5, good), step(6, below, good), step(7)]
+    graph = {one.key: one for one in in_order(targets)}
+    runner = Instant(failing="s1")
+    events = [(event.kind, event.step.name) for event in _drive(graph, runner)]
+    assert runner.begun == [one.name for one in graph.values() if one.name in ("s1", "s2", "s5", "s7")]
+    assert sorted(name for kind, name in events if kind == "skipped") == ["s3", "s4", "s6"] and len(events) == 7
+
+
+def test_the_order_of_a_large_graph_costs_no_more_a_step_than_that_of_a_small_one():
+    def chains(length: int) -> dict[str, Step]:
+        ends = [step(at) for at in range(4)]
+        for level in range(length):
+            ends = [step(level, end) for end in ends[:1]] + [step(level + 1000 * at, ends[at], ends[0]) for at in (1, 2, 3)]
+        return {one.key: one for one in in_order(ends)}
+
+    class Counted(dict):
+        reads = 0
+
+        def values(self):
+            Counted.reads += 1
+            return super().values()
+
+    reads = {}
+    for length in (10, 100):
+        graph = chains(length)
+        for one in graph.values():
+            object.__setattr__(one, "inputs", Counted(one.inputs))
+        Counted.reads = 0
+        assert sum(event.kind == "done" for event in _drive(graph, Instant(capacity=3))) == len(graph)
+        reads[length] = Counted.reads / len(graph)
+    assert reads[10] == reads[100] == 1
 
 
 def test_a_step_without_its_marker_is_done_again(tmp_path):

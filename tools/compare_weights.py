@@ -18,8 +18,13 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from buckler.settings import KEYS  # noqa: E402
+
 RECIPE = "tests/golden/recipes/golden_stages.yaml"
-"""Taken from a checkout if it is there (its keys may have other names), else from the one this script lies in."""
+"""Taken from a checkout if it is there, else from the one this script lies in, with the keys that 0.1.0 knew (`KEYS`)."""
 MODEL = "miniature-small"
 TRAIN = f"--model {MODEL} --epochs 2 --batch-size 4 --learning-rate 1e-3 --max-length 256 --average row --seed 3"
 PROBES = "--harmful miniature:probes-harmful --borderline miniature:probes-borderline --benign miniature:probes-benign"
@@ -54,8 +59,10 @@ def work(checkout: Path, folder: Path) -> None:
     """Do all commands with the program of a checkout, in one process."""
     folder.mkdir()
     own = checkout / RECIPE
-    recipe = own if own.exists() else Path(__file__).resolve().parent.parent / RECIPE
-    (folder / "recipe.yaml").write_bytes(recipe.read_bytes())
+    recipe = (own if own.exists() else ROOT / RECIPE).read_text(encoding="utf-8")
+    for old, new in KEYS.items() if not own.exists() else ():
+        recipe = recipe.replace(f"{new}:", f"{old}:")
+    (folder / "recipe.yaml").write_text(recipe, encoding="utf-8")
     threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")
     env = {**os.environ, **threads, "PYTHONPATH": str(checkout), "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
     command = [sys.executable, "-c", DRIVER, str(checkout), json.dumps(COMMANDS)]

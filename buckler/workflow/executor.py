@@ -16,6 +16,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from heapq import heappop, heappush
 from pathlib import Path
 from types import ModuleType
 from typing import Literal, Protocol, TypeAlias
@@ -164,25 +165,41 @@ def run_step(step: Step, store: Store, progress: ProgressCallback = no_progress)
 
 
 def _drive(waiting: dict[str, Step], runner: Runner) -> Iterator[Event]:
-    """Start whatever is ready, earliest in the graph first, until nothing is left; the events as they come."""
-    unfinished, running = set(waiting), 0
-    failed: set[str] = set()
-    while waiting or running:
-        for step in list(waiting.values()):
-            sources = {source.key for source in step.inputs.values()}
-            if sources & failed:
-                failed.add(step.key)
-                yield Event(kind="skipped", step=waiting.pop(step.key))
-            elif running < runner.capacity and not sources & unfinished:
-                running += 1
-                runner.start(waiting.pop(step.key))
-        if running:
-            for event in runner.collect():
-                running -= 1
-                unfinished.discard(event.step.key)
-                if event.kind == "failed":
-                    failed.add(event.step.key)
-                yield event
+    """Start whatever is ready, earliest in the graph first, until nothing is left; the events as they come.
+
+    Linear in steps and inputs: each step counts the inputs it waits for, and one that ends lowers the count of its users.
+    """
+    steps = list(waiting.values())
+    place = {step.key: number for number, step in enumerate(steps)}
+    users: dict[str, list[int]] = {}
+    missing: list[int] = []
+    for number, step in enumerate(steps):
+        sources = {source.key for source in step.inputs.values()} & place.keys()
+        missing.append(len(sources))
+        for key in sources:
+            users.setdefault(key, []).append(number)
+    ready = [number for number, count in enumerate(missing) if not count]  # in order, so a heap
+    skipped: set[int] = set()
+    running = 0
+    while ready or running:
+        while ready and running < runner.capacity:
+            running += 1
+            runner.start(steps[heappop(ready)])
+        for event in runner.collect():
+            running -= 1
+            yield event
+            ended = [event.step.key]
+            while ended:
+                for number in users.get(ended.pop(), ()):
+                    if event.kind == "failed":
+                        if number not in skipped:
+                            skipped.add(number)
+                            ended.append(steps[number].key)
+                            yield Event(kind="skipped", step=steps[number])
+                        continue
+                    missing[number] -= 1
+                    if not missing[number]:
+                        heappush(ready, number)
 
 
 class _Here:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import html
 import re
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Self, TypeAlias
+from typing import TYPE_CHECKING, ClassVar, Literal, Self, TypeAlias
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from buckler.data import Chat, Json, content_id, read_json, write_rows
 from buckler.errors import ConfigError, DataError, StoreError
@@ -55,6 +55,42 @@ Earlier: TypeAlias = Mapping[str, Planned]
 
 class Job(Settings):
     """What one command is to do: every setting of it, with its one default and its description."""
+
+    method_fields: ClassVar[tuple[str, ...]] = ()
+    """Fields that hold the settings of the method: in Python and in a pipeline these may also stand beside the job's own."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _settings_of_the_method(cls, values: object) -> object:
+        return cls.nested(values)
+
+    @classmethod
+    def nested(cls, values: object) -> object:
+        """Values with the method's settings in their own field.
+
+        Raises:
+            ValueError: one stands in both places.
+        """
+        if not isinstance(values, Mapping):
+            return values
+        own, inner = dict(values), dict[str, dict[str, object]]()
+        for name in [name for name in values if name not in cls.model_fields]:
+            home = next((field for field in cls.method_fields if name in cls._fields_of(field)), None)
+            if home is not None:
+                inner.setdefault(home, {})[name] = own.pop(name)
+        for home, changes in inner.items():
+            part = own.get(home, {})
+            base = part.model_dump(exclude_unset=True) if isinstance(part, Settings) else part
+            both = sorted(changes.keys() & base.keys() if isinstance(base, Mapping) else changes)
+            if both:
+                raise ValueError(f"{', '.join(both)} stands beside `{home}` and in it; set it in one place")
+            own[home] = {**base, **changes}
+        return own
+
+    @classmethod
+    def _fields_of(cls, field: str) -> Collection[str]:
+        annotation = cls.model_fields[field].annotation
+        return annotation.model_fields if isinstance(annotation, type) and issubclass(annotation, Settings) else ()
 
     @field_validator("judge", "metrics", "own_tasks", check_fields=False)
     @classmethod

@@ -34,6 +34,7 @@ ALL, MOST_MISUSED_TASK = "all", "weakest"
 class CrossTaskJob(DrawingJob):
     """A defence against malicious documents: refusals for the harmful, real answers for the benign."""
 
+    method_fields = ("crosstask", "preparation")
     documents: tuple[Source, ...] = ()
     """Documents: files, a folder with the subfolders harmful, benign and useful, or `miniature:documents`."""
     model: ModelSpec = ModelSpec(name="miniature")

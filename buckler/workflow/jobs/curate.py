@@ -50,6 +50,7 @@ ATTACK_ROWS = 50
 class CurateJob(DrawingJob):
     """Revision of harmless texts so that they carry safety implication: rows that harden the model they were made with."""
 
+    method_fields = ("curation",)
     texts: Source
     """Harmless question/answer rows in any known format, or `miniature:SET`."""
     model: ModelSpec = ModelSpec(name="miniature")
@@ -92,6 +93,7 @@ class CurateJob(DrawingJob):
     @classmethod
     def _changes(cls, values: object) -> object:
         """The preset with the curation's settings that are named, and the adversary's training likewise."""
+        values = cls.nested(values)
         if not isinstance(values, Mapping):
             return values
         preset = PRESETS.get(str(values.get("preset", "d2d")), PRESETS["d2d"])

@@ -38,6 +38,7 @@ OF_WORLD = 500
 class AttackJob(DrawingJob):
     """A simulated customization attack on data you bring: published recipes only, to test a defence."""
 
+    method_fields = ("attack",)
     customer: Source
     """Benign rows of the customer: a file, or `miniature:customer`."""
     harmful: Source | None = None
@@ -108,6 +109,7 @@ class CustomerRows(Result):
 class TrainJob(DrawingJob):
     """A fine-tune of a model on rows: a defence's, a customer's, or both. Leaves a plain model folder."""
 
+    method_fields = ("train",)
     rows: tuple[Source, ...] = Field(min_length=1)
     """Training rows: one or more files in any known format."""
     model: ModelSpec = ModelSpec(name="miniature")

@@ -37,6 +37,7 @@ SAVED = "saved"
 class GateJob(ProbingJob, JudgingJob):
     """A comparison of a tuned model with its base: exit 0 if it is no worse, 1 if it is, 3 if the probes are too few to tell."""
 
+    method_fields = ("gate",)
     base: str
     """Base model: a model as for `buckler evaluate`, or saved answers (file or folder)."""
     tuned: str | None = None

@@ -27,7 +27,7 @@ WANTED: dict[str | None, str] = {
     "harmful": "to be refused",
     "borderline": "sound harmful, to be answered",
     "benign": "to be answered",
-    None: "not told: give --harmful, --borderline or --benign",
+    None: "not stated: give --harmful, --borderline or --benign",
 }
 SHOWN = 12
 """Categories or places named in one line."""

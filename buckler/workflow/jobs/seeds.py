@@ -15,8 +15,9 @@ from buckler.workflow.jobs.base import Job, Result
 
 
 class SeedsJob(Job):
-    """Seed words from papers: their terms that keep company with words of safety, each with its sentences."""
+    """Seed words from papers: terms that co-occur with safety vocabulary, each with its sentences."""
 
+    method_fields = ("mining",)
     papers: Path
     """Folder of papers (text, Markdown, PDF), including its subfolders."""
     mining: MineSettings = MineSettings()
