@@ -77,6 +77,7 @@ WORDINGS = {
     "plain": lambda name: (400, f"{name.replace('_', ' ')} not permitted"),
     "camel": lambda name: (400, {"message": f"{camel(name)} unknown"}),
     "within 200": lambda name: (200, {"error": {"message": f"{name} is not available here", "code": 400}}),
+    "within 200, flat": lambda name: (200, {"success": False, "errors": [{"message": f"no {name}"}]}),
     "handed on": handed_on,
 }
 
@@ -389,6 +390,8 @@ PASSES = {
     "Google": google("Minute"),
     "overloaded": (503, {"error": {"message": "overloaded"}}),
     "within 200": (200, {"error": {"message": "Rate limit exceeded", "code": 429}}),
+    "within 200, flat": (200, {"object": "error", "message": "Too many requests", "code": 429}),
+    "within 200, as a text": (200, {"detail": "Too many requests", "status": "503"}),
     "given up": {"finish_reason": "error", "error": {"code": 502, "message": "upstream"}, "message": {"content": ""}},
 }
 

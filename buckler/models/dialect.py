@@ -135,6 +135,14 @@ def read_error(body: Json) -> ErrorDetails:
     return replace(read, text=text[:20_000], filtered_by="" if whose else named)
 
 
+def is_error(reply: Json) -> bool:
+    """Whether a reply is an error, whatever its HTTP status."""
+    if not isinstance(reply, Mapping) or reply.get("choices"):
+        return False
+    named = "error" in (reply.get("object"), reply.get("type")) or reply.get("success") is False
+    return bool(reply.get("error")) or named or (not reply.keys() & {"data", "tokens"} and read_error(reply).status > 0)
+
+
 def _details(body: Json) -> ErrorDetails:
     if isinstance(body, str):
         return ErrorDetails(words="" if body.lstrip().startswith("<") else body.strip())  # a page is made for people

@@ -28,7 +28,7 @@ from tenacity import (
 
 from buckler.data import Json
 from buckler.errors import BackendError
-from buckler.models.dialect import FILTERED, Fault, read_error
+from buckler.models.dialect import FILTERED, Fault, is_error, read_error
 
 Reply: TypeAlias = Mapping[str, Any]
 Read = TypeVar("Read")
@@ -209,7 +209,7 @@ class Transport:
             if budget is not None and 400 <= status < 500:
                 budget.refund()
             raise self._refusal(status, reply, wait)
-        if isinstance(reply, Mapping) and reply.get("error") and not reply.get("choices"):  # an error all the same
+        if is_error(reply):
             raise self._refusal(status, reply, wait)
         try:
             if budget is not None:

@@ -15,7 +15,6 @@ from pydantic import Field, field_validator, model_validator
 from buckler.data import Chat, Json, content_id, read_json, write_rows
 from buckler.errors import ConfigError, DataError, StoreError
 from buckler.models.protocol import ModelSpec
-from buckler.models.registry import SERVERS
 from buckler.registry import allow
 from buckler.settings import Settings, default_of, parse
 from buckler.workflow.inputs import WORLD, Source, at_most
@@ -194,11 +193,6 @@ def deliver(folder: Path, names: Mapping[str, str], out: Path) -> list[Path]:
             temporary.replace(place)
             written.append(place)
     return written
-
-
-def servers(answers: Path, verdicts: Path, out: Path) -> list[Path]:
-    """Hand over what was found out about the servers that answered and judged, where servers did; the files written."""
-    return deliver(answers, {SERVERS: SERVERS}, out) + deliver(verdicts, {SERVERS: f"judge-{SERVERS}"}, out)
 
 
 def chats_file(rows: Sequence[Chat], folder: Path) -> Path:

@@ -177,18 +177,15 @@ class CurateJob(LoadingJob, DrawingJob):
         if "attack" in planned.more:
             run_steps([planned.more["attack"]], store, progress=progress)
         run_steps([planned.result], store, workers=self.workers, progress=progress)
-        names = {ROWS: CURATED, REJECTED: REJECTED, COUNTS: COUNTS}
-        written = deliver(store.folder(planned.result), names, out)
+        written = deliver(store.folder(planned.result), {ROWS: CURATED, REJECTED: REJECTED, COUNTS: COUNTS}, out)
         written += deliver(store.root / "shared", {SERVERS: SERVERS}, out)
         written.append(self._card(store.folder(planned.more["texts"]) / ROWS, out))
         for name in self.export:
             path = out / f"curated.{name.rpartition(':')[2]}{'.json' if name in ('alpaca', 'sharegpt') else '.jsonl'}"
             write_chats(path, read_chats(out / CURATED), name)
             written.append(path)
-        left_out: list[str] = []
-        if self.controls:
-            controls, left_out = self._controls(out, store, earlier, progress)
-            written += controls
+        controls, left_out = self._controls(out, store, earlier, progress) if self.controls else ([], [])
+        written += controls
         return Curated(out=out, written=tuple(written), counts=_counts(out / COUNTS), left_out=tuple(left_out))
 
     def estimate(self, out: Path, *, store: Store | None = None, progress: ProgressCallback = no_progress) -> CurationCost:

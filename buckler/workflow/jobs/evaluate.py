@@ -30,11 +30,10 @@ from buckler.workflow.jobs.base import (
     interval,
     mapping,
     read_object,
-    servers,
     store_of,
     unscored,
 )
-from buckler.workflow.jobs.judge import METRICS, Judgement, JudgingJob, judgement
+from buckler.workflow.jobs.judge import METRICS, Judgement, JudgingJob, judgement, servers
 from buckler.workflow.jobs.loading import model_of, with_adapter
 from buckler.workflow.jobs.probes import ProbingJob, check_choices, check_probes
 from buckler.workflow.rows import rows_of

@@ -25,8 +25,8 @@ from buckler.settings import parse, read_yaml
 from buckler.workflow.evaluation import evaluation_steps
 from buckler.workflow.executor import run_steps
 from buckler.workflow.inputs import ModelRef
-from buckler.workflow.jobs.base import Result, deliver, servers, store_of
-from buckler.workflow.jobs.judge import JudgingJob, cached
+from buckler.workflow.jobs.base import Result, deliver, store_of
+from buckler.workflow.jobs.judge import JudgingJob, cached, servers
 from buckler.workflow.jobs.probes import ProbingJob, check_probes
 from buckler.workflow.store import Store
 

@@ -212,6 +212,11 @@ def verdicts_only(answers: Sequence[Answer], job: JudgeJob, out: Path) -> Judgem
     return Judgement(out=out, written=written, judge=judge.label, cards=job.judge_cards, metrics=metrics)
 
 
+def servers(answers: Path, verdicts: Path, out: Path) -> list[Path]:
+    """Hand over what was found out about the servers that answered and judged, where servers did; the files written."""
+    return deliver(answers, {SERVERS: SERVERS}, out) + deliver(verdicts, {SERVERS: f"judge-{SERVERS}"}, out)
+
+
 def judgement(
     out: Path, judge: JudgeSpec, cards: Path | None, *, written: Sequence[Path] = (), head: Sequence[str] = ()
 ) -> Judgement:
