@@ -60,7 +60,7 @@ RUNS: tuple[Run, ...] = (
         "curate-controls",
         "curate miniature:commonsense --out curate-controls --model miniature-small --preset quick --words miniature "
         "--max-new-tokens 48 --attack-rows miniature:harmful --attack-epochs 4 --attack-learning-rate 1e-3 --controls "
-        "--limit 3 --seed 3",
+        "--set attack_train.lora.targets=[q_proj,v_proj] --limit 3 --seed 3",
         "curate-controls/*.json*",
         "curate-controls/controls/*",
         near=2e-3,
