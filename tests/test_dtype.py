@@ -126,11 +126,11 @@ def test_training_in_bfloat16_updates_float32_weights(tiny, tmp_path, method):
 
 @pytest.fixture
 def threads(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """What torch is told: a process that really had two threads could not be forked by tests that come after."""
-    told = [torch.get_num_threads()]
-    monkeypatch.setattr(torch, "set_num_threads", told.append)
-    monkeypatch.setattr(torch, "get_num_threads", lambda: told[-1])
-    return told
+    """Numbers of threads that torch is given: a process that really had two could not be forked by later tests."""
+    given = [torch.get_num_threads()]
+    monkeypatch.setattr(torch, "set_num_threads", given.append)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: given[-1])
+    return given
 
 
 def test_a_trained_model_is_loaded_as_it_was_trained(tiny, tmp_path, amx, threads):
@@ -156,7 +156,7 @@ def test_threads_hold_for_the_model_that_names_them_and_end_with_it(tiny, thread
     assert identity(ModelSpec(name=str(tiny), threads=2)) == identity(ModelSpec(name=str(tiny)))
 
 
-def test_a_command_loads_all_its_models_as_it_says_but_those_that_say_it_themselves(tiny, tmp_path):
+def test_a_command_loads_all_its_models_as_its_settings_say_but_those_that_say_it_themselves(tiny, tmp_path):
     write_rows(tmp_path / "rows.jsonl", ROWS)
     values = {"rows": [str(tmp_path / "rows.jsonl")], "model": str(tiny), "dtype": "bfloat16", "threads": 2}
     assert (parse(TrainJob, values, "train").model.dtype, parse(TrainJob, values, "train").model.threads) == ("bfloat16", 2)
@@ -188,28 +188,28 @@ def test_a_recipe_takes_dtype_and_threads_for_all_its_models():
     assert {spec.dtype for spec in plain.models.values()} == {"auto"}
 
 
-def test_a_quantized_model_is_asked_for_as_in_qlora_and_trains_adapters_only(tiny, tmp_path, monkeypatch):
+def test_a_quantized_model_is_loaded_as_in_qlora_and_trains_adapters_only(tiny, tmp_path, monkeypatch):
     from buckler.models import loading, places
 
     spec = ModelSpec(name=str(tiny), quantize="4bit", dtype="bfloat16")
     with pytest.raises(BackendError, match=r"needs bitsandbytes: pip install 'buckler\[quantize\]'"):
         ModelRef.outside(spec)
     monkeypatch.setattr(places, "find_spec", lambda name: object())
-    asked = {}
+    call = {}
 
     def from_pretrained(place, **given):
-        asked.update(given, place=place)
-        raise OSError("asked")
+        call.update(given, place=place)
+        raise OSError("stop here")
 
     monkeypatch.setattr(loading.AutoModelForCausalLM, "from_pretrained", from_pretrained)
-    with pytest.raises(BackendError, match="asked"):
+    with pytest.raises(BackendError, match="stop here"):
         loading.open_model(spec)
-    config = asked["quantization_config"]
+    config = call["quantization_config"]
     assert (config.load_in_4bit, config.bnb_4bit_quant_type, config.bnb_4bit_use_double_quant) == (True, "nf4", True)
-    assert config.bnb_4bit_compute_dtype == torch.bfloat16 and asked["device_map"] == {"": "cpu"}
-    with pytest.raises(BackendError, match="asked"):
+    assert config.bnb_4bit_compute_dtype == torch.bfloat16 and call["device_map"] == {"": "cpu"}
+    with pytest.raises(BackendError, match="stop here"):
         loading.open_model(spec.model_copy(update={"quantize": "8bit"}))
-    assert asked["quantization_config"].load_in_8bit
+    assert call["quantization_config"].load_in_8bit
     with pytest.raises(ConfigError, match="quantized weights cannot be trained in full; use method `lora`"):
         train(spec, ROWS, TrainSettings(), tmp_path, seed=0)
     assert identity(spec) != identity(spec.model_copy(update={"quantize": None}))

@@ -21,7 +21,7 @@ from buckler.models.protocol import ModelSpec
 
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 RANK = 8
-"""Of the adapters whose memory is told: the default."""
+"""Of the adapters whose memory is reported: the default."""
 FORMULAS = {
     "answering": "weights x bytes of the arithmetic, and the cache of batch_tokens tokens",
     "lora": "4 bytes a weight, and 16 bytes a weight of the adapters (rank 8 on all linear layers)",
@@ -98,7 +98,7 @@ def _of_folder(checkpoint: Checkpoint) -> dict[str, Json]:
     code: list[Json] = list(checkpoint.code)
     pickles: list[Json] = list(checkpoint.pickles)
     return {
-        "architecture": checkpoint.architecture or str(checkpoint.config.get("model_type", "not said")),
+        "architecture": checkpoint.architecture or str(checkpoint.config.get("model_type", "unknown")),
         "parameters": checkpoint.parameters,
         "bytes": checkpoint.weight_bytes,
         "stored_as": ", ".join(name for name, _ in types.most_common()),
@@ -180,8 +180,8 @@ def _of_text(place: Path, adapter: Path | None) -> dict[str, Json]:
     ends: dict[str, Json] = {"tokenizer": tokenizer.eos_token}
     generation = source / "generation_config.json" if source.is_dir() else source
     if generation.is_file() and generation.suffix == ".json":
-        said = read_json(generation)
-        ids = said.get("eos_token_id") if isinstance(said, Mapping) else None
+        config = read_json(generation)
+        ids = config.get("eos_token_id") if isinstance(config, Mapping) else None
         listed = ids if isinstance(ids, list) else [] if ids is None else [ids]
         ends["generation_config"] = [str(tokenizer.convert_ids_to_tokens(one)) for one in listed if isinstance(one, int)]
     template = str(tokenizer.chat_template or "")
@@ -217,13 +217,13 @@ def _system_role(tokenizer: object, turns: list[dict[str, str]]) -> str:
 
 def _thinking(template: str, prompt: str) -> str:
     opens = prompt.rstrip().endswith(("<think>", "<|think|>", "<thinking>"))
-    told = [
+    parts = [
         "the template opens a thought" if opens else "",
         "a switch `enable_thinking`" if "enable_thinking" in template else "",
         "reads `reasoning_content`" if "reasoning_content" in template else "",
         "writes <think>" if "<think>" in template and not opens else "",
     ]
-    return ", ".join(one for one in told if one) or "no"
+    return ", ".join(one for one in parts if one) or "no"
 
 
 def _memory(values: Mapping[str, Json], dtype: str, batch_tokens: int) -> dict[str, Json]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel
 
 from buckler.data import Json
 from buckler.errors import ConfigError
@@ -57,33 +57,33 @@ def of_model(spec: ModelSpec, settings: TrainSettings, dtype: Dtype) -> dict[str
 
 
 def save_trained(model: PreTrainedModel, template: Template, spec: ModelSpec, settings: TrainSettings, out: Path) -> None:
-    """The trained model in `model/`; of LoRA, the adapter in `adapter/` and the model merged with it.
-
-    The folder says what the model was trained with: the template's settings are its defaults, and generation stops at the ends
-    that were learnt.
-    """
-    tokenizer = template.tokenizer
-    if template.written.settings:
-        tokenizer.chat_template = with_defaults(template.written.text, template.written.settings)
+    """The trained model in `model/`; of LoRA, the adapter in `adapter/` and the model merged with it."""
     if settings.method == "lora":
         based = with_base(spec)
         base = base_name(based) if based.adapter is None else str((out / BASE).resolve())
         model.peft_config["default"].base_model_name_or_path = base
         model.save_pretrained(out / "adapter", save_embedding_layers=False)
-        if based.chat_template or based.chat_template_kwargs or based.adapter is not None:  # not those that the base brings
-            tokenizer.save_pretrained(out / "adapter")
+        if based.chat_template or based.adapter is not None or template.written.settings:  # not what the base brings
+            save_tokenizer(template, out / "adapter")
         if spec.quantize is not None:  # merged into the base as it is, not as it was rounded
             plain = based.model_copy(update={"quantize": None})
             model, _ = open_model(plain.model_copy(update={"adapter": str(out / "adapter")}), for_training=True)
         else:
             model = merged(model, str(out / "adapter"))
+    save_model(model, template, out / "model")
+
+
+def save_model(model: PreTrainedModel, template: Template, folder: Path) -> None:
+    """Weights and tokenizer, and with them what the model was trained with: the template's settings and the ends it learnt."""
     ends = model.generation_config.eos_token_id
     if not template.stops <= {*(ends if isinstance(ends, list) else [ends])}:
         model.generation_config.eos_token_id = sorted(template.stops)
-    save_model(model, tokenizer, out / "model")
-
-
-def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
-    """A plain model folder."""
     model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+    save_tokenizer(template, folder)
+
+
+def save_tokenizer(template: Template, folder: Path) -> None:
+    """The tokenizer, whose template has the settings that it was trained with as its defaults."""
+    if template.written.settings:
+        template.tokenizer.chat_template = with_defaults(template.written.text, template.written.settings)
+    template.tokenizer.save_pretrained(folder)

@@ -62,7 +62,7 @@ def run_phase(
     if settings.method == "lora":
         if with_base(spec).adapter is not None and int(os.environ.get("RANK", "0")) == 0:
             with explain_full_disk(out):
-                save_model(model, tokenizer, out / BASE)
+                save_model(model, template, out / BASE)
         model = _with_lora(model, settings.lora, seed)
     else:
         model = model.train()

@@ -133,7 +133,7 @@ class HuggingFaceLM:
             else:
                 text = tuple(self.template.ids(pair.answer))
                 row = Row(begins, text) if begins else Row(text[:1], text[1:])
-            if max(row.answer, default=0) >= self._known:
+            if max(row.context + row.answer, default=0) >= self._known:
                 raise BackendError(
                     f"an answer contains a special token that the model has no embedding for: {pair.answer[:80]!r}"
                 )

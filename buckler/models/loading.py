@@ -81,7 +81,7 @@ def _set_threads(threads: int | None) -> None:
 
 
 def _place(spec: ModelSpec) -> tuple[str, dict[str, Any]]:
-    """Where transformers finds the model, and what else it is told to find it."""
+    """Where transformers finds the model, and what else it needs to find it."""
     place = location(spec.name)
     if place is None:
         return spec.name, {"revision": spec.revision}
@@ -230,14 +230,14 @@ def with_adapter(model: PreTrainedModel, folder: Path, spec: ModelSpec) -> PreTr
     shapes = {key: one.shape for key, one in header(folder / ADAPTER_WEIGHTS).items()}
     _resize(model, shapes)
     try:
-        with warnings.catch_warnings(record=True) as said:
+        with warnings.catch_warnings(record=True) as warned:
             warnings.simplefilter("always")
             adapted = PeftModel.from_pretrained(model, str(folder))
     except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as fault:
         lines = [line.strip() for line in str(fault).splitlines() if line.strip()]
-        told = next((line for line in lines if "size mismatch" in line), lines[0] if lines else type(fault).__name__)
-        raise BackendError(f"adapter {folder}: does not fit {spec.name}: {told[:300]}") from None
-    missing = next((str(one.message) for one in said if "missing adapter keys" in str(one.message)), None)
+        reason = next((line for line in lines if "size mismatch" in line), lines[0] if lines else type(fault).__name__)
+        raise BackendError(f"adapter {folder}: does not fit {spec.name}: {reason[:300]}") from None
+    missing = next((str(one.message) for one in warned if "missing adapter keys" in str(one.message)), None)
     if missing is not None:
         raise BackendError(f"adapter {folder}: does not fit {spec.name}: {missing.splitlines()[0][:300]}")
     if not adapted.active_peft_config.is_prompt_learning:

@@ -1,6 +1,6 @@
 """Where a model lies: the folder or file that its name stands for, the base that an adapter names, and what speaks against them.
 
-Everything here is found without loading weights, so that a mistake is told before a run begins.
+Everything here is found without loading weights, so that a mistake is reported before a run begins.
 """
 
 from __future__ import annotations

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, Protocol, TypeAlias, TypeGuard, runtime_checkable
-from urllib.parse import urlsplit
 
 from pydantic import Field, JsonValue, field_validator, model_validator
 
@@ -20,6 +19,7 @@ from buckler.data import FinishReason, Json, Message, content_id, turns_to_json
 from buckler.data.reply import no_text
 from buckler.errors import ConfigError
 from buckler.models.dtype import Dtype
+from buckler.models.endpoint import endpoint_of
 from buckler.registry import Registry, allow, allow_remote_code, imported, is_place
 from buckler.settings import Settings
 
@@ -79,10 +79,9 @@ class ModelSpec(Settings):
     def _may_be_loaded(self) -> ModelSpec:
         if self.backend is not None and self.endpoint is not None:
             raise ValueError("`endpoint` and `backend` exclude each other; give one of them")
-        told = [name for name in ("threads", "quantize") if getattr(self, name) is not None]
-        told += ["dtype"] if self.dtype != "auto" else []
-        if self.endpoint is not None and told:
-            raise ValueError(f"`{told[0]}` of a served model must be set on the server; remove it here")
+        named = [name for name in ("dtype", "threads", "quantize") if getattr(self, name) not in (None, "auto")]
+        if self.endpoint is not None and named:
+            raise ValueError(f"`{named[0]}` of a served model must be set on the server; remove it here")
         if self.trust_remote_code:
             allow_remote_code(self.name)
         if self.is_own:
@@ -341,33 +340,6 @@ def spec_of(name: str, adapter: str | None = None) -> ModelSpec:
     if adapter:
         raise ConfigError(f"{name}: adapters of a served model are loaded by the server; name the served adapter as the model")
     return ModelSpec(name=match[1], endpoint=endpoint_of(match[2]))
-
-
-def endpoint_of(url: str) -> str:
-    """The one spelling of a server's base URL.
-
-    Raises:
-        ConfigError: it is not http or https, has no host or no valid port, or holds a password or a query that is no version.
-    """
-    parts = urlsplit(url.strip())
-    if parts.username is not None or parts.password is not None:
-        raise ConfigError(
-            "an endpoint must not contain a user or password, since it is saved in records; set BUCKLER_API_KEY instead"
-        )
-    if parts.scheme not in ("http", "https"):
-        raise ConfigError(f"endpoint {url!r} must begin with http:// or https://; try http://127.0.0.1:8000/v1")
-    try:
-        valid = bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        valid = False
-    version = re.fullmatch(r"(?:api-version=[\w.-]+)?", parts.query)  # Azure's; another query might hold a key
-    if not valid or not version or parts.fragment:
-        raise ConfigError(
-            f"endpoint {url!r} is not a base URL (scheme, host, port, path, and for Azure ?api-version=...); "
-            "try http://127.0.0.1:8000/v1"
-        )
-    base, mark, query = url.strip().partition("?")
-    return f"{base.rstrip('/')}{mark if query else ''}{query}"
 
 
 def tokens_before(bare: Sequence[int], marked: Sequence[int]) -> list[int]:

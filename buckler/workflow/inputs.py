@@ -250,9 +250,9 @@ def model_spec(run: Run[Settings], role: str) -> ModelSpec:
 def trained_spec(folder: Path) -> ModelSpec:
     """The model of a training step, computing as it did in training: that is part of the key of what uses it."""
     record = read_json(folder / "training.json") if (folder / "training.json").exists() else {}
-    told = record if isinstance(record, Mapping) else {}
-    spec = ModelSpec.model_validate({"name": str(folder / "model"), "threads": told.get("threads")})
-    dtype = told.get("dtype", "float32")
+    values = record if isinstance(record, Mapping) else {}
+    spec = ModelSpec.model_validate({"name": str(folder / "model"), "threads": values.get("threads")})
+    dtype = values.get("dtype", "float32")
     return spec if dtype == dtype_of(spec) else spec.model_copy(update={"dtype": dtype})
 
 

@@ -14,12 +14,11 @@ from pydantic import Field, field_validator, model_validator
 
 from buckler.data import Chat, Json, content_id, read_json, write_rows
 from buckler.errors import ConfigError, DataError, StoreError
-from buckler.models.dtype import Dtype
 from buckler.models.protocol import ModelSpec
 from buckler.models.registry import SERVERS
 from buckler.registry import allow
 from buckler.settings import Settings, default_of, parse
-from buckler.workflow.inputs import WORLD, ModelRef, Source, at_most
+from buckler.workflow.inputs import WORLD, Source, at_most
 from buckler.workflow.rows import rows_of
 from buckler.workflow.step import Step
 from buckler.workflow.store import Store
@@ -52,10 +51,7 @@ class Planned:
 
 Earlier: TypeAlias = Mapping[str, Planned]
 """Earlier jobs of the same pipeline, by name."""
-
-
-MODEL_SETTINGS = ("chat_template", "chat_template_kwargs")
-"""Settings of the model that may stand beside the job's own."""
+MODEL_SETTINGS = ("chat_template", "chat_template_kwargs")  # of the model, which may stand beside the job's own
 
 
 class Job(Settings):
@@ -86,7 +82,7 @@ class Job(Settings):
                 inner.setdefault(home, {})[name] = own.pop(name)
         for home, changes in inner.items():
             part = own.get(home, default_of(cls.model_fields[home]) if home == "model" else {})
-            part = ModelSpec.model_validate(part) if home == "model" and isinstance(part, str | Path) else part
+            part = ModelSpec.model_validate(part) if isinstance(part, str | Path) else part
             base = part.model_dump(exclude_unset=True) if isinstance(part, Settings) else part
             both = sorted(changes.keys() & base.keys() if isinstance(base, Mapping) else changes)
             if both:
@@ -118,43 +114,6 @@ class Job(Settings):
         return parse(cls, values, where)
 
 
-class LoadingJob(Job):
-    """A job that loads models: how those are loaded that do not say it themselves."""
-
-    unwritten_if_empty = ("dtype", "threads", "quantize")
-    dtype: Dtype | None = None
-    """Arithmetic of the models loaded here (default: `auto`, which is bfloat16 on a CPU with AMX and on a GPU with bfloat16, and
-    float32 elsewhere and for small models)."""
-    threads: int | None = Field(default=None, ge=1)
-    """CPU threads of each process (default: `OMP_NUM_THREADS`, else 1)."""
-    quantize: Literal["4bit", "8bit"] | None = None
-    """Load the weights quantized by bitsandbytes; with method `lora`, adapters are trained on them (QLoRA)."""
-
-    @model_validator(mode="after")
-    def _models_are_loaded_so(self) -> Self:
-        if any(value is not None for value in self.how):
-            for name in type(self).model_fields:
-                value = getattr(self, name)
-                if isinstance(value, ModelSpec):
-                    self.__dict__[name] = self.loaded_so(value)
-        return self
-
-    @property
-    def how(self) -> tuple[object, ...]:
-        """What is said of loading."""
-        return self.dtype, self.threads, self.quantize
-
-    def loaded_so(self, spec: ModelSpec) -> ModelSpec:
-        """A model as the job loads it.
-
-        Raises:
-            ConfigError: an earlier job of the pipeline trains it, and says how it is loaded.
-        """
-        if spec.name.startswith(EARLIER) and any(value is not None for value in self.how):
-            raise ConfigError(f"{spec.name} is loaded as it was trained; set dtype, threads and quantize where it is trained")
-        return spec.loaded_so(dtype=self.dtype, threads=self.threads, quantize=self.quantize)
-
-
 class DrawingJob(Job):
     """A job that draws rows from files or from sets of the miniature's world."""
 
@@ -182,7 +141,7 @@ class DrawingJob(Job):
             of_world: How many rows of such a set, where nobody says how many.
         """
         if source.source.startswith(EARLIER):
-            return _named(source.source, earlier, "rows").result
+            return named_step(source.source, earlier, "rows").result
         return rows_of(self.drawn(source, documents=documents, split=split, of_world=of_world), documents=documents)
 
     def drawn(
@@ -196,40 +155,12 @@ class DrawingJob(Job):
         return filled.model_copy(update={name: getattr(source, name) for name in given_fields if name != "source"})
 
 
-def model_of(spec: ModelSpec, earlier: Earlier, adapter: str | None = None) -> ModelRef:
-    """The model as steps use it: one that is there already, or what an earlier job of the pipeline trains."""
-    if spec.name.startswith(EARLIER):
-        if given := [name for name in MODEL_SETTINGS if getattr(spec, name)]:
-            raise ConfigError(f"{spec.name}: `{given[0]}` is set where the model is trained, and saved with it; remove it here")
-        if adapter is not None:
-            raise ConfigError(f"{spec.name} is a whole model, adapters included; remove the adapter {adapter}")
-        return ModelRef(made_by=_named(spec.name, earlier, "model").result)
-    return ModelRef.outside(with_adapter(spec, adapter))
-
-
-def with_adapter(spec: ModelSpec, adapter: str | None) -> ModelSpec:
-    """The model with a PEFT adapter on it, if one is named.
-
-    Raises:
-        ConfigError: it is served, or has another adapter already.
-    """
-    if adapter is None:
-        return spec
-    if spec.endpoint is not None:
-        raise ConfigError(
-            f"{spec.name}: adapters of a served model are loaded by the server; name the served adapter as the model"
-        )
-    if spec.adapter not in (None, adapter):
-        raise ConfigError(f"{spec.name}: both adapter {adapter} and adapter {spec.adapter} are given; give one of them")
-    return spec.model_copy(update={"adapter": adapter})
-
-
 def answers_of(name: str, earlier: Earlier) -> Planned:
     """The earlier job whose answers `@NAME` names."""
-    return _named(name, earlier, "answers")
+    return named_step(name, earlier, "answers")
 
 
-def _named(name: str, earlier: Earlier, kind: Kind) -> Planned:
+def named_step(name: str, earlier: Earlier, kind: Kind) -> Planned:
     step = earlier.get(name.removeprefix(EARLIER))
     if step is None:
         known = ", ".join(f"{EARLIER}{one}" for one in earlier) or "none; `@NAME` names an earlier entry of a pipeline"
@@ -293,13 +224,8 @@ def wrote(paths: Iterable[Path]) -> list[str]:
 
 def count_lines(counts: Mapping[str, Json]) -> list[str]:
     """Counts as lines, those of reasons one a reason."""
-    lines = []
-    for name, value in counts.items():
-        if isinstance(value, Mapping):
-            lines += [f"  {name}: {reason}: {number}" for reason, number in value.items()]
-        else:
-            lines.append(f"  {name}: {value}")
-    return lines
+    given = {name: value if isinstance(value, Mapping) else {"": value} for name, value in counts.items()}
+    return [f"  {': '.join(filter(None, (name, reason)))}: {one}" for name, part in given.items() for reason, one in part.items()]
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)

@@ -25,15 +25,14 @@ from buckler.workflow.inputs import ModelRef, Source, own_tasks_at
 from buckler.workflow.jobs.base import (
     DrawingJob,
     Earlier,
-    LoadingJob,
     Planned,
     Result,
     count_lines,
     deliver,
-    model_of,
     read_object,
     store_of,
 )
+from buckler.workflow.jobs.loading import LoadingJob, model_of
 from buckler.workflow.rows import rows_of
 from buckler.workflow.step import Outside, Step
 from buckler.workflow.store import Store

@@ -26,16 +26,14 @@ from buckler.workflow.inputs import source_chats as read_source
 from buckler.workflow.jobs.base import (
     DrawingJob,
     Earlier,
-    LoadingJob,
     Planned,
     Result,
     count_lines,
     deliver,
-    model_of,
     read_object,
     store_of,
-    with_adapter,
 )
+from buckler.workflow.jobs.loading import LoadingJob, model_of, with_adapter
 from buckler.workflow.rows import defence_rows, probe_set, rows_of, training_phase
 from buckler.workflow.step import Step
 from buckler.workflow.store import Store
@@ -59,8 +57,7 @@ class CurateJob(LoadingJob, DrawingJob):
     adapter: str | None = None
     """PEFT adapter to load on the model."""
     preset: Literal["d2d", "ctrl", "contrast", "quick"] = "d2d"
-    """Preset of the curation settings; `d2d`, `ctrl` and `contrast` generate at most 145 revisions per text, `quick` at most
-    12."""
+    """Preset of the curation settings; `d2d`, `ctrl` and `contrast` generate at most 145 revisions per text, `quick` 12."""
     curation: CurateSettings = CurateSettings()
     """Settings of the curation; those given here override the preset."""
     reviser: ModelSpec | None = None

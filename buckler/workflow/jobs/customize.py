@@ -20,15 +20,13 @@ from buckler.workflow.inputs import Source
 from buckler.workflow.jobs.base import (
     DrawingJob,
     Earlier,
-    LoadingJob,
     Planned,
     Result,
     deliver,
-    model_of,
     read_object,
     store_of,
-    with_adapter,
 )
+from buckler.workflow.jobs.loading import LoadingJob, model_of, with_adapter
 from buckler.workflow.rows import attack_rows, training_phase
 from buckler.workflow.store import Store
 

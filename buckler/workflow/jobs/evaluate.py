@@ -29,14 +29,13 @@ from buckler.workflow.jobs.base import (
     deliver,
     interval,
     mapping,
-    model_of,
     read_object,
     servers,
     store_of,
     unscored,
-    with_adapter,
 )
 from buckler.workflow.jobs.judge import METRICS, Judgement, JudgingJob, judgement
+from buckler.workflow.jobs.loading import model_of, with_adapter
 from buckler.workflow.jobs.probes import ProbingJob, check_choices, check_probes
 from buckler.workflow.rows import rows_of
 from buckler.workflow.step import Step

@@ -42,7 +42,6 @@ from buckler.workflow.jobs.base import (
     EARLIER,
     WORK,
     Earlier,
-    LoadingJob,
     Planned,
     Result,
     answers_of,
@@ -55,6 +54,7 @@ from buckler.workflow.jobs.base import (
     unscored,
     whole,
 )
+from buckler.workflow.jobs.loading import LoadingJob
 from buckler.workflow.store import Store
 
 METRICS = "metrics.json"

@@ -1,0 +1,78 @@
+"""The models of a job: how they are loaded where they do not say it themselves, with an adapter, or by an earlier job."""
+
+from __future__ import annotations
+
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from buckler.errors import ConfigError
+from buckler.models.dtype import Dtype
+from buckler.models.protocol import ModelSpec
+from buckler.workflow.inputs import ModelRef
+from buckler.workflow.jobs.base import EARLIER, MODEL_SETTINGS, Earlier, Job, named_step
+
+
+class LoadingJob(Job):
+    """A job that loads models: how those are loaded that do not say it themselves."""
+
+    unwritten_if_empty = ("dtype", "threads", "quantize")
+    dtype: Dtype | None = None
+    """Arithmetic of the models loaded here (default: `auto`, which is bfloat16 on a CPU with AMX and on a GPU with bfloat16, and
+    float32 elsewhere and for small models)."""
+    threads: int | None = Field(default=None, ge=1)
+    """CPU threads of each process (default: `OMP_NUM_THREADS`, else 1)."""
+    quantize: Literal["4bit", "8bit"] | None = None
+    """Load the weights quantized by bitsandbytes; with method `lora`, adapters are trained on them (QLoRA)."""
+
+    @model_validator(mode="after")
+    def _models_are_loaded_so(self) -> Self:
+        if any(value is not None for value in self.how):
+            for name in type(self).model_fields:
+                value = getattr(self, name)
+                if isinstance(value, ModelSpec):
+                    self.__dict__[name] = self.loaded_so(value)
+        return self
+
+    @property
+    def how(self) -> tuple[object, ...]:
+        """What is said of loading."""
+        return self.dtype, self.threads, self.quantize
+
+    def loaded_so(self, spec: ModelSpec) -> ModelSpec:
+        """A model as the job loads it.
+
+        Raises:
+            ConfigError: an earlier job of the pipeline trains it, and says how it is loaded.
+        """
+        if spec.name.startswith(EARLIER) and any(value is not None for value in self.how):
+            raise ConfigError(f"{spec.name} is loaded as it was trained; set dtype, threads and quantize where it is trained")
+        return spec.loaded_so(dtype=self.dtype, threads=self.threads, quantize=self.quantize)
+
+
+def model_of(spec: ModelSpec, earlier: Earlier, adapter: str | None = None) -> ModelRef:
+    """The model as steps use it: one that is there already, or what an earlier job of the pipeline trains."""
+    if spec.name.startswith(EARLIER):
+        if adapter is not None:
+            raise ConfigError(f"{spec.name} is a whole model, adapters included; remove the adapter {adapter}")
+        if given := [name for name in MODEL_SETTINGS if getattr(spec, name)]:
+            raise ConfigError(f"{spec.name}: `{given[0]}` is set where the model is trained, and saved with it; remove it here")
+        return ModelRef(made_by=named_step(spec.name, earlier, "model").result)
+    return ModelRef.outside(with_adapter(spec, adapter))
+
+
+def with_adapter(spec: ModelSpec, adapter: str | None) -> ModelSpec:
+    """The model with a PEFT adapter on it, if one is named.
+
+    Raises:
+        ConfigError: it is served, or has another adapter already.
+    """
+    if adapter is None:
+        return spec
+    if spec.endpoint is not None:
+        raise ConfigError(
+            f"{spec.name}: adapters of a served model are loaded by the server; name the served adapter as the model"
+        )
+    if spec.adapter not in (None, adapter):
+        raise ConfigError(f"{spec.name}: both adapter {adapter} and adapter {spec.adapter} are given; give one of them")
+    return spec.model_copy(update={"adapter": adapter})
