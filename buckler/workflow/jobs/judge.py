@@ -42,7 +42,7 @@ from buckler.workflow.jobs.base import (
     EARLIER,
     WORK,
     Earlier,
-    Job,
+    LoadingJob,
     Planned,
     Result,
     answers_of,
@@ -62,7 +62,7 @@ DETECTION = (
 )
 
 
-class JudgingJob(Job):
+class JudgingJob(LoadingJob):
     """A job that judges answers."""
 
     judge: str = "keyword"
@@ -80,7 +80,14 @@ class JudgingJob(Job):
         Raises:
             ConfigError: there is no such judge, or it lacks a model.
         """
-        return judge_spec(self.judge, self.judge_model, self.seed)
+        return self._loaded(judge_spec(self.judge, self.judge_model, self.seed))
+
+    def _loaded(self, spec: JudgeSpec) -> JudgeSpec:
+        """The judge with its models loaded as the job says."""
+        if not any(self.how):
+            return spec
+        model = None if spec.model is None else self.loaded_so(spec.model)
+        return spec.model_copy(update={"model": model, "parts": tuple(self._loaded(part) for part in spec.parts)})
 
 
 class JudgeJob(JudgingJob):
