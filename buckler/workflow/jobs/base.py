@@ -326,24 +326,3 @@ def unscored(value: Mapping[str, Json]) -> str:
         return ""
     low, high = bounds
     return f", {value['unread']} unscored (bounds {low:.2f} to {high:.2f})"
-
-
-def left_out_lines(overall: Mapping[str, Json]) -> list[str]:
-    """Sentences on answers that are not the model's own words: withheld by the provider, or without a text."""
-    by_filter, without = (mapping(overall.get(name, {})) for name in ("withheld_by", "without_text"))
-    lines = []
-    if by_filter:
-        lines.append(
-            f"  {_listed(by_filter, overall)} were withheld by the provider: they count as full refusals; "
-            "own_refusal_rate is that of the others"
-        )
-    if without:
-        is_cut = any("token limit" in reason for reason in without)
-        fix = "; raise max_new_tokens, since thinking counts towards it" if is_cut else ""
-        lines.append(f"  {_listed(without, overall)} have no text and are unscored{fix}")
-    return lines
-
-
-def _listed(counts: Mapping[str, Json], overall: Mapping[str, Json]) -> str:
-    reasons = ", ".join(f"{reason} {count}" for reason, count in counts.items())
-    return f"{sum(map(whole, counts.values()))} of {whole(overall['answers'])} answers ({reasons})"

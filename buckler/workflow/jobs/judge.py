@@ -24,7 +24,7 @@ from buckler.data import (
 )
 from buckler.data.answers import of_one_model
 from buckler.errors import ConfigError, DataError
-from buckler.evaluation.metrics import known_metrics, left_out, summarise
+from buckler.evaluation.metrics import known_metrics, left_out, left_out_sentences, summarise
 from buckler.evaluation.power import FEW, detectable
 from buckler.evaluation.scores import score_answers, withheld_numbers
 from buckler.evaluation.statistics import Rate, rate
@@ -47,7 +47,6 @@ from buckler.workflow.jobs.base import (
     answers_of,
     deliver,
     interval,
-    left_out_lines,
     mapping,
     read_object,
     store_of,
@@ -284,7 +283,7 @@ class Judgement(Result):
                 lines.append(line.rstrip())
         if warned:
             lines.append(f"  {DETECTION}")
-        return [*lines, *left_out_lines(mapping(self.metrics["overall"])), *self._type_lines()]
+        return [*lines, *(f"  {one}" for one in left_out_sentences(mapping(self.metrics["overall"]))), *self._type_lines()]
 
     def headline(self) -> dict[str, Mapping[str, Json]]:
         """The numbers over all probes that there is something to say of."""
