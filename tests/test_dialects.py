@@ -457,3 +457,11 @@ def test_a_text_alone_is_weighed_alike_here_and_there(tiny, tmp_path, adds_bos):
     assert [one.tokens for one in here] == [one.tokens for one in there]
     assert there[0].nll == pytest.approx(here[0].nll, rel=1e-5)
     assert here[0].tokens == len(local.template.ids(pairs[0].answer)) - (not adds_bos)
+
+
+def test_settings_of_the_chat_template_are_sent_with_every_request():
+    with Server().up() as server:
+        model = remote(server, chat_template_kwargs={"enable_thinking": False})
+        assert model.identity != remote(server).identity
+        model.generate(requests(2))
+        assert [body["chat_template_kwargs"] for body in server.seen] == [{"enable_thinking": False}] * 2

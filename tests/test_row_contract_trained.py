@@ -143,3 +143,14 @@ def test_a_template_file_that_is_none_is_refused_by_its_name(tmp_path, content, 
         (tmp_path / "own.jinja").write_bytes(content)
     with pytest.raises(BackendError, match=f"own.jinja.*{message}"):
         load(ModelSpec(name=str(folder), chat_template=str(tmp_path / "own.jinja")))
+
+
+def test_the_template_file_of_a_pipeline_lies_beside_it(tmp_path):
+    from buckler.experiments.pipeline import read_pipeline
+
+    (tmp_path / "own.jinja").write_text("{{ messages }}")
+    (tmp_path / "pipeline.yaml").write_text(
+        "kind: pipeline\nname: p\nsteps:\n- train: {rows: [miniature:customer], chat_template: own.jinja}\n  name: tuned\n"
+    )
+    (entry,) = read_pipeline(tmp_path / "pipeline.yaml").steps
+    assert entry.train.model.chat_template == str(tmp_path / "own.jinja")

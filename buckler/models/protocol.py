@@ -70,7 +70,6 @@ class ModelSpec(Settings):
     max_tokens: int | None = Field(default=None, ge=1)
     """Budget of this run in tokens, prompts and answers, as the server counts them (default: no limit); requests in progress
     may exceed it."""
-
     backend: str | None = None
     """Backend, if the name does not determine it: `scripted` (the name is then a function as `module:name`), one of an
     installed package, or your own as `module:Class`."""

@@ -50,10 +50,7 @@ class Planned:
 
 Earlier: TypeAlias = Mapping[str, Planned]
 """Earlier jobs of the same pipeline, by name."""
-
-
-MODEL_SETTINGS = ("chat_template", "chat_template_kwargs")
-"""Settings of the model that may stand beside the job's own."""
+MODEL_SETTINGS = ("chat_template", "chat_template_kwargs")  # of the model, which may stand beside the job's own
 
 
 class Job(Settings):
@@ -84,7 +81,7 @@ class Job(Settings):
                 inner.setdefault(home, {})[name] = own.pop(name)
         for home, changes in inner.items():
             part = own.get(home, default_of(cls.model_fields[home]) if home == "model" else {})
-            part = ModelSpec.model_validate(part) if home == "model" and isinstance(part, str | Path) else part
+            part = ModelSpec.model_validate(part) if isinstance(part, str | Path) else part
             base = part.model_dump(exclude_unset=True) if isinstance(part, Settings) else part
             both = sorted(changes.keys() & base.keys() if isinstance(base, Mapping) else changes)
             if both:
@@ -221,13 +218,8 @@ def wrote(paths: Iterable[Path]) -> list[str]:
 
 def count_lines(counts: Mapping[str, Json]) -> list[str]:
     """Counts as lines, those of reasons one a reason."""
-    lines = []
-    for name, value in counts.items():
-        if isinstance(value, Mapping):
-            lines += [f"  {name}: {reason}: {number}" for reason, number in value.items()]
-        else:
-            lines.append(f"  {name}: {value}")
-    return lines
+    given = {name: value if isinstance(value, Mapping) else {"": value} for name, value in counts.items()}
+    return [f"  {': '.join(filter(None, (name, reason)))}: {one}" for name, part in given.items() for reason, one in part.items()]
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
