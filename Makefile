@@ -4,16 +4,20 @@ BIN := .venv/bin
 # One thread a process and two processes: faster than two threads at the miniature's size, and the same bytes everywhere.
 export OMP_NUM_THREADS = 1
 
-.PHONY: demo test test-slow test-vllm check bench miniature structure clean
+.PHONY: demo test test-slow test-real test-vllm check bench miniature structure clean
 
 demo: .venv/ready
 	$(BIN)/buckler demo
 
 test: .venv/ready
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m 'not slow'
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m 'not slow and not real'
 
 test-slow: .venv/ready
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m slow
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m 'slow and not real'
+
+# On the real models in the folders smollm2 and qwen05 of BUCKLER_MODELS; two threads, one process.
+test-real: .venv/ready
+	OMP_NUM_THREADS=2 $(BIN)/python -m pytest -m real
 
 # Against a real vLLM server on this machine's CPU, with smollm2 of the folder BUCKLER_MODELS or a tiny model made in code.
 test-vllm: .venv/ready .venv-vllm/ready

@@ -17,6 +17,7 @@ SETTINGS: dict[str, dict[str, object]] = {
     "Cohere": {"logit_scale": 0.25},
     "Granite": {"logits_scaling": 8.0},
     "GPT2": {"n_embd": 32, "n_layer": 2, "n_head": 2},
+    "Phi3": {},
     "Mixtral": {"num_local_experts": 4},
     "Lfm2": {"layer_types": ["conv", "full_attention"]},
     "Mamba": {"state_size": 8},

@@ -103,7 +103,8 @@ RUNS: tuple[Run, ...] = (
     ),
     _run(
         "train-lora",
-        f"train attack-drift/customer.jsonl crosstask/defence.jsonl --out train-lora --method lora --packing {TRAIN}",
+        f"train attack-drift/customer.jsonl crosstask/defence.jsonl --out train-lora --method lora --packing "
+        f"--lora-targets q_proj --lora-targets v_proj {TRAIN}",
         *_at("train-lora", *TRAINED),
         after="attack-drift crosstask",
     ),

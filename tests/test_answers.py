@@ -152,6 +152,28 @@ def test_an_evaluation_counts_filters_and_refusals_of_the_provider_and_pays_noth
     assert checks["coherence"]["probes"] == 2
 
 
+def test_a_conversation_ends_at_an_answer_without_a_text_and_the_turns_not_asked_are_counted(tmp_path):
+    chats = [
+        Chat.of((Message(role="user", content=f"{name} one?"),), set="benign", followups=[f"{name} two?"])
+        for name in ("Filtered", "Refused", "Fine")
+    ]
+    probes_file = tmp_path / "probes.jsonl"
+    probes_file.write_text("".join(json.dumps(chat.to_json()) + "\n" for chat in chats))
+
+    def reply(body):
+        question = body["messages"][-1]["content"]
+        if "Refused one" in question:
+            return FILTERED["the field refusal"]
+        return FILTERED["content_filter"] if "Filtered" in question else "Anna runs it."
+
+    with Server(reply).up() as server:
+        done = buckler("evaluate", f"m@{server.url}", "--benign", probes_file, "--out", tmp_path / "out")
+        questions = [body["messages"][-1]["content"] for body in server.seen]
+    assert done.returncode == 0, done.stderr
+    assert sorted(questions) == ["Filtered one?", "Fine one?", "Fine two?", "Refused one?", "Refused two?"]
+    assert "1 follow-up questions were not asked" in done.stdout
+
+
 def test_the_files_of_a_run_without_thoughts_and_filters_have_their_old_shape(tmp_path):
     answer = Answer(id="a", prompt=(), text="Anna runs it.", finish_reason="stop", meta={"set": "benign"})
     assert list(answer.to_json()) == ["id", "prompt", "text", "finish", "meta"]

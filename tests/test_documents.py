@@ -24,7 +24,7 @@ from buckler.crosstask.documents import (
     speaks_to_model,
 )
 from buckler.crosstask.tasks import task_named
-from buckler.data import Document
+from buckler.data import Answer, Document
 from buckler.data.near_duplicates import find_overlap, require_disjoint
 from buckler.errors import ConfigError, DataError
 from buckler.formats import read_documents
@@ -327,7 +327,9 @@ def test_published_documents_build_a_defence_set_by_label_of_the_folder_and_of_t
         prepared.documents,
         CrossTaskSettings(tasks=("summarize", "translate", "case"), refusals=30, answers=30, style="mixed"),
         seed=1,
-        answer_all=lambda probes: ["An honest answer."] * len(probes),
+        answer_all=lambda probes: [
+            Answer(id=one.id, prompt=(), text="An honest answer.", finish_reason="stop") for one in probes
+        ],
     )
     lengths = [row.meta["length"] for row in built.rows if row.meta["part"] == "utility"]
     assert len(built.rows) == 60 and {lengths.count(one) for one in ("short", "medium", "long")} == {10}

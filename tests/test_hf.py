@@ -29,7 +29,9 @@ def test_score_equals_an_independent_computation_row_by_row(shaped):
     lm = load(ModelSpec(name=str(shaped)))
     pairs = [ScoreRequest(messages=user(text), answer=f"{text} is made of salt") for text in TEXTS]
     for pair, found in zip(pairs, lm.score(pairs), strict=True):
-        prompt, answer = lm.template.prompt(pair.messages), lm.template.ids(pair.answer)
+        prompt, answer = lm.template.pair(pair.messages, pair.answer)
+        assert prompt[: len(lm.template.prompt(pair.messages))] == lm.template.prompt(pair.messages)
+        assert answer == lm.template.ids(pair.answer)
         logits = lm.model(input_ids=torch.tensor([prompt + answer])).logits[0].double().log_softmax(-1)
         expected = -sum(float(logits.detach()[len(prompt) - 1 + at, token]) for at, token in enumerate(answer))
         assert found.tokens == len(answer)
@@ -85,7 +87,7 @@ def test_sampled_tokens_follow_the_models_distribution(tiny):
 def test_supervised_ids_come_right_after_the_generation_prompt(shaped):
     template = load(ModelSpec(name=str(shaped))).template
     turns = (*user("how is the soup made"), Message(role="assistant", content="of carrots"))
-    row = template.row(turns)
+    row = template.row(turns).sequences[0]
     prompt = template.prompt(turns[:1])
     assert row.ids[: len(prompt)] == prompt
     assert row.supervised == [False] * len(prompt) + [True] * (len(row.ids) - len(prompt))
@@ -102,9 +104,10 @@ def test_every_answer_of_a_longer_conversation_is_supervised_or_none_of_its_cont
         Message(role="user", content="more"),
         Message(role="assistant", content="carrots"),
     )
-    row = template.row(turns)
-    text = template.tokenizer.decode([i for i, s in zip(row.ids, row.supervised, strict=True) if s], skip_special_tokens=True)
-    assert "carrots" in text and "more" not in text and "soup" not in text
+    sequences = template.row(turns).sequences
+    learnt = [i for row in sequences for i, s in zip(row.ids, row.supervised, strict=True) if s]
+    text = template.tokenizer.decode(learnt, skip_special_tokens=True)
+    assert "carrots" in text and "salt" in text and "more" not in text and "soup" not in text
 
 
 def test_no_text_can_end_a_turn(shaped):
@@ -151,7 +154,7 @@ def test_a_model_and_an_adapter_that_are_taken_for_one_another_are_told(tmp_path
     (tmp_path / "adapter" / "adapter_config.json").write_text("{}")
     model, adapter = str(tmp_path / "model"), str(tmp_path / "adapter")
     assert identity(ModelSpec(name=model, adapter=adapter)) != identity(ModelSpec(name=model))
-    with pytest.raises(BackendError, match=r"adapter: contains no config\.json, .*; it is an adapter: name its base model"):
+    with pytest.raises(BackendError, match=r"adapter: adapter_config\.json names no base model"):
         identity(ModelSpec(name=adapter))
     with pytest.raises(BackendError, match=r"model: contains no adapter_config\.json, which every adapter needs$"):
         identity(ModelSpec(name=model, adapter=model))
@@ -206,11 +209,16 @@ def test_likelihoods_hardly_move_with_the_size_of_batches(tiny, rows):
         assert given.nll == pytest.approx(wanted.nll, rel=1e-6)
 
 
-def test_a_text_by_itself_follows_the_token_that_begins_a_text(shaped):
-    lm = load(ModelSpec(name=str(shaped)))
-    ids = lm.template.ids(TEXTS[3])
-    for begin in (lm.tokenizer.bos_token_id, None):
-        lm.tokenizer.bos_token_id = begin
+def test_a_text_by_itself_follows_what_the_tokenizer_puts_before_every_text(shaped):
+    from tokenizers.processors import TemplateProcessing
+
+    for begin in (None, 1):
+        lm = load(ModelSpec(name=str(shaped)))
+        if begin is not None:
+            token = lm.tokenizer.convert_ids_to_tokens(begin)
+            writes = TemplateProcessing(single=f"{token} $A", special_tokens=[(token, begin)])
+            lm.tokenizer.backend_tokenizer.post_processor = writes
+        ids = lm.template.ids(TEXTS[3])
         row = ids if begin is None else [begin, *ids]
         logits = lm.model(input_ids=torch.tensor([row])).logits[0].double().log_softmax(-1).detach()
         expected = -sum(float(logits[at, token]) for at, token in enumerate(row[1:]))

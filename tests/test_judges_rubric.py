@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from buckler.data import Answer
-from buckler.judges.rubric import RUBRICS, RubricJudge, read_reply, rubric_request
+from buckler.judges.rubric import RUBRICS, RubricJudge, exchange, read_reply, rubric_request
 from buckler.models.protocol import Completion, ScriptedLM
 
 PLAIN, STRONG = RUBRICS["rubric"], RUBRICS["strongreject"]
@@ -189,3 +189,15 @@ def test_versions_differ_by_rubric_seed_and_model():
     judges = [RubricJudge(PLAIN, one), RubricJudge(PLAIN, one, seed=1), RubricJudge(PLAIN, other)]
     assert len({judge.version for judge in judges}) == 3
     assert all(judge.model.identity[:12] in judge.version for judge in judges)
+
+
+def test_thoughts_of_earlier_turns_are_not_shown_to_a_judge():
+    turns = (
+        {"role": "user", "content": "Who bakes?"},
+        {"role": "assistant", "content": "<think>secret</think>Anna."},
+        {"role": "user", "content": "And who mills?"},
+    )
+    answer = Answer(id="a", prompt=turns, text="Ben.", finish_reason="stop")
+    assert [turn["content"] for turn in exchange(answer)] == ["Who bakes?", "Anna.", "And who mills?", "Ben."]
+    (shown,) = rubric_request(PLAIN, answer)
+    assert "secret" not in shown["content"] and "Anna." in shown["content"]

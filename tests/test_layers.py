@@ -38,7 +38,7 @@ RIGHTS = {
     "experiments": "buckler errors data progress registry settings models finetuning evaluation judges crosstask "
     "curation workflow report",
     "api": "errors data progress settings models evaluation workflow experiments",
-    "cli": "errors data progress registry settings formats evaluation miniature workflow experiments",
+    "cli": "errors data progress registry settings models formats evaluation miniature workflow experiments",
     "__main__": "cli",
 }
 
@@ -48,9 +48,9 @@ KNOWN_CYCLES: tuple[str, ...] = ()
 # Packages that take long to import or that few commands need, each with the modules that may import it at their top level.
 # Everywhere else the import stands in the function that needs it.
 HEAVY = {
-    "torch": "finetuning.batches finetuning.trainer models.decoding models.huggingface models.scoring",
-    "transformers": "finetuning.trainer models.decoding models.huggingface models.scoring",
-    **dict.fromkeys(("accelerate", "datasets", "huggingface_hub", "peft", "pyarrow", "safetensors", "tokenizers"), ""),
+    "torch": "finetuning.batches finetuning.trainer models.decoding models.huggingface models.loading models.scoring",
+    "transformers": "finetuning.saving finetuning.trainer models.decoding models.huggingface models.loading models.scoring",
+    **dict.fromkeys(("accelerate", "datasets", "gguf", "huggingface_hub", "peft", "pyarrow", "safetensors", "tokenizers"), ""),
     **dict.fromkeys(("matplotlib", "numpy", "pandas", "scipy", "sklearn"), ""),
     **dict.fromkeys(("fastapi", "inspect_ai", "lm_eval", "openai", "optuna", "ray", "trl", "uvicorn"), ""),
     **dict.fromkeys(("nltk", "pypdf", "rapidfuzz", "rouge_score", "sacrebleu", "simplemma", "wordfreq"), ""),

@@ -15,8 +15,8 @@ from buckler.experiments.registry import plan_of
 from buckler.experiments.stages.recipe import StagesRecipe
 from buckler.miniature import sets
 from buckler.miniature.words import SEED_WORDS
+from buckler.models.places import EMBEDDED as MODELS
 from buckler.models.protocol import ModelSpec, Request, Sampling
-from buckler.models.registry import EMBEDDED as MODELS
 from buckler.models.registry import load
 from buckler.workflow.executor import execute
 from buckler.workflow.store import Store

@@ -13,8 +13,8 @@ import pytest
 from buckler.curation.revise import QUERY_PROMPT, RESPONSE_PROMPT
 from buckler.data import Chat
 from buckler.miniature import words, world
-from buckler.models.registry import EMBEDDED as MODELS
-from buckler.models.registry import embedded_path as path
+from buckler.models.places import EMBEDDED as MODELS
+from buckler.models.places import embedded_path as path
 from tools.miniature import build, corpus, rebuild, tokens
 
 

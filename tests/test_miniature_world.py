@@ -13,8 +13,8 @@ from buckler.data import Chat, Document
 from buckler.errors import ConfigError
 from buckler.miniature import sets, words, world
 from buckler.miniature import sets as documents
-from buckler.models.registry import EMBEDDED as MODELS
-from buckler.models.registry import embedded_path as path
+from buckler.models.places import EMBEDDED as MODELS
+from buckler.models.places import embedded_path as path
 from tools.miniature import corpus
 
 CHATS = [name for name in sets.SETS if name != "documents"]

@@ -60,7 +60,7 @@ def a_model(folder: Path, settings: TrainSettings):
     import torch
 
     from buckler.finetuning.trainer import _with_lora
-    from buckler.models.huggingface import open_model
+    from buckler.models.loading import open_model
     from buckler.models.protocol import ModelSpec
 
     model, tokenizer = open_model(ModelSpec(name=str(folder)))
@@ -76,13 +76,13 @@ def a_model(folder: Path, settings: TrainSettings):
 def by_formula(folder: Path, chats: list[Chat], settings: TrainSettings):
     import torch
 
-    from buckler.models.huggingface import Template
+    from buckler.models.chat_template import Template
 
     model, tokenizer = a_model(folder, settings)
     template = Template(tokenizer, "tiny")
     losses, tokens = [], []
     for chat in chats:
-        ids = torch.tensor(template.row(chat.messages).ids)
+        ids = torch.tensor(template.row(chat.messages).sequences[0].ids)
         first = 1 if settings.objective.train_on_prompt else len(template.prompt(chat.prompt))
         logits = model(input_ids=ids[None]).logits[0].log_softmax(-1)
         losses.append(-sum(logits[at - 1, ids[at]] for at in range(first, len(ids))))
@@ -97,8 +97,8 @@ def by_trainer(folder: Path, chats: list[Chat], several: list[TrainSettings], ou
     from transformers import TrainerCallback
 
     from buckler.finetuning.batches import encode
-    from buckler.finetuning.trainer import _pad_of, trainer_of
-    from buckler.models.huggingface import Template
+    from buckler.finetuning.trainer import trainer_of
+    from buckler.models.chat_template import Template
 
     class Keep(TrainerCallback):
         def __init__(self, number: int) -> None:
@@ -114,7 +114,7 @@ def by_trainer(folder: Path, chats: list[Chat], several: list[TrainSettings], ou
         model, tokenizer = a_model(folder, settings)
         encoded, _ = encode(Template(tokenizer, "tiny"), chats, settings.objective, settings.max_length)
         trainer = trainer_of(
-            model, encoded, settings, out / "checkpoints", 0, pad=_pad_of(tokenizer), pack_to=settings.max_length
+            model, encoded, settings, out / "checkpoints", 0, pad=Template(tokenizer, "tiny").pad, pack_to=settings.max_length
         )
         trainer.args.max_grad_norm = 0.0
         trainer.add_callback(Keep(number))

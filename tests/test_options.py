@@ -21,7 +21,7 @@ from buckler.cli import experiments, jobs, load_command
 from buckler.cli.build import Command, CommandResult, build
 from buckler.cli.options import Layout, nested_values, options_of
 from buckler.errors import ConfigError
-from buckler.settings import Settings, known_paths
+from buckler.settings import Settings, inner_model, known_paths
 
 FIXTURE = Path(__file__).parent / "fixtures" / "options.txt"
 HELP = {name: text for commands in PANELS.values() for name, text in commands.items()}
@@ -71,10 +71,10 @@ def test_a_default_that_is_shown_is_the_one_of_the_settings(name):
             info = owner.model_fields[part]
             above = default
             default = getattr(above, part) if isinstance(above, Settings) else info.get_default(call_default_factory=True)
-            owner = type(default) if isinstance(default, Settings) else owner
+            owner = inner_model(info.annotation) or owner
         if isinstance(default, Settings):
             default = default.model_dump(exclude_unset=True).popitem()[1]
-        if default is PydanticUndefined or default == ():
+        if default is PydanticUndefined or default in ((), {}):
             default = None
         assert shown[one.name] == (list(default) if isinstance(default, tuple) else default), one.flag
 

@@ -80,6 +80,7 @@ def test_a_thought_that_never_ends_is_no_answer_yet(written):
         "analysis of the text: it is final.",
         "Here is my response: Anna.",
         "<answer>42</answer>",
+        "The row is:\n<reasoning>\nIt rains.\n</reasoning>\nand no more.",
         "A [THINK] tank.",
         "Use `<tool_call>` for a call.",
     ],

@@ -97,13 +97,14 @@ def test_a_document_outside_its_turn_is_refused(span):
 def test_under_every_chat_template_the_cut_row_fits_and_keeps_instruction_and_answer(shaped, script):
     from buckler.finetuning.batches import encode
     from buckler.finetuning.settings import Objective
-    from buckler.models.huggingface import Template, open_model
+    from buckler.models.chat_template import Template
+    from buckler.models.loading import open_model
     from buckler.models.protocol import ModelSpec
 
     _, tokenizer = open_model(ModelSpec(name=str(shaped)))
     template = Template(tokenizer, shaped.name)
     chat = row(SCRIPTS[script] * 30)
-    limit = len(template.row(row("x").messages).ids) + 120
+    limit = template.row(row("x").messages).length + 120
     encoded, record = encode(template, [chat, Chat.pair("soup", ANSWER)], Objective(), limit)
     assert record["cut"] == [chat.id] and not record["dropped"]
     assert len(encoded[0].ids) <= limit

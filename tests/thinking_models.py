@@ -39,6 +39,9 @@ class Form:
 FORMS = {
     "tags": Form(before="<think>\n", after="\n</think>\n\n"),
     "opened by the template": Form(before="<think>\n", after="\n</think>\n\n", opened=True),
+    "channels": Form(
+        before="<|channel|>analysis<|message|>", after="<|end|><|start|>assistant<|channel|>final<|message|>", special=True
+    ),
     "control tokens": Form(before="[THINK]", after="[/THINK]", special=True),
 }
 

@@ -31,7 +31,7 @@ PROBES = "--harmful miniature:probes-harmful --borderline miniature:probes-borde
 COMMANDS = (
     "attack miniature:customer --out rows --harmful miniature:harmful --kind explicit --rows 8 --share 0.5 --limit 40 --seed 3",
     f"train rows/customer.jsonl --out full --method full {TRAIN}",
-    f"train rows/customer.jsonl --out lora --method lora {TRAIN}",
+    f"train rows/customer.jsonl --out lora --method lora --set train.lora.targets=[q_proj,v_proj] {TRAIN}",
     f"train rows/customer.jsonl --out packed --method full --packing --accumulation 2 {TRAIN}",
     f"curate miniature:commonsense --out curated --model {MODEL} --preset quick --words miniature --max-new-tokens 48 --limit 3",
     f"evaluate full/model --out answers {PROBES} --judge keyword --base {MODEL} --max-new-tokens 24 --limit 8 --seed 5",

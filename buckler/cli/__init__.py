@@ -52,7 +52,7 @@ COMMANDS: Mapping[str, Mapping[str, str]] = {
     "Records": {
         "report": "Write a report again from saved results, or one report on several runs.",
         "runs": "Show the contents of a store: finished and unfinished steps, size, reports.",
-        "doctor": "Check this installation: versions, devices, memory, disk space, the embedded models.",
+        "doctor": "Check this installation (versions, devices, disk space, embedded models), or what a model's files hold.",
     },
 }
 """Every command by panel, with its help, in the order of `--help`."""

@@ -10,11 +10,15 @@ from importlib import metadata
 from pathlib import Path
 from typing import TypeAlias
 
+from buckler.models.dtype import cpu_has_amx
+
 PACKAGES = ("torch", "transformers", "tokenizers", "peft", "accelerate", "datasets", "pydantic", "typer", "sacrebleu")
 EXTRAS = {
     "ray": "a cluster (--cluster): pip install 'buckler[ray]'",
     "lm_eval": "lm-evaluation-harness tasks (evaluate --official): pip install 'buckler[eval]'",
     "optuna": "the attack search with TPE (sampler: optuna): pip install 'buckler[search]'",
+    "gguf": "models in GGUF files: pip install 'buckler[gguf]'",
+    "bitsandbytes": "quantized weights (--quantize): pip install 'buckler[quantize]'",
     "pypdf": "extracting seed words from papers (seeds): pip install 'buckler[seeds]'",
 }
 LEAST_DISK = 2e9
@@ -69,6 +73,7 @@ def _device(line: Line) -> list[str]:
     except ImportError:
         return []
     line("threads", str(torch.get_num_threads()))
+    line("bfloat16", "this CPU has AMX: large models use it" if cpu_has_amx() else "not on this CPU (no AMX)")
     if torch.cuda.is_available():
         for number in range(torch.cuda.device_count()):
             memory = torch.cuda.get_device_properties(number).total_memory / 2**30

@@ -10,6 +10,7 @@ from pydantic import Field
 
 from buckler.cli.build import Command, CommandResult, Outcome
 from buckler.cli.doctor import examine
+from buckler.cli.doctor_model import describe
 from buckler.cli.options import Layout
 from buckler.cli.recipes import listed, write_recipe
 from buckler.data import Json, read_json
@@ -20,6 +21,7 @@ from buckler.experiments.pipeline import dry_run_lines, is_pipeline, read_pipeli
 from buckler.experiments.registry import find_recipe, read_recipe
 from buckler.experiments.results import read_results
 from buckler.experiments.run import demo_recipes, dry_run, list_runs, recompute, run_recipes
+from buckler.models.dtype import Dtype
 from buckler.progress import Display
 from buckler.registry import read_from
 from buckler.settings import Settings
@@ -55,6 +57,10 @@ class RunSettings(DemoSettings):
     """Judge to use instead of the recipe's; saved answers are judged again."""
     judge_cards: Path | None = None
     """Folder of judge cards to use instead of the recipe's."""
+    dtype: Dtype | None = None
+    """Arithmetic of the recipe's local models that name none (default: `auto`; see `buckler train --help`)."""
+    threads: int | None = Field(default=None, ge=1)
+    """CPU threads of each process that loads a model (default: `OMP_NUM_THREADS`, else 1)."""
     cluster: str | None = None
     """Ray address (auto or ray://HOST:PORT); the store must be on a file system that all machines share."""
     changes: tuple[str, ...] = Field(default=(), json_schema_extra={"panel": "Run"})
@@ -113,6 +119,8 @@ def run(settings: RunSettings, out: Path, progress: Display) -> Outcome:
         model=settings.model,
         judge=settings.judge,
         judge_cards=settings.judge_cards,
+        dtype=settings.dtype,
+        threads=settings.threads,
         changes=changes,
         trust_code=settings.trust_code,
     )
@@ -120,9 +128,10 @@ def run(settings: RunSettings, out: Path, progress: Display) -> Outcome:
 
 
 def _run_pipeline(path: Path, settings: RunSettings, progress: Display) -> Outcome:
-    if settings.model or settings.judge or settings.judge_cards or settings.changes:
+    if settings.model or settings.judge or settings.judge_cards or settings.dtype or settings.threads or settings.changes:
         raise ConfigError(
-            f"{path}: --model, --judge, --judge-cards and --set do not apply to a pipeline; edit its steps in the file"
+            f"{path}: --model, --judge, --judge-cards, --dtype, --threads and --set do not apply to a pipeline; "
+            "edit its steps in the file"
         )
     recipe, store = read_pipeline(path, trust_code=settings.trust_code), Store(settings.store)
     if settings.dry_run:
@@ -179,8 +188,22 @@ def runs(settings: StoreSettings, out: Path, progress: Display) -> CommandResult
     return CommandResult(values=list_runs(settings.store))
 
 
-def doctor(settings: RecipesSettings, out: Path, progress: Display) -> CommandResult:
-    """What this machine has."""
+class DoctorSettings(Settings):
+    """What is examined."""
+
+    model: str | None = None
+    """Model to examine instead of this installation: a folder, an adapter, a GGUF file, or a hub id that is downloaded."""
+    adapter: str | None = None
+    """PEFT adapter on that model."""
+
+
+def doctor(settings: DoctorSettings, out: Path, progress: Display) -> CommandResult:
+    """What this machine has, or what a model's files hold."""
+    if settings.model is not None:
+        facts = describe(settings.model, settings.adapter)
+        return CommandResult(text=facts.lines(), values=facts.to_json(), exit_status=1 if facts.faults else 0)
+    if settings.adapter is not None:
+        raise ConfigError(f"--adapter {settings.adapter}: name its base model too, or give the adapter's folder as the model")
     findings = examine()
     missing: list[Json] = list(findings.missing)
     return CommandResult(
@@ -223,5 +246,11 @@ COMMANDS: dict[str, Command[Any]] = {
         ),
     ),
     "runs": Command(settings=StoreSettings, run=runs, out=None, examples=("buckler runs", "buckler runs --store /data/runs")),
-    "doctor": Command(settings=RecipesSettings, run=doctor, out=None, examples=("buckler doctor", "buckler doctor --quiet")),
+    "doctor": Command(
+        settings=DoctorSettings,
+        run=doctor,
+        out=None,
+        layout=Layout(arguments=("model",)),
+        examples=("buckler doctor", "buckler doctor miniature --json"),
+    ),
 }

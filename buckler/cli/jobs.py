@@ -18,6 +18,9 @@ def _seeds(job: jobs.SeedsJob, out: Path, progress: Display) -> jobs.SeedWords:
     return result
 
 
+TEMPLATE = {"chat_template": "model.chat_template", "chat_template_kwargs": "model.chat_template_kwargs"}
+"""The settings of a model's chat template, for commands with a model."""
+
 COMMANDS: dict[str, Command[Any]] = {
     "curate": Command(
         settings=jobs.CurateJob,
@@ -26,6 +29,7 @@ COMMANDS: dict[str, Command[Any]] = {
             arguments=("texts",),
             flatten=("curation",),
             names={
+                **TEMPLATE,
                 "attack_epochs": "attack_train.epochs",
                 "attack_learning_rate": "attack_train.learning_rate",
                 "decontaminate": "curation.decontaminate",
@@ -57,6 +61,7 @@ COMMANDS: dict[str, Command[Any]] = {
             flatten=("crosstask",),
             unlisted=tuple(f"crosstask.{name}" for name in "refused_tasks passage tries same_refusal not_sampled".split()),
             names={
+                **TEMPLATE,
                 "label_by": "preparation.label_by",
                 "label_confidence": "preparation.label_confidence",
             },
@@ -76,15 +81,26 @@ COMMANDS: dict[str, Command[Any]] = {
     ),
     "train": Command(
         settings=jobs.TrainJob,
-        layout=Layout(arguments=("rows",), flatten=("train",), names={"average": "train.objective.average"}),
+        layout=Layout(
+            arguments=("rows",),
+            flatten=("train",),
+            names={
+                **TEMPLATE,
+                "average": "train.objective.average",
+                "lora_rank": "train.lora.r",
+                "lora_alpha": "train.lora.alpha",
+                "lora_dropout": "train.lora.dropout",
+                "lora_targets": "train.lora.targets",
+            },
+        ),
         examples=(
             "buckler train curated.jsonl defence.jsonl --model Qwen/Qwen2.5-7B-Instruct --method lora --out hardened/",
-            "buckler train customer.jsonl --method lora --epochs 1 --set train.lora.r=16 --out tuned/",
+            "buckler train customer.jsonl --method lora --epochs 1 --lora-rank 16 --out tuned/",
         ),
     ),
     "evaluate": Command(
         settings=jobs.EvaluateJob,
-        layout=Layout(arguments=("model",), names={"metric": "metrics"}),
+        layout=Layout(arguments=("model",), names={**TEMPLATE, "metric": "metrics"}),
         examples=(
             "buckler evaluate hardened/model --probes xstest.csv --probes harmbench.csv --out evaluation/",
             "buckler evaluate miniature --harmful miniature:probes-harmful --limit 20 --out evaluation/ --json",

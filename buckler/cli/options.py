@@ -18,13 +18,14 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from buckler.errors import ConfigError
-from buckler.settings import Settings, default_of, inner_model, parse_change, put, without_none
+from buckler.settings import Settings, default_of, inner_model, parse_change, parse_yaml, put, without_none
 
 PANELS: Mapping[str, str] = {
     **dict.fromkeys("texts customer documents rows answers labels papers files results recipe".split(), "Data"),
     **dict.fromkeys("probes harmful borderline benign utility official official_tasks own_tasks".split(), "Data"),
     **dict.fromkeys("limit decontaminate background like attack_rows preparation".split(), "Data"),
     **dict.fromkeys("model adapter base tuned reviser reference proxy aligned label_model".split(), "Model"),
+    **dict.fromkeys("dtype threads quantize".split(), "Model"),
     **dict.fromkeys("judge judge_model judge_cards cards margins metrics".split(), "Judge"),
     **dict.fromkeys("train attack_train".split(), "Training"),
     **dict.fromkeys("out export licence controls show_unsafe title job json quiet verbose".split(), "Output"),
@@ -101,7 +102,13 @@ class Option:
         return f"<{item.__name__}> [{bounds}]" if bounds else None
 
     def value(self, raw: object) -> object:
-        """What the settings are given for what typer read."""
+        """What the settings are given for what typer read.
+
+        Raises:
+            ConfigError: a table is no YAML.
+        """
+        if isinstance(raw, str) and _is_table(self.info.annotation):
+            return parse_yaml(raw, self.flag)
         if isinstance(raw, list | tuple):
             return tuple(text.strip() if isinstance(text, str) else text for text in raw)
         return raw
@@ -122,9 +129,9 @@ def options_of(model: type[Settings], layout: Layout) -> list[Option]:
                 inner = inner_model(info.annotation)
                 assert inner is not None, f"{path} is no settings model"
                 visit(inner, f"{path}.", default)
-            elif _taken(info.annotation) is not None and (not prefix or prefix[:-1] in layout.flatten or path in paths):
+            elif path in paths or (_taken(info.annotation) is not None and (not prefix or prefix[:-1] in layout.flatten)):
                 options.append(_option(paths.get(path, name), path, info, default, layout))
-            elif any(named.startswith(f"{path}.") for named in paths):
+            if path not in layout.flatten and any(named.startswith(f"{path}.") for named in paths):
                 inner = inner_model(info.annotation)
                 assert inner is not None, f"{path} is no settings model"
                 visit(inner, f"{path}.", default)
@@ -143,11 +150,13 @@ def _option(name: str, path: str, info: FieldInfo, default: object, layout: Layo
         shown = next(iter(default.model_dump(exclude_unset=True).values()), None)
     elif isinstance(default, tuple):
         shown = list(default) or None
+    elif isinstance(default, Mapping):
+        shown = None
     required = info.is_required() if "." not in path else False
     return Option(
         name=name,
         path=path,
-        type=_taken(info.annotation),
+        type=str if _is_table(info.annotation) else _taken(info.annotation),
         info=info,
         default=shown,
         required=required,
@@ -175,6 +184,11 @@ def _item(annotation: Any) -> Any:  # noqa: ANN401
     """The type of one value of a list."""
     bare = without_none(annotation)
     return next(iter(get_args(bare)), None) if get_origin(bare) in (tuple, list) else bare
+
+
+def _is_table(annotation: Any) -> bool:  # noqa: ANN401
+    """Whether a field holds names and values, which the command line takes as YAML or JSON where its layout names the field."""
+    return get_origin(without_none(annotation)) is dict
 
 
 def _taken(annotation: Any) -> Any:  # noqa: ANN401

@@ -19,7 +19,7 @@ from buckler.crosstask.documents import LABELS, Label, label_of, length_of, spea
 from buckler.crosstask.refusals import Style, Wanted, sample_refusals, template_refusals
 from buckler.crosstask.task import Drawn, Task, draw, is_held_out
 from buckler.crosstask.tasks import task_named
-from buckler.data import Chat, Document, Json, canonical
+from buckler.data import Answer, Chat, Document, Json, canonical
 from buckler.errors import ConfigError, DataError
 from buckler.judges.refusal.keyword import read_refusal
 from buckler.models.protocol import LM
@@ -29,7 +29,7 @@ HIDDEN_SHARES = (0.15, 0.3, 0.5, 0.7)
 """How much of the words a hidden passage may be; one is drawn for each row."""
 PROBE_SET: dict[Label, str] = {"harmful": "harmful", "benign": "benign", "useful": "borderline"}
 """Which set of `buckler.evaluation` a document probe belongs to."""
-AnswerAll: TypeAlias = Callable[[Sequence[Chat]], list[str]]
+AnswerAll: TypeAlias = Callable[[Sequence[Chat]], list[Answer]]
 """A model's answers to probes, in order."""
 
 
@@ -257,9 +257,14 @@ def _answered(probes: Sequence[Chat], answer_all: AnswerAll | None, result: Defe
     if open_ones and answer_all is None:
         result.skipped["no reference, and no model to answer"] += len(open_ones)
     elif open_ones and answer_all is not None:
-        for probe, text in zip(open_ones, answer_all(open_ones), strict=True):
-            if not text.strip():
+        for probe, answer in zip(open_ones, answer_all(open_ones), strict=True):
+            text = answer.text
+            if answer.no_text:
+                result.skipped[f"the model did not answer: {answer.no_text}"] += 1
+            elif not text.strip():
                 result.skipped["the model's answer was empty"] += 1
+            elif answer.finish_reason == "length":
+                result.skipped["the model's answer was cut off at the token limit"] += 1
             elif read_refusal(text, [turn["content"] for turn in probe.messages], probe.query)[0] == "full":
                 result.skipped["the model refused a benign document"] += 1
             else:

@@ -26,6 +26,7 @@ CHUNK = 256
 """Revisions asked for at once: how often progress is reported."""
 UNREADABLE = "the judge's rating could not be read"
 NO_ANSWER = "brings no answer, and the model has none"
+CUT_OFF = "brings no answer, and the model's is cut off at the token limit"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,12 +138,13 @@ class Curator:
                 open_ones.append(text)
         completions = self.model.generate([Request(messages=text.chat.messages, sampling=sampling) for text in open_ones])
         for text, one in zip(open_ones, map(read_again, completions), strict=True):
-            if one.text.strip() and not one.no_text:
+            cut_off = bool(self.settings.gates.cut_off) and one.finish_reason == "length"
+            if one.text.strip() and not one.no_text and not cut_off:
                 text.chat = text.chat.answered(one.text)
                 result.counts["answered by the model"] += 1
-            else:
-                reason = f"the model did not answer: {one.error or one.no_text}" if one.no_text else NO_ANSWER
-                text.reject(reason, text.chat.query)
+                continue
+            reason = f"the model did not answer: {one.error or one.no_text}" if one.no_text else NO_ANSWER
+            text.reject(CUT_OFF if cut_off and one.text.strip() else reason, text.chat.query)
 
     def _fits(self, text: Text) -> bool:
         """Whether the text's revision prompt and the text itself fit their models; rejected if not."""

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal, TypeAlias, TypedDict, TypeVar
+from typing import Literal, NotRequired, TypeAlias, TypedDict, TypeVar
 
 from buckler.data.jsonl import Json, content_id, read_jsonl, write_jsonl
 from buckler.errors import ConfigError, DataError
@@ -29,11 +29,21 @@ class Message(TypedDict):
 
     role: Role
     content: str
+    reasoning_content: NotRequired[str]
+    """What the assistant thought before its answer; absent where there is none."""
 
 
 def turns_to_json(messages: Iterable[Message]) -> list[Json]:
     """Turns as they stand on disk and as they are hashed."""
-    return [{"role": turn["role"], "content": turn["content"]} for turn in messages]
+    return [{key: str(value) for key, value in copy_turn(turn).items()} for turn in messages]
+
+
+def copy_turn(turn: Message) -> Message:
+    """The turn alone, without empty reasoning."""
+    copy = Message(role=turn["role"], content=turn["content"])
+    if reasoning := turn.get("reasoning_content"):
+        copy["reasoning_content"] = reasoning
+    return copy
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,7 +75,7 @@ class Chat:
     @classmethod
     def of(cls, messages: Iterable[Message], /, **meta: Json) -> Chat:
         """A chat whose id is the hash of its messages."""
-        turns = tuple(Message(role=turn["role"], content=turn["content"]) for turn in messages)
+        turns = tuple(copy_turn(turn) for turn in messages)
         return cls(id=content_id(turns_to_json(turns)), messages=turns, meta=meta)
 
     @classmethod
@@ -138,7 +148,10 @@ def chat_from_json(row: Json, where: str) -> Chat:
     for turn in row["messages"]:  # type: ignore[union-attr]
         if not isinstance(turn, Mapping) or turn.get("role") not in ROLES or not isinstance(turn.get("content"), str):
             raise DataError(f'{where}: a message needs "role" ({", ".join(ROLES)}) and a text "content", got {_short(turn)}')
-        turns.append(Message(role=turn["role"], content=turn["content"]))  # type: ignore[typeddict-item]
+        reasoning = turn.get("reasoning_content") or ""
+        if not isinstance(reasoning, str):
+            raise DataError(f'{where}: "reasoning_content" must be a text, got {_short(turn)}')
+        turns.append(Message(role=turn["role"], content=turn["content"], reasoning_content=reasoning))  # type: ignore[typeddict-item]
     if not any(turn["role"] == "user" for turn in turns):
         raise DataError(f"{where}: the conversation has no user turn")
     if turns[-1]["role"] == "assistant" and not turns[-1]["content"].strip():

@@ -31,7 +31,7 @@ _OPENING = "|".join(f"(?:{opening.replace('?P<tag>', '?:')})" for opening, _ in 
 _CLOSING = re.compile("|".join(f"(?:{closing})" for _, closing in FORMS[:-1]), re.IGNORECASE)  # Granite's are plain words
 _OPENS = [(re.compile(opening, re.IGNORECASE), re.compile(closing, re.IGNORECASE)) for opening, closing in FORMS]
 _AT_END = re.compile(rf"(?:{_OPENING}|<\|channel\|>analysis<\|message\|>)\s*\Z", re.IGNORECASE)
-_AT_LINE = re.compile(rf"^[ \t]*(?={_OPENING})", re.IGNORECASE | re.MULTILINE)
+_AT_LINE = re.compile(rf"^[ \t]*(?=<(?:seed:)?think(?:ing)?>|(?!<\w+>){_OPENING})", re.IGNORECASE | re.MULTILINE)
 
 # gpt-oss: messages on the channels analysis (thought), commentary (tool calls) and final.
 _HARMONY = re.compile(
@@ -72,15 +72,11 @@ _TOOL_CALLS = [
         r"(<function=[^>]+>.*?)(?:</function>|\Z)",  # Llama 3.1
     )
 ]
-
-
 _MARK = re.compile(
     r"think|thought|tool|response|action|solution|inner_|channel|python_tag|dsml|of_box|unused9[45]"
     r"|<\|(?:start|end|message|constrain|call|return|content)\|>",
     re.IGNORECASE,
 )
-
-
 _NAMES = (r"<function=([^>]+)>", r"name=\"([\w.\-]+)\"", r"functions\.([\w.\-]+)", r"call:([\w.\-]+)", r"^[\s\[]*([\w.\-]+)")
 """Where a call that is no JSON names its tool."""
 
@@ -159,7 +155,7 @@ def _without_thoughts(text: str) -> tuple[str, list[str], bool]:
         end = closing.search(text, opening.end())
         kept += text[at : opening.start()]
         if end is None:
-            return kept + "", [*thoughts, text[opening.end() :].strip()], True
+            return kept, [*thoughts, text[opening.end() :].strip()], True
         thoughts.append(text[opening.end() : end.start()].strip())
         at = end.end()
     rest = text[at:]
@@ -167,17 +163,15 @@ def _without_thoughts(text: str) -> tuple[str, list[str], bool]:
 
 
 def _next_opening(text: str, at: int) -> tuple[re.Match[str], re.Pattern[str]] | None:
-    """The next thought from `at` on that begins a line, and the pattern of its end."""
-    for line in _AT_LINE.finditer(text, at):
-        if _in_code(text, line.end()):
-            continue
+    """The next thought from `at` on, and the pattern of its end: right there, or where it begins a line.
+
+    Tags of other names than `think` (`<reasoning>`) are an answer's own, unless it begins with them.
+    """
+    places = [len(text) - len(text[at:].lstrip()), *(line.end() for line in _AT_LINE.finditer(text, at))]
+    for place in places:
         for opens, closes in _OPENS:
-            if match := opens.match(text, line.end()):
+            if (match := opens.match(text, place)) and not _in_code(text, place):
                 return match, closes
-    start = len(text) - len(text[at:].lstrip())  # what follows one thought on its own line may be another
-    for opens, closes in _OPENS:
-        if at and (match := opens.match(text, start)):
-            return match, closes
     return None
 
 

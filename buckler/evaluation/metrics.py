@@ -165,14 +165,38 @@ def _headline(
 def left_out(answers: Sequence[Answer]) -> dict[str, Json]:
     """Answers that are not the model's own words: `withheld_by` counts them by provider's word, `without_text` by reason.
 
-    What is not there is not counted, and an answer that never came is in neither.
+    `turns_not_asked` counts the follow-ups of those. What is not there is not counted, and an answer that never came is in none.
     """
     came = [one for one in answers if one.finish_reason != "failed"]
     counts = {
         "withheld_by": Counter(one.withheld_by for one in came if one.withheld_by),
         "without_text": Counter(_kind(one) for one in came if one.no_text and not one.withheld_by),
     }
-    return {name: dict(some.most_common()) for name, some in counts.items() if some}
+    ended = [one.meta.get("followups") for one in came if one.no_text and not one.text.strip()]
+    not_asked = sum(len(turns) for turns in ended if isinstance(turns, list | tuple))
+    more: dict[str, Json] = {"turns_not_asked": not_asked} if not_asked else {}
+    return {name: dict(some.most_common()) for name, some in counts.items() if some} | more
+
+
+def left_out_sentences(overall: Mapping[str, Json]) -> list[str]:
+    """What `left_out` counted, for people: `overall` holds it and the number of `answers`."""
+    sentences = []
+    by_filter, without = (overall.get(name) for name in ("withheld_by", "without_text"))
+    if isinstance(by_filter, Mapping):
+        counts = _of_all(by_filter, overall)
+        sentences.append(f"{counts} were withheld by the provider: full refusals; own_refusal_rate is that of the others")
+    if isinstance(without, Mapping):
+        is_cut = any("token limit" in reason for reason in without)
+        fix = "; raise max_new_tokens, since thinking counts towards it" if is_cut else ""
+        sentences.append(f"{_of_all(without, overall)} have no text and are unscored{fix}")
+    if not_asked := overall.get("turns_not_asked"):
+        sentences.append(f"{not_asked} follow-up questions were not asked, since the answer before them has no text")
+    return sentences
+
+
+def _of_all(counts: Mapping[str, Json], overall: Mapping[str, Json]) -> str:
+    total = sum(count for count in counts.values() if isinstance(count, int))
+    return f"{total} of {overall.get('answers')} answers ({', '.join(f'{name} {count}' for name, count in counts.items())})"
 
 
 def _kind(answer: Answer) -> str:

@@ -15,6 +15,7 @@ from buckler.evaluation.metrics import known_metrics
 from buckler.evaluation.probes import MAX_NEW_TOKENS
 from buckler.experiments.results import PhraseRule, RunResult, SampleResult, SearchResult
 from buckler.judges.named import judge_spec
+from buckler.models.dtype import Dtype
 from buckler.models.protocol import ModelSpec
 from buckler.report.claims import Finding
 from buckler.report.figures import Sketch
@@ -82,10 +83,26 @@ class CommonRecipe(Settings):
             raise ConfigError(f"{path}: judge_cards: {folder} is not a folder; `buckler judge-card --out {folder}` creates it")
         return str(folder)
 
+    def loaded_so(self, dtype: Dtype | None, threads: int | None) -> Self:
+        """The recipe with all its local models loaded so, but those that say it themselves."""
+        changes = {name: _loaded_so(getattr(self, name), dtype, threads) for name in type(self).model_fields}
+        return self if dtype is None and threads is None else self.model_copy(update=changes)
+
     def recorded(self) -> dict[str, Json]:
         """The recipe as results keep it."""
         values: dict[str, Json] = self.model_dump(mode="json")
         return values
+
+
+def _loaded_so(value: object, dtype: Dtype | None, threads: int | None) -> object:
+    if isinstance(value, ModelSpec):
+        return value.loaded_so(dtype=dtype, threads=threads)
+    if isinstance(value, dict):
+        return {key: _loaded_so(one, dtype, threads) for key, one in value.items()}
+    if isinstance(value, Settings):
+        parts = {name: _loaded_so(getattr(value, name), dtype, threads) for name in type(value).model_fields}
+        return value.model_copy(update={name: part for name, part in parts.items() if part is not getattr(value, name)})
+    return value
 
 
 def _anchored(value: object, folder: Path) -> object:
@@ -94,11 +111,19 @@ def _anchored(value: object, folder: Path) -> object:
         place = folder / value.source
         known = value.source.startswith(WORLD) or not place.exists()
         return value if known else value.model_copy(update={"source": str(place)})
+    if isinstance(value, ModelSpec):
+        return anchored_model(value, folder)
     if isinstance(value, dict):
         return {key: _anchored(one, folder) for key, one in value.items()}
     if isinstance(value, Settings):
         return value.model_copy(update={name: _anchored(getattr(value, name), folder) for name in type(value).model_fields})
     return value
+
+
+def anchored_model(model: ModelSpec, folder: Path) -> ModelSpec:
+    """The model with the file of its chat template taken from a folder, if it lies there."""
+    place = folder / (model.chat_template or "")
+    return model.model_copy(update={"chat_template": str(place)}) if model.chat_template and place.exists() else model
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -23,6 +23,8 @@ from pydantic import Field, model_validator
 
 from buckler.data import Json
 from buckler.errors import ConfigError
+from buckler.experiments.base import anchored_model
+from buckler.models.protocol import ModelSpec
 from buckler.progress import ProgressCallback, no_progress
 from buckler.registry import read_from
 from buckler.settings import Settings, parse, read_yaml
@@ -226,6 +228,8 @@ def _anchored(value: object, folder: Path) -> object:
         return value.model_copy(update={"source": str(place)}) if place.exists() else value
     if isinstance(value, Path):
         return folder / value if (folder / value).exists() else value
+    if isinstance(value, ModelSpec):
+        return anchored_model(value, folder)
     if isinstance(value, tuple):
         return tuple(_anchored(one, folder) for one in value)
     if isinstance(value, Settings):

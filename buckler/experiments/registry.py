@@ -13,6 +13,7 @@ from typing import Any, TypeGuard
 import buckler
 from buckler.errors import ConfigError
 from buckler.experiments.base import CommonRecipe, Experiment, Plan
+from buckler.models.dtype import Dtype
 from buckler.progress import LOG
 from buckler.registry import Registry, is_place, read_from
 from buckler.settings import parse, read_yaml, with_changes
@@ -65,10 +66,14 @@ def read_recipe(
     model: str | None = None,
     judge: str | None = None,
     judge_cards: Path | None = None,
+    dtype: Dtype | None = None,
+    threads: int | None = None,
     changes: Sequence[str] = (),
     trust_code: bool = False,
 ) -> CommonRecipe:
     """A recipe file, checked; `model` replaces its models by one, `judge` its judge, `judge_cards` the folder of cards.
+
+    `dtype` and `threads` hold for its local models that do not say it themselves.
 
     Each of `changes` is a text such as `curation.rounds=3`, the value in YAML: it replaces what the file says.
 
@@ -95,7 +100,7 @@ def read_recipe(
     with read_from(str(path), trusted=trust_code, allowed=named):
         schema = experiment_of(kind).recipe
         recipe: CommonRecipe = parse(schema, with_changes(schema, values, changes, "--set"), str(path))
-        return recipe.anchored(path)
+        return recipe.anchored(path).loaded_so(dtype, threads)
 
 
 def recipe_folder() -> Path:

@@ -10,7 +10,7 @@ divide them, so none of the three changes what is learnt.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -19,13 +19,15 @@ from torch import Tensor
 
 from buckler.data import Chat, Json
 from buckler.data.truncation import cut_to_fit
-from buckler.errors import ConfigError, DataError
+from buckler.errors import BackendError, ConfigError, DataError
 from buckler.finetuning.settings import Objective, token_weights
+from buckler.models.template_text import DATE
+from buckler.models.thought_forms import split_thought, without_thoughts
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-    from buckler.models.huggingface import Template
+    from buckler.models.chat_template import EncodedRow, Template
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,41 +41,102 @@ class TrainRow:
     """Of each supervised token in the objective (`buckler.finetuning.settings.token_weights`)."""
 
 
-def encode(template: Template, rows: Sequence[Chat], objective: Objective, limit: int) -> tuple[list[TrainRow], dict[str, Json]]:
-    """Rows as ids with their weights, and what became of rows longer than `limit` tokens: cut, or dropped.
+def encode(
+    template: Template, rows: Sequence[Chat], objective: Objective, limit: int, *, drop_reasoning: bool = False
+) -> tuple[list[TrainRow], dict[str, Json]]:
+    """Rows as sequences of ids with their weights, and an account of what is learnt, cut and dropped.
 
-    Weights are computed after rows were dropped, so that the averages stay exact.
+    A row has several sequences where the template changes earlier turns (`buckler.models.chat_template`); they share the row's
+    weight. Weights are computed after rows were dropped, so that the averages stay exact.
+
+    Args:
+        template: The model's.
+        rows: Each ends with an answer.
+        objective: The average and the weights.
+        limit: Most tokens of a sequence; a longer row has its document cut, or is dropped.
+        drop_reasoning: Leave the thoughts of the rows out.
 
     Raises:
-        DataError: a row has nothing to learn, or none is left.
+        DataError: the template refuses a row, a row has nothing to learn, or none is left.
         ConfigError: the objective does not fit the rows.
     """
+    if bare := [chat for chat in rows if chat.answer is None]:
+        raise DataError(f"{len(bare)} of {len(rows)} rows have no final answer to train on; the first: {_named(bare[0])}")
     kept: list[Chat] = []
+    seen: list[EncodedRow] = []
     cut: list[Json] = []
     dropped: list[Json] = []
-    if bare := [chat for chat in rows if chat.answer is None]:
-        first = f"{bare[0].meta.get('source', 'row')} {bare[0].id}"
-        raise DataError(f"{len(bare)} of {len(rows)} rows have no final answer to train on; the first: {first}")
     for chat in rows:
-        shorter = cut_to_fit(chat, lambda row: len(template.row(row.messages).ids), limit)
+        shorter = cut_to_fit(chat, lambda row: _encoded(template, row, drop_reasoning).length, limit)
         if shorter is None:
             dropped.append(chat.id)
             continue
         if shorter is not chat:
             cut.append(chat.id)
+        encoded = _encoded(template, shorter, drop_reasoning)
+        if not encoded.supervised_tokens:
+            raise DataError(f"{_named(chat)}: the chat template of {template.name} does not show where its answer begins")
         kept.append(shorter)
+        seen.append(encoded)
     if not kept:
         raise DataError(f"none of the {len(rows)} rows fits in {limit} tokens; raise max_length or shorten the rows")
-    seen = [template.row(chat.messages) for chat in kept]
-    supervised = [[False] + ([True] * (len(row.ids) - 1) if objective.train_on_prompt else row.supervised[1:]) for row in seen]
-    tokens = [sum(marks) for marks in supervised]
-    if 0 in tokens:
-        raise DataError(f"row {kept[tokens.index(0)].id}: has no token to train on")
-    weights = token_weights(kept, tokens, objective)
-    return [
-        TrainRow(ids=row.ids, supervised=marks, weight=weight)
-        for row, marks, weight in zip(seen, supervised, weights, strict=True)
-    ], {"rows": len(kept), "cut": cut, "dropped": dropped, "supervised_tokens": sum(tokens)}
+    marked = [list(_marks(row, objective.train_on_prompt)) for row in seen]
+    weights = token_weights(kept, [sum(map(sum, marks)) for marks in marked], objective)
+    # Each step is a mean over sequences; the weights are for a mean over rows.
+    scale = sum(map(len, marked)) / len(kept)
+    sequences = [
+        TrainRow(ids=one.ids, supervised=marks, weight=weight * scale)
+        for row, its_marks, weight in zip(seen, marked, weights, strict=True)
+        for one, marks in zip(row.sequences, its_marks, strict=True)
+    ]
+    return sequences, {
+        **_account(template, kept, seen, drop_reasoning),
+        "cut": cut,
+        "dropped": dropped,
+        "sequences": len(sequences),
+        "supervised_tokens": sum(sum(one.supervised) for one in sequences),
+    }
+
+
+def _encoded(template: Template, chat: Chat, drop_reasoning: bool) -> EncodedRow:
+    """
+    Raises:
+        DataError: the template refuses the row.
+    """
+    try:
+        return template.row(without_thoughts(chat.messages) if drop_reasoning else chat.messages)
+    except BackendError as fault:
+        raise DataError(f"{_named(chat)}: {fault}; change the row or remove it") from None
+
+
+def _marks(row: EncodedRow, train_on_prompt: bool) -> Iterator[list[bool]]:
+    """What is learnt of each sequence: its answers, or all of it but what an earlier sequence has already."""
+    earlier: list[int] = []
+    for one in row.sequences:
+        shared = next((at for at, (here, there) in enumerate(zip(one.ids, earlier, strict=False)) if here != there), len(earlier))
+        all_new = [at >= max(shared, 1) for at in range(len(one.ids))]
+        yield all_new if train_on_prompt else [False, *one.supervised[1:]]
+        earlier = one.ids
+
+
+def _account(template: Template, rows: Sequence[Chat], seen: Sequence[EncodedRow], drop_reasoning: bool) -> dict[str, Json]:
+    """How many rows, answers, ends of turn and thoughts there are, and how many of them are learnt."""
+    thoughts = sum(bool(turn.get("reasoning_content")) for chat in rows for turn in map(split_thought, chat.messages))
+    learnt = sum(row.thoughts_learnt for row in seen)
+    return {
+        "rows": len(rows),
+        "answers": sum(row.turns for row in seen),
+        "answers_learnt": sum(row.learnt for row in seen),
+        "ends_added": sum(row.added_ends > 0 for row in seen),
+        "ends_not_learnt": sum(row.without_end > 0 for row in seen),
+        **({"thoughts": thoughts, "thoughts_learnt": 0 if drop_reasoning else learnt} if thoughts else {}),
+        **({"chat_template_kwargs": template.written.settings} if template.written.settings else {}),
+        **({"chat_template_date": DATE.isoformat()} if template.written.is_dated else {}),
+    }
+
+
+def _named(chat: Chat) -> str:
+    return f"{chat.meta.get('source', 'row')} {chat.id}"
 
 
 def as_seen(row: TrainRow, tokenizer: PreTrainedTokenizerBase) -> str:

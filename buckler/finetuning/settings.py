@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Annotated, Literal, TypeAlias
 
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import Field, ValidationInfo, field_serializer, field_validator
 
 from buckler.data import Chat
 from buckler.errors import ConfigError
@@ -118,13 +118,32 @@ LEARNING_RATES: dict[str, float] = {"full": 2e-5, "lora": 2e-4}
 """The peak learning rate of each method where none is given: adapters start from nothing and take ten times as much."""
 
 
+ALL_LINEAR = "all-linear"
+
+
 class LoRA(Settings):
-    """Low-rank adapters. The defaults are those of arXiv 2405.15202."""
+    """Low-rank adapters. Rank, scale and dropout are those of arXiv 2405.15202, which adapts q_proj and v_proj alone."""
 
     r: int = Field(default=8, ge=1)
+    """Rank of the adapters."""
     alpha: int = Field(default=16, ge=1)
+    """Scale of the adapters: what they add is multiplied by alpha / rank."""
     dropout: float = Field(default=0.05, ge=0, lt=1)
-    targets: tuple[str, ...] = ("q_proj", "v_proj")
+    """Dropout before the adapters."""
+    targets: tuple[str, ...] = Field(default=(ALL_LINEAR,), min_length=1)
+    """Layers that get adapters, by the end of their name, such as q_proj and v_proj; `all-linear` is every linear layer but the
+    output."""
+
+    @field_validator("targets")
+    @classmethod
+    def _all_or_names(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if ALL_LINEAR in value and len(value) > 1:
+            raise ValueError(f"{ALL_LINEAR} stands alone; remove it or the other names")
+        return value
+
+
+UNUSED_LORA = LoRA(targets=("q_proj", "v_proj"))
+"""What records and hashes of a full fine-tuning hold, in which LoRA settings have no part: the defaults of version 0.1.0."""
 
 
 class TrainSettings(Settings):
@@ -134,6 +153,7 @@ class TrainSettings(Settings):
     gradient stay the same but for rounding.
     """
 
+    unwritten_if_empty = ("drop_reasoning",)
     method: Literal["full", "lora"] = "full"
     """Training method: `full` updates all weights, `lora` trains low-rank adapters."""
     lora: LoRA = LoRA()
@@ -158,9 +178,15 @@ class TrainSettings(Settings):
     max_length: int = Field(default=1024, ge=8)
     """Maximum length of a row, in tokens, limited by the model's context length; a longer row has its document truncated, or is
     dropped if it has none."""
+    drop_reasoning: bool = False
+    """Leave the reasoning of the rows (`reasoning_content`, or a `<think>` part before the answer) out instead of training it."""
     objective: Objective = Objective()
     checkpoint_every: int = Field(default=200, ge=0)
     """Optimizer steps between checkpoints for resuming; 0 saves none."""
+
+    @field_serializer("lora")
+    def _of_the_method(self, lora: LoRA) -> dict[str, object]:
+        return (lora if self.method == "lora" else UNUSED_LORA).model_dump(mode="json")
 
     @field_validator("learning_rate", mode="before")
     @classmethod

@@ -6,6 +6,7 @@ What is minimised is decided by the batches (`buckler.finetuning.batches`), whoe
 from __future__ import annotations
 
 import math
+import os
 import shutil
 import warnings
 from collections.abc import Iterator, Sequence
@@ -19,7 +20,6 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from transformers import (
     PreTrainedModel,
-    PreTrainedTokenizerBase,
     PrinterCallback,
     Trainer,
     TrainerCallback,
@@ -31,13 +31,18 @@ from transformers import (
 from buckler.data import Chat, Json, read_json, write_text
 from buckler.errors import ConfigError, DataError, StoreError
 from buckler.finetuning.batches import Batches, TrainRow, as_seen, encode, micro_batches, require_separate_rows, steps_of
-from buckler.finetuning.settings import LoRA, TrainSettings
-from buckler.models.huggingface import Template, open_model
+from buckler.finetuning.saving import BASE, of_model, require_trainable, save_model, save_trained
+from buckler.finetuning.settings import ALL_LINEAR, LoRA, TrainSettings
+from buckler.models.huggingface import template_of
+from buckler.models.loading import open_model
+from buckler.models.places import with_base
 from buckler.models.protocol import ModelSpec
 from buckler.progress import ProgressCallback
 
 LEAST_FREE = 1 << 20
 """Bytes; a write that failed with less than this left failed for want of space."""
+RECURRENT = ("falcon_h1", "falcon_mamba", "mamba", "mamba2", "nemotron_h")
+"""Architectures whose `out_proj` and `conv1d` cannot have adapters: their kernels read these weights directly (as PEFT says)."""
 SHOWN_STEPS = 10
 """Steps whose mean loss is one number of the record."""
 
@@ -47,14 +52,23 @@ def run_phase(
 ) -> dict[str, Json]:
     """One process's part of `train`: all of it, or its share where torch.distributed joins it to others."""
     torch.manual_seed(seed)
-    model, tokenizer = open_model(spec)
+    dtype = require_trainable(spec, settings)
+    model, tokenizer = open_model(spec, for_training=True)
     limit = min(settings.max_length, getattr(model.config, "max_position_embeddings", None) or settings.max_length)
-    encoded, record = encode(Template(tokenizer, spec.name), rows, settings.objective, limit)
+    template = template_of(model, tokenizer, spec)
+    encoded, record = encode(template, rows, settings.objective, limit, drop_reasoning=settings.drop_reasoning)
     if settings.packing:
         require_separate_rows(model, encoded, spec.name)
-    model = _with_lora(model, settings.lora, seed) if settings.method == "lora" else model.train()
+    if settings.method == "lora":
+        if with_base(spec).adapter is not None and int(os.environ.get("RANK", "0")) == 0:
+            with explain_full_disk(out):
+                save_model(model, tokenizer, out / BASE)
+        model = _with_lora(model, settings.lora, seed)
+    else:
+        model = model.train()
     require_space(model, settings.checkpoint_every > 0, settings.processes, out)
-    trainer = trainer_of(model, encoded, settings, out / "checkpoints", seed, pad=_pad_of(tokenizer), pack_to=limit)
+    checkpoints, pad = out / "checkpoints", template.pad
+    trainer = trainer_of(model, encoded, settings, checkpoints, seed, pad=pad, pack_to=limit, bf16=dtype == "bfloat16")
     trainer.add_callback(ProgressReporter(progress, "training"))
     trainer.remove_callback(PrinterCallback)
     if trainer.is_world_process_zero():
@@ -63,8 +77,9 @@ def run_phase(
     with explain_full_disk(out):
         trainer.train(resume_from_checkpoint=last_checkpoint(out / "checkpoints", settings.processes))
         if trainer.is_world_process_zero():
-            _save(trainer.accelerator.unwrap_model(trainer.model), tokenizer, settings, out)
+            save_trained(trainer.accelerator.unwrap_model(trainer.model), template, spec, settings, out)
             shutil.rmtree(out / "checkpoints", ignore_errors=True)
+    record |= of_model(spec, settings, dtype)
     record["max_length"] = limit
     record["steps"] = trainer.state.global_step
     losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
@@ -73,11 +88,19 @@ def run_phase(
 
 
 def trainer_of(
-    model: PreTrainedModel, rows: Sequence[TrainRow], settings: TrainSettings, out: Path, seed: int, *, pad: int, pack_to: int
+    model: PreTrainedModel,
+    rows: Sequence[TrainRow],
+    settings: TrainSettings,
+    out: Path,
+    seed: int,
+    *,
+    pad: int,
+    pack_to: int,
+    bf16: bool = False,
 ) -> ObjectiveTrainer:
-    """The trainer of this process's share of a phase; its checkpoints go to `out`."""
+    """The trainer of this process's share of a phase; its checkpoints go to `out`. With `bf16`, it computes in bfloat16."""
     steps = steps_of(len(rows), batch_size=settings.batch_size, epochs=settings.epochs, seed=seed)
-    arguments = _arguments(settings, len(steps), out, seed, model.device.type)
+    arguments = _arguments(settings, len(steps), out, seed, model.device.type, bf16=bf16)
     plan = micro_batches(
         steps, accumulation=settings.accumulation, processes=arguments.world_size, process=arguments.process_index
     )
@@ -199,7 +222,7 @@ def _is_json(path: Path) -> bool:
     return True
 
 
-def _arguments(settings: TrainSettings, steps: int, out: Path, seed: int, device: str) -> TrainingArguments:
+def _arguments(settings: TrainSettings, steps: int, out: Path, seed: int, device: str, *, bf16: bool) -> TrainingArguments:
     arguments = TrainingArguments(
         output_dir=str(out),
         per_device_train_batch_size=1,  # one micro-batch at a time: what it holds is planned already
@@ -212,7 +235,7 @@ def _arguments(settings: TrainSettings, steps: int, out: Path, seed: int, device
         max_grad_norm=1.0,
         seed=seed,
         use_cpu=device == "cpu",
-        bf16=device == "cuda",
+        bf16=bf16,  # autocast: the weights that are updated stay float32
         save_strategy="steps" if settings.checkpoint_every else "no",
         save_steps=settings.checkpoint_every or 500,
         save_total_limit=checkpoints_kept(settings.processes),
@@ -230,34 +253,31 @@ def _arguments(settings: TrainSettings, steps: int, out: Path, seed: int, device
 
 
 def _with_lora(model: PreTrainedModel, lora: LoRA, seed: int) -> PreTrainedModel:
-    from peft import LoraConfig, get_peft_model
+    from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training
 
     torch.manual_seed(seed)
+    named = [] if lora.targets == (ALL_LINEAR,) else list(lora.targets)
+    recurrent = not named and getattr(model.config, "model_type", None) in RECURRENT
     config = LoraConfig(
         r=lora.r,
         lora_alpha=lora.alpha,
         lora_dropout=lora.dropout,
-        target_modules=list(lora.targets),
+        target_modules=named or ALL_LINEAR,
+        exclude_modules=["out_proj", "conv1d"] if recurrent else None,
         task_type="CAUSAL_LM",
     )
+    if getattr(model, "is_quantized", False):
+        model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)  # peft asks transformers by a name that is on its way out
+            warnings.simplefilter("ignore")  # names on their way out in transformers; Conv1D's own orientation is set by peft
             return get_peft_model(model, config)
     except ValueError as fault:
-        raise ConfigError(f"lora.targets {list(lora.targets)}: {str(fault).splitlines()[0]}") from None
-
-
-def _save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, settings: TrainSettings, out: Path) -> None:
-    if settings.method == "lora":
-        model.save_pretrained(out / "adapter")
-        model = model.merge_and_unload(safe_merge=True)
-    model.save_pretrained(out / "model")
-    tokenizer.save_pretrained(out / "model")
-
-
-def _pad_of(tokenizer: PreTrainedTokenizerBase) -> int:
-    return int(tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id)
+        linear = sorted({name.rpartition(".")[2] for name, layer in model.named_modules() if "Linear" in type(layer).__name__})
+        raise ConfigError(
+            f"lora.targets {list(lora.targets)}: {str(fault).splitlines()[0]}; its linear layers are {', '.join(linear)}, or use "
+            f"{ALL_LINEAR}"
+        ) from None
 
 
 def _only(items: list[dict[str, Tensor]]) -> dict[str, Tensor]:

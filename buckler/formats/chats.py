@@ -31,6 +31,10 @@ SPEAKERS: dict[str, Role] = {
 }
 
 
+REASONING = ("reasoning_content", "reasoning", "thinking")
+"""Keys of a turn under which servers and data sets keep what the assistant thought; the first is the one Buckler writes."""
+
+
 def chat(key: str, speaker: str, content: str) -> Callable[[Fields, str], Parsed]:
     """A list of turns. Keys of a turn beyond its role and text are named in meta, never lost unseen."""
 
@@ -51,7 +55,11 @@ def chat(key: str, speaker: str, content: str) -> Callable[[Fields, str], Parsed
             if not isinstance(text, str):
                 raise DataError(f"{where}: a turn needs a text {content!r}, got {shorten(turn)}; write it out as text")
             turns.append(Message(role=SPEAKERS[str(turn[speaker])], content=text))
-            extra |= turn.keys() - {speaker, content}
+            if reasoning := next((turn[key] for key in REASONING if turn.get(key)), None):
+                if not isinstance(reasoning, str) or turns[-1]["role"] != "assistant":
+                    raise DataError(f"{where}: reasoning must be a text of the assistant's turn, got {shorten(turn)}")
+                turns[-1]["reasoning_content"] = reasoning
+            extra |= turn.keys() - {speaker, content, *REASONING}
         return turns, {"dropped_turn_keys": sorted(extra)} if extra else {}
 
     return read

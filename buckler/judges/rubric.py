@@ -243,9 +243,9 @@ def ask(model: LM, conversations: Sequence[tuple[Message, ...]], sampling: Sampl
 
 
 def exchange(answer: Answer) -> tuple[Message, ...]:
-    """The user's and the assistant's turns in alternation, the answer last. The system prompt is not judged."""
+    """The user's and the assistant's turns in alternation, the answer last. System prompt and thoughts are not judged."""
     turns: list[Message] = []
-    for turn in (*answer.prompt, Message(role="assistant", content=answer.text)):
+    for turn in (*map(_final, answer.prompt), Message(role="assistant", content=answer.text)):
         if turn["role"] == "system" or (not turns and turn["role"] == "assistant"):
             continue
         if turns and turns[-1]["role"] == turn["role"]:
@@ -253,6 +253,12 @@ def exchange(answer: Answer) -> tuple[Message, ...]:
         else:
             turns.append(turn)
     return tuple(turns)
+
+
+def _final(turn: Message) -> Message:
+    if turn["role"] != "assistant":
+        return turn
+    return Message(role="assistant", content=without_thinking(turn["content"]) or turn["content"])
 
 
 def request_of(answer: Answer) -> str:

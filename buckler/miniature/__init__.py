@@ -5,7 +5,7 @@ The weights lie in `models/`, their measurements in `CARD.md`; how both were mad
 
 from __future__ import annotations
 
-from buckler.models.registry import EMBEDDED as MODELS
-from buckler.models.registry import embedded_path as path
+from buckler.models.places import EMBEDDED as MODELS
+from buckler.models.places import embedded_path as path
 
 __all__ = ["MODELS", "path"]

@@ -1,135 +1,23 @@
-"""Any causal model of transformers: a local folder or a hub id, with or without a PEFT adapter, on a CPU or a GPU.
-
-`Template` turns conversations into token ids and supervised spans through the model's own chat template. A training row is
-tokenized piece by piece at the places where the model would begin to answer, so that the ids before an answer are exactly the
-ids the model is given when it answers.
-"""
+"""Any causal model of transformers: a local folder or a hub id, with or without a PEFT adapter, on a CPU or a GPU."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
-
-from buckler.data import Message
-from buckler.errors import BackendError
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
 from itertools import groupby
-from pathlib import Path
 
 import torch
-from transformers import (
-    AutoModelForCausalLM,
-    AutoTokenizer,
-    GenerationConfig,
-    LogitsProcessorList,
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-)
-from transformers.utils import logging as hf_logging
+from transformers import GenerationConfig, LogitsProcessorList, PreTrainedModel, PreTrainedTokenizerBase
 
+from buckler.data import Message, canonical, turns_to_json
+from buckler.errors import BackendError
+from buckler.models.chat_template import Template
 from buckler.models.decoding import OnlyDrawn, RowSampler, batches, can_decode, decode, left_padded
+from buckler.models.loading import open_model
 from buckler.models.protocol import Completion, Likelihood, ModelSpec, Request, ScoreRequest, tokens_before
-from buckler.models.registry import identity, location
+from buckler.models.registry import identity
 from buckler.models.reply import GeneratedReader
 from buckler.models.scoring import Row, Scorer
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Encoded:
-    """A row as the model sees it."""
-
-    ids: list[int]
-    """One row of token ids, not padded."""
-    supervised: list[bool]
-    """Of the same length: which of `ids` are answers (their end of turn included), and so enter the loss."""
-
-
-class Template:
-    """The chat template of one tokenizer."""
-
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, name: str) -> None:
-        if not tokenizer.chat_template:
-            raise BackendError(
-                f"{name}: the tokenizer has no chat template; "
-                "use the instruct model, or give a template with `chat_template: FILE.jinja`"
-            )
-        if tokenizer.eos_token_id is None:
-            raise BackendError(f"{name}: the tokenizer has no end-of-sequence token, so an answer would never end")
-        self.tokenizer = tokenizer
-        self.name = name
-        specials = sorted({str(token) for token in tokenizer.all_special_tokens} | _added(tokenizer), key=len, reverse=True)
-        self._control = re.compile("|".join(re.escape(token) for token in specials if len(token) > 1) or r"(?!)")
-
-    def prompt(self, messages: Sequence[Message]) -> list[int]:
-        """The ids after which the model answers `messages`."""
-        return self.ids(self._render(messages, ask=True))
-
-    def row(self, messages: Sequence[Message]) -> Encoded:
-        """The ids of a whole conversation and which of them are answers."""
-        whole = self._render(messages, ask=False)
-        ids: list[int] = []
-        supervised: list[bool] = []
-        at = 0
-        for number, turn in enumerate(messages):
-            if turn["role"] != "assistant":
-                continue
-            before = self._render(messages[:number], ask=True)
-            after = self._render(messages[: number + 1], ask=False)
-            # Some templates rewrite earlier turns (a thinking part is dropped): those turns are context only.
-            if not (whole.startswith(before) and whole.startswith(after) and len(before) >= at):
-                continue
-            context, answer = self.ids(whole[at : len(before)]), self._to_end(self.ids(whole[len(before) : len(after)]))
-            ids += context + answer
-            supervised += [False] * len(context) + [True] * len(answer)
-            at = len(after)
-        if not ids:
-            raise BackendError(
-                f"{self.name}: the chat template does not extend its own prompt, so answers cannot be marked; use another one"
-            )
-        return Encoded(ids=ids, supervised=supervised)
-
-    def ids(self, text: str) -> list[int]:
-        """The ids of template text; nothing is added before or after."""
-        return list(self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
-
-    def _to_end(self, ids: list[int]) -> list[int]:
-        """An answer's ids up to its end of turn; what the template writes after it is never generated."""
-        ends = [at for at, token in enumerate(ids) if token in self.stops]
-        return ids[: ends[-1] + 1] if ends else ids
-
-    @cached_property
-    def stops(self) -> set[int]:
-        """The ids that end an answer: the end of sequence, and the end of turn of the common templates."""
-        tokens = {"<|im_end|>", "<|eot_id|>", "<end_of_turn>", "<|end|>", "<|eom_id|>"}
-        vocabulary = self.tokenizer.get_added_vocab()
-        return {self.tokenizer.eos_token_id, *(vocabulary[token] for token in tokens if token in vocabulary)}
-
-    def _render(self, messages: Sequence[Message], *, ask: bool) -> str:
-        """Template text. Control tokens written inside a message are broken apart, so that no text can end a turn."""
-        turns = [{"role": turn["role"], "content": self._tame(turn["content"])} for turn in messages]
-        try:
-            return self._apply(turns, ask)
-        except Exception as fault:  # noqa: BLE001 - templates raise whatever they like
-            if turns[0]["role"] == "system" and len(turns) > 1:
-                merged = {"role": turns[1]["role"], "content": f"{turns[0]['content']}\n\n{turns[1]['content']}"}
-                return self._apply([merged, *turns[2:]], ask)
-            raise BackendError(f"{self.name}: the chat template refuses this conversation: {fault}") from None
-
-    def _apply(self, turns: list[dict[str, str]], ask: bool) -> str:
-        return str(self.tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=ask))
-
-    def _tame(self, text: str) -> str:
-        return self._control.sub(lambda match: f"{match.group()[0]} {match.group()[1:]}", text)
-
-
-def _added(tokenizer: PreTrainedTokenizerBase) -> set[str]:
-    decoder = getattr(tokenizer, "added_tokens_decoder", {})
-    return {str(token.content) for token in decoder.values() if token.special}
 
 
 class HuggingFaceLM:
@@ -140,15 +28,16 @@ class HuggingFaceLM:
     def __init__(self, spec: ModelSpec) -> None:
         self.identity = identity(spec)
         self.model, self.tokenizer = open_model(spec)
-        self.template = Template(self.tokenizer, spec.name)
+        self.template = template_of(self.model, self.tokenizer, spec)
         self.device = self.model.device
         self.batch_tokens = spec.batch_tokens
         self.limit = int(getattr(self.model.config, "max_position_embeddings", 0) or 1 << 30)
-        self.pad = self.tokenizer.pad_token_id if self.tokenizer.pad_token_id is not None else self.tokenizer.eos_token_id
+        self.pad = self.template.pad
         self.stops = frozenset(self.template.stops)
         # Checkpoints bring sampling defaults of their own (temperature, repetition penalty): only what is asked for holds.
         self.model.generation_config = GenerationConfig(eos_token_id=sorted(self.stops), pad_token_id=self.pad)
         self._bare = _bare(self.model)
+        self._known = self.model.get_input_embeddings().weight.shape[0]
         self._scorer = Scorer(self._bare, self.pad)
         self._reader = GeneratedReader(self.tokenizer)
 
@@ -236,17 +125,19 @@ class HuggingFaceLM:
         return [Likelihood(nll=sums.get(row, 0.0), tokens=len(row.answer)) for row in rows]
 
     def _rows(self, pairs: Sequence[ScoreRequest]) -> list[Row]:
-        prompts = iter(self._prompts([pair.messages for pair in pairs if pair.messages]))
         begins = self._begins
         rows = []
         for pair in pairs:
-            answer = tuple(self.template.ids(pair.answer))
             if pair.messages:
-                rows.append(Row(next(prompts), answer))
-            elif begins:
-                rows.append(Row(begins, answer))
+                row = Row(*map(tuple, self.template.pair(pair.messages, pair.answer)))
             else:
-                rows.append(Row(answer[:1], answer[1:]))
+                text = tuple(self.template.ids(pair.answer))
+                row = Row(begins, text) if begins else Row(text[:1], text[1:])
+            if max(row.answer, default=0) >= self._known:
+                raise BackendError(
+                    f"an answer contains a special token that the model has no embedding for: {pair.answer[:80]!r}"
+                )
+            rows.append(row)
         return rows
 
     @cached_property
@@ -257,7 +148,7 @@ class HuggingFaceLM:
 
     def _prompts(self, conversations: Sequence[tuple[Message, ...]]) -> list[tuple[int, ...]]:
         """The ids of each conversation; many candidates share one, which is rendered once."""
-        keys = [tuple((turn["role"], turn["content"]) for turn in messages) for messages in conversations]
+        keys = [canonical(turns_to_json(messages)) for messages in conversations]
         distinct = dict(zip(keys, conversations, strict=True))
         known = {key: tuple(self.template.prompt(messages)) for key, messages in distinct.items()}
         return [known[key] for key in keys]
@@ -269,34 +160,27 @@ def _bare(model: PreTrainedModel) -> PreTrainedModel:
     return model if config is None or config.is_prompt_learning else model.get_base_model()
 
 
-def open_model(spec: ModelSpec) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """Load weights (safetensors only) and tokenizer.
+def template_of(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, spec: ModelSpec) -> Template:
+    """The chat template of a model that was opened, with the ends that its generation settings name.
 
     Raises:
-        BackendError: the model cannot be found, is no causal model, or does not fit.
+        BackendError: it has none, or the settings given for it do not fit.
     """
-    hf_logging.disable_progress_bar()
-    folder = location(spec.name)
-    place = str(folder) if folder else spec.name
-    device = spec.device if spec.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
-    dtype = spec.dtype if spec.dtype != "auto" else torch.float32 if device == "cpu" else "auto"
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(place, revision=spec.revision, trust_remote_code=spec.trust_remote_code)
-        model = AutoModelForCausalLM.from_pretrained(
-            place,
-            revision=spec.revision,
-            dtype=dtype,
-            use_safetensors=True,
-            trust_remote_code=spec.trust_remote_code,
-        )
-        if spec.adapter:
-            from peft import PeftModel
+    return Template(tokenizer, spec.name, settings=spec.chat_template_kwargs, ends=_named_ends(model, tokenizer))
 
-            model = PeftModel.from_pretrained(model, spec.adapter)
-        model = model.to(device).eval()
-    except (OSError, ValueError, RuntimeError, ImportError) as fault:
-        lines = str(fault).strip().splitlines()
-        raise BackendError(f"{spec.name}: cannot be loaded: {lines[0][:300] if lines else type(fault).__name__}") from None
-    if spec.chat_template:
-        tokenizer.chat_template = Path(spec.chat_template).read_text(encoding="utf-8")
-    return model, tokenizer
+
+def _named_ends(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> set[int]:
+    """The ids that end an answer by `generation_config.json`, or by the `config.json` that stands in for it."""
+    config = model.generation_config
+    if config is None:
+        return set()
+    named = config.eos_token_id
+    ends = {int(one) for one in (named if isinstance(named, list | tuple) else [named]) if one is not None}
+    added = set(tokenizer.get_added_vocab().values())
+    # Without the file, transformers fills in the default of the architecture, which may be any word of this tokenizer.
+    ends = {one for one in ends if one in added or not getattr(config, "_from_model_config", False)}
+    strings = config.stop_strings or []
+    for text in [strings] if isinstance(strings, str) else strings:
+        ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+        ends |= set(ids) if len(ids) == 1 else set()
+    return ends

@@ -50,6 +50,9 @@ class ServedLM:
         self.identity = identity(spec)
         self.name, self.endpoint, self.concurrency = spec.name, spec.endpoint, spec.concurrency
         self.http = Transport(spec.endpoint, timeout=spec.timeout, retries=spec.retries, wait=wait)
+        self._of_template: dict[str, Json] = (
+            {"chat_template_kwargs": spec.chat_template_kwargs} if spec.chat_template_kwargs else {}
+        )
         self.budget = Budget(spec.max_requests, spec.max_tokens)
         self.called = f"{spec.name}@{spec.endpoint}"
         self._negotiator = Negotiator(self.called)
@@ -182,7 +185,7 @@ class ServedLM:
         def send(body: dict[str, Json]) -> Read:
             return self.http.call(url, {"model": self.name, **body}, read, budget=budget, stop=stop)
 
-        return self._negotiator.ask(messages, settings, send, self.http.short)
+        return self._negotiator.ask(messages, {**settings, **self._of_template}, send, self.http.short)
 
     def _end(self, last: Fault, in_a_row: int, total: int) -> BackendError | None:
         """What ends the run after so many of `total` calls failed the same way in a row; None if it goes on."""

@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import Any, Literal, Protocol, TypeAlias, TypeGuard, runtime_checkable
 from urllib.parse import urlsplit
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, JsonValue, field_validator, model_validator
 
 from buckler.data import FinishReason, Json, Message, content_id, turns_to_json
 from buckler.data.reply import no_text
 from buckler.errors import ConfigError
+from buckler.models.dtype import Dtype
 from buckler.registry import Registry, allow, allow_remote_code, imported, is_place
 from buckler.settings import Settings
 
@@ -29,22 +30,30 @@ class ModelSpec(Settings):
     A plain text stands for `spec_of` of it.
     """
 
-    unwritten_if_empty = ("backend",)
+    unwritten_if_empty = ("backend", "chat_template_kwargs", "threads", "quantize")
     name: str
-    """`miniature` or one of its variants, a local folder, a hub id, or your own backend as `module:Class`; with `endpoint`, the
-    name of the model on the server."""
+    """`miniature` or one of its variants, a local folder, a GGUF file, an adapter's folder (its base is named in it), a hub id,
+    or your own backend as `module:Class`; with `endpoint`, the name of the model on the server."""
     adapter: str | None = None
     """PEFT adapter to load on the model: a folder or a hub id."""
     revision: str | None = None
     """Hub revision of the model."""
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    """Data type of the weights; `auto` is float32 on a CPU and the checkpoint's own on a GPU."""
+    dtype: Dtype = "auto"
+    """Arithmetic: float32, bfloat16, or float16 (answering on a GPU only). `auto` is bfloat16 on a CPU with AMX and on a GPU with
+    bfloat16, float32 elsewhere and for small models; training keeps float32 master weights."""
+    threads: int | None = Field(default=None, ge=1)
+    """CPU threads of a process that loads the model (default: `OMP_NUM_THREADS`, else 1 on the command line). Sums of several
+    threads may differ in their last bits."""
+    quantize: Literal["4bit", "8bit"] | None = None
+    """Load the weights quantized by bitsandbytes; adapters are then trained on them (QLoRA)."""
     device: str = "auto"
     """Device; `auto` is the first GPU, or the CPU if there is none."""
     batch_tokens: int = 16384
     """Maximum number of tokens in a batch, padding included."""
     chat_template: str | None = None
-    """File with a Jinja chat template, for a tokenizer that has none."""
+    """File with a Jinja chat template, in place of the tokenizer's own."""
+    chat_template_kwargs: dict[str, JsonValue] = Field(default_factory=dict)
+    """Settings of the chat template, such as {enable_thinking: false}; the same in training, answering and scoring."""
     trust_remote_code: bool = False
     """Run code that is shipped with the weights."""
     endpoint: str | None = None
@@ -70,12 +79,32 @@ class ModelSpec(Settings):
     def _may_be_loaded(self) -> ModelSpec:
         if self.backend is not None and self.endpoint is not None:
             raise ValueError("`endpoint` and `backend` exclude each other; give one of them")
+        told = [name for name in ("threads", "quantize") if getattr(self, name) is not None]
+        told += ["dtype"] if self.dtype != "auto" else []
+        if self.endpoint is not None and told:
+            raise ValueError(f"`{told[0]}` of a served model must be set on the server; remove it here")
         if self.trust_remote_code:
             allow_remote_code(self.name)
         if self.is_own:
             allow(f"backend {self.backend_name!r}", self.backend_name)
             allow(f"model {self.name!r}", self.name)
         return self
+
+    def __hash__(self) -> int:
+        return hash(self.model_dump_json())
+
+    @property
+    def is_local(self) -> bool:
+        """Whether its weights are loaded here."""
+        return self.endpoint is None and not self.is_own
+
+    def loaded_so(self, **how: object) -> ModelSpec:
+        """The spec with `dtype`, `threads` and `quantize` as given, where they are no None and it says nothing itself.
+
+        Only weights that are loaded here can be loaded in another way.
+        """
+        changes = {name: value for name, value in how.items() if value is not None and getattr(self, name) in (None, "auto")}
+        return self.model_copy(update=changes) if self.is_local else self
 
     @property
     def backend_name(self) -> str:

@@ -1,4 +1,4 @@
-"""A model by its spec: the folder that its name stands for, its identity by content, and the model itself with its cache.
+"""A model by its spec: its identity by content, and the model itself with its cache.
 
 Identity is found without loading anything heavy. The cache keeps completions and likelihoods on disk, keyed by content: model,
 conversation, sampling, seed. A backend of the user's own stands behind the same two calls.
@@ -15,21 +15,13 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from buckler.data import Json, Message, content_id, file_digest, read_json, turns_to_json, write_json
-from buckler.errors import BackendError, ConfigError, StoreError
+from buckler.errors import BackendError, StoreError
+from buckler.models.places import ADAPTER_CONFIG, ADAPTER_WEIGHTS, dtype_of, location, with_base
 from buckler.models.protocol import BACKENDS, LM, Completion, Likelihood, ModelSpec, Request, ScoreRequest, Streaming
 from buckler.models.reply import read_again
 from buckler.progress import note_loading
 from buckler.registry import imported, is_place, source_digest
 
-EMBEDDED: dict[str, str] = {
-    "miniature": "standard-aligned",
-    "miniature-base": "standard-base",
-    "miniature-small": "small-aligned",
-    "miniature-small-base": "small-base",
-}
-"""Names of the shipped models and their folders; the plain names are aligned, `-base` is what they were before."""
-
-EMBEDDED_FOLDER = Path(__file__).parents[1] / "miniature" / "models"
 _PATTERNS = (
     "*.safetensors",
     "config.json",
@@ -39,39 +31,8 @@ _PATTERNS = (
     "vocab*",
     "merges*",
 )
-SERVERS = "servers.json"
+SERVERS, JUDGES_SERVERS = "servers.json", "judge-servers.json"
 """What was found out about each server whose answers lie in the same folder, by `NAME@URL`."""
-_ADAPTER, _ADAPTED = "adapter_model.safetensors", "adapter_config.json"
-
-
-def location(name: str) -> Path | None:
-    """The local folder a model name stands for; None for a hub id.
-
-    Raises:
-        BackendError: the name looks like a path, but nothing is there.
-    """
-    if name in EMBEDDED:
-        return embedded_path(name)
-    folder = Path(name).expanduser()
-    if folder.is_dir():
-        return folder
-    if name.startswith(("/", "./", "../", "~")) or name.count("/") > 1:
-        raise BackendError(f"{name}: no such model folder")
-    if "/" not in name:
-        known = ", ".join(EMBEDDED)
-        raise BackendError(f"unknown model {name!r}: not a folder, a hub id (owner/name), or one of {known}")
-    return None
-
-
-def embedded_path(name: str) -> Path:
-    """The folder of a shipped model.
-
-    Raises:
-        ConfigError: no shipped model has this name.
-    """
-    if name not in EMBEDDED:
-        raise ConfigError(f"unknown miniature {name!r}; the embedded models are {', '.join(EMBEDDED)}")
-    return EMBEDDED_FOLDER / EMBEDDED[name]
 
 
 def identity(spec: ModelSpec) -> str:
@@ -79,17 +40,23 @@ def identity(spec: ModelSpec) -> str:
 
     Local folders are hashed by the content of their files, hub models by their commit. What a server serves cannot be seen:
     its name, revision and endpoint stand for it, so a server that changes its weights must change its name or its address.
+    The arithmetic counts: what `dtype: auto` stands for on this machine, unless that is float32.
 
     Raises:
         BackendError: there is no such model.
     """
+    settings = [spec.chat_template_kwargs] if spec.chat_template_kwargs else []
     if spec.endpoint is not None:
-        return content_id(["served", spec.name, spec.revision, spec.endpoint])
+        return content_id(["served", spec.name, spec.revision, spec.endpoint, *settings])
     if spec.is_own:
         return _own(spec)
-    parts = [_part(spec.name, spec.revision, "config.json"), _part(spec.adapter, None, _ADAPTED) if spec.adapter else None]
+    spec = with_base(spec)
+    adapter = None if spec.adapter is None else _part(spec.adapter, None, ADAPTER_CONFIG)
+    parts = [_part(spec.name, spec.revision, "config.json"), adapter]
     template = _digest(Path(spec.chat_template)) if spec.chat_template else None
-    return content_id([*parts, template, spec.dtype])
+    found = dtype_of(spec)
+    dtype = spec.dtype if found == "float32" else found  # a key of float32 is what it was before `auto` could be anything else
+    return content_id([*parts, template, dtype, *([spec.quantize] if spec.quantize else []), *settings])
 
 
 def _own(spec: ModelSpec) -> str:
@@ -98,22 +65,38 @@ def _own(spec: ModelSpec) -> str:
     if is_place(spec.name):
         what = f"model {spec.name!r}"
         code.append({"code": source_digest(what, imported(what, spec.name), spec.name)})
-    fields = spec.model_dump(mode="json", include={"name", "adapter", "revision", "dtype", "chat_template"})
+    fields = spec.model_dump(
+        mode="json", include={"name", "adapter", "revision", "dtype", "chat_template", "chat_template_kwargs"}
+    )
     template = _digest(Path(spec.chat_template)) if spec.chat_template else None
     return content_id(["backend", spec.backend_name, code, {**fields, "chat_template": template}])
 
 
 def _part(name: str, revision: str | None, told_by: str) -> str:
-    folder = location(name)
-    if folder is None:
+    place = location(name)
+    if place is None:
         return f"{name}@{_commit(name, revision)}"
-    if not (folder / told_by).exists():
-        kind = "adapter" if told_by == _ADAPTED else "model folder"
-        hint = "; it is an adapter: name its base model, and this folder as the adapter" if (folder / _ADAPTED).exists() else ""
-        raise BackendError(f"{folder}: contains no {told_by}, which every {kind} needs{hint}")
-    patterns = (_ADAPTER, _ADAPTED, *_PATTERNS)
-    files = sorted({path for pattern in patterns for path in folder.glob(pattern)})
-    return content_id([[path.name, _digest(path)] for path in files])
+    if place.is_file():
+        return content_id([["gguf", _digest(place)]])
+    if not (place / told_by).exists():
+        raise BackendError(
+            f"{place}: contains no {told_by}, which every {'adapter' if told_by == ADAPTER_CONFIG else 'model folder'} needs"
+        )
+    patterns = (ADAPTER_WEIGHTS, ADAPTER_CONFIG, *_PATTERNS)
+    files = sorted({path for pattern in patterns for path in place.glob(pattern)})
+    return content_id([*([path.name, _digest(path)] for path in files), *_ends_of(place)])
+
+
+def _ends_of(folder: Path) -> list[Json]:
+    """What `generation_config.json` ends an answer with beside the `config.json`, which is hashed as a whole."""
+    ends: list[dict[str, Json]] = []
+    for name in ("config.json", "generation_config.json"):
+        try:
+            config = json.loads((folder / name).read_text(encoding="utf-8"))
+            ends.append({key: config[key] for key in ("eos_token_id", "stop_strings") if config.get(key) is not None})
+        except (OSError, ValueError, AttributeError):
+            ends.append({})
+    return [] if ends[1] == ends[0] or not ends[1] else [ends[1]]
 
 
 def _digest(path: Path) -> str:

@@ -12,6 +12,7 @@ from buckler.crosstask.documents import LABELS, DocumentSettings, RubricLabels, 
 from buckler.crosstask.tasks import TASK_REGISTRY
 from buckler.data import (
     ROWS,
+    Answer,
     Chat,
     Document,
     Json,
@@ -101,11 +102,11 @@ def crosstask(run: Run[CrossTaskStep]) -> None:
         assert isinstance(named, Mapping)
         settings = settings.model_copy(update={"refused_tasks": (str(named["weakest"]),)})
 
-    def answer_all(probes: Sequence[Chat]) -> list[str]:
+    def answer_all(probes: Sequence[Chat]) -> list[Answer]:
         sampling = Sampling(max_new_tokens=run.settings.max_new_tokens)
         answers = answer_probes(load_model(run, "model"), probes, sampling, progress=run.progress)
         require_answered(answers)
-        return [answer.text for answer in answers]
+        return answers
 
     built = build(
         all_documents(run, "documents"),
@@ -152,7 +153,7 @@ def reference_answers(run: Run[ReferenceAnswersStep]) -> None:
     sampling = Sampling(max_new_tokens=run.settings.max_new_tokens)
     answers = answer_probes(load_model(run, "model"), without, sampling, progress=run.progress)
     require_answered(answers)
-    texts = {one.id: one.text for one in answers if one.text.strip()}
+    texts = {one.id: one.text for one in answers if one.text.strip() and not one.no_text}
     rows = [
         probe.tagged(reference=texts[probe.id], reference_by="the undefended model") if probe.id in texts else probe
         for probe in probes

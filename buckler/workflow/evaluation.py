@@ -281,7 +281,7 @@ def with_perplexity(answers: Sequence[Answer], base: LM) -> list[Answer]:
     Raises:
         BackendError: the base gives no log-probabilities, or some could not be had.
     """
-    answered = [one for one in answers if one.finish_reason != "failed" and one.text.strip()]
+    answered = [one for one in answers if one.text.strip() and not one.no_text]
     scores = base.score([ScoreRequest(messages=one.prompt, answer=one.text) for one in answered])
     require_measured(scores)
     by_id = {
@@ -293,11 +293,14 @@ def with_perplexity(answers: Sequence[Answer], base: LM) -> list[Answer]:
 
 
 def _follow_ups(answers: Sequence[Answer]) -> list[Chat]:
-    """The next turn of every conversation that has one; references, where it has some, go on with their turns."""
+    """The next turn of every conversation that has one; references, where it has some, go on with their turns.
+
+    After an answer without a text there is nothing to go on from: the summary counts the turns that are not asked.
+    """
     chats = []
     for one in answers:
         left = one.meta.get("followups")
-        if isinstance(left, Sequence) and not isinstance(left, str) and left and one.finish_reason != "failed":
+        if isinstance(left, Sequence) and not isinstance(left, str) and left and (one.text.strip() or not one.no_text):
             reply = Message(role="assistant", content=one.text)
             question = Message(role="user", content=str(left[0]))
             later = {name: list(of[1:]) for name in ("followups", "references") if isinstance(of := one.meta.get(name), list)}

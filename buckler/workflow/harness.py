@@ -10,8 +10,8 @@ from pathlib import Path
 
 from buckler.data import Json, read_json, write_json
 from buckler.errors import BackendError, ConfigError
+from buckler.models.places import dtype_of, location, with_base
 from buckler.models.protocol import ModelSpec
-from buckler.models.registry import location
 from buckler.settings import Settings
 from buckler.workflow.inputs import ModelRef, Source, fingerprint, model_spec
 from buckler.workflow.step import Outside, Run, Step, step
@@ -93,9 +93,16 @@ def harness_command(spec: ModelSpec, tasks: Sequence[str], out: Path, include: s
         raise ConfigError(
             f"{spec.name} is served by {spec.endpoint}, but lm-evaluation-harness needs the weights: name a folder or a hub id"
         )
-    args = [f"pretrained={location(spec.name) or spec.name}"]
+    spec = with_base(spec)
+    place = location(spec.name)
+    args = [f"pretrained={place or spec.name}"]
+    if place is not None and place.is_file():
+        args = [f"pretrained={place.parent}", f"gguf_file={place.name}"]
     args += [f"peft={spec.adapter}"] if spec.adapter else []
     args += [f"revision={spec.revision}"] if spec.revision else []
+    dtype = dtype_of(spec)
+    args += [f"dtype={dtype}"] if dtype != "float32" or spec.dtype != "auto" else []  # else the checkpoint's own, as ever
+    args += [f"load_in_{spec.quantize}=True"] if spec.quantize else []
     command = [sys.executable, "-m", "lm_eval", "--model", "hf", "--model_args", ",".join(args)]
     command += ["--tasks", ",".join(tasks), "--output_path", str(out)]
     command += ["--include_path", include] if include else []

@@ -5,6 +5,7 @@ Also the checks on what a model gave back.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,10 +16,12 @@ from pydantic import Field, field_validator, model_validator
 from buckler import formats
 from buckler.crosstask.own_tasks import read_tasks, tasks_code
 from buckler.crosstask.task import Task
-from buckler.data import ROWS, Answer, Chat, Document, Json, content_id, file_digest, read_chats, read_documents
+from buckler.data import ROWS, Answer, Chat, Document, Json, content_id, file_digest, read_chats, read_documents, read_json
 from buckler.errors import BackendError, ConfigError, DataError
+from buckler.models.places import dtype_of, require_answers, with_base
 from buckler.models.protocol import LM, Likelihood, ModelSpec
 from buckler.models.registry import identity, load
+from buckler.progress import LOG
 from buckler.registry import is_place
 from buckler.settings import Settings
 from buckler.workflow.step import Outside, Run, Step
@@ -193,15 +196,22 @@ class ModelRef:
     spec: ModelSpec | None = None
     made_by: Step | None = None
     digest: str = ""
+    dtype: str = "auto"
+    """In what the outside model computes, on the machine where the run is planned."""
 
     @classmethod
     def outside(cls, spec: ModelSpec) -> ModelRef:
         """A model that is there already.
 
         Raises:
-            BackendError: it is not.
+            BackendError: it is not, or cannot answer.
         """
-        return cls(spec=spec, digest=identity(spec))
+        digest, spec = identity(spec), with_base(spec)
+        require_answers(spec)
+        dtype = dtype_of(spec)
+        if spec.dtype == "auto" and dtype == "bfloat16":
+            LOG.info("%s: computing in bfloat16, which this machine is made for (`dtype: float32` for full precision)", spec.name)
+        return cls(spec=spec, digest=digest, dtype=dtype)
 
     def inputs(self, role: str = "model") -> dict[str, Step]:
         """The input steps that make a step depend on this model."""
@@ -211,20 +221,39 @@ class ModelRef:
         """The outside things that make a step depend on this model."""
         if self.spec is None:
             return {}
-        return {role: Outside(digest=self.digest, place=self.spec.model_dump_json())}
+        place = {**self.spec.model_dump(mode="json"), "computes_in": self.dtype}
+        return {role: Outside(digest=self.digest, place=json.dumps(place))}
 
 
 def model_spec(run: Run[Settings], role: str) -> ModelSpec:
     """The model of an input step, or the outside one.
 
     Raises:
+        BackendError: this machine computes in another type than the one where the run was planned.
         ConfigError: the step was given none for this role.
     """
     if role in run.inputs:
-        return ModelSpec(name=str(run.inputs[role] / "model"))
+        return trained_spec(run.inputs[role])
     if role not in run.outside:
         raise ConfigError(f"this step needs a {role}, but the recipe names none")
-    return ModelSpec.model_validate_json(run.outside[role])
+    values = json.loads(run.outside[role])
+    planned = values.pop("computes_in", "auto")
+    spec = ModelSpec.model_validate(values)
+    if spec.is_local and planned not in ("auto", dtype_of(spec)):
+        raise BackendError(
+            f"{spec.name}: the run was planned with {planned}, but this machine would compute in {dtype_of(spec)}; "
+            f"name one for all machines, such as `dtype: {planned}` at the model"
+        )
+    return spec
+
+
+def trained_spec(folder: Path) -> ModelSpec:
+    """The model of a training step, computing as it did in training: that is part of the key of what uses it."""
+    record = read_json(folder / "training.json") if (folder / "training.json").exists() else {}
+    told = record if isinstance(record, Mapping) else {}
+    spec = ModelSpec.model_validate({"name": str(folder / "model"), "threads": told.get("threads")})
+    dtype = told.get("dtype", "float32")
+    return spec if dtype == dtype_of(spec) else spec.model_copy(update={"dtype": dtype})
 
 
 def load_model(run: Run[Settings], role: str, *, shared: bool = False) -> LM:

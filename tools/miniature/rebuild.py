@@ -19,7 +19,7 @@ from importlib import metadata
 from pathlib import Path
 
 from buckler.data import read_json, write_json
-from buckler.models.registry import EMBEDDED, EMBEDDED_FOLDER
+from buckler.models.places import EMBEDDED, EMBEDDED_FOLDER
 from tools.miniature import build
 from tools.miniature.training import SIZES
 

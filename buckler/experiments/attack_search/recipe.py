@@ -203,6 +203,7 @@ class AttackerRecipe(CustomizationRecipe):
     def attack_of(self, setting: Setting) -> SearchedAttack:
         """The fixed attack with a setting's choices. What has no effect is left as it is, so that equal attacks are equal."""
         values = self.attack.model_dump()
+        values["train"]["lora"] = self.attack.train.lora.model_dump()  # a full training says nothing of it
         for name, value in setting.items():
             (values["train"] if name in TrainSettings.model_fields else values)[name] = value
         if values["kind"] == "drift":

@@ -14,9 +14,10 @@ from pydantic import Field, field_validator, model_validator
 
 from buckler.data import Chat, Json, content_id, read_json, write_rows
 from buckler.errors import ConfigError, DataError, StoreError
+from buckler.models.dtype import Dtype
 from buckler.models.protocol import ModelSpec
 from buckler.registry import allow
-from buckler.settings import Settings, parse
+from buckler.settings import Settings, default_of, parse
 from buckler.workflow.inputs import WORLD, ModelRef, Source, at_most
 from buckler.workflow.rows import rows_of
 from buckler.workflow.step import Step
@@ -52,6 +53,10 @@ Earlier: TypeAlias = Mapping[str, Planned]
 """Earlier jobs of the same pipeline, by name."""
 
 
+MODEL_SETTINGS = ("chat_template", "chat_template_kwargs")
+"""Settings of the model that may stand beside the job's own."""
+
+
 class Job(Settings):
     """What one command is to do: every setting of it, with its one default and its description."""
 
@@ -74,11 +79,13 @@ class Job(Settings):
             return values
         own, inner = dict(values), dict[str, dict[str, object]]()
         for name in [name for name in values if name not in cls.model_fields]:
-            home = next((field for field in cls.method_fields if name in cls._fields_of(field)), None)
+            homes = (*cls.method_fields, *(["model"] if name in MODEL_SETTINGS and "model" in cls.model_fields else []))
+            home = next((field for field in homes if name in cls._fields_of(field)), None)
             if home is not None:
                 inner.setdefault(home, {})[name] = own.pop(name)
         for home, changes in inner.items():
-            part = own.get(home, {})
+            part = own.get(home, default_of(cls.model_fields[home]) if home == "model" else {})
+            part = ModelSpec.model_validate(part) if home == "model" and isinstance(part, str | Path) else part
             base = part.model_dump(exclude_unset=True) if isinstance(part, Settings) else part
             both = sorted(changes.keys() & base.keys() if isinstance(base, Mapping) else changes)
             if both:
@@ -108,6 +115,43 @@ class Job(Settings):
             ConfigError: something in them is not understood.
         """
         return parse(cls, values, where)
+
+
+class LoadingJob(Job):
+    """A job that loads models: how those are loaded that do not say it themselves."""
+
+    unwritten_if_empty = ("dtype", "threads", "quantize")
+    dtype: Dtype | None = None
+    """Arithmetic of the models loaded here (default: `auto`, which is bfloat16 on a CPU with AMX and on a GPU with bfloat16, and
+    float32 elsewhere and for small models)."""
+    threads: int | None = Field(default=None, ge=1)
+    """CPU threads of each process (default: `OMP_NUM_THREADS`, else 1)."""
+    quantize: Literal["4bit", "8bit"] | None = None
+    """Load the weights quantized by bitsandbytes; with method `lora`, adapters are trained on them (QLoRA)."""
+
+    @model_validator(mode="after")
+    def _models_are_loaded_so(self) -> Self:
+        if any(value is not None for value in self.how):
+            for name in type(self).model_fields:
+                value = getattr(self, name)
+                if isinstance(value, ModelSpec):
+                    self.__dict__[name] = self.loaded_so(value)
+        return self
+
+    @property
+    def how(self) -> tuple[object, ...]:
+        """What is said of loading."""
+        return self.dtype, self.threads, self.quantize
+
+    def loaded_so(self, spec: ModelSpec) -> ModelSpec:
+        """A model as the job loads it.
+
+        Raises:
+            ConfigError: an earlier job of the pipeline trains it, and says how it is loaded.
+        """
+        if spec.name.startswith(EARLIER) and any(value is not None for value in self.how):
+            raise ConfigError(f"{spec.name} is loaded as it was trained; set dtype, threads and quantize where it is trained")
+        return spec.loaded_so(dtype=self.dtype, threads=self.threads, quantize=self.quantize)
 
 
 class DrawingJob(Job):
@@ -154,6 +198,10 @@ class DrawingJob(Job):
 def model_of(spec: ModelSpec, earlier: Earlier, adapter: str | None = None) -> ModelRef:
     """The model as steps use it: one that is there already, or what an earlier job of the pipeline trains."""
     if spec.name.startswith(EARLIER):
+        if given := [name for name in MODEL_SETTINGS if getattr(spec, name)]:
+            raise ConfigError(f"{spec.name}: `{given[0]}` is set where the model is trained, and saved with it; remove it here")
+        if adapter is not None:
+            raise ConfigError(f"{spec.name} is a whole model, adapters included; remove the adapter {adapter}")
         return ModelRef(made_by=_named(spec.name, earlier, "model").result)
     return ModelRef.outside(with_adapter(spec, adapter))
 
@@ -346,24 +394,3 @@ def unscored(value: Mapping[str, Json]) -> str:
         return ""
     low, high = bounds
     return f", {value['unread']} unscored (bounds {low:.2f} to {high:.2f})"
-
-
-def left_out_lines(overall: Mapping[str, Json]) -> list[str]:
-    """Sentences on answers that are not the model's own words: withheld by the provider, or without a text."""
-    by_filter, without = (mapping(overall.get(name, {})) for name in ("withheld_by", "without_text"))
-    lines = []
-    if by_filter:
-        lines.append(
-            f"  {_listed(by_filter, overall)} were withheld by the provider: they count as full refusals; "
-            "own_refusal_rate is that of the others"
-        )
-    if without:
-        is_cut = any("token limit" in reason for reason in without)
-        fix = "; raise max_new_tokens, since thinking counts towards it" if is_cut else ""
-        lines.append(f"  {_listed(without, overall)} have no text and are unscored{fix}")
-    return lines
-
-
-def _listed(counts: Mapping[str, Json], overall: Mapping[str, Json]) -> str:
-    reasons = ", ".join(f"{reason} {count}" for reason, count in counts.items())
-    return f"{sum(map(whole, counts.values()))} of {whole(overall['answers'])} answers ({reasons})"

@@ -22,7 +22,18 @@ from buckler.workflow.documents import Prompting, crosstask_rows, document_probe
 from buckler.workflow.evaluation import evaluation_steps
 from buckler.workflow.executor import run_steps
 from buckler.workflow.inputs import ModelRef, Source, own_tasks_at
-from buckler.workflow.jobs.base import DrawingJob, Earlier, Planned, Result, count_lines, deliver, model_of, read_object, store_of
+from buckler.workflow.jobs.base import (
+    DrawingJob,
+    Earlier,
+    LoadingJob,
+    Planned,
+    Result,
+    count_lines,
+    deliver,
+    model_of,
+    read_object,
+    store_of,
+)
 from buckler.workflow.rows import rows_of
 from buckler.workflow.step import Outside, Step
 from buckler.workflow.store import Store
@@ -31,7 +42,7 @@ DEFENCE = "defence.jsonl"
 ALL, MOST_MISUSED_TASK = "all", "weakest"
 
 
-class CrossTaskJob(DrawingJob):
+class CrossTaskJob(LoadingJob, DrawingJob):
     """A defence against malicious documents: refusals for the harmful, real answers for the benign."""
 
     method_fields = ("crosstask", "preparation")

@@ -26,6 +26,7 @@ from buckler.workflow.inputs import source_chats as read_source
 from buckler.workflow.jobs.base import (
     DrawingJob,
     Earlier,
+    LoadingJob,
     Planned,
     Result,
     count_lines,
@@ -47,7 +48,7 @@ ATTACK_ROWS = 50
 """Rows of a set of the miniature's world that a copy is attacked with."""
 
 
-class CurateJob(DrawingJob):
+class CurateJob(LoadingJob, DrawingJob):
     """Revision of harmless texts so that they carry safety implication: rows that harden the model they were made with."""
 
     method_fields = ("curation",)

@@ -6,12 +6,13 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from buckler.data import ROWS, Chat, Json, read_chats, write_json, write_rows
 from buckler.finetuning.attacks import AttackSettings
-from buckler.finetuning.settings import TrainSettings
+from buckler.finetuning.settings import UNUSED_LORA, LoRA, TrainSettings
 from buckler.models.protocol import ModelSpec
 from buckler.progress import ProgressCallback, no_progress
 from buckler.workflow.executor import run_steps
@@ -19,6 +20,7 @@ from buckler.workflow.inputs import Source
 from buckler.workflow.jobs.base import (
     DrawingJob,
     Earlier,
+    LoadingJob,
     Planned,
     Result,
     deliver,
@@ -106,7 +108,7 @@ class CustomerRows(Result):
         return {"kind": self.kind, "rows": self.total, "harmful": self.harmful}
 
 
-class TrainJob(DrawingJob):
+class TrainJob(LoadingJob, DrawingJob):
     """A fine-tune of a model on rows: a defence's, a customer's, or both. Leaves a plain model folder."""
 
     method_fields = ("train",)
@@ -120,6 +122,12 @@ class TrainJob(DrawingJob):
     """Settings of the training."""
     job: Path | None = None
     """Job file to write instead of training here; start it with `accelerate launch -m buckler.finetuning JOB`."""
+
+    @model_validator(mode="after")
+    def _lora_has_a_part(self) -> Self:
+        if self.train.method == "full" and self.train.lora not in (LoRA(), UNUSED_LORA):
+            raise ValueError("settings of LoRA have no effect with method `full`; set the method to `lora`")
+        return self
 
     def plan(self, earlier: Earlier = {}) -> Planned:  # noqa: B006 - never changed
         """The training phase.
@@ -141,6 +149,8 @@ class TrainJob(DrawingJob):
     ) -> TrainedModel | JobFile:
         """Write `model/` (LoRA: also `adapter/`), `training.json` and `first_row.txt`; with `job`, rows and the job's file.
 
+        A LoRA training on top of an adapter also leaves `base/`, which the new adapter is on: the first one merged into its own.
+
         Raises:
             BucklerError: the model or a file is not there, the settings do not fit, or training diverged.
         """
@@ -150,11 +160,14 @@ class TrainJob(DrawingJob):
         run_steps([planned.result], store, progress=progress)
         folder = store.folder(planned.result)
         written = deliver(folder, {name: name for name in ("training.json", "first_row.txt")}, out)
-        for name in ("model", "adapter"):
+        for name in ("model", "adapter", "base"):
+            shutil.rmtree(out / name, ignore_errors=True)
             if (folder / name).exists():
-                shutil.rmtree(out / name, ignore_errors=True)
                 shutil.copytree(folder / name, out / name)
                 written.append(out / name)
+        if (out / "base").exists():
+            settings = out / "adapter" / "adapter_config.json"
+            write_json(settings, {**read_object(settings), "base_model_name_or_path": str((out / "base").resolve())})
         return TrainedModel(out=out, written=tuple(written), record=read_object(out / "training.json"))
 
     def _write_job(self, out: Path, job: Path, store: Store, earlier: Earlier, progress: ProgressCallback) -> JobFile:
@@ -190,11 +203,15 @@ class TrainedModel(Result):
         first = (self.out / "first_row.txt").read_text(encoding="utf-8").strip()[:600]
         cut, dropped = _names(self.record, "cut"), _names(self.record, "dropped")
         seen = f"{self.record['rows']} rows, {self.record['steps']} steps"
+        base = self.record.get("base")
+        on = f"trained on {base['model']} with the adapter {base['adapter']} merged into it" if isinstance(base, Mapping) else ""
         return [
             *super().lines(),
+            *([on] if on else []),
             "first row, with the trained part between >>> and <<<:",
             first,
             f"{seen}; {len(cut)} rows had their document truncated, {len(dropped)} were dropped",
+            *_learnt(self.record),
             *(f"  dropped, longer than max_length: {row}" for row in dropped[:5]),
         ]
 
@@ -223,6 +240,23 @@ class JobFile(Result):
     def numbers(self) -> dict[str, Json]:
         """How many rows."""
         return {"rows": self.total}
+
+
+def _learnt(record: Mapping[str, Json]) -> list[str]:
+    """How many of the answers are learnt, and what is not learnt as it stands in the rows."""
+    answers, learnt, thoughts = record.get("answers"), record.get("answers_learnt"), record.get("thoughts")
+    if answers is None:
+        return []  # the record of an older version
+    lines = [f"{learnt} of {answers} answers learnt: {record['supervised_tokens']} tokens in {record['sequences']} sequences"]
+    if number := record.get("ends_not_learnt"):
+        lines.append(f"{number} rows do not learn their end of turn: the model may not stop")
+    if number := record.get("ends_added"):
+        lines.append(f"{number} rows learn a token that ends generation where the chat template writes no end of turn")
+    if thoughts:
+        lines.append(f"{record['thoughts_learnt']} of {thoughts} answers with reasoning have their reasoning learnt")
+    if date := record.get("chat_template_date"):
+        lines.append(f"the chat template asks for today's date; training and answering give it {date}")
+    return lines
 
 
 def _names(record: Mapping[str, Json], key: str) -> list[str]:

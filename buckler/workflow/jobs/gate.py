@@ -11,13 +11,14 @@ from pydantic import Field
 from buckler.crosstask.own_tasks import read_tasks
 from buckler.crosstask.tasks import scorers
 from buckler.data import ANSWERS, VERDICTS, Json, read_answers, read_verdicts, write_json, write_text, write_verdicts
-from buckler.errors import ConfigError, DataError, StoreError
+from buckler.errors import BackendError, ConfigError, DataError, StoreError
 from buckler.evaluation.probes import MAX_NEW_TOKENS
 from buckler.evaluation.scores import Scorers, score_answers
 from buckler.gating.checks import Side
 from buckler.gating.decision import Gate, GateSettings, decide
 from buckler.gating.outputs import Places, junit, markdown, sarif, sentences
 from buckler.judges.named import JudgeSpec, judge_from
+from buckler.models.places import base_of, is_adapter, location
 from buckler.models.protocol import ModelSpec, spec_of
 from buckler.progress import ProgressCallback, no_progress
 from buckler.settings import parse, read_yaml
@@ -129,8 +130,8 @@ class GateJob(ProbingJob, JudgingJob):
         if not models and probes:
             raise ConfigError("both sides are saved answers, so probes are not used; remove the probe options")
         return {
-            "base": base or ModelRef.outside(spec_of(self.base)),
-            "tuned": tuned or ModelRef.outside(self._tuned(base is not None)),
+            "base": base or ModelRef.outside(self.loaded_so(spec_of(self.base))),
+            "tuned": tuned or ModelRef.outside(self.loaded_so(self._tuned(base is not None))),
         }
 
     def _tuned(self, base_is_saved: bool) -> ModelSpec:
@@ -139,6 +140,8 @@ class GateJob(ProbingJob, JudgingJob):
         if name and _is_adapter(name):
             if adapter is not None:
                 raise ConfigError(f"--tuned {name} is itself an adapter; give only one of --tuned and --adapter")
+            if _brings_its_base(name, None if base_is_saved else self.base):
+                return spec_of(name)
             name, adapter = None, name
         if not name and base_is_saved:
             raise ConfigError(
@@ -223,8 +226,19 @@ def _recorded(judge: JudgeSpec | None) -> str:
 
 
 def _is_adapter(name: str) -> bool:
-    folder = Path(name).expanduser()
-    return (folder / "adapter_config.json").is_file() and not (folder / "config.json").exists()
+    return is_adapter(Path(name).expanduser())
+
+
+def _brings_its_base(adapter: str, base: str | None) -> bool:
+    """Whether the base that an adapter names is here and is not the `base` of the comparison; None: that one is saved answers."""
+    try:
+        named = location(base_of(Path(adapter).expanduser())[0])
+    except BackendError:
+        return False
+    if base is None or _is_adapter(base):
+        return True
+    place = location(base) if "@" not in base else None
+    return named is not None and place is not None and named.resolve() != place.resolve()
 
 
 def _saved(name: str) -> Path | None:

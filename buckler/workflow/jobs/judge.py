@@ -24,7 +24,7 @@ from buckler.data import (
 )
 from buckler.data.answers import of_one_model
 from buckler.errors import ConfigError, DataError
-from buckler.evaluation.metrics import known_metrics, left_out, summarise
+from buckler.evaluation.metrics import known_metrics, left_out, left_out_sentences, summarise
 from buckler.evaluation.power import FEW, detectable
 from buckler.evaluation.scores import score_answers, withheld_numbers
 from buckler.evaluation.statistics import Rate, rate
@@ -33,7 +33,7 @@ from buckler.judges.card import REFUSAL_QUESTION, JudgeCard, card_path, make_car
 from buckler.judges.labels import file_names, read_labels
 from buckler.judges.named import JudgeSpec, Loader, judge_from, judge_spec
 from buckler.models.protocol import ModelSpec
-from buckler.models.registry import SERVERS, load
+from buckler.models.registry import JUDGES_SERVERS, SERVERS, load
 from buckler.progress import ProgressCallback, no_progress
 from buckler.workflow.evaluation import judged_and_summarised
 from buckler.workflow.executor import run_steps
@@ -42,13 +42,12 @@ from buckler.workflow.jobs.base import (
     EARLIER,
     WORK,
     Earlier,
-    Job,
+    LoadingJob,
     Planned,
     Result,
     answers_of,
     deliver,
     interval,
-    left_out_lines,
     mapping,
     read_object,
     store_of,
@@ -63,7 +62,7 @@ DETECTION = (
 )
 
 
-class JudgingJob(Job):
+class JudgingJob(LoadingJob):
     """A job that judges answers."""
 
     judge: str = "keyword"
@@ -81,7 +80,14 @@ class JudgingJob(Job):
         Raises:
             ConfigError: there is no such judge, or it lacks a model.
         """
-        return judge_spec(self.judge, self.judge_model, self.seed)
+        return self._loaded(judge_spec(self.judge, self.judge_model, self.seed))
+
+    def _loaded(self, spec: JudgeSpec) -> JudgeSpec:
+        """The judge with its models loaded as the job says."""
+        if not any(self.how):
+            return spec
+        model = None if spec.model is None else self.loaded_so(spec.model)
+        return spec.model_copy(update={"model": model, "parts": tuple(self._loaded(part) for part in spec.parts)})
 
 
 class JudgeJob(JudgingJob):
@@ -129,8 +135,7 @@ class JudgeJob(JudgingJob):
         if str(self.answers[0]).startswith(EARLIER):
             planned, store = self.plan(earlier), store_of(out, store)
             run_steps([planned.result], store, progress=progress)
-            names = {VERDICTS: VERDICTS, SERVERS: f"judge-{SERVERS}"}
-            written = deliver(store.folder(planned.more["verdicts"]), names, out)
+            written = deliver(store.folder(planned.more["verdicts"]), {VERDICTS: VERDICTS, SERVERS: JUDGES_SERVERS}, out)
             written += deliver(store.folder(planned.result), {METRICS: METRICS}, out)
             count = len(read_answers(store.folder(planned.more["answers"]) / ANSWERS))
         else:
@@ -139,7 +144,7 @@ class JudgeJob(JudgingJob):
                 raise DataError(f"{', '.join(map(str, self.answers))}: contains no answers")
             judge_files(answers, judge, out, own_tasks=self.own_tasks, metrics=known_metrics(self.metrics))
             written, count = [out / VERDICTS, out / METRICS], len(answers)
-            written += deliver(out / WORK, {SERVERS: f"judge-{SERVERS}"}, out)
+            written += deliver(out / WORK, {SERVERS: JUDGES_SERVERS}, out)
         head = f"{count} answers judged; wrote {out / VERDICTS} and {out / METRICS}"
         return judgement(out, judge, self.judge_cards, written=written, head=[head])
 
@@ -208,7 +213,7 @@ def verdicts_only(answers: Sequence[Answer], job: JudgeJob, out: Path) -> Judgem
 
 def servers(answers: Path, verdicts: Path, out: Path) -> list[Path]:
     """Hand over what was found out about the servers that answered and judged, where servers did; the files written."""
-    return deliver(answers, {SERVERS: SERVERS}, out) + deliver(verdicts, {SERVERS: f"judge-{SERVERS}"}, out)
+    return deliver(answers, {SERVERS: SERVERS}, out) + deliver(verdicts, {SERVERS: JUDGES_SERVERS}, out)
 
 
 def judgement(
@@ -282,7 +287,7 @@ class Judgement(Result):
                 lines.append(line.rstrip())
         if warned:
             lines.append(f"  {DETECTION}")
-        return [*lines, *left_out_lines(mapping(self.metrics["overall"])), *self._type_lines()]
+        return [*lines, *(f"  {one}" for one in left_out_sentences(mapping(self.metrics["overall"]))), *self._type_lines()]
 
     def headline(self) -> dict[str, Mapping[str, Json]]:
         """The numbers over all probes that there is something to say of."""

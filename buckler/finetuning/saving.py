@@ -1,0 +1,89 @@
+"""What a training leaves: a plain model folder, the adapter with the name of its base, and what the record says of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from buckler.data import Json
+from buckler.errors import ConfigError
+from buckler.finetuning.settings import TrainSettings
+from buckler.models.chat_template import Template
+from buckler.models.dtype import Dtype
+from buckler.models.loading import merged, open_model
+from buckler.models.places import EMBEDDED, dtype_of, location, with_base
+from buckler.models.protocol import ModelSpec
+from buckler.models.template_text import with_defaults
+
+BASE = "base"
+"""Folder of the base that a second adapter is on: the first one merged into its own."""
+
+
+def require_trainable(spec: ModelSpec, settings: TrainSettings) -> Dtype:
+    """The arithmetic of a training.
+
+    Raises:
+        ConfigError: the model cannot be trained as it is to be loaded.
+    """
+    dtype = dtype_of(spec)
+    if dtype == "float16":
+        raise ConfigError(f"{spec.name}: dtype float16 is for answering only; train in float32 or bfloat16")
+    if spec.quantize is not None and settings.method == "full":
+        raise ConfigError(f"{spec.name}: quantized weights cannot be trained in full; use method `lora`, or remove `quantize`")
+    return dtype
+
+
+def base_name(spec: ModelSpec) -> str:
+    """The base as an adapter names it: as it was named, with a whole path, so that the adapter is read from any folder."""
+    if spec.name in EMBEDDED:
+        return spec.name
+    place = location(spec.name)
+    return spec.name if place is None else str(place.resolve())
+
+
+def of_model(spec: ModelSpec, settings: TrainSettings, dtype: Dtype) -> dict[str, Json]:
+    """What the record says of the model where it is not a plain one in float32."""
+    based = with_base(spec)
+    record: dict[str, Json] = {} if dtype == "float32" else {"dtype": dtype}
+    if spec.threads is not None:
+        record["threads"] = spec.threads
+    if spec.quantize is not None:
+        record["quantize"] = spec.quantize
+    if based.adapter is not None:
+        merged_in: dict[str, Json] = {"adapter_is_on": BASE} if settings.method == "lora" else {}
+        record["base"] = {"model": based.name, "adapter": based.adapter, **merged_in}
+    return record
+
+
+def save_trained(model: PreTrainedModel, template: Template, spec: ModelSpec, settings: TrainSettings, out: Path) -> None:
+    """The trained model in `model/`; of LoRA, the adapter in `adapter/` and the model merged with it.
+
+    The folder says what the model was trained with: the template's settings are its defaults, and generation stops at the ends
+    that were learnt.
+    """
+    tokenizer = template.tokenizer
+    if template.written.settings:
+        tokenizer.chat_template = with_defaults(template.written.text, template.written.settings)
+    if settings.method == "lora":
+        based = with_base(spec)
+        base = base_name(based) if based.adapter is None else str((out / BASE).resolve())
+        model.peft_config["default"].base_model_name_or_path = base
+        model.save_pretrained(out / "adapter", save_embedding_layers=False)
+        if based.chat_template or based.chat_template_kwargs or based.adapter is not None:  # not those that the base brings
+            tokenizer.save_pretrained(out / "adapter")
+        if spec.quantize is not None:  # merged into the base as it is, not as it was rounded
+            plain = based.model_copy(update={"quantize": None})
+            model, _ = open_model(plain.model_copy(update={"adapter": str(out / "adapter")}), for_training=True)
+        else:
+            model = merged(model, str(out / "adapter"))
+    ends = model.generation_config.eos_token_id
+    if not template.stops <= {*(ends if isinstance(ends, list) else [ends])}:
+        model.generation_config.eos_token_id = sorted(template.stops)
+    save_model(model, tokenizer, out / "model")
+
+
+def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
+    """A plain model folder."""
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)

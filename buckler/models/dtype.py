@@ -1,0 +1,61 @@
+"""In what arithmetic a model runs: what `dtype: auto` means for this model on this machine.
+
+`auto` is bfloat16 where the hardware multiplies matrices in it (a CPU with AMX, a GPU with bfloat16), and float32 elsewhere and
+for small models, which gain nothing. Answering holds the weights in that type; training keeps float32 master weights.
+"""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+from buckler.models.checkpoint import Checkpoint
+
+Dtype: TypeAlias = Literal["auto", "float32", "bfloat16", "float16"]
+SMALL = 64 << 20
+"""Bytes of weights below which a local model is small: it computes in float32 on every machine, so that numbers are the same."""
+CPU_INFO = Path("/proc/cpuinfo")
+GPU_SIGNS = ("/proc/driver/nvidia", "/dev/nvidiactl", "/dev/kfd", "/dev/dxg")
+"""Where a driver shows itself; without one, torch is not imported to look for a GPU."""
+
+
+def resolved(dtype: Dtype, device: str, weights: Path | None) -> Dtype:
+    """The type that `dtype` stands for; never `auto`.
+
+    Args:
+        dtype: What is asked for.
+        device: Where the model is to be loaded, or `auto`.
+        weights: Its local folder or file; None for a model of the hub.
+    """
+    if dtype != "auto":
+        return dtype
+    if weights is not None and _bytes(weights) < SMALL:
+        return "float32"
+    return "bfloat16" if _multiplies_bfloat16(device) else "float32"
+
+
+def _bytes(weights: Path) -> int:
+    return weights.stat().st_size if weights.is_file() else Checkpoint(weights).weight_bytes
+
+
+def _multiplies_bfloat16(device: str) -> bool:
+    if device != "cpu" and (device != "auto" or _may_have_gpu()):
+        import torch
+
+        if torch.cuda.is_available():
+            return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    return cpu_has_amx()
+
+
+def _may_have_gpu() -> bool:
+    return any(Path(sign).exists() for sign in GPU_SIGNS) or not CPU_INFO.exists()
+
+
+@functools.cache
+def cpu_has_amx() -> bool:
+    """Whether this CPU has AMX units for bfloat16."""
+    try:
+        return "amx_bf16" in CPU_INFO.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return False

@@ -1,0 +1,202 @@
+"""Where a model lies: the folder or file that its name stands for, the base that an adapter names, and what speaks against them.
+
+Everything here is found without loading weights, so that a mistake is told before a run begins.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib.util import find_spec
+from pathlib import Path
+
+from buckler.data import Json, read_json
+from buckler.errors import BackendError, ConfigError, DataError
+from buckler.models.checkpoint import Checkpoint
+from buckler.models.dtype import Dtype, resolved
+from buckler.models.protocol import ModelSpec
+
+EMBEDDED: dict[str, str] = {
+    "miniature": "standard-aligned",
+    "miniature-base": "standard-base",
+    "miniature-small": "small-aligned",
+    "miniature-small-base": "small-base",
+}
+"""Names of the shipped models and their folders; the plain names are aligned, `-base` is what they were before."""
+
+EMBEDDED_FOLDER = Path(__file__).parents[1] / "miniature" / "models"
+ADAPTER_WEIGHTS, ADAPTER_CONFIG = "adapter_model.safetensors", "adapter_config.json"
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model")
+
+
+def location(name: str) -> Path | None:
+    """The local folder a model name stands for, or its GGUF file; None for a hub id.
+
+    Raises:
+        BackendError: the name looks like a path, but nothing is there, or a folder holds several GGUF files.
+    """
+    if name in EMBEDDED:
+        return embedded_path(name)
+    path = Path(name).expanduser()
+    if path.is_dir():
+        return _gguf_in(path) or path
+    if path.suffix == ".gguf":
+        if path.is_file():
+            return path
+        raise BackendError(f"{name}: no such GGUF file; a file of the hub must be downloaded first")
+    if path.is_file():
+        raise BackendError(f"{name}: is a file; a model is a folder or a GGUF file (*.gguf)")
+    if name.startswith(("/", "./", "../", "~")) or name.count("/") > 1:
+        raise BackendError(f"{name}: no such model folder")
+    if "/" not in name:
+        known = ", ".join(EMBEDDED)
+        raise BackendError(f"unknown model {name!r}: not a folder, a hub id (owner/name), or one of {known}")
+    return None
+
+
+def embedded_path(name: str) -> Path:
+    """The folder of a shipped model.
+
+    Raises:
+        ConfigError: no shipped model has this name.
+    """
+    if name not in EMBEDDED:
+        raise ConfigError(f"unknown miniature {name!r}; the embedded models are {', '.join(EMBEDDED)}")
+    return EMBEDDED_FOLDER / EMBEDDED[name]
+
+
+def _gguf_in(folder: Path) -> Path | None:
+    """The GGUF file of a folder that holds no other weights."""
+    files = sorted(folder.glob("*.gguf"))
+    if not files or is_adapter(folder) or any(folder.glob("*.safetensors")):
+        return None
+    if len(files) > 1:
+        raise BackendError(f"{folder}: holds {len(files)} GGUF files; name one of them, such as {files[0]}")
+    return files[0]
+
+
+def is_adapter(folder: Path) -> bool:
+    """Whether a folder holds a PEFT adapter and no model."""
+    return (folder / ADAPTER_CONFIG).is_file() and not (folder / "config.json").exists()
+
+
+def with_base(spec: ModelSpec) -> ModelSpec:
+    """The spec of an adapter folder that stands alone as the base that it names, with the adapter on it; other specs as they are.
+
+    Raises:
+        BackendError: the adapter names no base, or one that is not there.
+        ConfigError: another adapter is to be loaded on it.
+    """
+    if spec.endpoint is not None or spec.is_own:
+        return spec
+    folder = location(spec.name)
+    if folder is None or not is_adapter(folder):
+        return spec
+    if spec.adapter is not None:
+        raise ConfigError(f"{spec.name}: is itself an adapter, and `adapter` names another one; name only one of them")
+    name, revision = base_of(folder)
+    return spec.model_copy(update={"name": name, "adapter": str(folder), "revision": spec.revision or revision})
+
+
+def base_of(folder: Path) -> tuple[str, str | None]:
+    """The model that an adapter was trained on, as a name that can be loaded, and its revision.
+
+    A path is looked for as it is, from the adapter's folder, and under its last name beside that folder: a training on top of
+    an adapter leaves its merged base there, and the two may have moved together.
+
+    Raises:
+        BackendError: it names none, or one that is not there.
+    """
+    config = adapter_config(folder)
+    name, revision = config.get("base_model_name_or_path"), config.get("revision")
+    how = "name the base with --model and this folder with --adapter"
+    if not isinstance(name, str) or not name.strip():
+        raise BackendError(f"{folder}: {ADAPTER_CONFIG} names no base model (base_model_name_or_path); {how}")
+    found = str(revision) if revision else None
+    if name in EMBEDDED:
+        return name, found
+    beside = (Path(name).expanduser(), folder / name, folder.parent / Path(name).name)
+    for path in beside:
+        if path.exists() and path.resolve() != folder.resolve():
+            if path.is_dir() and is_adapter(path):
+                raise BackendError(f"{folder}: its base model {path} is itself an adapter; merge that one into its base first")
+            return str(path), found
+    is_hub_id = name.count("/") == 1 and not name.startswith((".", "~", "/")) and not name.endswith(".gguf")
+    if not is_hub_id:
+        raise BackendError(f"{folder}: its base model {name}, named in {ADAPTER_CONFIG}, is not here; {how}")
+    return name, found
+
+
+def adapter_config(folder: Path) -> Mapping[str, Json]:
+    """The settings of an adapter.
+
+    Raises:
+        BackendError: there are none, or they cannot be read.
+    """
+    if not (folder / ADAPTER_CONFIG).exists():
+        raise BackendError(f"{folder}: contains no {ADAPTER_CONFIG}, which every adapter needs")
+    try:
+        value = read_json(folder / ADAPTER_CONFIG)
+    except DataError as fault:
+        raise BackendError(str(fault)) from None
+    if not isinstance(value, Mapping):
+        raise BackendError(f"{folder / ADAPTER_CONFIG}: expected a JSON object, got {type(value).__name__}")
+    return value
+
+
+def dtype_of(spec: ModelSpec) -> Dtype:
+    """The type in which the model computes here: what `auto` stands for on this machine.
+
+    Raises:
+        BackendError: there is no such model.
+    """
+    if spec.endpoint is not None or spec.is_own:
+        return spec.dtype
+    spec = with_base(spec)
+    return resolved(spec.dtype, spec.device, None if spec.dtype != "auto" else location(spec.name))
+
+
+def require_answers(spec: ModelSpec) -> None:
+    """Refuse a local model that cannot answer, or whose adapter does not fit, as far as this is seen without loading it.
+
+    Raises:
+        BackendError: with the reason and what to do.
+    """
+    if spec.endpoint is not None or spec.is_own:
+        return
+    spec = with_base(spec)
+    place, adapter = location(spec.name), None if spec.adapter is None else location(spec.adapter)
+    if adapter is not None:
+        _require_adapter(adapter)
+    if spec.quantize is not None and find_spec("bitsandbytes") is None:
+        raise BackendError(f"{spec.name}: `quantize: {spec.quantize}` needs bitsandbytes: pip install 'buckler[quantize]'")
+    if place is None:
+        return
+    if place.is_file():
+        if find_spec("gguf") is None:
+            raise BackendError(f"{spec.name}: a GGUF file needs the package gguf: pip install 'buckler[gguf]'")
+        return
+    if not (place / "config.json").exists():
+        raise BackendError(f"{place}: contains no config.json, which every model folder needs")
+    checkpoint = Checkpoint(place)
+    own_template = adapter is not None and (Checkpoint(adapter).template != "" or has_tokenizer(adapter))
+    reason = checkpoint.refusal(trusts_code=spec.trust_remote_code, has_template=bool(spec.chat_template) or own_template)
+    if reason is not None:
+        raise BackendError(f"{spec.name}: {reason}")
+    if spec.quantize is not None and checkpoint.quantization:
+        raise BackendError(f"{spec.name}: is quantized already ({checkpoint.quantization}); remove `quantize: {spec.quantize}`")
+
+
+def has_tokenizer(folder: Path) -> bool:
+    """Whether a folder brings a tokenizer of its own."""
+    return any((folder / name).is_file() for name in TOKENIZER_FILES[::2])
+
+
+def _require_adapter(folder: Path) -> None:
+    config = adapter_config(folder)
+    task = config.get("task_type")
+    if task not in (None, "CAUSAL_LM"):
+        raise BackendError(f"{folder}: an adapter for the task type {task}, not CAUSAL_LM; it does not make a model answer")
+    if not (folder / ADAPTER_WEIGHTS).is_file():
+        pickled = (folder / "adapter_model.bin").exists()
+        hint = "adapter_model.bin can run code; save it again as safetensors" if pickled else "it is not a whole adapter"
+        raise BackendError(f"{folder}: contains no {ADAPTER_WEIGHTS}; {hint}")

@@ -1,0 +1,310 @@
+"""A chat template as text: what it writes before an answer, as the answer, and after it.
+
+What a template does is found by rendering a small conversation with it, not by its name.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
+
+from jinja2 import Environment, TemplateError, TemplateSyntaxError, meta, nodes
+
+from buckler.data import Json
+from buckler.data.thinking import opened_thought
+from buckler.errors import BackendError
+from buckler.models.thought_forms import Thought, form_of, is_closed, split_thought
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+Turns: TypeAlias = Sequence[Mapping[str, object]]
+"""Turns as `buckler.data.Message`; a template may also be given tool turns and tool calls."""
+QUESTION, ANSWER, THINKING, SYSTEM = "buckler0question", "buckler0answer", "buckler0thinking", "buckler0system"
+"""Texts of the small conversation, which no template writes by itself."""
+DATE = date(2024, 7, 26)
+"""The date that is given to every template that asks for today's: an answer does not depend on the day it was asked."""
+_CALL = re.compile(r"strftime_now\(\s*(?:'([^']*)'|\"([^\"]*)\")\s*\)")
+_GIVEN = set(
+    "messages tools documents add_generation_prompt bos_token eos_token pad_token unk_token raise_exception strftime_now "
+    "range namespace dict loop".split()
+)
+
+
+def read_template(file: str) -> str:
+    """The chat template in a file.
+
+    Raises:
+        BackendError: it cannot be read, or is no Jinja template.
+    """
+    try:
+        text = Path(file).expanduser().read_text(encoding="utf-8")
+        _parse(text)
+    except OSError as fault:
+        raise BackendError(f"chat template {file}: cannot be read: {fault.strerror}") from None
+    except UnicodeDecodeError as fault:
+        raise BackendError(f"chat template {file}: not UTF-8 at byte {fault.start}") from None
+    except TemplateSyntaxError as fault:
+        raise BackendError(f"chat template {file}:{fault.lineno}: not a Jinja template: {fault.message}") from None
+    if not text.strip():
+        raise BackendError(f"chat template {file}: the file is empty")
+    return text
+
+
+def _parse(text: str) -> nodes.Template:
+    bare = re.sub(r"\{%-?\s*(?:end)?generation\s*-?%\}", "", text)
+    return Environment(extensions=["jinja2.ext.loopcontrols"]).parse(bare)
+
+
+def with_constant_date(text: str, day: date = DATE) -> str:
+    """The template with a constant date in place of today's."""
+    constant = _CALL.sub(lambda call: repr(day.strftime(call[1] if call[1] is not None else call[2])), text)
+    if "strftime_now(" not in constant:
+        return constant
+    return "{% macro strftime_now(format) %}" + day.isoformat() + "{% endmacro %}" + constant
+
+
+def with_defaults(text: str, settings: Mapping[str, object]) -> str:
+    """The template with other defaults, so that a model is asked as it was trained wherever it is loaded."""
+    lines = [f"{{%- set {name} = {name} if {name} is defined else {value!r} -%}}\n" for name, value in sorted(settings.items())]
+    return "".join(lines) + text
+
+
+def known_settings(text: str) -> list[str]:
+    """The variables that the template reads beside those that it is always given."""
+    try:
+        names = meta.find_undeclared_variables(_parse(text))
+        names -= {
+            name for name in re.findall(r"\bset\s+(\w+)", text) if not re.search(rf"\b{name}\s+is\s+(?:not\s+)?defined", text)
+        }
+    except TemplateError:
+        return []
+    return sorted(names - _GIVEN)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnswerText:
+    """An answer as it is to be generated after its prompt."""
+
+    lead: str
+    """What the template writes between the prompt and the text of the answer, such as a thought."""
+    text: str
+    """The answer, and what the template writes after it."""
+    has_thought: bool
+
+
+class TemplateText:
+    """The chat template of one tokenizer, with its settings."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, name: str, settings: Mapping[str, Json]) -> None:
+        """
+        Raises:
+            BackendError: there is no template, or it does not read one of the settings.
+        """
+        if not tokenizer.chat_template:
+            raise BackendError(
+                f"{name}: the tokenizer has no chat template; "
+                "use the instruct model, or give a template with --chat-template FILE (`chat_template` in a recipe)"
+            )
+        self.tokenizer = tokenizer
+        self.name = name
+        self.settings = dict(settings)
+        try:
+            self.text = tokenizer.get_chat_template()
+        except ValueError as fault:
+            raise BackendError(f"{name}: {str(fault).splitlines()[0]}; give one with --chat-template FILE") from None
+        self._text = with_constant_date(self.text)
+        if reserved := sorted((_GIVEN - {"tools", "documents"}) & self.settings.keys()):
+            raise BackendError(f"{name}: chat_template_kwargs: `{reserved[0]}` is set by Buckler itself; remove it")
+        if unknown := [key for key in self.settings if not re.search(rf"\b{re.escape(key)}\b", self.text)]:
+            known = known_settings(self.text)
+            hint = f"it reads {', '.join(known)}" if known else "it reads no settings"
+            raise BackendError(f"{name}: chat_template_kwargs: the chat template does not read `{unknown[0]}`; {hint}")
+        specials = sorted({str(token) for token in tokenizer.all_special_tokens} | _added(tokenizer), key=len, reverse=True)
+        self._control = re.compile("|".join(re.escape(token) for token in specials if len(token) > 1) or r"(?!)")
+        self._as_parts = self._takes_parts()
+        self._takes_system = SYSTEM in self._try([_turn("system", SYSTEM), _turn("user", QUESTION)], ask=True)
+
+    @cached_property
+    def is_dated(self) -> bool:
+        """Whether prompts would depend on the day they are written."""
+        if "strftime_now" not in self.text:
+            return False
+        constant, self._text = self._text, with_constant_date(self.text, DATE.replace(year=1999))
+        other_day = self._try([_turn("user", QUESTION)], ask=True)
+        self._text = constant
+        return other_day != self.sample_prompt
+
+    def prompt(self, messages: Turns) -> str:
+        """The text after which the model answers `messages`.
+
+        Raises:
+            BackendError: the template refuses the conversation.
+        """
+        return self._render(messages, ask=True)
+
+    def answer(self, messages: Turns, turn: Mapping[str, object], before: str) -> AnswerText | None:
+        """What is to be generated after `before`; None where the template does not show where the answer begins."""
+        turn = self.split(turn)
+        reasoning = str(turn.get("reasoning_content") or "").strip()
+        whole = self._render([*messages, turn], ask=False)
+        marked = self._render([*messages, {**turn, "content": ANSWER}], ask=False)
+        place = marked.rfind(ANSWER)
+        if place < 0 or whole[:place] != marked[:place] or place > len(whole):
+            # A template may write an answer with tool calls, or none at all, in another way.
+            return AnswerText(lead="", text=whole[len(before) :], has_thought=False) if whole.startswith(before) else None
+        lead = whole[len(before) : place] if whole.startswith(before) and len(before) <= place else None
+        if lead is None or (opened_thought(before) and not is_closed(before + lead)):
+            lead = self._empty_closing if opened_thought(before) else ""
+            if opened_thought(before) and not lead:
+                return None  # a thought that nothing is known to close
+        if reasoning and self._tame_text(reasoning) not in lead:
+            written = self._written_thought(before, self._tame_text(reasoning))
+            return AnswerText(lead=lead if written is None else written, text=whole[place:], has_thought=written is not None)
+        return AnswerText(lead=lead, text=whole[place:], has_thought=bool(reasoning))
+
+    def _written_thought(self, before: str, reasoning: str) -> str | None:
+        """A thought after `before` where the template does not write it; None where none can stand there."""
+        if opened_thought(before):
+            between, closing = self._around
+            return f"{between}{reasoning}{closing}"
+        if self.thought is None or is_closed(before, at_end=True):
+            return None
+        return f"{self.thought.opening}{reasoning}{self.thought.closing}"
+
+    @cached_property
+    def plain_lead(self) -> str:
+        """What the template writes between a prompt and a plain answer to it."""
+        if not self.sample_prompt:
+            return ""
+        answer = self.answer([_turn("user", QUESTION)], _turn("assistant", ANSWER), self.sample_prompt)
+        return "" if answer is None else answer.lead
+
+    @cached_property
+    def thought(self) -> Thought | None:
+        """How the template writes a thought; None for one that knows none."""
+        return form_of(self.text.replace("\\n", "\n"))
+
+    @cached_property
+    def _around(self) -> tuple[str, str]:
+        """What stands before and after a thought that the prompt has opened: as the template writes it, else as published."""
+        turns = [_turn("user", QUESTION), {**_turn("assistant", ANSWER), "reasoning_content": THINKING}]
+        written = self._try(turns, ask=False)
+        between, found, after = written.removeprefix(self.sample_prompt).partition(THINKING)
+        if found and written.startswith(self.sample_prompt) and not between.strip() and ANSWER in after:
+            return between, after[: after.index(ANSWER)]
+        opened = opened_thought(self.sample_prompt)
+        form = form_of(opened)
+        if form is None:
+            return "", ""
+        return form.opening.removeprefix(opened) if form.opening.startswith(opened) else "", form.closing
+
+    @cached_property
+    def _empty_closing(self) -> str:
+        """What turns an opened thought into the empty one of the model's authors, as the template writes it without thinking."""
+        for key in ("enable_thinking", "thinking"):
+            if key in self.text:
+                empty = self._try([_turn("user", QUESTION)], ask=True, **{key: False})
+                if empty.startswith(self.sample_prompt) and is_closed(empty, at_end=True):
+                    return empty[len(self.sample_prompt) :]
+        return "".join(self._around)
+
+    @cached_property
+    def tail(self) -> str:
+        """What the template writes after the last answer."""
+        return self._try([_turn("user", QUESTION), _turn("assistant", ANSWER)], ask=False).partition(ANSWER)[2]
+
+    @cached_property
+    def before_next_question(self) -> str:
+        """What the template writes between an answer and the text of the next question."""
+        turns = [_turn("user", "?"), _turn("assistant", ANSWER), _turn("user", QUESTION)]
+        return self._try(turns, ask=False).partition(ANSWER)[2].partition(QUESTION)[0]
+
+    @cached_property
+    def sample_prompt(self) -> str:
+        """The prompt of the small conversation."""
+        return self._try([_turn("user", QUESTION)], ask=True)
+
+    def split(self, turn: Mapping[str, object]) -> Mapping[str, object]:
+        """An answer with the thought in its text as `reasoning_content`, where the template knows thoughts."""
+        return split_thought(turn) if turn["role"] == "assistant" and self.thought is not None else turn
+
+    def _render(self, messages: Turns, *, ask: bool) -> str:
+        """Template text. Control tokens written inside a message are broken apart, so that no text can end a turn."""
+        turns = [dict(self.split(turn)) for turn in messages]
+        if not self._takes_system:
+            turns = list(_folded(turns))
+        try:
+            return self._apply(turns, ask)
+        except Exception as fault:  # noqa: BLE001 - templates raise whatever they like
+            roles = ", ".join(str(turn["role"]) for turn in messages[:8])
+            reason = (str(fault).strip() or type(fault).__name__).splitlines()[0]
+            raise BackendError(
+                f"{self.name}: the chat template refuses this conversation ({roles}{', ...' * (len(messages) > 8)}): {reason}"
+            ) from None
+
+    def _try(self, turns: Turns, *, ask: bool, **settings: Json) -> str:
+        """The text of a small conversation; empty where the template refuses it."""
+        try:
+            return self._apply(turns, ask, **settings)
+        except Exception:  # noqa: BLE001 - templates raise whatever they like
+            return ""
+
+    def _apply(self, turns: Turns, ask: bool, **settings: Json) -> str:
+        tamed = [{key: self._tame(value) for key, value in turn.items()} for turn in turns]
+        if self._as_parts:
+            tamed = [
+                {**one, "content": [{"type": "text", "text": one["content"]}]} if one.get("content") else one for one in tamed
+            ]
+        rendered = self.tokenizer.apply_chat_template(
+            tamed,
+            chat_template=self._text,
+            tokenize=False,
+            add_generation_prompt=ask,
+            **{**self.settings, **settings},
+        )
+        return str(rendered)
+
+    def _takes_parts(self) -> bool:
+        """Whether the template writes texts that are lists of parts, as those of models that see images, and no plain ones."""
+        self._as_parts = False
+        question = [_turn("user", QUESTION)]
+        if QUESTION in self._try(question, ask=True):
+            return False
+        self._as_parts = True
+        return QUESTION in self._try(question, ask=True)
+
+    def _tame_text(self, text: str) -> str:
+        return self._control.sub(lambda match: f"{match.group()[0]} {match.group()[1:]}", text)
+
+    def _tame(self, value: object) -> object:
+        if isinstance(value, str):
+            return self._tame_text(value)
+        if isinstance(value, Mapping):
+            return {key: self._tame(inner) for key, inner in value.items()}
+        return [self._tame(inner) for inner in value] if isinstance(value, list | tuple) else value
+
+
+def _turn(role: str, content: str) -> dict[str, object]:
+    return {"role": role, "content": content}
+
+
+def _folded(turns: Sequence[dict[str, object]]) -> Iterator[dict[str, object]]:
+    """A leading system turn as the beginning of the first user turn, for templates without a system role."""
+    system = str(turns[0]["content"]) if turns and turns[0]["role"] == "system" and len(turns) > 1 else None
+    for turn in turns if system is None else turns[1:]:
+        if system is not None and turn["role"] == "user":
+            yield {**turn, "content": f"{system}\n\n{turn['content']}"}
+            system = None
+        else:
+            yield turn
+
+
+def _added(tokenizer: PreTrainedTokenizerBase) -> set[str]:
+    decoder = getattr(tokenizer, "added_tokens_decoder", {})
+    return {str(token.content) for token in decoder.values() if token.special}

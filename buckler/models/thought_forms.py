@@ -1,0 +1,74 @@
+"""The published forms of thoughts, as a chat template writes them and as rows bring them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from buckler.data.thinking import begins_inside
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Thought:
+    """A published form of thoughts."""
+
+    opening: str
+    closing: str
+    """Both with the line breaks that the model's authors put there."""
+
+
+_FORMS: tuple[Thought, ...] = (
+    # `<think>\n\n</think>\n\n` is the empty thought of DeepSeek-R1's model card and of Qwen3's template.
+    *(
+        Thought(opening=f"<{tag}>\n", closing=f"\n</{tag}>\n\n")
+        for tag in ("think", "seed:think", "thinking", "thought", "thoughts", "reasoning", "scratchpad")
+    ),
+    Thought(opening="<|channel>thought\n", closing="\n<channel|>"),
+    Thought(opening="[THINK]", closing="[/THINK]"),
+    Thought(opening="\u25c1think\u25b7", closing="\u25c1/think\u25b7"),
+    Thought(opening="<|START_THINKING|>", closing="<|END_THINKING|>"),
+    Thought(opening="<|begin_of_thought|>", closing="<|end_of_thought|>"),
+    Thought(opening="<|inner_prefix|>", closing="<|inner_suffix|>"),
+    Thought(opening="<|think|>", closing="<|/think|>"),
+    Thought(opening="<unused94>thought\n", closing="<unused95>"),
+    Thought(opening="<|channel|>analysis<|message|>", closing="<|end|><|start|>assistant<|channel|>final<|message|>"),
+)
+_OPENINGS = {form.opening.removesuffix("thought\n").strip(): form for form in _FORMS}
+_CLOSINGS = {form.closing.strip(): form for form in _FORMS}
+
+
+def form_of(text: str) -> Thought | None:
+    """The form of the thoughts in a text; one that is closed there before one that is only opened."""
+    for marks in (_CLOSINGS, _OPENINGS):
+        if found := [mark for mark in marks if mark in text]:
+            return marks[max(found, key=text.rfind)]
+    return None
+
+
+def is_closed(text: str, *, at_end: bool = False) -> bool:
+    """Whether the last thought in a text has ended; `at_end`: and nothing follows it."""
+    if at_end:
+        return text.rstrip().endswith(tuple(_CLOSINGS))
+    return max(map(text.rfind, _CLOSINGS)) > max(map(text.rfind, _OPENINGS))
+
+
+_INLINE = re.compile(r"\s*<(think|thinking|thought|reasoning)>(?P<thought>.*?)</\1>\s*", re.DOTALL)
+_INSIDE = re.compile(r"(?P<thought>.*?)</(?:think|thinking|thought|reasoning)>\s*", re.DOTALL)
+
+
+def split_thought(turn: Mapping[str, object]) -> Mapping[str, object]:
+    """A turn whose text begins with a thought, or inside one, with this thought as `reasoning_content`."""
+    content = turn.get("content")
+    if not isinstance(content, str) or turn.get("reasoning_content"):
+        return turn
+    match = _INLINE.match(content) or (_INSIDE.match(content) if begins_inside(content) else None)
+    if match is None or not content[match.end() :].strip():
+        return turn
+    return {**turn, "content": content[match.end() :], "reasoning_content": match["thought"].strip()}
+
+
+def without_thoughts(turns: Sequence[Mapping[str, object]]) -> list[dict[str, object]]:
+    """Turns without `reasoning_content`, and without a thought at the beginning of an answer."""
+    split = [split_thought(turn) if turn["role"] == "assistant" else turn for turn in turns]
+    return [{key: value for key, value in turn.items() if key != "reasoning_content"} for turn in split]

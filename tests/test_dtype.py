@@ -1,0 +1,227 @@
+"""Arithmetic and threads: what `auto` is on which machine, what it changes in keys, and that bfloat16 trains float32 weights."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import make_model
+
+from buckler.data import Chat, content_id, write_rows
+from buckler.errors import BackendError, ConfigError
+from buckler.experiments.registry import read_recipe
+from buckler.finetuning.settings import LoRA, TrainSettings
+from buckler.finetuning.train import train
+from buckler.models import dtype as dtypes
+from buckler.models.places import dtype_of
+from buckler.models.protocol import ModelSpec, Request, Sampling, ScoreRequest
+from buckler.models.registry import identity, load
+from buckler.settings import parse
+from buckler.workflow.inputs import ModelRef, model_spec, trained_spec
+from buckler.workflow.jobs.customize import TrainJob
+from buckler.workflow.jobs.gate import GateJob
+from buckler.workflow.jobs.judge import JudgeJob
+from buckler.workflow.step import Run
+
+pytestmark = pytest.mark.ml
+
+ROWS = [Chat.pair(f"soup {number}", "salt and carrots") for number in range(6)]
+PAIRS = [ScoreRequest(messages=row.prompt, answer=row.answer or "") for row in ROWS]
+
+
+@pytest.fixture
+def amx(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    """A machine whose CPU has AMX, or not, and where every model is large."""
+
+    def machine(*, has_amx: bool) -> None:
+        file = tmp_path / "cpuinfo"
+        file.write_text(f"flags\t\t: fpu avx512_bf16 {'amx_bf16 amx_tile' if has_amx else ''}\n")
+        monkeypatch.setattr(dtypes, "CPU_INFO", file)
+        monkeypatch.setattr(dtypes, "GPU_SIGNS", ())
+        monkeypatch.setattr(dtypes, "SMALL", 0)
+        dtypes.cpu_has_amx.cache_clear()
+
+    yield machine
+    dtypes.cpu_has_amx.cache_clear()
+
+
+def test_auto_is_bfloat16_where_the_cpu_has_amx_and_float32_elsewhere(tiny, amx):
+    spec = ModelSpec(name=str(tiny))
+    amx(has_amx=True)
+    assert dtype_of(spec) == "bfloat16" and dtype_of(ModelSpec(name="owner/model")) == "bfloat16"
+    assert dtype_of(ModelSpec(name=str(tiny), dtype="float32")) == "float32"
+    amx(has_amx=False)
+    assert dtype_of(spec) == "float32" and dtype_of(ModelSpec(name=str(tiny), dtype="bfloat16")) == "bfloat16"
+
+
+def test_auto_is_float32_for_the_miniature_and_other_small_models_on_every_machine(tiny, amx, monkeypatch):
+    amx(has_amx=True)
+    monkeypatch.undo()
+    for name in ("miniature", "miniature-base", "miniature-small", str(tiny)):
+        assert dtype_of(ModelSpec(name=name)) == "float32"
+
+
+def test_a_float32_key_is_what_it_was_and_a_bfloat16_one_is_another(tiny, amx):
+    spec = ModelSpec(name=str(tiny))
+    amx(has_amx=False)
+    before = identity(spec)
+    files = [[path.name, _digest(path)] for path in sorted(tiny.glob("*")) if path.name != "generation_config.json"]
+    assert before == content_id([content_id(files), None, None, "auto"]), "the key of version 0.1.0"
+    amx(has_amx=True)
+    assert identity(spec) not in (before, identity(ModelSpec(name=str(tiny), dtype="float32")))
+    assert identity(spec) == identity(ModelSpec(name=str(tiny), dtype="bfloat16"))
+    amx(has_amx=False)
+    assert identity(ModelSpec(name=str(tiny), dtype="float32")) == content_id([content_id(files), None, None, "float32"])
+
+
+def _digest(path: Path) -> str:
+    from buckler.data import file_digest
+
+    return file_digest(path)
+
+
+def test_a_run_that_is_planned_on_one_machine_does_not_compute_otherwise_on_another(tiny, amx, tmp_path):
+    amx(has_amx=True)
+    places = ModelRef.outside(ModelSpec(name=str(tiny))).places()
+    run = Run(settings=None, inputs={}, outside={"model": places["model"].place}, out=tmp_path, shared=tmp_path, progress=print)
+    assert model_spec(run, "model").name == str(tiny)
+    amx(has_amx=False)
+    with pytest.raises(BackendError, match=r"planned with bfloat16, but this machine would compute in float32; .*bfloat16"):
+        model_spec(run, "model")
+    named = ModelRef.outside(ModelSpec(name=str(tiny), dtype="bfloat16")).places()["model"].place
+    assert model_spec(Run(**{**_fields(run), "outside": {"model": named}}), "model").dtype == "bfloat16"
+
+
+def _fields(run: Run) -> dict[str, object]:
+    return {name: getattr(run, name) for name in ("settings", "inputs", "outside", "out", "shared", "progress")}
+
+
+def test_answers_in_bfloat16_are_near_those_in_float32_and_weights_have_that_type(tiny):
+    exact, near = (load(ModelSpec(name=str(tiny), dtype=dtype)) for dtype in ("float32", "bfloat16"))
+    assert {weight.dtype for weight in near.model.parameters()} == {torch.bfloat16}
+    assert [one.nll for one in near.score(PAIRS)] == pytest.approx([one.nll for one in exact.score(PAIRS)], rel=0.02)
+    requests = [Request(messages=row.prompt, sampling=Sampling(max_new_tokens=6)) for row in ROWS]
+    assert near.generate(requests) == [near.generate([request])[0] for request in requests]
+
+
+@pytest.mark.parametrize("method", ["full", "lora"])
+def test_training_in_bfloat16_updates_float32_weights(tiny, tmp_path, method):
+    from safetensors.torch import load_file
+
+    more = {"lora": LoRA(dropout=0.0)} if method == "lora" else {}
+    settings = TrainSettings(method=method, epochs=4, batch_size=3, learning_rate=3e-3, **more)
+    records = {}
+    for dtype in ("float32", "bfloat16"):
+        records[dtype] = train(ModelSpec(name=str(tiny), dtype=dtype), ROWS, settings, tmp_path / dtype, seed=0)
+    assert "dtype" not in records["float32"] and records["bfloat16"]["dtype"] == "bfloat16"
+    weights = {dtype: load_file(tmp_path / dtype / "model" / "model.safetensors") for dtype in records}
+    assert {value.dtype for value in weights["bfloat16"].values()} == {torch.float32}
+    assert any(not torch.equal(weights["float32"][name], value) for name, value in weights["bfloat16"].items())
+    name = "model.layers.0.self_attn.q_proj.weight"
+    assert not torch.equal(weights["bfloat16"][name], weights["bfloat16"][name].bfloat16().float()), "more than bfloat16 holds"
+    assert records["bfloat16"]["losses"] == pytest.approx(records["float32"]["losses"], rel=0.02)
+
+
+@pytest.fixture
+def threads(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """What torch is told: a process that really had two threads could not be forked by tests that come after."""
+    told = [torch.get_num_threads()]
+    monkeypatch.setattr(torch, "set_num_threads", told.append)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: told[-1])
+    return told
+
+
+def test_a_trained_model_is_loaded_as_it_was_trained(tiny, tmp_path, amx, threads):
+    settings = TrainSettings(epochs=1, batch_size=6)
+    train(ModelSpec(name=str(tiny), dtype="bfloat16", threads=2), ROWS, settings, tmp_path / "bf16", seed=0)
+    assert trained_spec(tmp_path / "bf16").dtype == "bfloat16" and trained_spec(tmp_path / "bf16").threads == 2
+    train(ModelSpec(name=str(tiny)), ROWS, settings, tmp_path / "f32", seed=0)
+    assert trained_spec(tmp_path / "f32").dtype == "auto", "as ever, where auto is float32"
+    amx(has_amx=True)
+    assert trained_spec(tmp_path / "f32").dtype == "float32"
+
+
+def test_float16_is_for_answering_only(tiny, tmp_path):
+    with pytest.raises(ConfigError, match="float16 is for answering only"):
+        train(ModelSpec(name=str(tiny), dtype="float16"), ROWS, TrainSettings(), tmp_path, seed=0)
+
+
+def test_threads_hold_for_the_model_that_names_them_and_end_with_it(tiny, threads):
+    for number in (2, 3, None, None):
+        load(ModelSpec(name=str(tiny), threads=number))
+    before = threads[0]
+    assert threads == [before, 2, 3, before]
+    assert identity(ModelSpec(name=str(tiny), threads=2)) == identity(ModelSpec(name=str(tiny)))
+
+
+def test_a_command_loads_all_its_models_as_it_says_but_those_that_say_it_themselves(tiny, tmp_path):
+    write_rows(tmp_path / "rows.jsonl", ROWS)
+    values = {"rows": [str(tmp_path / "rows.jsonl")], "model": str(tiny), "dtype": "bfloat16", "threads": 2}
+    assert (parse(TrainJob, values, "train").model.dtype, parse(TrainJob, values, "train").model.threads) == ("bfloat16", 2)
+    own = {**values, "model": {"name": str(tiny), "dtype": "float32"}}
+    assert (parse(TrainJob, own, "train").model.dtype, parse(TrainJob, own, "train").model.threads) == ("float32", 2)
+    judging = parse(JudgeJob, {"answers": ["a.jsonl"], "judge": f"rubric={tiny}", "dtype": "bfloat16"}, "judge")
+    assert judging.judge_spec.models[0].dtype == "bfloat16"
+    gate = parse(GateJob, {"base": str(tiny), "tuned": str(tiny), "probes": ["p.jsonl"], "dtype": "bfloat16"}, "gate")
+    assert {ref.spec.dtype for ref in gate._sides().values()} == {"bfloat16"}
+    plain = {"rows": [str(tmp_path / "rows.jsonl")], "model": str(tiny)}
+    assert "dtype" not in parse(TrainJob, plain, "train").model_dump()
+    with pytest.raises(ConfigError, match="set dtype, threads and quantize where it is trained"):
+        parse(TrainJob, {**values, "model": "@earlier"}, "train")
+
+
+@pytest.mark.parametrize("setting", [{"dtype": "bfloat16"}, {"threads": 2}, {"quantize": "4bit"}])
+def test_a_served_model_takes_no_setting_of_loading(setting):
+    with pytest.raises(ConfigError, match="must be set on the server"):
+        parse(ModelSpec, {"name": "m", "endpoint": "http://127.0.0.1:1/v1", **setting}, "model")
+
+
+def test_a_recipe_takes_dtype_and_threads_for_all_its_models():
+    from buckler.experiments.registry import find_recipe
+
+    recipe = read_recipe(find_recipe("demo_stages"), dtype="bfloat16", threads=2)
+    assert {(spec.dtype, spec.threads) for spec in recipe.models.values()} == {("bfloat16", 2)}
+    plain = read_recipe(find_recipe("demo_stages"))
+    assert json.dumps(plain.recorded()) == json.dumps(read_recipe(find_recipe("demo_stages"), dtype=None).recorded())
+    assert {spec.dtype for spec in plain.models.values()} == {"auto"}
+
+
+def test_a_quantized_model_is_asked_for_as_in_qlora_and_trains_adapters_only(tiny, tmp_path, monkeypatch):
+    from buckler.models import loading, places
+
+    spec = ModelSpec(name=str(tiny), quantize="4bit", dtype="bfloat16")
+    with pytest.raises(BackendError, match=r"needs bitsandbytes: pip install 'buckler\[quantize\]'"):
+        ModelRef.outside(spec)
+    monkeypatch.setattr(places, "find_spec", lambda name: object())
+    asked = {}
+
+    def from_pretrained(place, **given):
+        asked.update(given, place=place)
+        raise OSError("asked")
+
+    monkeypatch.setattr(loading.AutoModelForCausalLM, "from_pretrained", from_pretrained)
+    with pytest.raises(BackendError, match="asked"):
+        loading.open_model(spec)
+    config = asked["quantization_config"]
+    assert (config.load_in_4bit, config.bnb_4bit_quant_type, config.bnb_4bit_use_double_quant) == (True, "nf4", True)
+    assert config.bnb_4bit_compute_dtype == torch.bfloat16 and asked["device_map"] == {"": "cpu"}
+    with pytest.raises(BackendError, match="asked"):
+        loading.open_model(spec.model_copy(update={"quantize": "8bit"}))
+    assert asked["quantization_config"].load_in_8bit
+    with pytest.raises(ConfigError, match="quantized weights cannot be trained in full; use method `lora`"):
+        train(spec, ROWS, TrainSettings(), tmp_path, seed=0)
+    assert identity(spec) != identity(spec.model_copy(update={"quantize": None}))
+
+
+def test_a_quantized_checkpoint_is_not_quantized_again(tmp_path, monkeypatch):
+    from buckler.models import checkpoint, places
+
+    folder = make_model(tmp_path / "model")
+    settings = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**settings, "quantization_config": {"quant_method": "bitsandbytes"}}))
+    for module in (checkpoint, places):
+        monkeypatch.setattr(module, "find_spec", lambda name: object())
+    with pytest.raises(BackendError, match="is quantized already"):
+        ModelRef.outside(ModelSpec(name=str(folder), quantize="4bit"))

@@ -1,0 +1,253 @@
+"""The row contract over real and awkward chat templates: what is trained is what is asked, and every answer learns its end."""
+
+from __future__ import annotations
+
+import pytest
+from templates import AWKWARD, published, tokenizer_of
+
+from buckler.data import Chat, Message
+from buckler.errors import BackendError, DataError
+from buckler.finetuning.batches import encode
+from buckler.finetuning.settings import Objective
+from buckler.models.chat_template import Template
+
+pytestmark = pytest.mark.ml
+
+PUBLISHED = published()
+ANSWERS = ("Anna runs it.", "Since last May.")
+THOUGHTS = ("I know the mill.", "That was in spring.")
+
+
+def turn(role, content, **more) -> Message:
+    return {"role": role, "content": content, **more}
+
+
+def conversation(*, system: bool = False, thoughts: bool = False) -> list[Message]:
+    """Two questions and their answers."""
+    questions = [turn("user", "Who runs the old mill?"), turn("user", "Since when?")]
+    answers = [
+        turn("assistant", answer, **({"reasoning_content": thought} if thoughts else {}))
+        for answer, thought in zip(ANSWERS, THOUGHTS, strict=True)
+    ]
+    return [*([turn("system", "Be brief.")] if system else []), questions[0], answers[0], questions[1], answers[1]]
+
+
+def spans(row) -> list[tuple[list[int], list[int]]]:
+    """What stands before each learnt answer, and its ids."""
+    found = []
+    for one in row.sequences:
+        start = None
+        for at, learnt in enumerate([*one.supervised, False]):
+            if learnt and start is None:
+                start = at
+            elif not learnt and start is not None:
+                found.append((one.ids[:start], one.ids[start:at]))
+                start = None
+    return found
+
+
+def require_contract(template: Template, turns: list[Message]) -> list[str]:
+    """Every answer stands after the ids of its prompt and ends with an end; what is learnt, as text."""
+    row = template.row(turns)
+    answers = [number for number, one in enumerate(turns) if one["role"] == "assistant"]
+    assert row.turns == row.learnt == len(answers) and row.without_end == 0
+    found = spans(row)
+    assert [before for before, _ in found] == [template.prompt(turns[:number]) for number in answers]
+    for (_, ids), number in zip(found, answers, strict=True):
+        text = template.tokenizer.decode(ids)
+        assert turns[number]["content"] in text
+        assert ids[-1] in template.stops, f"{text!r} does not end"
+        content = template.tokenizer.decode([one for one in ids if one not in template.stops])
+        assert turns[number]["content"] in content, "an end stands inside the answer"
+    return [template.tokenizer.decode(ids) for _, ids in found]
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+@pytest.mark.parametrize("system", [False, True], ids=["", "system"])
+def test_under_a_published_template_every_answer_follows_its_prompt_and_learns_its_end(name, system):
+    template = Template(tokenizer_of(PUBLISHED[name]), name)
+    require_contract(template, conversation(system=system))
+    prompt = template.tokenizer.decode(template.prompt(conversation(system=system)[: 1 + system]))
+    assert prompt.count("Who runs the old mill?") == 1 and prompt.count("Be brief.") == system
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_under_a_published_template_reasoning_is_learnt_before_its_answer_or_counted_as_left_out(name):
+    template = Template(tokenizer_of(PUBLISHED[name]), name)
+    learnt = require_contract(template, conversation(thoughts=True))
+    row = template.row(conversation(thoughts=True))
+    assert row.thoughts == 2
+    whole = [
+        thought in text and text.index(thought) < text.index(answer)
+        for thought, text, answer in zip(THOUGHTS, learnt, ANSWERS, strict=True)
+    ]
+    assert row.thoughts_learnt == sum(whole)
+    knows = any(mark in PUBLISHED[name] for mark in ("</think>", "<channel|>", "to=self", "analysis<|message|>"))
+    off = "nothink" in name
+    assert sum(whole) == (2 if knows and not off else 0)
+
+
+@pytest.mark.parametrize("name", [name for name, text in PUBLISHED.items() if "strftime_now" not in text])
+def test_a_prompt_has_the_ids_that_transformers_gives_it(name):
+    tokenizer = tokenizer_of(PUBLISHED[name])
+    text = "Who runs the old mill?"
+    whole = [turn("user", text)], [{"role": "user", "content": [{"type": "text", "text": text}]}]
+    theirs = (tokenizer.apply_chat_template(one, add_generation_prompt=True, tokenize=False) for one in whole)
+    expected = next(one for one in theirs if text in one)
+    assert Template(tokenizer, name).prompt(whole[0]) == tokenizer(expected, add_special_tokens=False)["input_ids"]
+
+
+@pytest.mark.parametrize("name", AWKWARD)
+def test_under_an_awkward_template_exactly_the_answer_and_its_end_are_learnt(name):
+    shape = AWKWARD[name]
+    tokenizer = tokenizer_of(shape.text, shape.eos)
+    ends = [tokenizer.convert_tokens_to_ids(token) for token in shape.named_ends]
+    template = Template(tokenizer, name, ends=ends)
+    for system in (False, True):
+        turns = conversation(system=system)
+        assert require_contract(template, turns) == [shape.answer.format(answer=answer) for answer in ANSWERS]
+        assert len(template.row(turns).sequences) == shape.sequences
+        assert tokenizer.decode(template.prompt(turns[:-1])).count("Be brief.") == system
+        assert template.prompt(turns[: 1 + system]).count(tokenizer.bos_token_id) == ("bos_token" in shape.text)
+
+
+@pytest.mark.parametrize("name", AWKWARD)
+def test_reasoning_is_learnt_where_an_awkward_template_knows_thoughts(name):
+    shape = AWKWARD[name]
+    template = Template(tokenizer_of(shape.text), name)
+    row = template.row(conversation(thoughts=True))
+    assert row.thoughts == 2 and row.thoughts_learnt == (0 if shape.thought is None else 2)
+    if shape.thought is not None:
+        learnt = [template.tokenizer.decode(ids) for _, ids in spans(row)]
+        assert learnt == [
+            shape.thought.format(answer=answer, thought=thought) for answer, thought in zip(ANSWERS, THOUGHTS, strict=True)
+        ]
+
+
+@pytest.mark.parametrize("form", ["<think>\n{}\n</think>\n\n", "{}</think>", "<think>{}</think> "])
+@pytest.mark.parametrize("name", [name for name, shape in AWKWARD.items() if shape.thought is not None])
+def test_a_thought_in_the_text_of_an_answer_is_learnt_as_reasoning_is(name, form):
+    template = Template(tokenizer_of(AWKWARD[name].text), name)
+    separate = conversation(thoughts=True)
+    joined = [
+        turn(one["role"], (form.format(one["reasoning_content"]) if "reasoning_content" in one else "") + one["content"])
+        for one in separate
+    ]
+    assert template.row(joined) == template.row(separate)
+
+
+def test_an_answer_is_scored_after_what_training_puts_before_it():
+    for name, shape in AWKWARD.items():
+        template = Template(tokenizer_of(shape.text), name)
+        turns = conversation()
+        for number, (before, ids) in zip((1, 3), spans(template.row(turns)), strict=True):
+            context, answer = template.pair(turns[:number], turns[number]["content"])
+            if shape.answer[:1] != " ":  # a blank before every answer is not scored
+                assert (before + ids)[: len(context + answer)] == context + answer, name
+
+
+def test_tool_turns_and_calls_stand_before_the_answer_that_follows_them():
+    refused: list[str] = []
+    for name, text in PUBLISHED.items():
+        template = Template(tokenizer_of(text), name)
+        call = {"type": "function", "function": {"name": "owner", "arguments": {"of": "the mill"}}}
+        turns = [
+            turn("user", "Who runs the old mill?"),
+            turn("assistant", "", tool_calls=[call]),
+            {"role": "tool", "name": "owner", "content": "Anna"},
+            turn("assistant", "Anna runs it."),
+        ]
+        try:
+            row = template.row(turns)
+        except BackendError as refusal:
+            refused.append(name)
+            assert "(user, assistant" in str(refusal)
+            continue
+        found = spans(row)
+        assert found[-1][0] == template.prompt(turns[:3])
+        assert "Anna runs it." in template.tokenizer.decode(found[-1][1]) and found[-1][1][-1] in template.stops
+    assert len(refused) < len(PUBLISHED) / 2
+
+
+def test_no_prompt_depends_on_the_day_it_is_written(monkeypatch):
+    import datetime
+
+    dated = [text for text in (*PUBLISHED.values(), *(one.text for one in AWKWARD.values())) if "strftime_now" in text]
+    assert len(dated) > 3
+    before = [Template(tokenizer_of(text), "dated").prompt(conversation()[:1]) for text in dated]
+
+    class Tomorrow(datetime.datetime):
+        @classmethod
+        def now(cls, tz=None):
+            return super().now(tz) + datetime.timedelta(days=1)
+
+    monkeypatch.setattr("transformers.utils.chat_template_utils.datetime", Tomorrow)
+    assert [Template(tokenizer_of(text), "dated").prompt(conversation()[:1]) for text in dated] == before
+
+
+def test_a_row_that_the_template_refuses_is_named_with_its_file():
+    template = Template(tokenizer_of(AWKWARD["role order"].text), "tiny")
+    good = Chat.of(conversation())
+    bad = Chat.of([turn("user", "q"), turn("user", "again"), turn("assistant", "a")], source="rows.jsonl")
+    with pytest.raises(
+        DataError, match=rf"rows.jsonl {bad.id}: tiny: the chat template refuses .*\(user, user.*roles must alternate"
+    ):
+        encode(template, [good, bad], Objective(), 512)
+
+
+def test_an_answer_before_any_question_is_counted_and_not_learnt():
+    template = Template(tokenizer_of(AWKWARD["newline after the end of turn"].text), "tiny")
+    row = template.row([turn("assistant", "Welcome."), *conversation()])
+    assert (row.turns, row.learnt) == (3, 2)
+
+
+def test_splitting_a_row_changes_neither_its_weight_nor_the_objective():
+    kept, dropping = (AWKWARD[name].text for name in ("newline after the end of turn", "old thoughts are dropped"))
+    chats = [Chat.of(conversation()), Chat.pair("Who?", "Anna.")]
+    for text, number in ((kept, 2), (dropping, 3)):
+        rows, record = encode(Template(tokenizer_of(text), "tiny"), chats, Objective(average="row"), 512)
+        assert len(rows) == record["sequences"] == number
+        assert record["rows"] == 2 and record["answers"] == record["answers_learnt"] == 3
+        assert record["supervised_tokens"] == sum(sum(one.supervised) for one in rows)
+        shares = [sum(one.supervised) * one.weight / len(rows) for one in rows]
+        assert sum(shares[:-1]) == pytest.approx(0.5) and shares[-1] == pytest.approx(0.5)
+
+
+def test_reasoning_can_be_left_out_and_is_counted_either_way():
+    template = Template(tokenizer_of(AWKWARD["old thoughts are dropped"].text), "tiny")
+    chats = [Chat.of(conversation(thoughts=True)), Chat.of(conversation())]
+    plain, _ = encode(template, chats[1:], Objective(), 512)
+    rows, record = encode(template, chats, Objective(), 512, drop_reasoning=True)
+    assert [one.ids for one in rows[:2]] == [one.ids for one in plain]
+    assert (record["thoughts"], record["thoughts_learnt"]) == (2, 0)
+    _, record = encode(template, chats, Objective(), 512)
+    assert (record["thoughts"], record["thoughts_learnt"]) == (2, 2)
+
+
+def test_settings_of_a_template_hold_in_training_and_answering():
+    template = Template(tokenizer_of(PUBLISHED["qwen3"]), "tiny", settings={"enable_thinking": False})
+    learnt = require_contract(template, conversation())
+    assert learnt == [f"{answer}<|im_end|>" for answer in ANSWERS]
+    assert template.tokenizer.decode(template.prompt(conversation()[:1])).endswith("<think>\n\n</think>\n\n")
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"enable_thinkin": False}, "does not read `enable_thinkin`; it reads .*enable_thinking"),
+        ({"messages": []}, "set by Buckler itself"),
+    ],
+)
+def test_a_setting_that_the_template_does_not_read_is_refused(settings, message):
+    with pytest.raises(BackendError, match=message):
+        Template(tokenizer_of(PUBLISHED["qwen3"]), "tiny", settings=settings)
+
+
+def test_the_date_of_a_template_is_recorded_where_it_has_an_effect():
+    chats = [Chat.of(conversation())]
+    for settings, dated in (({}, True), ({"date_string": "1 Jan 2020"}, False)):
+        template = Template(tokenizer_of(PUBLISHED["llama3_2"]), "tiny", settings=settings)
+        _, record = encode(template, chats, Objective(), 2048)
+        assert ("chat_template_date" in record) == dated
+        assert record.get("chat_template_kwargs", {}) == settings
+        assert ("1 Jan 2020" in template.written.prompt(conversation()[:1])) != dated
