@@ -31,7 +31,7 @@ _PATTERNS = (
     "vocab*",
     "merges*",
 )
-SERVERS = "servers.json"
+SERVERS, JUDGES_SERVERS = "servers.json", "judge-servers.json"
 """What was found out about each server whose answers lie in the same folder, by `NAME@URL`."""
 
 

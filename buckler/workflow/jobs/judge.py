@@ -33,7 +33,7 @@ from buckler.judges.card import REFUSAL_QUESTION, JudgeCard, card_path, make_car
 from buckler.judges.labels import file_names, read_labels
 from buckler.judges.named import JudgeSpec, Loader, judge_from, judge_spec
 from buckler.models.protocol import ModelSpec
-from buckler.models.registry import SERVERS, load
+from buckler.models.registry import JUDGES_SERVERS, SERVERS, load
 from buckler.progress import ProgressCallback, no_progress
 from buckler.workflow.evaluation import judged_and_summarised
 from buckler.workflow.executor import run_steps
@@ -135,8 +135,7 @@ class JudgeJob(JudgingJob):
         if str(self.answers[0]).startswith(EARLIER):
             planned, store = self.plan(earlier), store_of(out, store)
             run_steps([planned.result], store, progress=progress)
-            names = {VERDICTS: VERDICTS, SERVERS: f"judge-{SERVERS}"}
-            written = deliver(store.folder(planned.more["verdicts"]), names, out)
+            written = deliver(store.folder(planned.more["verdicts"]), {VERDICTS: VERDICTS, SERVERS: JUDGES_SERVERS}, out)
             written += deliver(store.folder(planned.result), {METRICS: METRICS}, out)
             count = len(read_answers(store.folder(planned.more["answers"]) / ANSWERS))
         else:
@@ -145,7 +144,7 @@ class JudgeJob(JudgingJob):
                 raise DataError(f"{', '.join(map(str, self.answers))}: contains no answers")
             judge_files(answers, judge, out, own_tasks=self.own_tasks, metrics=known_metrics(self.metrics))
             written, count = [out / VERDICTS, out / METRICS], len(answers)
-            written += deliver(out / WORK, {SERVERS: f"judge-{SERVERS}"}, out)
+            written += deliver(out / WORK, {SERVERS: JUDGES_SERVERS}, out)
         head = f"{count} answers judged; wrote {out / VERDICTS} and {out / METRICS}"
         return judgement(out, judge, self.judge_cards, written=written, head=[head])
 
@@ -214,7 +213,7 @@ def verdicts_only(answers: Sequence[Answer], job: JudgeJob, out: Path) -> Judgem
 
 def servers(answers: Path, verdicts: Path, out: Path) -> list[Path]:
     """Hand over what was found out about the servers that answered and judged, where servers did; the files written."""
-    return deliver(answers, {SERVERS: SERVERS}, out) + deliver(verdicts, {SERVERS: f"judge-{SERVERS}"}, out)
+    return deliver(answers, {SERVERS: SERVERS}, out) + deliver(verdicts, {SERVERS: JUDGES_SERVERS}, out)
 
 
 def judgement(
