@@ -166,6 +166,12 @@ def test_a_command_loads_all_its_models_as_its_settings_say_but_those_that_say_i
     assert judging.judge_spec.models[0].dtype == "bfloat16"
     gate = parse(GateJob, {"base": str(tiny), "tuned": str(tiny), "probes": ["p.jsonl"], "dtype": "bfloat16"}, "gate")
     assert {ref.spec.dtype for ref in gate._sides().values()} == {"bfloat16"}
+    for kind, idle in (
+        (TrainJob, {**values, "model": "m@http://127.0.0.1:1/v1"}),
+        (JudgeJob, {"answers": ["a.jsonl"], "threads": 2}),
+    ):
+        with pytest.raises(ConfigError, match="have no effect"):
+            parse(kind, idle, "test")
     plain = {"rows": [str(tmp_path / "rows.jsonl")], "model": str(tiny)}
     assert "dtype" not in parse(TrainJob, plain, "train").model_dump()
     with pytest.raises(ConfigError, match="set dtype, threads and quantize where it is trained"):

@@ -115,6 +115,15 @@ def test_without_the_extra_a_gguf_file_is_refused_before_anything_is_read(tmp_pa
             ModelRef.outside(ModelSpec(name=str(name)))
 
 
+def test_a_gguf_file_is_not_quantized_again(tmp_path, monkeypatch):
+    from buckler.models import places
+
+    (tmp_path / "model.gguf").write_bytes(b"GGUF")
+    monkeypatch.setattr(places, "find_spec", lambda name: object())
+    with pytest.raises(BackendError, match="a GGUF file is unpacked, not quantized"):
+        ModelRef.outside(ModelSpec(name=str(tmp_path), quantize="4bit"))
+
+
 def test_where_a_gguf_model_lies(tmp_path):
     with pytest.raises(BackendError, match="no such GGUF file"):
         location("owner/repository/model.gguf")

@@ -174,6 +174,8 @@ def require_answers(spec: ModelSpec) -> None:
     if place.is_file():
         if find_spec("gguf") is None:
             raise BackendError(f"{spec.name}: a GGUF file needs the package gguf: pip install 'buckler[gguf]'")
+        if spec.quantize is not None:
+            raise BackendError(f"{spec.name}: a GGUF file is unpacked, not quantized; remove `quantize: {spec.quantize}`")
         return
     if not (place / "config.json").exists():
         raise BackendError(f"{place}: contains no config.json, which every model folder needs")

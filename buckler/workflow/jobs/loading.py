@@ -27,11 +27,13 @@ class LoadingJob(Job):
 
     @model_validator(mode="after")
     def _models_are_loaded_so(self) -> Self:
-        if any(value is not None for value in self.how):
-            for name in type(self).model_fields:
-                value = getattr(self, name)
-                if isinstance(value, ModelSpec):
-                    self.__dict__[name] = self.loaded_so(value)
+        if not any(value is not None for value in self.how):
+            return self
+        models = {name: value for name in type(self).model_fields if isinstance(value := getattr(self, name), ModelSpec)}
+        self.__dict__.update({name: self.loaded_so(spec) for name, spec in models.items()})
+        by_name = "=" in getattr(self, "judge", "") or hasattr(self, "tuned")  # models that are named in a text
+        if not by_name and not any(spec.is_local for spec in models.values()):
+            raise ValueError("no model is loaded here, so dtype, threads and quantize have no effect; remove them")
         return self
 
     @property
