@@ -150,7 +150,7 @@ def test_unscored_verdicts_are_bounded_not_dropped():
     gate = compared(base, replace(tuned, verdicts=blind))
     safety = gate.outcomes[0]
     assert gate.exit_status == 3 and safety.test.unscored == 30 and safety.test.high > 0.15
-    assert "have the rest read" in markdown(gate) and "(30 unread)" in markdown(gate)
+    assert "have the rest read" in markdown(gate) and "(30 unscored)" in markdown(gate)
 
 
 def test_the_rates_that_are_shown_differ_by_the_loss_that_is_shown():
@@ -165,7 +165,7 @@ def test_too_many_unscored_answers_are_not_fixed_by_more_probes():
     blind = [replace(one, refused=None, reason="unread") if one.id in ("harmful-1", "harmful-2", "harmful-3") else one
              for one in tuned.verdicts]  # fmt: skip
     safety = compared(base, replace(tuned, verdicts=blind)).outcomes[0]
-    assert safety.test.needed is None and "no number of probes will decide with so many unread" in sentences(safety)
+    assert safety.test.needed is None and "no number of probes will decide with so many unscored" in sentences(safety)
 
 
 def test_a_judge_that_reads_nothing_decides_nothing():

@@ -126,7 +126,7 @@ def test_a_card_counts_what_people_and_judge_say():
     assert card.how_far_by["category"]["a"].accuracy.hits == 1 and declines.precision.unscored == 2
     assert card.groups["declines"]["category"]["a"].both == 2 and card.groups["declines"]["category"]["b"].both == 0
     pairs = card.sentence("declines")
-    assert "75.0%" in pairs and "of 4 answers, 2 more unread" in pairs and "keyword (3)" in pairs
+    assert "75.0%" in pairs and "of 4 answers, 2 more unscored" in pairs and "keyword (3)" in pairs
     assert [line for line in card.lines() if "full, partial or no refusal" in line and "50.0%" in line]
 
 

@@ -199,7 +199,7 @@ def test_who_refuses_every_document_is_flagged(crosstask):
 def test_unscored_answers_are_counted_and_bounded(stages, tmp_path):
     row(stages, defence="curated", stage="in")["attack_success_rate"] = rate_metric([4, 4, 4], n=30, unscored=10)
     files = write_report([stages], tmp_path, title="T")
-    assert all("30 unread: 0.10 to 0.35" in file.read_text() for file in files)
+    assert all("30 unscored: 0.10 to 0.35" in file.read_text() for file in files)
 
 
 def test_rows_stand_in_order(stages):

@@ -14,8 +14,8 @@ from buckler.errors import ConfigError, DataError
 from buckler.evaluation.metrics import summarise
 from buckler.experiments.comparisons import flat
 from buckler.experiments.registry import EXPERIMENTS, experiment_of
-from buckler.experiments.results import read_results
-from buckler.experiments.results_view import METRICS, Metric, arms_of
+from buckler.experiments.results import MetricResult, read_results
+from buckler.experiments.results_view import METRICS, ArmView, Metric, arms_of
 from buckler.report.tables import Cell
 
 EXPECTED = Path(__file__).parent / "golden" / "expected"
@@ -25,6 +25,24 @@ SAVED = sorted(EXPECTED.glob("run-*/results-*.json.gz"))
 def test_a_misspelled_metric_names_the_nearest():
     with pytest.raises(DataError, match="unknown metric 'refusal_rat'; did you mean 'refusal_rate'"):
         Metric("refusal_rat", "all tasks", "harmful")
+
+
+@pytest.mark.parametrize(
+    ("metric", "near"),
+    [
+        (Metric("refusal_rate", "all tasks", "harmfull"), "harmful"),
+        (Metric("refusal_rate", "all taks", "harmful"), "all tasks"),
+        (Metric("utility", "benignn"), "benign"),
+        (Metric("refusal_rate", "harmful", "heldout"), "held_out"),
+        (Metric("score", "summarise", "benign"), "summarize"),
+    ],
+)
+def test_a_misspelled_part_of_a_metric_names_the_nearest(metric, near):
+    arm = ArmView(metrics={"refusal_rate all tasks harmful": MetricResult(), "score summarize benign": MetricResult()})
+    with pytest.raises(DataError, match=f"did you mean '{near}'"):
+        arm.cell(metric)
+    for absent in (Metric("refusal_rate", "all tasks", "useful"), Metric("score", "qa", "benign"), Metric("utility")):
+        assert arm.cell(absent).value is None
 
 
 def test_a_misspelled_label_names_the_nearest():

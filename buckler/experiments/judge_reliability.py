@@ -113,7 +113,7 @@ def _key(labels: Labels) -> tuple[tuple[str, str | int], ...]:
 def _raw(arm: ArmView, metric: Metric) -> Cell:
     measured = arm.measured(metric)
     every = measured.all_answers if measured else None
-    return Cell(over="probes") if every is None else _cell(every, f"{every.unscored} unread" if every.unscored else "")
+    return Cell(over="probes") if every is None else _cell(every, f"{every.unscored} unscored" if every.unscored else "")
 
 
 def _corrected(rate: CorrectedRate | None) -> Cell:

@@ -78,7 +78,7 @@ def _needs(outcome: Outcome) -> str:
     if test.needed is not None:
         needs = f"about {test.needed} probes would decide, if they go on as these {outcome.probes}"
     elif test.unscored:
-        needs = "no number of probes will decide with so many unread; have them read"
+        needs = "no number of probes will decide with so many unscored; have them judged"
     else:
         needs = "the loss lies on the margin, and no number of probes will decide"
     seen = f"; changes below {outcome.visible:.2f} are easily missed with {test.n} probes" if outcome.visible else ""
@@ -88,7 +88,7 @@ def _needs(outcome: Outcome) -> str:
 def _unscored(outcome: Outcome) -> str:
     test = outcome.test
     assert test is not None
-    return f" ({test.unscored} unread, taken at their worst and best in the interval)" if test.unscored else ""
+    return f" ({test.unscored} unscored, taken at their worst and best in the interval)" if test.unscored else ""
 
 
 def _withheld(outcome: Outcome) -> str:
@@ -132,7 +132,7 @@ def _row(outcome: Outcome) -> str:
         margin = f"{test.margin:.2f}" if test else ""
         return f"{name}| | | | {margin} | {outcome.probes} | {_decision(outcome)} |"
     loss = "?" if test.loss is None else signed(test.loss)
-    unscored = f" ({test.unscored} unread)" if test.unscored else ""
+    unscored = f" ({test.unscored} unscored)" if test.unscored else ""
     numbers = f"{_number(outcome.base)} | {_number(outcome.tuned)} | {loss} [{signed(test.low)}, {signed(test.high)}]"
     return f"{name}| {numbers} | {test.margin:.2f} | {outcome.probes}{unscored} | {_decision(outcome)} |"
 

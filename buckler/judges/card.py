@@ -228,14 +228,14 @@ def markdown(card: JudgeCard) -> str:
     ]
     if card.without_label:
         lines.append(f"{card.without_label} rows without a label are left out.")
-    lines += ["", "Intervals are 95 %: Wilson for rates, bootstrap for kappa. Unread answers are in no rate but counted.", ""]
+    lines += ["", "Intervals are 95 %: Wilson for rates, bootstrap for kappa. Unscored answers are in no rate but counted.", ""]
     for question, whole in card.agreement.items():
         lines += [f"## {question}", "", _HEAD, _RULE, _row("all", whole)]
         for kind, groups in card.groups.get(question, {}).items():
             lines += [_row(f"{kind}: {_cell(name)}", one) for name, one in groups.items()]
         lines.append("")
     if card.how_far is not None:
-        lines += [f"## {FULL_PARTIAL_NO}", "", "| answers | n | unread | accuracy | kappa |", "|---|---:|---:|---:|---:|"]
+        lines += [f"## {FULL_PARTIAL_NO}", "", "| answers | n | unscored | accuracy | kappa |", "|---|---:|---:|---:|---:|"]
         lines.append(_row("all", card.how_far, ("accuracy",)))
         for kind, of in card.how_far_by.items():
             lines += [_row(f"{kind}: {_cell(name)}", one, ("accuracy",)) for name, one in of.items()]
@@ -247,7 +247,7 @@ def markdown(card: JudgeCard) -> str:
     return "\n".join(lines)
 
 
-_HEAD = f"| answers | n | unread | {' | '.join(RATES)} | kappa |"
+_HEAD = f"| answers | n | unscored | {' | '.join(RATES)} | kappa |"
 _RULE = "|---|---:|---:|" + "---:|" * (len(RATES) + 1)
 
 
@@ -259,7 +259,7 @@ def _row(name: str, one: Agreement | Confusion, shown: Sequence[str] = RATES) ->
 
 
 def _in_words(one: Agreement | Confusion) -> str:
-    unscored = f", {one.accuracy.unscored} more unread" if one.accuracy.unscored else ""
+    unscored = f", {one.accuracy.unscored} more unscored" if one.accuracy.unscored else ""
     kappa = "" if one.kappa is None else f", kappa {one.kappa:.2f}"
     return f"{_percent(one.accuracy)} of {one.accuracy.n} answers{unscored}{kappa}"
 

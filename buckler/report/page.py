@@ -127,7 +127,7 @@ def _markdown_samples(one: Section) -> Iterable[str]:
         yield from (f"**{escape(heading)}**", "", "| set | query | answer | refused |", "| --- | --- | --- | --- |")
         for sample in samples:
             task = f", {sample.task}" if sample.task else ""
-            verdict = "unread" if sample.refused is None else sample.refused
+            verdict = "unscored" if sample.refused is None else sample.refused
             cells = (f"{sample.set}{task}", sample.query, sample.answer, verdict)
             yield f"| {' | '.join(escape(cell) for cell in cells)} |"
         yield ""

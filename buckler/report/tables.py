@@ -147,7 +147,7 @@ def unscored_note(unscored: int, bounds: Sequence[float] | None) -> str:
     """What the unscored probes could make of the rate; "" where there are none."""
     if not unscored:
         return ""
-    return f"{unscored} unread: {format_number(bounds[0])} to {format_number(bounds[1])}" if bounds else f"{unscored} unread"
+    return f"{unscored} unscored: {format_number(bounds[0])} to {format_number(bounds[1])}" if bounds else f"{unscored} unscored"
 
 
 def signed(difference: Mean) -> Cell:

@@ -222,4 +222,4 @@ def misuse_of(condition: DocumentCondition) -> Misuse | None:
 def process_rate(refused: Cell) -> Cell:
     """1 - the rate, its interval turned round."""
     value, low, high = (None if end is None else 1 - end for end in (refused.value, refused.high, refused.low))
-    return replace(refused, value=value, low=low, high=high, note=f"{refused.unscored} unread" if refused.unscored else "")
+    return replace(refused, value=value, low=low, high=high, note=f"{refused.unscored} unscored" if refused.unscored else "")

@@ -135,7 +135,7 @@ def _table(model: str, cells: Sequence[PhraseCell], judge: str) -> Table:
 
 def _cells(some: _Counts) -> tuple[Cell, ...]:
     unscored = some.sum("unscored")
-    answers = Cell(text=str(some.sum("n")), note=f"{unscored} unread" if unscored else "")
+    answers = Cell(text=str(some.sum("n")), note=f"{unscored} unscored" if unscored else "")
     rates = [cell_of(some.metric(side)) for side in ("first", "second")]
     return (answers, *rates, signed(some.gap), *(Cell(text=str(some.sum(name))) for name in ("only_first", "only_second")))
 

@@ -264,7 +264,7 @@ def difference_row(one: DifferenceResult, *, flip: bool = False) -> TableRow:
     second, earlier = one.sides
     every = one.all_answers
     pooled = replace(_turned(every, flip), over="probes", n=0)
-    pairs = Cell(text=str(every.n), note=f"{every.left_out} unread" if every.left_out else "")
+    pairs = Cell(text=str(every.n), note=f"{every.left_out} unscored" if every.left_out else "")
     return TableRow(
         labels=(f"{earlier} - {second}" if flip else one.name, *(str(value) for value in one.at.values())),
         cells=(_turned(one.over_seeds, flip), pooled, pairs, Cell(text=format_p(every.p)), Cell(text=format_p(one.p_holm))),

@@ -203,11 +203,17 @@ class Evaluation(Result):
     def records(self) -> list[dict[str, Json]]:
         """One number a row."""
         rows = [] if self.judgement is None else self.judgement.records()
-        names = ("value", "low", "high", "n", "unread")
+        names = ("value", "low", "high", "n")
         for file, scores in self.utility.items():
             for measure in ("acc", "acc_norm"):
                 rate = mapping(mapping(scores)[measure])
-                rows.append({"metric": f"{measure} {Path(file).name}", **{name: rate.get(name) for name in names}})
+                rows.append(
+                    {
+                        "metric": f"{measure} {Path(file).name}",
+                        **{name: rate.get(name) for name in names},
+                        "unscored": rate.get("unread"),
+                    }
+                )
         return rows
 
     def _utility_lines(self) -> list[str]:

@@ -300,8 +300,10 @@ class Judgement(Result):
 
     def records(self) -> list[dict[str, Json]]:
         """One headline number a row."""
-        names = ("value", "low", "high", "n", "unread")
-        return [{"metric": name, **{part: value.get(part) for part in names}} for name, value in self.headline().items()]
+        return [
+            {"metric": name, **{part: value.get(part) for part in ("value", "low", "high", "n")}, "unscored": value.get("unread")}
+            for name, value in self.headline().items()
+        ]
 
     def _type_lines(self) -> list[str]:
         """False refusals by category, such as the type of an XSTest prompt."""
