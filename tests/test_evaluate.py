@@ -16,7 +16,8 @@ from buckler.judges.named import judge_spec
 from buckler.models.protocol import ModelSpec, Sampling, ScriptedLM
 from buckler.workflow.inputs import Source
 from buckler.workflow.jobs.evaluate import EvaluateJob
-from buckler.workflow.jobs.judge import JudgeCardJob, JudgeJob
+from buckler.workflow.jobs.judge import JudgeJob
+from buckler.workflow.jobs.judge_card import JudgeCardJob
 from buckler.workflow.jobs.probes import check_choices, check_probes
 
 pytestmark = pytest.mark.ml

@@ -309,7 +309,7 @@ def test_the_interval_covers_the_truth(truth, recall, specificity, labels):
 def test_the_command_measures_a_judge_and_an_ensemble(tmp_path):
     from conftest import make_model
 
-    from buckler.workflow.jobs.judge import JudgeCardJob
+    from buckler.workflow.jobs.judge_card import JudgeCardJob
 
     labels = written(tmp_path, "some_model.csv", XSTEST)
     printed = "\n".join(JudgeCardJob(labels=[labels]).run(tmp_path / "cards").lines())

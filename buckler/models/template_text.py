@@ -128,7 +128,9 @@ class TemplateText:
         specials = sorted({str(token) for token in tokenizer.all_special_tokens} | _added(tokenizer), key=len, reverse=True)
         self._control = re.compile("|".join(re.escape(token) for token in specials if len(token) > 1) or r"(?!)")
         self._as_parts = self._takes_parts()
-        self._takes_system = SYSTEM in self._try([_turn("system", SYSTEM), _turn("user", QUESTION)], ask=True)
+        with_system = self._try([_turn("system", SYSTEM), _turn("user", QUESTION)], ask=True)
+        # A template that refuses the question alone as well, such as a guard's, does not show it.
+        self._takes_system = SYSTEM in with_system or not self.sample_prompt
 
     @cached_property
     def is_dated(self) -> bool:

@@ -6,7 +6,8 @@ from buckler.workflow.jobs.curate import Curated, CurateJob, CurationCost
 from buckler.workflow.jobs.customize import AttackJob, CustomerRows, JobFile, TrainedModel, TrainJob
 from buckler.workflow.jobs.evaluate import EvaluateJob, Evaluation
 from buckler.workflow.jobs.gate import GateDecision, GateJob
-from buckler.workflow.jobs.judge import JudgeCardJob, JudgeCardResult, JudgeJob, Judgement
+from buckler.workflow.jobs.judge import JudgeJob, Judgement
+from buckler.workflow.jobs.judge_card import JudgeCardJob, JudgeCardResult
 from buckler.workflow.jobs.probes import ProbeFiles, ProbesJob
 from buckler.workflow.jobs.seeds import SeedsJob, SeedWords
 

@@ -29,8 +29,7 @@ from buckler.evaluation.power import FEW, detectable
 from buckler.evaluation.scores import score_answers, withheld_numbers
 from buckler.evaluation.statistics import Rate, rate
 from buckler.judges.agreement import OF_REFUSAL, corrected
-from buckler.judges.card import REFUSAL_QUESTION, JudgeCard, card_path, make_card, refusal_card, write_card
-from buckler.judges.labels import file_names, read_labels
+from buckler.judges.card import REFUSAL_QUESTION, refusal_card
 from buckler.judges.named import JudgeSpec, Loader, judge_from, judge_spec
 from buckler.models.protocol import ModelSpec
 from buckler.models.registry import JUDGES_SERVERS, SERVERS, load
@@ -147,35 +146,6 @@ class JudgeJob(JudgingJob):
             written += deliver(out / WORK, {SERVERS: JUDGES_SERVERS}, out)
         head = f"{count} answers judged; wrote {out / VERDICTS} and {out / METRICS}"
         return judgement(out, judge, self.judge_cards, written=written, head=[head])
-
-
-class JudgeCardJob(JudgingJob):
-    """A judge measured against people: accuracy, precision, recall, kappa with intervals, by category and model."""
-
-    labels: tuple[Path, ...] = Field(min_length=1)
-    """Answers labelled by people: XSTest completions, or rows with the columns prompt, text and label."""
-
-    def run(self, out: Path, *, progress: ProgressCallback = no_progress) -> JudgeCardResult:
-        """Write the card of this version of the judge into the folder `out`, as JSON and Markdown.
-
-        Raises:
-            DataError: a file cannot be read, or holds no label that this judge answers.
-        """
-        spec = self.judge_spec
-        rows, without = read_labels(self.labels)
-        judge = judge_from(spec, cached(out))
-        verdicts = judge.judge([row.answer for row in rows])
-        card = make_card(
-            spec.label,
-            judge.version,
-            rows,
-            verdicts,
-            labels=file_names(self.labels),
-            models=[model.name for model in spec.models],
-            without_label=without,
-        )
-        replaced = card_path(out, card.judge, card.version).exists()
-        return JudgeCardResult(out=out, written=tuple(write_card(card, out)), card=card, replaced=replaced)
 
 
 def cached(out: Path) -> Loader:
@@ -316,28 +286,6 @@ class Judgement(Result):
         return lines
 
 
-@dataclass(frozen=True, kw_only=True, repr=False)
-class JudgeCardResult(Result):
-    """The card of one version of a judge."""
-
-    card: JudgeCard
-    """The judge's agreement with people."""
-    replaced: bool
-    """Whether it replaced an earlier card of this version."""
-
-    def lines(self) -> list[str]:
-        """Every question, then the files."""
-        return [*self.card.lines(), *(f"{'replaced' if self.replaced else 'wrote'} {path}" for path in self.written)]
-
-    def numbers(self) -> dict[str, Json]:
-        """The card."""
-        return {"card": self.card.to_json()}
-
-    def records(self) -> list[dict[str, Json]]:
-        """One question a row."""
-        return [{"question": name, **_flat(agreement.to_json())} for name, agreement in self.card.agreement.items()]
-
-
 def _limit(n: int) -> str:
     gap = detectable(n)
     return "too few probes to detect any difference" if gap is None else f"differences below {gap:.2f} may go undetected"
@@ -345,8 +293,3 @@ def _limit(n: int) -> str:
 
 def _has_value(value: Mapping[str, Json]) -> bool:
     return isinstance(value.get("value"), float) or bool(value.get("unread"))
-
-
-def _flat(value: Mapping[str, Json]) -> dict[str, Json]:
-    """The numbers of an agreement without what is nested in it."""
-    return {name: one for name, one in value.items() if not isinstance(one, Mapping | list)}
