@@ -23,7 +23,7 @@ RIGHTS = {
     "registry": "errors",
     "settings": "errors",
     "data": "errors",
-    "formats": "errors data registry",
+    "formats": "errors progress data registry",
     "models": "errors data progress registry settings",
     "finetuning": "errors data progress registry settings models",
     "evaluation": "errors data progress registry models finetuning formats",

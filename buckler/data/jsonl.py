@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import lru_cache
@@ -13,12 +14,28 @@ from typing import IO, TypeAlias
 
 from buckler.errors import DataError, StoreError
 
+_HALF = re.compile("[\ud800-\udfff]")
+_HALF_IN_JSON = re.compile(r"\\u[dD][89a-fA-F]|[\ud800-\udfff]")
 Json: TypeAlias = "None | bool | int | float | str | Sequence[Json] | Mapping[str, Json]"
 
 
 def canonical(value: Json) -> str:
     """The one spelling of a JSON value that is hashed: sorted keys, no spaces, no NaN."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+def whole_characters(value: Json) -> Json:
+    """The value with U+FFFD for every half of a character (lone surrogate), which JSON can hold and UTF-8 cannot."""
+    if isinstance(value, str):
+        return value.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace") if _HALF.search(value) else value
+    if isinstance(value, Mapping):
+        return {str(whole_characters(name)): whole_characters(inner) for name, inner in value.items()}
+    return [whole_characters(inner) for inner in value] if isinstance(value, list | tuple) else value
+
+
+def parsed(text: str, value: Json) -> Json:
+    """The value that was read from a JSON text, with whole characters only."""
+    return whole_characters(value) if _HALF_IN_JSON.search(text) else value
 
 
 def content_id(value: Json) -> str:
@@ -49,11 +66,11 @@ def read_jsonl(path: Path) -> Iterator[tuple[str, Json]]:
         DataError: the file is missing, not UTF-8, or a line is not JSON.
     """
     try:
-        with path.open(encoding="utf-8") as lines:
+        with path.open(encoding="utf-8", errors="surrogatepass") as lines:
             for number, line in enumerate(lines, 1):
                 if line.strip():
                     try:
-                        yield f"{path}:{number}", json.loads(line)
+                        yield f"{path}:{number}", parsed(line, json.loads(line))
                     except json.JSONDecodeError as fault:
                         raise DataError(
                             f"{path}:{number}: not JSON: {fault.msg} at column {fault.colno}; fix or remove this line"

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-from buckler.data.jsonl import Json
+from buckler.data.jsonl import Json, whole_characters
 from buckler.data.thinking import begins_inside, function_call, read_text
 
 FinishReason: TypeAlias = Literal["stop", "length", "failed"]
@@ -76,6 +76,7 @@ def read_reply(message: Json, finish_reason: Json = "stop", *, begun: str = "") 
     Raises:
         ValueError: it is no message; the text says what it is.
     """
+    message = whole_characters(message)  # a server that cuts within an emoji sends half of it
     fields: Mapping[str, Json] = message if isinstance(message, Mapping) else {"content": message}
     parts = _Parts(fields.get("content"))
     named = fields.get("finish_reason") if finish_reason is None else finish_reason

@@ -19,8 +19,10 @@ from pathlib import Path
 from typing import TypeAlias
 
 from buckler.data import Json
+from buckler.data.jsonl import parsed, whole_characters
 from buckler.errors import BackendError, DataError
 from buckler.formats.rows import column, listed, shorten
+from buckler.progress import LOG
 
 DATA_ENDINGS = frozenset({".csv", ".gz", ".json", ".jsonl", ".parquet", ".tsv"})
 TEXT_ENDINGS = frozenset({".md", ".txt"})
@@ -34,7 +36,6 @@ COLUMNS = frozenset(
     ).split()
 )
 """Column names by which a first record is known to be a header."""
-
 _DELIMITERS = (",", "\t", ";")
 _QUOTED_CELL = re.compile(r'"(?:[^"]|"")*"')
 PLURALS = {f"{name}s": name for name in "instruction input output prompt question answer response completion text label".split()}
@@ -51,7 +52,6 @@ class Table:
     rows: list[Row]
     kind: str
     """json, csv, cells (CSV without a header), text, parquet, shards or dataset."""
-
     whole: str = ""
     """The whole text, for plain text only: it may be one document."""
 
@@ -100,8 +100,7 @@ def _table_of(path: Path, raw: bytes, limit: int | None) -> Table:
     if raw.startswith(b"PAR1"):
         return Table(rows=numbered(str(path), parquet(path, raw, limit)), kind="parquet")
     try:
-        # surrogatepass, since `buckler.data.write_text` writes half characters as they are.
-        text = raw.decode("utf-8-sig", "surrogatepass")
+        text = str(whole_characters(raw.decode("utf-8-sig", "surrogatepass")))  # an older version wrote half characters
     except UnicodeDecodeError as fault:
         raise DataError(f"{path}: not UTF-8 at byte {fault.start}; convert it first") from None
     if not text.strip():
@@ -185,7 +184,7 @@ def _records(path: Path, text: str, delimiter: str) -> list[tuple[str, list[str]
 
 
 def _missing(_: str) -> None:
-    """NaN and infinities are how pandas writes a missing value; JSON has neither."""
+    """NaN and infinities are how pandas writes a missing value."""
 
 
 def json_values(path: Path, text: str, *, strict: bool) -> list[tuple[int, Json]]:
@@ -195,16 +194,19 @@ def json_values(path: Path, text: str, *, strict: bool) -> list[tuple[int, Json]
     """
     decoder = json.JSONDecoder(parse_constant=_missing)
     values: list[tuple[int, Json]] = []
-    at, line = 0, 1
+    at, line, halved = 0, 1, 0
     blank = re.compile(r"[ \t\r\n]*")
     try:
         while True:
             start = blank.match(text, at).end()  # type: ignore[union-attr]
             line += text.count("\n", at, start)
             if start == len(text):
+                if halved:
+                    LOG.warning("%s: %d values hold half a character (a lone surrogate), read as U+FFFD", path, halved)
                 return values
             value, at = decoder.raw_decode(text, start)
-            values.append((line, value))
+            values.append((line, whole := parsed(text[start:at], value)))
+            halved += whole != value
             line += text.count("\n", start, at)
     except (ValueError, RecursionError) as fault:
         if strict:
