@@ -10,6 +10,8 @@ from server import Server
 from thinking_models import BENIGN, BY_HEART, FORMS, HARMFUL, ROOM, thinking_model, written_by
 
 from buckler.data import Answer, Chat, Message, read_answers, read_verdicts, write_answers
+from buckler.data.answers import answer_from_json
+from buckler.errors import DataError
 from buckler.evaluation.metrics import summarise
 from buckler.evaluation.probes import answer_probes
 from buckler.judges.base import judge_named, of_answers
@@ -271,3 +273,24 @@ def test_judges_of_every_kind_are_shown_the_final_text_alone():
     assert [(one.id, one.text) for one in seen] == [("a", "Yes."), ("d", "")]
     assert [one.refused for one in verdicts] == ["no", None, None, None, "full"]
     assert verdicts[3].coherent is False, "an answer that is plainly empty is noise, as ever"
+
+
+@pytest.mark.parametrize(
+    ("fields", "found"),
+    [
+        ({"text": "Yes.", "finish": "tool_calls"}, ("Yes.", "stop", "")),
+        ({"text": "Yes.", "finish": None}, ("Yes.", "stop", "")),
+        ({"text": "Yes.", "finish": "MAX_TOKENS"}, ("Yes.", "length", "")),
+        ({"text": [{"type": "text", "text": "Yes."}], "finish": "end_turn"}, ("Yes.", "stop", "")),
+        ({"text": None, "finish": "content_filter"}, ("", "stop", "content_filter")),
+    ],
+)
+def test_a_saved_answer_in_the_words_of_a_provider_is_read_as_a_served_one(fields, found):
+    answer = answer_from_json({"id": "a", "prompt": [], **fields}, "f:1")
+    assert (answer.text, answer.finish_reason, answer.withheld_by) == found
+
+
+@pytest.mark.parametrize(("fields", "says"), [({"finish": "stpo"}, "word of a provider"), ({"text": [3]}, "part of the content")])
+def test_a_saved_answer_that_is_none_names_its_place(fields, says):
+    with pytest.raises(DataError, match=f"f:1: .*{says}"):
+        answer_from_json({"id": "a", "prompt": [], "text": "x", "finish": "stop", **fields}, "f:1")

@@ -251,3 +251,9 @@ def test_the_date_of_a_template_is_recorded_where_it_has_an_effect():
         assert ("chat_template_date" in record) == dated
         assert record.get("chat_template_kwargs", {}) == settings
         assert ("1 Jan 2020" in template.written.prompt(conversation()[:1])) != dated
+
+
+@pytest.mark.parametrize("text", ["Answer:", "{% for m in messages %}<|{{ m.role }}|>{{ m.text }}<|end|>{% endfor %}"])
+def test_a_template_that_does_not_write_the_conversation_is_refused(text):
+    with pytest.raises(BackendError, match="does not write the question"):
+        Template(tokenizer_of(text), "tiny")

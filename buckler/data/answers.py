@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal, TypeAlias, cast, get_args
 
 from buckler.data.jsonl import Json, read_jsonl, write_jsonl
-from buckler.data.reply import FinishReason, Reply, filter_of_error, no_text, read_finish, read_reply, tool_calls_of
+from buckler.data.reply import FinishReason, Reply, filter_of_error, is_finish, no_text, read_finish, read_reply, tool_calls_of
 from buckler.data.rows import ROLES, Message
 from buckler.data.thinking import begins_inside
 from buckler.errors import DataError
@@ -135,9 +135,11 @@ def _as_it_stands(row: Json, where: str) -> Answer:
     if not isinstance(row, Mapping) or not isinstance(row.get("id"), str) or not _has_text(row):
         raise DataError(f'{where}: an answer needs a text "id" and a text "text"')
     finish_reason, meta, prompt = row.get("finish"), row.get("meta", {}), row.get("prompt")
-    filtered = read_finish(finish_reason)[1] if isinstance(finish_reason, str) else ""
-    if finish_reason not in get_args(FinishReason) and not filtered:
-        raise DataError(f'{where}: "finish" must be stop, length or failed, got {finish_reason!r}')
+    if finish_reason is not None and not (isinstance(finish_reason, str) and is_finish(finish_reason)):
+        raise DataError(f'{where}: "finish" must be stop, length or failed, or the word of a provider, got {finish_reason!r}')
+    ended, filtered, gave_up = read_finish(finish_reason)
+    if finish_reason == "failed":
+        ended, gave_up = "failed", ""
     if not isinstance(meta, Mapping):
         raise DataError(f'{where}: "meta" must be an object')
     if not isinstance(prompt, Sequence) or isinstance(prompt, str):
@@ -145,16 +147,19 @@ def _as_it_stands(row: Json, where: str) -> Answer:
     answer = Answer(
         id=str(row["id"]),
         prompt=tuple(_turn(turn, where) for turn in prompt),
-        text=str(row.get("text") or ""),
-        finish_reason="stop" if filtered else cast(FinishReason, finish_reason),
+        text=text if isinstance(text := row.get("text"), str) else "",
+        finish_reason=ended,
         meta=meta,
-        error=str(row.get("error", "")),
+        error=str(row.get("error", gave_up)),
         thinking=str(row.get("thinking") or ""),
         tool_calls=tool_calls_of(row),
         withheld_by=str(row.get("withheld_by") or filtered),
     )
-    if any(row.get(name) for name in FOREIGN):
-        reply = read_reply({**row, "content": row.get("text")}, answer.finish_reason)
+    if any(row.get(name) for name in FOREIGN) or not isinstance(text, str | None):
+        try:
+            reply = read_reply({**row, "content": text}, answer.finish_reason)
+        except ValueError as fault:
+            raise DataError(f"{where}: {fault}") from None
         answer = _with(answer, replace(reply, withheld_by=answer.withheld_by or reply.withheld_by))
     return answer
 
@@ -209,7 +214,7 @@ def _has_text(row: Mapping[str, Json]) -> bool:
     if row.get("text") is None:
         beside = any(row.get(name) for name in (*FOREIGN, "thinking", "tool_calls", "withheld_by"))
         return "text" in row and (beside or bool(read_finish(row.get("finish"))[1]))
-    return isinstance(row["text"], str)
+    return isinstance(row["text"], str | list | tuple | Mapping)
 
 
 def verdict_from_json(row: Json, where: str) -> Verdict:

@@ -26,6 +26,7 @@ _CUT = re.compile(r"length|max|token.?limit|context|incomplete|truncat", re.IGNO
 _GAVE_UP = re.compile(r"error|abort|cancel|fail|malformed|overload|timeout|insufficient|network|unexpected|other", re.IGNORECASE)
 """Words of finish reasons: of a filter, of a limit, and of a server that did not finish. All others are the model's own end."""
 
+_ENDED = re.compile(r"stop|end|eos|tool|function|complete|finish|done|return", re.IGNORECASE)
 _FILTER_ERROR = re.compile(
     r"content[_ -]?filter|content[_ -]?policy|content management policy|responsible ?ai|content exists risk"
     r"|data_?inspection_?failed|inappropriate content|(?:violat|flagged|rejected|blocked)\w*(?: \w+){0,8} "
@@ -134,6 +135,11 @@ def read_finish(reason: Json) -> tuple[FinishReason, str, str]:
     if _GAVE_UP.search(word):
         return "failed", "", f"the server did not finish the answer ({word})"
     return ("length" if _CUT.search(word) else "stop"), "", ""
+
+
+def is_finish(word: str) -> bool:
+    """Whether a finish reason is one that some provider gives."""
+    return any(known.search(word) for known in (_ENDED, _FILTERS, _GAVE_UP, _CUT))
 
 
 def filter_of_error(body: Json) -> str:

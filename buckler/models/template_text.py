@@ -128,6 +128,10 @@ class TemplateText:
         specials = sorted({str(token) for token in tokenizer.all_special_tokens} | _added(tokenizer), key=len, reverse=True)
         self._control = re.compile("|".join(re.escape(token) for token in specials if len(token) > 1) or r"(?!)")
         self._as_parts = self._takes_parts()
+        if self.sample_prompt and QUESTION not in self.sample_prompt:
+            raise BackendError(
+                f"{name}: the chat template does not write the question it is given; give another with --chat-template FILE"
+            )
         with_system = self._try([_turn("system", SYSTEM), _turn("user", QUESTION)], ask=True)
         # A template that refuses the question alone as well, such as a guard's, does not show it.
         self._takes_system = SYSTEM in with_system or not self.sample_prompt
@@ -158,7 +162,10 @@ class TemplateText:
         marked = self._render([*messages, {**turn, "content": ANSWER}], ask=False)
         place = marked.rfind(ANSWER)
         if place < 0 or whole[:place] != marked[:place] or place > len(whole):
-            # A template may write an answer with tool calls, or none at all, in another way.
+            # A template may write an answer with tool calls in another way.
+            content = self._tame_text(str(turn.get("content") or "")).strip()
+            if content and content not in whole[len(before) :]:
+                return None
             return AnswerText(lead="", text=whole[len(before) :], has_thought=False) if whole.startswith(before) else None
         lead = whole[len(before) : place] if whole.startswith(before) and len(before) <= place else None
         if lead is None or (opened_thought(before) and not is_closed(before + lead)):
