@@ -28,7 +28,7 @@ Item = TypeVar("Item")
 _PLACE = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
 _OURS = __name__.partition(".")[0]
 _RECIPE: ContextVar[tuple[str, frozenset[str]] | None] = ContextVar("recipe", default=None)
-"""The recipe that is being read and the places it may name all the same; None: the user named the part."""
+"""The recipe that is being read or run and the places it may name all the same; None: the user named the part."""
 REGISTRIES: dict[str, str] = {
     "attack": "buckler.finetuning.attacks:ATTACKS",
     "defense": "buckler.finetuning.defenses:DEFENSES",
@@ -116,11 +116,11 @@ class Registry(Generic[T]):
             return self._added[name]
         if name in self._builtin:
             part = self._builtin[name]
-            return self._checked(name, imported(f"{self.kind} {name!r}", part) if isinstance(part, str) else part)
+            return self._checked(name, _loaded(f"{self.kind} {name!r}", part) if isinstance(part, str) else part)
         if is_place(name):
-            return self._checked(name, imported(f"{self.kind} {name!r}", name))
+            return self._checked(name, _loaded(f"{self.kind} {name!r}", name))
         if name in self._installed():
-            return self._checked(name, imported(f"{self.kind} {name!r}", self._installed()[name].value))
+            return self._checked(name, _loaded(f"{self.kind} {name!r}", self._installed()[name].value))
         near = get_close_matches(name, self.names(), 1)
         hint = f" (did you mean {near[0]!r}?)" if near else ""
         known = f"the {self.kind}s are {', '.join(self.names())}" if self.names() else "none is installed"
@@ -210,7 +210,7 @@ def register(kind: str, name: str, part: object) -> None:
 
 @contextmanager
 def read_from(recipe: str, *, trusted: bool, allowed: Collection[str] = ()) -> Iterator[None]:
-    """While a recipe is read: a `module:name` in it is refused unless the user trusts it.
+    """While a recipe is read, planned and run: a `module:name` in it is refused unless the user trusts it.
 
     Args:
         recipe: What messages call it.
@@ -233,6 +233,36 @@ def allow_remote_code(model: str) -> None:
     recipe = _RECIPE.get()
     if recipe is not None:
         raise ConfigError(f"model {model!r}: {recipe[0]} asks for `trust_remote_code`; if you trust that code, add --trust-code")
+
+
+def refuse_code(value: object, place: str = "") -> None:
+    """Check every text in the settings of a recipe: a `module:name` may stand in none, whatever the setting is for.
+
+    Not looked at are the fields that a class says check themselves (`checks_itself`). Names of sets (`miniature:NAME`) and of
+    models on a server (`NAME@URL`) are no code.
+
+    Raises:
+        ConfigError: there is one, and code of recipes is not trusted.
+    """
+    if isinstance(value, str | Path):
+        for text in re.split(r"[,=]", str(value)):
+            name, at, rest = (part.strip() for part in text.partition("@"))
+            if "://" not in rest and (at or not name.startswith("miniature:")):
+                allow(f"{place}: {name!r}", name)
+    elif isinstance(value, Mapping):
+        for key, one in value.items():
+            refuse_code(one, f"{place}.{key}".lstrip("."))
+    elif isinstance(value, list | tuple | set | frozenset):
+        for at_, one in enumerate(value):
+            refuse_code(one, f"{place}.{at_}".lstrip("."))
+    elif hasattr(value, "model_fields_set"):
+        unseen: tuple[str, ...] = getattr(value, "checks_itself", ())
+        refuse_code({name: one for name, one in vars(value).items() if name not in unseen}, place)
+
+
+def places_in(text: str) -> set[str]:
+    """Every `module:name` in what a user typed, such as `keyword,my_judge:Asks=my_model:Echo`."""
+    return {name for name in re.split(r"[^\w.:]+", text) if is_place(name)}
 
 
 def allow(what: str, name: str) -> None:
@@ -260,8 +290,13 @@ def imported(what: str, place: str) -> object:
     """The object at `module:name`. The working folder is searched last, so that no file in it hides an installed package.
 
     Raises:
-        ConfigError: it cannot be imported.
+        ConfigError: it cannot be imported, or a recipe names it without being trusted.
     """
+    allow(what, place)
+    return _loaded(what, place)
+
+
+def _loaded(what: str, place: str) -> object:
     module, _, attribute = place.partition(":")
     folder = str(Path.cwd())
     if folder not in sys.path:

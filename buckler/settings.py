@@ -52,6 +52,9 @@ class Settings(BaseModel):
     unwritten_if_empty: ClassVar[tuple[str, ...]] = ()
     """Fields that came later, and are left out of records and hashes where they are empty: what is older stays as it is."""
 
+    checks_itself: ClassVar[tuple[str, ...]] = ()
+    """Fields that name no code, or whose own validator asks whether the code that they name may run."""
+
     @model_serializer(mode="wrap")
     def _without_empty(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         values: dict[str, Any] = handler(self)

@@ -15,7 +15,7 @@ from buckler.errors import ConfigError
 from buckler.experiments.base import CommonRecipe, Experiment, Plan
 from buckler.models.dtype import Dtype
 from buckler.progress import LOG
-from buckler.registry import Registry, is_place, read_from
+from buckler.registry import Registry, is_place, places_in, read_from, refuse_code
 from buckler.settings import parse, read_yaml, with_changes
 
 
@@ -95,11 +95,10 @@ def read_recipe(
         values = {**values, "judge_cards": str(judge_cards.absolute())}
     if model is not None:
         values = {**values, "models": {Path(model).name: {"name": model}}}
-    named = {model or "", *(part for one in (judge or "").split(",") for part in one.strip().split("=", 1))}
-    named |= {change.partition("=")[2].strip() for change in changes}
-    with read_from(str(path), trusted=trust_code, allowed=named):
+    with read_from(str(path), trusted=trust_code, allowed=places_in(" ".join((model or "", judge or "", *changes)))):
         schema = experiment_of(kind).recipe
         recipe: CommonRecipe = parse(schema, with_changes(schema, values, changes, "--set"), str(path))
+        refuse_code(recipe)
         return recipe.anchored(path).loaded_so(dtype, threads)
 
 
