@@ -1,7 +1,7 @@
 """Parts by name: Buckler's own, a user's `module:name`, and those of installed packages (entry points).
 
-Every kind of part (attack, judge, file format ...) has one `Registry` beside the code that calls it. A part is a plain object,
-function or class; what it must be is checked when it is looked up, what it returns when it is called (`boundary`, `list_of`).
+Every kind of part (attack, judge, file format ...) has one `Registry` beside the code that calls it. What a part must be is
+checked when it is looked up, what it returns when it is called (`boundary`, `list_of`).
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Generic, TypeGuard, TypeVar
 
 from buckler.errors import BucklerError, ConfigError, DataError
+from buckler.settings import shortened, wrong_field
 
 T = TypeVar("T")
 Item = TypeVar("Item")
@@ -147,12 +148,16 @@ class Registry(Generic[T]):
 
     @contextmanager
     def boundary(self, name: str) -> Iterator[None]:
-        """Around a call of a part: an exception of a user's own becomes one message that names the part and its line."""
+        """Around a call of a part: an exception in a user's own becomes one message that names the part and its line."""
         try:
             yield
-        except BucklerError:
+        except (KeyboardInterrupt, GeneratorExit):
             raise
-        except Exception as fault:
+        except BucklerError as fault:
+            if not self.is_own(name) or repr(name) in str(fault):
+                raise
+            raise type(fault)(f"{self.kind} {name!r}: {fault}") from fault
+        except BaseException as fault:  # a part that exits does not end the program
             if not self.is_own(name):
                 raise
             last = traceback.extract_tb(fault.__traceback__)[-1]
@@ -161,18 +166,13 @@ class Registry(Generic[T]):
 
     def returned(self, name: str, value: object, wanted: str) -> DataError:
         """The error for a part that returned something else than it must."""
-        shown = repr(value)
-        return DataError(
-            f"{self.kind} {name!r} must return {wanted}, got {type(value).__name__}: {shown[:60]}{'...' * (len(shown) > 60)}"
-        )
+        return DataError(f"{self.kind} {name!r} must return {wanted}, got {type(value).__name__}: {shortened(value)}")
 
-    def list_of(self, name: str, value: object, item: type[Item], *, count: int | None = None) -> list[Item]:
-        """What a part returned, as a list of `item`s, `count` of them.
-
-        Raises:
-            DataError: it is something else.
-        """
-        wanted = f"a list of {'' if count is None else f'{count} '}{item.__name__}"
+    def list_of(
+        self, name: str, value: object, item: type[Item], *, count: int | None = None, needs: str = "", by: str = ""
+    ) -> list[Item]:
+        """What a part (its function `by`) returned, as a list of `count` `item`s with what each `needs`; else DataError."""
+        wanted = f"a list of {'' if count is None else f'{count} '}{item.__name__}{by and f' from `{by}`'}"
         if not isinstance(value, list | tuple):
             raise self.returned(name, value, wanted)
         right = [one for one in value if isinstance(one, item)]
@@ -181,6 +181,11 @@ class Registry(Generic[T]):
             raise DataError(f"{self.kind} {name!r} must return {wanted}; one of them is of type {type(odd).__name__}")
         if count is not None and len(right) != count:
             raise DataError(f"{self.kind} {name!r} must return {wanted}, one each in the given order; it returned {len(right)}")
+        for at, one in enumerate(right if self.is_own(name) else (), 1):
+            with self.boundary(name):
+                fault = wrong_field(one) or (f"it has no {needs}" if needs and not getattr(one, needs) else "")
+            if fault:
+                raise DataError(f"{self.kind} {name!r} must return {wanted}; in number {at}, {fault}")
         return right
 
     def _checked(self, name: str, part: object) -> T:
@@ -236,10 +241,9 @@ def allow_remote_code(model: str) -> None:
 
 
 def refuse_code(value: object, place: str = "") -> None:
-    """Check every text in the settings of a recipe: a `module:name` may stand in none, whatever the setting is for.
+    """Check every text in the settings of a recipe: no `module:name` may stand there, whatever the setting is for.
 
-    Not looked at are the fields that a class says check themselves (`checks_itself`). Names of sets (`miniature:NAME`) and of
-    models on a server (`NAME@URL`) are no code.
+    Names of sets (`miniature:NAME`) and of models on a server (`NAME@URL`) are no code; fields in `checks_itself` are skipped.
 
     Raises:
         ConfigError: there is one, and code of recipes is not trusted.
@@ -304,7 +308,9 @@ def _loaded(what: str, place: str) -> object:
     importlib.invalidate_caches()
     try:
         loaded = importlib.import_module(module)
-    except Exception as fault:
+    except (BucklerError, KeyboardInterrupt, GeneratorExit):
+        raise
+    except BaseException as fault:
         if isinstance(fault, ModuleNotFoundError) and fault.name and f"{module}.".startswith(f"{fault.name}."):
             raise ConfigError(f"{what}: no module {fault.name!r} in {folder} or among the installed packages") from None
         raise ConfigError(f"{what}: {module} cannot be imported: {type(fault).__name__}: {fault}") from fault

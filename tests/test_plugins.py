@@ -200,7 +200,7 @@ def test_a_filter_may_only_drop_rows():
     [
         (
             lambda: customization(AttackSettings(kind="parts:Dicts"), benign=[], harmful=[], seed=0),
-            "attack 'parts:Dicts' must return a list of Chat; one of them is of type dict",
+            "attack 'parts:Dicts' must return a list of Chat from `rows`; one of them is of type dict",
         ),
         (
             lambda: wrap(AttackSettings(kind="parts:Dicts"), Chat.pair("Why?", None)),
@@ -345,12 +345,15 @@ def test_what_only_looks_like_code_in_a_recipe_is_read():
     names = ["miniature:customer", "owner/name:config@train", "qwen2:latest@http://127.0.0.1:1/v1", "rows.jsonl", "llama3:8b"]
     with read_from("recipe.yaml", trusted=False):
         refuse_code({"sets": names, "model": ModelSpec(name="qwen2:latest", endpoint="http://127.0.0.1:1/v1")})
-        with pytest.raises(ConfigError, match="sets.0: 'evil:F' is code that recipe.yaml names"):
+        with pytest.raises(ConfigError, match=r"sets.0: 'evil:F' is code that recipe.yaml names"):
             refuse_code({"sets": ["a,evil:F@rows.jsonl"]})
 
 
 def test_code_of_a_recipe_is_refused_wherever_it_is_run_from(folder):
-    with read_from("recipe.yaml", trusted=False), pytest.raises(ConfigError, match="'parts:words' is code that recipe.yaml names"):
+    with (
+        read_from("recipe.yaml", trusted=False),
+        pytest.raises(ConfigError, match=r"'parts:words' is code that recipe.yaml names"),
+    ):
         imported("metric 'parts:words'", "parts:words")
     assert "parts" not in sys.modules
 
@@ -464,5 +467,8 @@ def test_a_verdict_with_a_label_that_there_is_not_names_the_judge():
             return [Verdict(id=one.id, refused="maybe") for one in answers]
 
     answer = Answer(id="a", prompt=(), text="Yes.", finish_reason="stop")
-    with pytest.raises(DataError, match="judge 'odd': refused is 'maybe' in the verdict on a"):
+    with pytest.raises(
+        DataError,
+        match="judge 'odd' must return a list of Verdict; in number 1, refused is 'maybe': it must be 'full', 'partial' or 'no'",
+    ):
         of_answers(Odd()).judge([answer])
