@@ -128,23 +128,23 @@ class Registry(Generic[T]):
         raise ConfigError(f"unknown {self.kind} {name!r}{hint}; {known}, or name one of your own as `module:name`")
 
     def allow(self, name: str) -> None:
-        """Check that whoever names this part may have its code run.
-
-        Raises:
-            ConfigError: it is a `module:name` in a recipe, and code of recipes is not trusted.
-        """
+        """Check that whoever names this part may have its code run, as the function `allow` does."""
         allow(f"{self.kind} {name!r}", name)
 
     def code(self, name: str) -> dict[str, str]:
-        """What a step that uses the part holds in its key: the hash of a user's source, nothing for Buckler's own parts.
-
-        Raises:
-            ConfigError: as `get`, or the part has no source file.
-        """
+        """What a step that uses the part holds in its key: the hash of a user's source, nothing for Buckler's own parts."""
         if not self.is_own(name):
             return {}
-        place = name if is_place(name) else self._installed()[name].value if name not in self._added else ""
-        return {"code": source_digest(f"{self.kind} {name!r}", self.get(name), place)}
+        return {"code": source_digest(f"{self.kind} {name!r}", self.get(name), self._place(name))}
+
+    def folder(self, name: str) -> Path:
+        """Where the files of a user's part lie: beside its module, or in the working folder if it has none."""
+        self.get(name)
+        file = getattr(sys.modules.get(self._place(name).partition(":")[0]), "__file__", None)
+        return Path(file).parent if file else Path.cwd()
+
+    def _place(self, name: str) -> str:
+        return name if is_place(name) else self._installed()[name].value if name not in self._added else ""
 
     @contextmanager
     def boundary(self, name: str) -> Iterator[None]:

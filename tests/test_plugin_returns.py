@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import re
 import sys
 
 import pytest
 from commands import call
 
-from buckler.data import Chat, Verdict, write_rows
+from buckler.data import Chat, Verdict, write_answers, write_rows
 from buckler.errors import BucklerError, ConfigError
 from buckler.evaluation.metrics import summarise
 from buckler.experiments.registry import experiment_of, plan_of, read_recipe
 from buckler.finetuning.attacks import AttackSettings, customization, wrap
 from buckler.finetuning.defenses import DefenseSettings, defense_rows
 from buckler.judges.base import judge_named, of_answers
-from buckler.models.protocol import Request, spec_of
+from buckler.judges.named import judge_spec
+from buckler.models.protocol import ModelSpec, Request, spec_of
 from buckler.models.registry import load
 from buckler.registry import imported
 from buckler.workflow.inputs import Source, source_chats
@@ -338,3 +340,54 @@ def test_a_judge_with_the_name_of_one_of_bucklers_is_named_by_its_class(folder):
     part = imported("judge", "mine:PART")
     with pytest.raises(ConfigError, match="judge 'mine:Part' failed: SystemExit: 7"):
         of_answers(part()).judge(answers())
+
+
+GUARD = """
+from buckler.judges.guards import Guard
+
+
+def read(reply):
+    return (True, "blocked") if reply.startswith("BLOCK") else (None, reply)
+
+
+GUARD = Guard(name="mine", known_by="mine", template={template}, read=read)
+"""
+
+
+def guard(folder, template, text="{{ messages[0].content }}"):
+    place = folder / "beside"
+    place.mkdir()
+    (place / "__init__.py").write_text("")
+    (place / "guard.py").write_text(GUARD.format(template=template))
+    (place / "mine.j2").write_text(text)
+
+
+@pytest.mark.parametrize("own", [False, True])
+def test_the_template_of_a_guard_is_found_beside_its_module(folder, own):
+    guard(folder, "'mine.j2'")
+    model = {"name": "miniature", **({"chat_template": "given.jinja"} if own else {})}
+    (found,) = judge_spec("beside.guard:GUARD", ModelSpec.model_validate(model)).models
+    assert found.chat_template == ("given.jinja" if own else str(folder / "beside" / "mine.j2"))
+
+
+def test_an_absolute_template_of_a_guard_is_taken(folder):
+    guard(folder, f"'{folder}/beside/mine.j2'")
+    assert judge_spec("beside.guard:GUARD", "miniature").models[0].chat_template == str(folder / "beside" / "mine.j2")
+
+
+@pytest.mark.parametrize(
+    ("template", "text", "says"),
+    [
+        ("'none.j2'", "", r"its template .*beside/none.j2 is no file; it is looked for beside the guard's module"),
+        ("3", "", "template is 3: it must be a valid string"),
+        ("'mine.j2'", "{% if %}", "mine.j2"),
+        ("'mine.j2'", "the same for all", "template"),
+    ],
+)
+def test_a_guard_whose_template_cannot_be_used_is_named(folder, template, text, says):
+    guard(folder, template, text)
+    write_answers(folder / "answers.jsonl", answers())
+    status, _, err = call(
+        ("judge", "answers.jsonl", "--judge", "beside.guard:GUARD", "--judge-model", "miniature", "--out", "out"), folder
+    )
+    assert status == 2 and re.search(f"error: .*guard 'beside.guard:GUARD'.*{says}", err) and "Traceback" not in err
