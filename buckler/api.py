@@ -17,6 +17,7 @@ from buckler.evaluation.probes import MAX_NEW_TOKENS, answer_probes, in_set, set
 from buckler.models.protocol import LM, ModelSpec, Sampling
 from buckler.models.registry import load
 from buckler.progress import show_progress
+from buckler.registry import read_from
 from buckler.settings import parse
 from buckler.workflow.inputs import WORLD, Source, at_most, source_chats
 from buckler.workflow.jobs.base import Job, Result, chats_file
@@ -169,8 +170,8 @@ def run(
 
     path = find_recipe(str(recipe))
     if is_pipeline(path):
-        pipeline = read_pipeline(path, trust_code=trust_code)
-        with show_progress() as progress:
+        with read_from(str(path), trusted=trust_code), show_progress() as progress:
+            pipeline = read_pipeline(path, trust_code=trust_code)
             return run_pipeline(pipeline, Store(Path(store)), workers=workers, progress=progress)
     return run_experiment(path, Store(Path(store)), workers=workers, show_unsafe=show_unsafe, trust_code=trust_code)
 

@@ -1,7 +1,7 @@
 """Parts by name: Buckler's own, a user's `module:name`, and those of installed packages (entry points).
 
-Every kind of part (attack, judge, file format ...) has one `Registry` beside the code that calls it. A part is a plain object,
-function or class; what it must be is checked when it is looked up, what it returns when it is called (`boundary`, `list_of`).
+Every kind of part (attack, judge, file format ...) has one `Registry` beside the code that calls it. What a part must be is
+checked when it is looked up, what it returns when it is called (`boundary`, `list_of`).
 """
 
 from __future__ import annotations
@@ -22,13 +22,14 @@ from pathlib import Path
 from typing import Generic, TypeGuard, TypeVar
 
 from buckler.errors import BucklerError, ConfigError, DataError
+from buckler.settings import shortened, wrong_field
 
 T = TypeVar("T")
 Item = TypeVar("Item")
 _PLACE = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
 _OURS = __name__.partition(".")[0]
 _RECIPE: ContextVar[tuple[str, frozenset[str]] | None] = ContextVar("recipe", default=None)
-"""The recipe that is being read and the places it may name all the same; None: the user named the part."""
+"""The recipe that is being read or run and the places it may name all the same; None: the user named the part."""
 REGISTRIES: dict[str, str] = {
     "attack": "buckler.finetuning.attacks:ATTACKS",
     "defense": "buckler.finetuning.defenses:DEFENSES",
@@ -116,43 +117,47 @@ class Registry(Generic[T]):
             return self._added[name]
         if name in self._builtin:
             part = self._builtin[name]
-            return self._checked(name, imported(f"{self.kind} {name!r}", part) if isinstance(part, str) else part)
+            return self._checked(name, _loaded(f"{self.kind} {name!r}", part) if isinstance(part, str) else part)
         if is_place(name):
-            return self._checked(name, imported(f"{self.kind} {name!r}", name))
+            return self._checked(name, _loaded(f"{self.kind} {name!r}", name))
         if name in self._installed():
-            return self._checked(name, imported(f"{self.kind} {name!r}", self._installed()[name].value))
+            return self._checked(name, _loaded(f"{self.kind} {name!r}", self._installed()[name].value))
         near = get_close_matches(name, self.names(), 1)
         hint = f" (did you mean {near[0]!r}?)" if near else ""
         known = f"the {self.kind}s are {', '.join(self.names())}" if self.names() else "none is installed"
         raise ConfigError(f"unknown {self.kind} {name!r}{hint}; {known}, or name one of your own as `module:name`")
 
     def allow(self, name: str) -> None:
-        """Check that whoever names this part may have its code run.
-
-        Raises:
-            ConfigError: it is a `module:name` in a recipe, and code of recipes is not trusted.
-        """
+        """Check that whoever names this part may have its code run, as the function `allow` does."""
         allow(f"{self.kind} {name!r}", name)
 
     def code(self, name: str) -> dict[str, str]:
-        """What a step that uses the part holds in its key: the hash of a user's source, nothing for Buckler's own parts.
-
-        Raises:
-            ConfigError: as `get`, or the part has no source file.
-        """
+        """What a step that uses the part holds in its key: the hash of a user's source, nothing for Buckler's own parts."""
         if not self.is_own(name):
             return {}
-        place = name if is_place(name) else self._installed()[name].value if name not in self._added else ""
-        return {"code": source_digest(f"{self.kind} {name!r}", self.get(name), place)}
+        return {"code": source_digest(f"{self.kind} {name!r}", self.get(name), self._place(name))}
+
+    def folder(self, name: str) -> Path:
+        """Where the files of a user's part lie: beside its module, or in the working folder if it has none."""
+        self.get(name)
+        file = getattr(sys.modules.get(self._place(name).partition(":")[0]), "__file__", None)
+        return Path(file).parent if file else Path.cwd()
+
+    def _place(self, name: str) -> str:
+        return name if is_place(name) else self._installed()[name].value if name not in self._added else ""
 
     @contextmanager
     def boundary(self, name: str) -> Iterator[None]:
-        """Around a call of a part: an exception of a user's own becomes one message that names the part and its line."""
+        """Around a call of a part: an exception in a user's own becomes one message that names the part and its line."""
         try:
             yield
-        except BucklerError:
+        except (KeyboardInterrupt, GeneratorExit):
             raise
-        except Exception as fault:
+        except BucklerError as fault:
+            if not self.is_own(name) or repr(name) in str(fault):
+                raise
+            raise type(fault)(f"{self.kind} {name!r}: {fault}") from fault
+        except BaseException as fault:  # a part that exits does not end the program
             if not self.is_own(name):
                 raise
             last = traceback.extract_tb(fault.__traceback__)[-1]
@@ -161,18 +166,13 @@ class Registry(Generic[T]):
 
     def returned(self, name: str, value: object, wanted: str) -> DataError:
         """The error for a part that returned something else than it must."""
-        shown = repr(value)
-        return DataError(
-            f"{self.kind} {name!r} must return {wanted}, got {type(value).__name__}: {shown[:60]}{'...' * (len(shown) > 60)}"
-        )
+        return DataError(f"{self.kind} {name!r} must return {wanted}, got {type(value).__name__}: {shortened(value)}")
 
-    def list_of(self, name: str, value: object, item: type[Item], *, count: int | None = None) -> list[Item]:
-        """What a part returned, as a list of `item`s, `count` of them.
-
-        Raises:
-            DataError: it is something else.
-        """
-        wanted = f"a list of {'' if count is None else f'{count} '}{item.__name__}"
+    def list_of(
+        self, name: str, value: object, item: type[Item], *, count: int | None = None, needs: str = "", by: str = ""
+    ) -> list[Item]:
+        """What a part (its function `by`) returned, as a list of `count` `item`s with what each `needs`; else DataError."""
+        wanted = f"a list of {'' if count is None else f'{count} '}{item.__name__}{by and f' from `{by}`'}"
         if not isinstance(value, list | tuple):
             raise self.returned(name, value, wanted)
         right = [one for one in value if isinstance(one, item)]
@@ -181,6 +181,11 @@ class Registry(Generic[T]):
             raise DataError(f"{self.kind} {name!r} must return {wanted}; one of them is of type {type(odd).__name__}")
         if count is not None and len(right) != count:
             raise DataError(f"{self.kind} {name!r} must return {wanted}, one each in the given order; it returned {len(right)}")
+        for at, one in enumerate(right if self.is_own(name) else (), 1):
+            with self.boundary(name):
+                fault = wrong_field(one) or (f"it has no {needs}" if needs and not getattr(one, needs) else "")
+            if fault:
+                raise DataError(f"{self.kind} {name!r} must return {wanted}; in number {at}, {fault}")
         return right
 
     def _checked(self, name: str, part: object) -> T:
@@ -210,7 +215,7 @@ def register(kind: str, name: str, part: object) -> None:
 
 @contextmanager
 def read_from(recipe: str, *, trusted: bool, allowed: Collection[str] = ()) -> Iterator[None]:
-    """While a recipe is read: a `module:name` in it is refused unless the user trusts it.
+    """While a recipe is read, planned and run: a `module:name` in it is refused unless the user trusts it.
 
     Args:
         recipe: What messages call it.
@@ -233,6 +238,35 @@ def allow_remote_code(model: str) -> None:
     recipe = _RECIPE.get()
     if recipe is not None:
         raise ConfigError(f"model {model!r}: {recipe[0]} asks for `trust_remote_code`; if you trust that code, add --trust-code")
+
+
+def refuse_code(value: object, place: str = "") -> None:
+    """Check every text in the settings of a recipe: no `module:name` may stand there, whatever the setting is for.
+
+    Names of sets (`miniature:NAME`) and of models on a server (`NAME@URL`) are no code; fields in `checks_itself` are skipped.
+
+    Raises:
+        ConfigError: there is one, and code of recipes is not trusted.
+    """
+    if isinstance(value, str | Path):
+        for text in re.split(r"[,=]", str(value)):
+            name, at, rest = (part.strip() for part in text.partition("@"))
+            if "://" not in rest and (at or not name.startswith("miniature:")):
+                allow(f"{place}: {name!r}", name)
+    elif isinstance(value, Mapping):
+        for key, one in value.items():
+            refuse_code(one, f"{place}.{key}".lstrip("."))
+    elif isinstance(value, list | tuple | set | frozenset):
+        for at_, one in enumerate(value):
+            refuse_code(one, f"{place}.{at_}".lstrip("."))
+    elif hasattr(value, "model_fields_set"):
+        unseen: tuple[str, ...] = getattr(value, "checks_itself", ())
+        refuse_code({name: one for name, one in vars(value).items() if name not in unseen}, place)
+
+
+def places_in(text: str) -> set[str]:
+    """Every `module:name` in what a user typed, such as `keyword,my_judge:Asks=my_model:Echo`."""
+    return {name for name in re.split(r"[^\w.:]+", text) if is_place(name)}
 
 
 def allow(what: str, name: str) -> None:
@@ -260,8 +294,13 @@ def imported(what: str, place: str) -> object:
     """The object at `module:name`. The working folder is searched last, so that no file in it hides an installed package.
 
     Raises:
-        ConfigError: it cannot be imported.
+        ConfigError: it cannot be imported, or a recipe names it without being trusted.
     """
+    allow(what, place)
+    return _loaded(what, place)
+
+
+def _loaded(what: str, place: str) -> object:
     module, _, attribute = place.partition(":")
     folder = str(Path.cwd())
     if folder not in sys.path:
@@ -269,7 +308,9 @@ def imported(what: str, place: str) -> object:
     importlib.invalidate_caches()
     try:
         loaded = importlib.import_module(module)
-    except Exception as fault:
+    except (BucklerError, KeyboardInterrupt, GeneratorExit):
+        raise
+    except BaseException as fault:
         if isinstance(fault, ModuleNotFoundError) and fault.name and f"{module}.".startswith(f"{fault.name}."):
             raise ConfigError(f"{what}: no module {fault.name!r} in {folder} or among the installed packages") from None
         raise ConfigError(f"{what}: {module} cannot be imported: {type(fault).__name__}: {fault}") from fault

@@ -14,7 +14,7 @@ from buckler.data import Answer
 from buckler.errors import BackendError, ConfigError
 from buckler.evaluation.scores import attack_success
 from buckler.formats.read import read_chats
-from buckler.judges.guards import GUARDS, GuardJudge, guard_for, read_llama_guard, read_wildguard, read_yes_no
+from buckler.judges.guards import GUARDS, GuardJudge, guard_for, read_llama_guard, read_wildguard, read_yes_no, with_template
 from buckler.judges.named import MODEL_JUDGES, JudgeSpec, judge_from, judge_spec
 from buckler.models.protocol import Completion, Likelihood, ModelSpec, ScriptedLM
 from buckler.models.registry import load
@@ -161,7 +161,7 @@ def rendered(guard, answer):
     turns = guard.shown(answer)
     if guard.principles:
         turns = ({"role": "system", "content": guard.principles[1]}, *turns)
-    template = Path(guard.spec(ModelSpec(name="m")).chat_template).read_text(encoding="utf-8")
+    template = Path(with_template(guard.name, ModelSpec(name="m")).chat_template).read_text(encoding="utf-8")
     texts, _ = render_jinja_template([list(turns)], chat_template=template, add_generation_prompt=True, bos_token="<s>")
     return texts[0]
 
@@ -189,7 +189,7 @@ def test_a_harmbench_probe_with_a_context_is_judged_by_the_contextual_prompt(tmp
 )
 def test_a_guard_is_given_the_tokens_of_the_published_text(name, shape, controls, tmp_path):
     guard = GUARDS[name]
-    model = load(guard.spec(ModelSpec(name=str(make_model(tmp_path / shape, shape)))))
+    model = load(with_template(name, ModelSpec(name=str(make_model(tmp_path / shape, shape)))))
     turns = guard.shown(answer_of())
     if guard.principles:
         turns = ({"role": "system", "content": guard.principles[1]}, *turns)
@@ -387,11 +387,10 @@ def test_the_kind_of_a_guard_is_told_by_its_models_name():
 
 
 def test_a_users_own_template_and_a_servers_stand():
-    guard = GUARDS["wildguard"]
     own = ModelSpec(name="m", chat_template="mine.jinja")
     remote = ModelSpec(name="m", endpoint="http://127.0.0.1:8000/v1")
-    assert guard.spec(own) is own and guard.spec(remote) is remote
-    assert GUARDS["llama-guard"].spec(ModelSpec(name="m")).chat_template is None
+    assert with_template("wildguard", own) is own and with_template("wildguard", remote) is remote
+    assert with_template("llama-guard", ModelSpec(name="m")).chat_template is None
 
 
 def test_judges_are_named_in_one_line():
@@ -449,7 +448,9 @@ def _wide(spec):
 @pytest.mark.ml
 def test_a_template_that_drops_the_conversation_is_noticed(tmp_path):
     folder = make_model(tmp_path / "model", "llama")
-    (tmp_path / "deaf.jinja").write_text("{{ bos_token }}Judge the conversation above.")
+    (tmp_path / "deaf.jinja").write_text(
+        "{{ bos_token }}{% if messages | length == 1 %}{{ messages[0].content }}{% endif %}Judge the conversation above."
+    )
     model = load(ModelSpec(name=str(folder), chat_template=str(tmp_path / "deaf.jinja")))
     with pytest.raises(BackendError, match="does not include the conversation"):
         GuardJudge(GUARDS["llama-guard"], model)

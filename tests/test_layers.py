@@ -20,9 +20,9 @@ RIGHTS = {
     "buckler": "",
     "errors": "",
     "progress": "",
-    "registry": "errors",
-    "settings": "errors",
     "data": "errors",
+    "settings": "errors data",
+    "registry": "errors settings",
     "formats": "errors progress data registry",
     "models": "errors data progress registry settings",
     "finetuning": "errors data progress registry settings models",
@@ -37,7 +37,7 @@ RIGHTS = {
     "report": "data evaluation",
     "experiments": "buckler errors data progress registry settings models finetuning evaluation judges crosstask "
     "curation workflow report",
-    "api": "errors data progress settings models evaluation workflow experiments",
+    "api": "errors data progress registry settings models evaluation workflow experiments",
     "cli": "errors data progress registry settings models formats evaluation miniature workflow experiments",
     "__main__": "cli",
 }
@@ -55,7 +55,7 @@ HEAVY = {
     **dict.fromkeys(("fastapi", "inspect_ai", "lm_eval", "openai", "optuna", "ray", "trl", "uvicorn"), ""),
     **dict.fromkeys(("nltk", "pypdf", "rapidfuzz", "rouge_score", "sacrebleu", "simplemma", "wordfreq"), ""),
 }
-LIGHT = {"httpx", "jinja2", "pydantic", "rich", "tenacity", "typer", "yaml"}
+LIGHT = {"httpx", "jinja2", "pydantic", "rich", "tenacity", "typer", "typing_extensions", "yaml"}
 
 # Backends stand beside each other: what two of them share belongs below both.
 INDEPENDENT = (("buckler.models.huggingface", "buckler.models.openai_client"),)

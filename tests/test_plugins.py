@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import zipfile
@@ -24,7 +25,7 @@ from buckler.judges.base import JUDGES, judge_named, of_answers
 from buckler.judges.named import judge_spec
 from buckler.models.protocol import ModelSpec, Request, spec_of
 from buckler.models.registry import identity, load
-from buckler.registry import REGISTRIES, Registry, imported, read_from
+from buckler.registry import REGISTRIES, Registry, imported, read_from, refuse_code
 from buckler.workflow.executor import execute
 from buckler.workflow.inputs import Source, source_chats
 from buckler.workflow.step import in_order
@@ -199,7 +200,7 @@ def test_a_filter_may_only_drop_rows():
     [
         (
             lambda: customization(AttackSettings(kind="parts:Dicts"), benign=[], harmful=[], seed=0),
-            "attack 'parts:Dicts' must return a list of Chat; one of them is of type dict",
+            "attack 'parts:Dicts' must return a list of Chat from `rows`; one of them is of type dict",
         ),
         (
             lambda: wrap(AttackSettings(kind="parts:Dicts"), Chat.pair("Why?", None)),
@@ -281,6 +282,8 @@ def test_code_that_a_recipe_names_is_run_only_if_it_is_trusted(folder, part):
         "probes: {one: {source: 'parts:BROKEN@rows.jsonl'}}",
         "judge: 'keyword,rubric=parts:Says'",
         "kind: 'parts:NUMBER'",
+        "curation: {words: 'parts:words'}",
+        "data: {texts: {source: rows.jsonl, format: 'parts:BROKEN'}, customer: {source: rows.jsonl}}",
     ],
 )
 def test_every_place_of_a_recipe_where_code_may_stand_is_guarded(folder, text):
@@ -309,12 +312,49 @@ def test_code_that_the_user_names_beside_a_recipe_needs_no_trust(folder):
         "evaluate: {model: {name: miniature, trust_remote_code: true}, probes: [rows.jsonl]}",
         "attack: {customer: rows.jsonl, attack: {kind: 'parts:attack'}}",
         "judge: {answers: ['@evaluate'], own_tasks: 'parts:NUMBER'}",
+        "curate: {texts: rows.jsonl, decontaminate: ['parts:BROKEN@rows.jsonl']}",
+        "curate: {texts: rows.jsonl, curation: {decontaminate: ['parts:BROKEN@rows.jsonl']}}",
+        "curate: {texts: rows.jsonl, curation: {words: 'parts:words'}}",
+        "curate: {texts: 'parts:BROKEN@rows.jsonl'}",
+        "curate: {texts: rows.jsonl, reviser: 'parts:Says'}",
+        "curate: {texts: rows.jsonl, adapter: 'parts:Says'}",
+        "curate: {texts: rows.jsonl, export: ['parts:exported']}",
+        "crosstask: {documents: [rows.jsonl], own_tasks: 'parts:NUMBER'}",
+        "train: {rows: ['parts:BROKEN@rows.jsonl']}",
+        "train: {rows: [rows.jsonl], model: {name: 'parts:reply', backend: scripted}}",
+        "evaluate: {model: miniature, probes: ['parts:BROKEN@rows.jsonl']}",
+        "evaluate: {model: miniature, probes: [rows.jsonl], judge: 'keyword,rubric=parts:Says'}",
+        "judge: {answers: ['@evaluate'], judge_model: 'parts:Says'}",
+        "gate: {base: 'parts:Says', tuned: miniature, probes: [rows.jsonl]}",
+        "gate: {base: miniature, tuned: 'parts:Says', probes: [rows.jsonl]}",
+        "gate: {base: miniature, tuned: miniature, adapter: 'parts:Says', probes: [rows.jsonl]}",
     ],
 )
 def test_a_pipeline_is_guarded_like_a_recipe(folder, step):
-    (folder / "pipeline.yaml").write_text(f"kind: pipeline\nname: own\nsteps:\n  - {step}\n")
-    status, _, err = call(("run", "pipeline.yaml", "--dry-run"), folder)
-    assert status == 2 and "--trust-code" in err and "Traceback" not in err
+    (folder / "p.yaml").write_text(f"kind: pipeline\nname: own\nsteps:\n  - {step}\n")
+    write_rows(folder / "rows.jsonl", pairs(2))
+    (folder / "parts.py").write_text(f"open('imported', 'w').close()\n{PARTS}")
+    for way in (("--dry-run",), ()):
+        status, _, err = call(("run", "p.yaml", *way), folder)
+        assert status == 2 and re.search(r"that (p.yaml names; if you trust it|code), add --trust-code", err)
+        assert "Traceback" not in err and err.count("\n") == 1
+    assert not (folder / "imported").exists()
+
+
+def test_what_only_looks_like_code_in_a_recipe_is_read():
+    names = ["miniature:customer", "owner/name:config@train", "qwen2:latest@http://127.0.0.1:1/v1", "rows.jsonl", "llama3:8b"]
+    with read_from("recipe.yaml", trusted=False):
+        refuse_code({"sets": names, "model": ModelSpec(name="qwen2:latest", endpoint="http://127.0.0.1:1/v1")})
+        with pytest.raises(ConfigError, match=r"sets.0: 'evil:F' is code that recipe.yaml names"):
+            refuse_code({"sets": ["a,evil:F@rows.jsonl"]})
+
+
+def test_code_of_a_recipe_is_refused_wherever_it_is_run_from(folder):
+    with (
+        read_from("recipe.yaml", trusted=False),
+        pytest.raises(ConfigError, match=r"'parts:words' is code that recipe.yaml names"),
+    ):
+        imported("metric 'parts:words'", "parts:words")
     assert "parts" not in sys.modules
 
 
@@ -427,5 +467,8 @@ def test_a_verdict_with_a_label_that_there_is_not_names_the_judge():
             return [Verdict(id=one.id, refused="maybe") for one in answers]
 
     answer = Answer(id="a", prompt=(), text="Yes.", finish_reason="stop")
-    with pytest.raises(DataError, match="judge 'odd': refused is 'maybe' in the verdict on a"):
+    with pytest.raises(
+        DataError,
+        match="judge 'odd' must return a list of Verdict; in number 1, refused is 'maybe': it must be 'full', 'partial' or 'no'",
+    ):
         of_answers(Odd()).judge([answer])

@@ -23,7 +23,7 @@ from buckler.experiments.results import read_results
 from buckler.experiments.run import demo_recipes, dry_run, list_runs, recompute, run_recipes
 from buckler.models.dtype import Dtype
 from buckler.progress import Display
-from buckler.registry import read_from
+from buckler.registry import places_in, read_from
 from buckler.settings import Settings
 from buckler.workflow.store import Store
 
@@ -112,8 +112,12 @@ def demo(settings: DemoSettings, out: Path, progress: Display) -> CommandResult:
 def run(settings: RunSettings, out: Path, progress: Display) -> Outcome:
     """One recipe."""
     path, changes = find_recipe(settings.recipe), settings.changes
-    if is_pipeline(path):
-        return _run_pipeline(path, settings, progress)
+    typed = places_in(" ".join((settings.model or "", settings.judge or "", *changes)))
+    with read_from(str(path), trusted=settings.trust_code, allowed=typed):
+        return _run_pipeline(path, settings, progress) if is_pipeline(path) else _run_recipe(path, settings, changes)
+
+
+def _run_recipe(path: Path, settings: RunSettings, changes: Sequence[str]) -> CommandResult:
     recipe = read_recipe(
         path,
         model=settings.model,

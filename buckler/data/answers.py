@@ -92,7 +92,8 @@ class Verdict:
     """The provider that refused in the model's place, as its answer names it: `refused` is then `full`, whatever the judge."""
 
     def __post_init__(self) -> None:
-        if self.helpful is not None and not 0 <= self.helpful <= 1:  # also catches NaN
+        known = isinstance(self.helpful, int | float) and 0 <= self.helpful <= 1  # not so for NaN
+        if self.helpful is not None and not known:
             raise DataError(f"verdict on {self.id}: helpful must be from 0 to 1 or null, got {self.helpful!r}")
 
     @property

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -17,6 +18,22 @@ from buckler.errors import DataError, StoreError
 _HALF = re.compile("[\ud800-\udfff]")
 _HALF_IN_JSON = re.compile(r"\\u[dD][89a-fA-F]|[\ud800-\udfff]")
 Json: TypeAlias = "None | bool | int | float | str | Sequence[Json] | Mapping[str, Json]"
+
+
+def is_json(value: object) -> bool:
+    """Whether a value can be written as JSON and read again as it is: text keys, no NaN, no half of a character."""
+    match value:
+        case None | bool() | int():
+            return True
+        case float():
+            return math.isfinite(value)
+        case str():
+            return not any("\ud800" <= character <= "\udfff" for character in value)
+        case dict():
+            return all(isinstance(key, str) and is_json(key) and is_json(one) for key, one in value.items())
+        case list() | tuple():
+            return all(map(is_json, value))
+    return False
 
 
 def canonical(value: Json) -> str:

@@ -11,7 +11,9 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal, NotRequired, TypeAlias, TypedDict, TypeVar
+from typing import Literal, NotRequired, TypeAlias, TypeVar
+
+from typing_extensions import TypedDict  # that of Python 3.11 cannot be checked by pydantic
 
 from buckler.data.jsonl import Json, content_id, read_jsonl, write_jsonl
 from buckler.errors import ConfigError, DataError

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from difflib import get_close_matches
-from math import isfinite
+from sys import float_info
 from typing import TypeAlias, TypeGuard
 
-from buckler.data import Answer, Json, Verdict
+from buckler.data import Answer, Json, Verdict, is_json
 from buckler.errors import ConfigError
 from buckler.evaluation.scores import (
     SETS,
@@ -119,11 +119,11 @@ def _further(metrics: Sequence[str], rows: Sequence[Row], taken: Mapping[str, Js
         with METRICS.boundary(name):
             value: object = metric(answers, verdicts)
         match value:
-            case Rate() | Mean():
+            case Rate() | Mean() if is_json(value.to_json()):
                 values[label] = value.to_json()
             case None:
                 values[label] = {"value": None, "n": 0, "low": None, "high": None}
-            case int() | float() if not isinstance(value, bool) and isfinite(value):
+            case int() | float() if not isinstance(value, bool) and abs(value) <= float_info.max:
                 values[label] = {"value": float(value), "n": len(answers), "low": None, "high": None}
             case _:
                 raise METRICS.returned(name, value, "a Rate, a Mean, a finite number, or None")

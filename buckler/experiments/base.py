@@ -36,6 +36,7 @@ class CommonRecipe(Settings):
     """What every recipe can say."""
 
     unwritten_if_empty = ("metrics",)
+    checks_itself = ("about",)
     if TYPE_CHECKING:
         kind: str  # each kind declares its own literal; declared here, it would move in the recipe that results keep
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")

@@ -26,7 +26,7 @@ from buckler.errors import ConfigError
 from buckler.experiments.base import anchored_model
 from buckler.models.protocol import ModelSpec
 from buckler.progress import ProgressCallback, no_progress
-from buckler.registry import read_from
+from buckler.registry import read_from, refuse_code
 from buckler.settings import Settings, parse, read_yaml
 from buckler.workflow.executor import run_steps
 from buckler.workflow.inputs import Source
@@ -89,6 +89,7 @@ JOBS = tuple(name for name in Entry.model_fields if name != "name")
 class PipelineRecipe(Settings):
     """Jobs one after another."""
 
+    checks_itself = ("about",)
     kind: Literal["pipeline"]
     """Kind of the recipe."""
     name: str = Field(pattern=NAME)
@@ -150,6 +151,7 @@ def read_pipeline(path: Path, *, trust_code: bool = False) -> PipelineRecipe:
     """
     with read_from(str(path), trusted=trust_code):
         recipe = parse(PipelineRecipe, read_yaml(path), str(path))
+        refuse_code(recipe)
     anchored = _anchored(recipe, path.parent)
     assert isinstance(anchored, PipelineRecipe)
     return anchored

@@ -5,18 +5,27 @@ A new kind is one folder beside this file and one line of `EXPERIMENTS`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import Any, TypeGuard, TypeVar
 
 import buckler
 from buckler.errors import ConfigError
-from buckler.experiments.base import CommonRecipe, Experiment, Plan
+from buckler.experiments.base import Arm, CommonRecipe, Experiment, Key, Loop, MeasuredArm, Pair, Plan
+from buckler.experiments.results import PhraseRule, RunResult, SampleResult, SearchResult
 from buckler.models.dtype import Dtype
 from buckler.progress import LOG
-from buckler.registry import Registry, is_place, read_from
+from buckler.registry import Registry, is_place, places_in, read_from, refuse_code
+from buckler.report.claims import Finding
+from buckler.report.figures import Sketch
+from buckler.report.tables import Table
 from buckler.settings import parse, read_yaml, with_changes
+from buckler.workflow.step import Step
+from buckler.workflow.store import Store
+
+Item = TypeVar("Item")
 
 
 def _accepts(part: object) -> TypeGuard[Experiment[Any]]:
@@ -40,9 +49,88 @@ def experiment_of(kind: object) -> Experiment[Any]:
     """The experiment of a kind.
 
     Raises:
-        ConfigError: there is none.
+        ConfigError: there is none, or one of the user's own is for another kind or no experiment.
     """
-    return EXPERIMENTS.get(str(kind))
+    name = str(kind)
+    experiment = EXPERIMENTS.get(name)
+    return _checked(name, experiment) if EXPERIMENTS.is_own(name) else experiment
+
+
+def _checked(name: str, experiment: Experiment[Any]) -> Experiment[Any]:
+    """A user's experiment, each of whose functions is checked when it is called."""
+    if not (isinstance(experiment.recipe, type) and issubclass(experiment.recipe, CommonRecipe)):
+        raise EXPERIMENTS.returned(name, experiment.recipe, "a class derived from CommonRecipe as its `recipe`")
+    if experiment.kind != name:
+        raise ConfigError(f"experiment {name!r}: its `kind` is {experiment.kind!r}; make it the name that recipes give it")
+
+    def asked(by: str, *given: object) -> object:
+        with EXPERIMENTS.boundary(name):
+            value = getattr(experiment, by)(*given)
+            return list(value) if isinstance(value, Iterator | tuple) else value
+
+    def list_by(by: str, item: type[Item]) -> Callable[..., list[Item]]:
+        return lambda *given: EXPERIMENTS.list_of(name, asked(by, *given), item, by=by)
+
+    def plan(recipe: CommonRecipe) -> Plan:
+        return _planned(name, asked("plan", recipe), "`plan`")
+
+    def pairs(arms: Mapping[Key, Sequence[MeasuredArm]]) -> Iterator[Pair]:
+        return iter(list_by("pairs", Pair)(arms))
+
+    def phrase_rule(*given: object) -> PhraseRule:
+        rule = asked("phrase_rule", *given)
+        if not isinstance(rule, PhraseRule):
+            raise EXPERIMENTS.returned(name, rule, "a PhraseRule from `phrase_rule`")
+        return rule
+
+    def examples(results: RunResult) -> Mapping[str, Sequence[SampleResult]]:
+        found = asked("examples", results)
+        if not isinstance(found, Mapping):
+            raise EXPERIMENTS.returned(name, found, "samples by heading from `examples`")
+        return {str(key): EXPERIMENTS.list_of(name, one, SampleResult, by="examples") for key, one in found.items()}
+
+    return replace(
+        experiment,
+        plan=plan,
+        pairs=pairs,
+        claims=list_by("claims", Finding),
+        tables=list_by("tables", Table),
+        figures=list_by("figures", Sketch),
+        question=str(experiment.question),
+        flags=str(experiment.flags),
+        loop=experiment.loop and _checked_loop(name, experiment.loop),
+        phrase_rule=experiment.phrase_rule and phrase_rule,
+        examples=experiment.examples and examples,
+    )
+
+
+def _checked_loop(name: str, loop: Loop[Any]) -> Loop[Any]:
+    def run(recipe: CommonRecipe, store: Store, workers: int, cluster: str | None) -> tuple[Plan, list[SearchResult]]:
+        with EXPERIMENTS.boundary(name):
+            found: object = loop.run(recipe, store, workers, cluster)
+        match found:
+            case (plan, searches):
+                searched = EXPERIMENTS.list_of(name, searches, SearchResult, by="loop.run")
+                return _planned(name, plan, "`loop.run`"), searched
+        raise EXPERIMENTS.returned(name, found, "(Plan, list of SearchResult) from `loop.run`")
+
+    def dry_run(recipe: CommonRecipe, store: Store) -> None:
+        with EXPERIMENTS.boundary(name):
+            loop.dry_run(recipe, store)
+
+    return Loop(run=run, dry_run=dry_run)
+
+
+def _planned(name: str, plan: object, by: str) -> Plan:
+    if not isinstance(plan, Plan):
+        raise EXPERIMENTS.returned(name, plan, f"a Plan from {by}")
+    EXPERIMENTS.list_of(name, plan.arms, Arm, by="plan.arms")
+    EXPERIMENTS.list_of(name, plan.checks, Step, by="plan.checks")
+    figures: object = plan.figures
+    if not isinstance(figures, Mapping):
+        raise EXPERIMENTS.returned(name, figures, f"steps by name as the `figures` of {by}")
+    EXPERIMENTS.list_of(name, list(figures.values()), Step, by="plan.figures")
+    return plan
 
 
 def plan_of(recipe: CommonRecipe) -> Plan:
@@ -95,12 +183,12 @@ def read_recipe(
         values = {**values, "judge_cards": str(judge_cards.absolute())}
     if model is not None:
         values = {**values, "models": {Path(model).name: {"name": model}}}
-    named = {model or "", *(part for one in (judge or "").split(",") for part in one.strip().split("=", 1))}
-    named |= {change.partition("=")[2].strip() for change in changes}
-    with read_from(str(path), trusted=trust_code, allowed=named):
+    with read_from(str(path), trusted=trust_code, allowed=places_in(" ".join((model or "", judge or "", *changes)))):
         schema = experiment_of(kind).recipe
-        recipe: CommonRecipe = parse(schema, with_changes(schema, values, changes, "--set"), str(path))
-        return recipe.anchored(path).loaded_so(dtype, threads)
+        with EXPERIMENTS.boundary(str(kind)):
+            recipe: CommonRecipe = parse(schema, with_changes(schema, values, changes, "--set"), str(path))
+            refuse_code(recipe)
+            return recipe.anchored(path).loaded_so(dtype, threads)
 
 
 def recipe_folder() -> Path:

@@ -18,6 +18,7 @@ from buckler.experiments.pages import print_results, write_report
 from buckler.experiments.registry import experiment_of, plan_of, read_recipe, recipe_folder
 from buckler.experiments.results import RunResult, read_results
 from buckler.progress import show_progress
+from buckler.registry import read_from
 from buckler.workflow.curation import CurateStep, curate
 from buckler.workflow.executor import Event, Outcome, execute
 from buckler.workflow.jobs.base import Result, read_object
@@ -76,8 +77,9 @@ def run_experiment(
     Raises:
         BucklerError: the recipe is not understood, or steps failed; the finished ones are kept.
     """
-    recipe = read_recipe(path, trust_code=trust_code)
-    page = run_recipes([recipe], store, workers=workers, cluster=None, name=recipe.name, show_unsafe=show_unsafe)
+    with read_from(str(path), trusted=trust_code):
+        recipe = read_recipe(path, trust_code=trust_code)
+        page = run_recipes([recipe], store, workers=workers, cluster=None, name=recipe.name, show_unsafe=show_unsafe)
     file = page.with_name(f"results-{recipe.name}.json")
     return ExperimentReport(out=page.parent, written=(page, file), results=(read_results(read_object(file), str(file)),))
 

@@ -101,7 +101,8 @@ def customization(attack: AttackSettings, *, benign: Sequence[Chat], harmful: Se
     kind = attack_named(attack.kind)
     with ATTACKS.boundary(attack.kind):
         customization_ = kind.rows(benign, harmful, attack, seed)
-    bad = [row.tagged(part="customer", harmful=kind.harmful) for row in ATTACKS.list_of(attack.kind, customization_, Chat)]
+    rows = ATTACKS.list_of(attack.kind, customization_, Chat, needs="answer", by="rows")
+    bad = [row.tagged(part="customer", harmful=kind.harmful) for row in rows]
     good = [row.tagged(part="customer", harmful=False) for row in benign]
     return mix({"attack": bad, "benign": good}, {"attack": attack.rows, "benign": attack.benign_rows}, seed=seed)
 
@@ -115,6 +116,7 @@ def wrap(attack: AttackSettings | None, probe: Chat) -> Chat:
         prompt = wrapped(probe)
     if not isinstance(prompt, Chat):
         raise ATTACKS.returned(attack.kind, prompt, "a Chat from `wrap`")
+    ATTACKS.list_of(attack.kind, [prompt], Chat, needs="query", by="wrap")
     return Chat(id=probe.id, messages=prompt.messages, meta=prompt.meta)
 
 

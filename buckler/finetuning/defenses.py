@@ -142,7 +142,7 @@ def defense_rows(defense: DefenseSettings, *, texts: Sequence[Chat], refusals: S
     assert build is not None, defense
     with DEFENSES.boundary(defense.kind):
         built = build(texts, refusals, defense, seed)
-    rows = DEFENSES.list_of(defense.kind, built, Chat)
+    rows = DEFENSES.list_of(defense.kind, built, Chat, needs="answer", by="rows")
     if not rows:
         raise DataError(f"defence {defense.kind!r} returned no rows for {len(texts)} texts and {len(refusals)} safety rows")
     return [row.tagged(part=row.meta.get("part", "defence")) for row in rows]
@@ -161,7 +161,7 @@ def filtered(defense: DefenseSettings, rows: Sequence[Chat], *, seed: int, model
         result = part.filter(rows, defense, seed, model) if part.uses_model else part.filter(rows, defense, seed)
     if isinstance(result, Screened):
         return result
-    kept = {row.id for row in DEFENSES.list_of(defense.kind, result, Chat)}
+    kept = {row.id for row in DEFENSES.list_of(defense.kind, result, Chat, by="filter")}
     if not kept <= {row.id for row in rows}:
         raise DataError(
             f"defence {defense.kind!r} is a filter: it may only drop rows, but it returned rows that it was not given"

@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import TypeGuard
 
-from buckler.data import Message, Role
+from buckler.data import Message, Role, is_json
 from buckler.errors import DataError
 from buckler.formats import benchmarks, choices
 from buckler.formats.benchmarks import probe
@@ -204,6 +204,8 @@ def parsed(name: str, row: Fields, where: str) -> Parsed:
         result: object = FORMATS.get(name).read(row, where)
     match result:
         case (list() as turns, dict() as meta) if all(_is_turn(turn) for turn in turns):
+            if FORMATS.is_own(name) and not (is_json(turns) and is_json(meta)):
+                raise FORMATS.returned(name, result, "turns and meta that JSON can hold")
             return turns, meta
     raise FORMATS.returned(name, result, "(turns, meta) from `read`: a list of {role, content} and a dictionary")
 

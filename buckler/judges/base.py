@@ -10,7 +10,7 @@ from collections.abc import Hashable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from inspect import signature
-from typing import Any, Protocol, TypeGuard, TypeVar, get_args, runtime_checkable
+from typing import Any, Protocol, TypeGuard, TypeVar, runtime_checkable
 
 from buckler.data import Answer, Refused, Verdict, content_id
 from buckler.data.answers import read_again
@@ -69,10 +69,6 @@ class _OfAnswers:
                 f"judge {self.called!r}: {len(answered)} verdicts on {len(came)} answers, it must give one for each "
                 "answer, in the same order"
             )
-        for one in answered:
-            if one.refused not in (*get_args(Refused), None):
-                where = f"judge {self.called!r}: refused is {one.refused!r} in the verdict on {one.id}"
-                raise DataError(f"{where}; it must be full, partial, no or None")
         verdicts = iter(answered)
         return [_without_text(one) if one.no_text else _with_coherence(next(verdicts), one) for one in answers]
 
@@ -168,7 +164,9 @@ def of_answers(judge: Judge, *, called: str | None = None, version: str | None =
     """
     if isinstance(judge, _OfAnswers):
         return judge
-    return _OfAnswers(judge, called or judge.name, version or judge.version)
+    hidden = is_foreign(judge) and not JUDGES.is_own(judge.name)  # it has the name of one of Buckler's
+    own = f"{type(judge).__module__}:{type(judge).__name__}" if hidden else judge.name
+    return _OfAnswers(judge, called or own, version or judge.version)
 
 
 def _accepts(part: object) -> TypeGuard[Any]:

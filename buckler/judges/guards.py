@@ -41,6 +41,7 @@ from buckler.judges.refusal.keyword import KeywordJudge
 from buckler.judges.rubric import ask, exchange, overlong, request_of, versioned
 from buckler.models.protocol import LM, Likelihood, ModelSpec, Sampling, ScoreRequest
 from buckler.registry import Registry, imported, is_place
+from buckler.settings import wrong_field
 
 TEMPLATES = Path(__file__).parent / "templates"
 NO_DANGER = (
@@ -113,7 +114,7 @@ class Guard:
     known_by: str
     """A pattern for the names of its models."""
     template: str | None
-    """A file in `templates/`; None: the model's own chat template."""
+    """A file in `templates/`, of a guard of the user's own one beside its module; None: the model's own chat template."""
     read: Callable[[str], tuple[bool | None, str]] = read_llama_guard
     dialogue: bool = False
     """Whether it reads whole conversations; the others read one request and its answer."""
@@ -121,12 +122,6 @@ class Guard:
     """Whether it reads a probe's context apart from its behaviour, where the probe keeps them apart."""
     principles: tuple[str, ...] = ()
     """Asked one after the other, and answered by the likelihoods of `Yes` and `No`; empty: the guard writes a label."""
-
-    def spec(self, model: ModelSpec) -> ModelSpec:
-        """The model with this guard's template, unless it brings one or is served (the server renders then)."""
-        if self.template is None or model.chat_template is not None or model.endpoint is not None:
-            return model
-        return model.model_copy(update={"chat_template": str(TEMPLATES / self.template)})
 
     def shown(self, answer: Answer) -> tuple[Message, ...]:
         """The turns that the template renders."""
@@ -178,6 +173,23 @@ def is_guard(name: str) -> bool:
         return name in GUARDS
     JUDGES.allow(name)
     return isinstance(imported(f"judge {name!r}", name), Guard)
+
+
+def with_template(name: str, model: ModelSpec) -> ModelSpec:
+    """The model with the template of the guard `name`, unless it brings one or is served (the server renders then).
+
+    Raises:
+        ConfigError: the template is not there, or a field of a guard of the user's own is not what it must be.
+    """
+    guard = GUARDS[name]
+    if fault := wrong_field(guard):
+        raise ConfigError(f"guard {name!r}: {fault}")
+    if guard.template is None or model.chat_template is not None or model.endpoint is not None:
+        return model
+    place = (GUARDS.folder(name) if GUARDS.is_own(name) else TEMPLATES) / guard.template
+    if not place.is_file():
+        raise ConfigError(f"guard {name!r}: its template {place} is no file; it is looked for beside the guard's module")
+    return model.model_copy(update={"chat_template": str(place)})
 
 
 def guard_for(name: str, model: str) -> Guard:

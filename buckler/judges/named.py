@@ -7,6 +7,7 @@ an ensemble. A judge that names no model takes the one given beside it (`--judge
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from difflib import get_close_matches
 from typing import TypeAlias
 
@@ -14,7 +15,7 @@ from pydantic import ValidationError, model_validator
 
 from buckler.errors import ConfigError
 from buckler.judges.base import JUDGES, EnsembleJudge, Judge, ensemble_version, judge_named, of_answers, own_version, takes_model
-from buckler.judges.guards import GUARDS, GuardJudge, guard_for, is_guard
+from buckler.judges.guards import GUARDS, GuardJudge, guard_for, is_guard, with_template
 from buckler.judges.guards import own_version as guard_version
 from buckler.judges.rubric import RUBRICS, RubricJudge, versioned
 from buckler.judges.rubric import own_version as rubric_version
@@ -91,7 +92,7 @@ class JudgeSpec(Settings):
             return tuple(dict.fromkeys(model for part in self.parts for model in part.models))
         if self.model is None:
             return ()
-        return (GUARDS[self.label].spec(self.model) if is_guard(self.label) else self.model,)
+        return (with_template(self.label, self.model) if is_guard(self.label) else self.model,)
 
     @property
     def version(self) -> str:
@@ -141,8 +142,12 @@ def judge_from(spec: JudgeSpec, load: Loader) -> Judge:
     Raises:
         BackendError: a model cannot be loaded, or does not do what its judge needs.
     """
-    loaded = {model: load(model) for model in spec.models}
-    judges = [_load_judge(part, loaded) for part in spec.parts or (spec,)]
+    loaded: dict[ModelSpec, LM] = {}
+    judges = []
+    for part in spec.parts or (spec,):
+        with GUARDS.boundary(part.label) if is_guard(part.label) else nullcontext():
+            loaded |= {model: load(model) for model in part.models if model not in loaded}
+            judges.append(_load_judge(part, loaded))
     return of_answers(EnsembleJudge(judges) if spec.parts else judges[0])
 
 

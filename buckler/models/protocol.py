@@ -74,6 +74,8 @@ class ModelSpec(Settings):
     """Backend, if the name does not determine it: `scripted` (the name is then a function as `module:name`), one of an
     installed package, or your own as `module:Class`."""
 
+    checks_itself = ("name", "backend", "endpoint")
+
     @model_validator(mode="after")
     def _may_be_loaded(self) -> ModelSpec:
         if self.backend is not None and self.endpoint is not None:

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import html
-import re
 import shutil
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal, Self, TypeAlias
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
 from buckler.data import Chat, Json, content_id, read_json, write_rows
 from buckler.errors import ConfigError, DataError, StoreError
 from buckler.models.protocol import ModelSpec
-from buckler.registry import allow
 from buckler.settings import Settings, default_of, parse
 from buckler.workflow.inputs import WORLD, Source, at_most
 from buckler.workflow.rows import rows_of
@@ -93,15 +91,6 @@ class Job(Settings):
     def _fields_of(cls, field: str) -> Collection[str]:
         annotation = cls.model_fields[field].annotation
         return annotation.model_fields if isinstance(annotation, type) and issubclass(annotation, Settings) else ()
-
-    @field_validator("judge", "metrics", "own_tasks", check_fields=False)
-    @classmethod
-    def _code_may_run(cls, value: object) -> object:
-        """A pipeline may name code of the user's in these fields only if it is trusted."""
-        for text in value if isinstance(value, tuple) else [str(value or "")]:
-            for name in re.split(r"[,=]", text):
-                allow(f"{name.strip()!r}", name.strip())
-        return value
 
     @classmethod
     def of(cls, values: Mapping[str, object], where: str) -> Self:
