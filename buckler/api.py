@@ -147,7 +147,7 @@ def gate(
     **settings: object,
 ) -> GateDecision:
     """Whether a tuned model, or its saved answers, are no worse than the base (`GateJob`)."""
-    sides = {"base": _place(base), **({} if tuned is None else {"tuned": _place(tuned)})}
+    sides = {"base": _side(base), **({} if tuned is None else {"tuned": _side(tuned)})}
     job = _job(GateJob, {**sides, **settings}, store)
     with show_progress() as progress:
         return job.run(_out(out, store, _key(job)), store=Store(Path(store)), progress=progress)
@@ -201,13 +201,9 @@ def _spec(name: ModelName) -> ModelSpec:
     return name if isinstance(name, ModelSpec) else ModelSpec.model_validate(str(name))
 
 
-def _place(side: ModelName | Evaluation) -> str:
-    """A side of a gate by its name: saved answers, or a model."""
-    if isinstance(side, Evaluation):
-        return str(side.out)
-    if isinstance(side, TrainedModel):
-        return str(side.path)
-    return side.name if isinstance(side, ModelSpec) else str(side)
+def _side(side: ModelName | Evaluation) -> ModelSpec | str:
+    """A side of a gate: the folder of saved answers, or a model with all its settings."""
+    return str(side.out) if isinstance(side, Evaluation) else _spec(side)
 
 
 def _chats(chats: Rows | Sequence[str], limit: int | None, seed: int) -> list[Chat]:

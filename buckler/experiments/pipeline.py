@@ -213,11 +213,12 @@ def _with_files(job: GateJob, out: Path, results: Mapping[str, Result]) -> GateJ
     """The gate with the saved answers of the earlier entries it names."""
     changes: dict[str, object] = {}
     for side in ("base", "tuned"):
-        name = getattr(job, side)
-        if isinstance(name, str) and name.startswith(EARLIER):
+        spec = getattr(job, side)
+        name = spec.name if isinstance(spec, ModelSpec) else ""
+        if name.startswith(EARLIER):
             if name.removeprefix(EARLIER) not in results:
                 raise ConfigError(f"gate: {side} {name}: no such earlier entry; there are {', '.join(results)}")
-            changes[side] = str(out / name.removeprefix(EARLIER))
+            changes[side] = ModelSpec(name=str(out / name.removeprefix(EARLIER)))
     return job.model_copy(update=changes)
 
 
