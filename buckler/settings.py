@@ -51,6 +51,8 @@ class Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=(), use_attribute_docstrings=True)
     unwritten_if_empty: ClassVar[tuple[str, ...]] = ()
     """Fields that came later, and are left out of records and hashes where they are empty: what is older stays as it is."""
+    paths: ClassVar[tuple[str, ...]] = ()
+    """Fields whose texts name a file or folder: in a recipe they are taken from its folder, as `Path` fields are."""
 
     @model_serializer(mode="wrap")
     def _without_empty(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:

@@ -15,6 +15,7 @@ import buckler
 from buckler.data import Chat
 from buckler.errors import BackendError, ConfigError
 from buckler.experiments.pipeline import PipelineRecipe, plan_pipeline, read_pipeline, run_pipeline
+from buckler.experiments.registry import read_recipe
 from buckler.workflow.jobs.base import Result
 from buckler.workflow.jobs.curate import CurateJob
 from buckler.workflow.jobs.customize import AttackJob, TrainJob
@@ -280,3 +281,77 @@ def test_the_page_on_python_runs_and_its_pipeline_is_understood(tmp_path, monkey
     assert len(names["verdicts"]) == 1 and names["tuned"].path.is_dir()
     assert {path.name for path in tmp_path.iterdir()} == {"runs"}
     assert PipelineRecipe.model_validate(yaml.safe_load(recipe)).steps[1].label == "tuned"
+
+
+# paths in a recipe
+
+
+def beside(tmp_path, monkeypatch, body):
+    """A recipe in the folder `sub` with files of every kind beside it, read from the folder above; a decoy has a known name."""
+    for name in ("tuned", "adapter", "rater", "answers", "miniature", "keyword"):
+        (tmp_path / "sub" / name).mkdir(parents=True)
+    for name in ("rows.jsonl", "harm.jsonl", "words.yaml", "chat.jinja", "margins.yaml"):
+        (tmp_path / "sub" / name).write_text("")
+    (tmp_path / "sub" / "recipe.yaml").write_text(yaml.safe_dump(body))
+    monkeypatch.chdir(tmp_path)
+    return Path("sub/recipe.yaml")
+
+
+def test_every_path_in_a_pipeline_is_taken_from_its_folder(tmp_path, monkeypatch):
+    curation = {"words": "words.yaml", "decontaminate": ["harm.jsonl", "chat@harm.jsonl", "miniature:probes-harmful"]}
+    steps = [
+        {"curate": {"texts": "rows.jsonl", "model": "tuned", "adapter": "adapter", "reviser": {"name": "tuned"}, **curation}},
+        {"train": {"rows": ["rows.jsonl", "elsewhere/rows"], "model": {"name": "tuned", "chat_template": "chat.jinja"}}},
+        {"evaluate": {"model": "miniature", "probes": ["harm.jsonl"], "judge": "keyword,rubric=rater", "base": "tuned"}},
+        {"gate": {"base": "answers", "tuned": "@evaluate", "margins": "margins.yaml"}},
+        {"evaluate": {"model": "tuned@http://127.0.0.1:9/v1", "probes": ["harm.jsonl"]}, "name": "served"},
+    ]
+    recipe = beside(tmp_path, monkeypatch, {"kind": "pipeline", "name": "p", "steps": steps})
+    curate, train, evaluate, gate, served = (next(iter(entry.jobs.values())) for entry in read_pipeline(recipe).steps)
+    assert (curate.texts.source, curate.model.name, curate.adapter) == ("sub/rows.jsonl", "sub/tuned", "sub/adapter")
+    assert (curate.reviser.name, curate.curation.words) == ("sub/tuned", "sub/words.yaml")
+    assert curate.curation.decontaminate == ("sub/harm.jsonl", "chat@sub/harm.jsonl", "miniature:probes-harmful")
+    assert [one.source for one in train.rows] == ["sub/rows.jsonl", "elsewhere/rows"]
+    assert (train.model.name, train.model.chat_template) == ("sub/tuned", "sub/chat.jinja")
+    assert (evaluate.model.name, evaluate.judge, evaluate.base.name) == ("miniature", "keyword,rubric=sub/rater", "sub/tuned")
+    assert (gate.base.name, gate.tuned.name, str(gate.margins)) == ("sub/answers", "@evaluate", "sub/margins.yaml")
+    assert served.model.name == "tuned"
+
+
+CUSTOMIZATION = {
+    "models": {"mine": {"name": "tuned", "adapter": "adapter", "chat_template": "chat.jinja"}, "small": {"name": "miniature"}},
+    "judge": "keyword,rubric=rater",
+    "data": {"texts": "rows.jsonl", "customer": "rows.jsonl", "harmful": "harm.jsonl"},
+    "probes": {"harm": "harm.jsonl"},
+    "curation": {"words": "words.yaml"},
+    "curators": {"reviser": {"name": "tuned"}},
+}
+OF_KIND = {
+    "stages": {**CUSTOMIZATION, "attacks": {"a": {"kind": "explicit"}}},
+    "attacker": {**CUSTOMIZATION, "dev_probes": {"d": "harm.jsonl"}, "search": {"space": {"epochs": [1, 2]}}},
+    "cross_task": {
+        **{name: CUSTOMIZATION[name] for name in ("models", "judge")},
+        "data": {"train": "rows.jsonl", "test": "rows.jsonl"},
+        "roles": {"aligned": {"name": "tuned"}},
+    },
+}
+
+
+@pytest.mark.parametrize("kind", OF_KIND)
+def test_every_path_in_an_experiment_is_taken_from_its_folder(tmp_path, monkeypatch, kind):
+    recipe = read_recipe(beside(tmp_path, monkeypatch, {"kind": kind, "name": "r", **OF_KIND[kind]}))
+    mine = recipe.models["mine"]
+    assert (mine.name, mine.adapter, mine.chat_template) == ("sub/tuned", "sub/adapter", "sub/chat.jinja")
+    assert (recipe.models["small"].name, recipe.judge) == ("miniature", "keyword,rubric=sub/rater")
+    roles = recipe.roles if kind == "cross_task" else recipe.curators
+    assert [one.name for one in roles.values()] == ["sub/tuned"]
+    if kind != "cross_task":
+        assert (recipe.curation.words, recipe.data.harmful.source) == ("sub/words.yaml", "sub/harm.jsonl")
+
+
+def test_a_model_named_on_the_command_line_is_taken_from_the_working_folder(tmp_path, monkeypatch):
+    path = beside(tmp_path, monkeypatch, {"kind": "stages", "name": "r", **OF_KIND["stages"]})
+    (tmp_path / "tuned").mkdir()
+    (tmp_path / "rater").mkdir()
+    recipe = read_recipe(path, model="tuned", judge="rubric=rater")
+    assert recipe.models["tuned"].name == str(tmp_path / "tuned") and recipe.judge == f"rubric={tmp_path / 'rater'}"

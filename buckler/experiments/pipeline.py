@@ -23,13 +23,12 @@ from pydantic import Field, model_validator
 
 from buckler.data import Json
 from buckler.errors import ConfigError
-from buckler.experiments.base import anchored_model
+from buckler.experiments.base import anchored
 from buckler.models.protocol import ModelSpec
 from buckler.progress import ProgressCallback, no_progress
 from buckler.registry import read_from
 from buckler.settings import Settings, parse, read_yaml
 from buckler.workflow.executor import run_steps
-from buckler.workflow.inputs import Source
 from buckler.workflow.jobs.base import EARLIER, Planned, Result
 from buckler.workflow.jobs.crosstask import CrossTaskJob
 from buckler.workflow.jobs.curate import CurateJob
@@ -150,9 +149,7 @@ def read_pipeline(path: Path, *, trust_code: bool = False) -> PipelineRecipe:
     """
     with read_from(str(path), trusted=trust_code):
         recipe = parse(PipelineRecipe, read_yaml(path), str(path))
-    anchored = _anchored(recipe, path.parent)
-    assert isinstance(anchored, PipelineRecipe)
-    return anchored
+    return anchored(recipe, path.parent)
 
 
 def plan_pipeline(recipe: PipelineRecipe) -> dict[str, Planned]:
@@ -220,20 +217,3 @@ def _with_files(job: GateJob, out: Path, results: Mapping[str, Result]) -> GateJ
                 raise ConfigError(f"gate: {side} {name}: no such earlier entry; there are {', '.join(results)}")
             changes[side] = ModelSpec(name=str(out / name.removeprefix(EARLIER)))
     return job.model_copy(update=changes)
-
-
-def _anchored(value: object, folder: Path) -> object:
-    """Every source and path in a value that is there from the folder on, taken from it."""
-    if isinstance(value, Source):
-        place = folder / value.source
-        return value.model_copy(update={"source": str(place)}) if place.exists() else value
-    if isinstance(value, Path):
-        return folder / value if (folder / value).exists() else value
-    if isinstance(value, ModelSpec):
-        return anchored_model(value, folder)
-    if isinstance(value, tuple):
-        return tuple(_anchored(one, folder) for one in value)
-    if isinstance(value, Settings):
-        changes = {name: _anchored(getattr(value, name), folder) for name in value.model_fields_set}
-        return value.model_copy(update=changes)
-    return value

@@ -77,7 +77,7 @@ def read_recipe(
 
     Each of `changes` is a text such as `curation.rounds=3`, the value in YAML: it replaces what the file says.
 
-    Paths in it are relative to the recipe's own folder; `judge_cards` as an argument is not. A `module:name` in it is refused
+    Paths in it are relative to the recipe's own folder; those of the arguments are not. A `module:name` in it is refused
     without `trust_code`; those in the arguments are the user's own.
 
     Raises:
@@ -90,17 +90,26 @@ def read_recipe(
     if kind not in EXPERIMENTS and not is_place(str(kind)):
         raise ConfigError(f"{path}: `kind` must be one of {', '.join((*EXPERIMENTS, 'pipeline'))}, got {kind!r}")
     if judge is not None:
+        named_here = [part.partition("=") for part in judge.split(",")]
+        judge = ",".join(f"{name}{equals}{_given(one.strip(), path.parent)}" for name, equals, one in named_here)
         values = {**values, "judge": judge}
     if judge_cards is not None:
         values = {**values, "judge_cards": str(judge_cards.absolute())}
     if model is not None:
-        values = {**values, "models": {Path(model).name: {"name": model}}}
+        values = {**values, "models": {Path(model).name: {"name": _given(model, path.parent)}}}
     named = {model or "", *(part for one in (judge or "").split(",") for part in one.strip().split("=", 1))}
     named |= {change.partition("=")[2].strip() for change in changes}
     with read_from(str(path), trusted=trust_code, allowed=named):
         schema = experiment_of(kind).recipe
         recipe: CommonRecipe = parse(schema, with_changes(schema, values, changes, "--set"), str(path))
         return recipe.anchored(path).loaded_so(dtype, threads)
+
+
+def _given(name: str, folder: Path) -> str:
+    """A model that an argument names, which is not looked for in the recipe's folder."""
+    here, there = Path(name), folder / name
+    other = bool(name) and here.exists() and there.exists() and not here.samefile(there)
+    return str(here.absolute()) if other else name
 
 
 def recipe_folder() -> Path:

@@ -31,6 +31,7 @@ class ModelSpec(Settings):
     """
 
     unwritten_if_empty = ("backend", "chat_template_kwargs", "threads", "quantize")
+    paths = ("name", "adapter", "chat_template")
     name: str
     """`miniature` or one of its variants, a local folder, a GGUF file, an adapter's folder (its base is named in it), a hub id,
     or your own backend as `module:Class`; with `endpoint`, the name of the model on the server."""

@@ -34,6 +34,7 @@ class Source(Settings):
     """Rows of a set. A plain text stands for the source of that name."""
 
     unwritten_if_empty = ("format",)
+    paths = ("source",)
     source: str
     """Path or hub id of the rows, or `miniature:SET`; `FORMAT@PATH` also names the format."""
     count: int | None = Field(default=None, ge=1)

@@ -56,6 +56,7 @@ MODEL_SETTINGS = ("chat_template", "chat_template_kwargs")  # of the model, whic
 class Job(Settings):
     """What one command is to do: every setting of it, with its one default and its description."""
 
+    paths = ("adapter",)
     method_fields: ClassVar[tuple[str, ...]] = ()
     """Fields that hold the settings of the method: in Python and in a pipeline these may also stand beside the job's own."""
 

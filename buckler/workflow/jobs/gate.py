@@ -123,7 +123,9 @@ class GateJob(ProbingJob, JudgingJob):
             raise ConfigError("no tuned model given; name it with --tuned, or give an --adapter for the base")
         base, tuned = self._saved("base", self.base), self._saved("tuned", self.tuned)
         if tuned and self.adapter:
-            raise ConfigError(f"{_flag('tuned', self.tuned)} is a set of saved answers, but --adapter needs a model; remove one of them")
+            raise ConfigError(
+                f"{_flag('tuned', self.tuned)} is a set of saved answers, but --adapter needs a model; remove one of them"
+            )
         second = _flag("tuned", self.tuned) if self.tuned else f"--adapter {self.adapter}"
         models = [name for name, saved in {_flag("base", self.base): base, second: tuned}.items() if saved is None]
         if models and self.judge == SAVED:
@@ -170,9 +172,7 @@ class GateJob(ProbingJob, JudgingJob):
         of_job = dict(zip(HOW, self.how, strict=True))
         given = [name for name in spec.model_fields_set - {"name"} if getattr(spec, name) not in (None, of_job.get(name))]
         if given:
-            raise ConfigError(
-                f"{_flag(side, spec)} is a set of saved answers, so `{sorted(given)[0]}` has no effect; remove it"
-            )
+            raise ConfigError(f"{_flag(side, spec)} is a set of saved answers, so `{sorted(given)[0]}` has no effect; remove it")
         return path
 
     def _answered(self, model: ModelRef, out: Path, store: Store, progress: ProgressCallback) -> tuple[str, Path, Path | None]:

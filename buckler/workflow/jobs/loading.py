@@ -12,7 +12,6 @@ from buckler.models.protocol import ModelSpec
 from buckler.workflow.inputs import ModelRef
 from buckler.workflow.jobs.base import EARLIER, MODEL_SETTINGS, Earlier, Job, named_step
 
-
 HOW = ("dtype", "threads", "quantize")
 """The settings of a job that say how its models are loaded."""
 
