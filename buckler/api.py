@@ -178,9 +178,6 @@ def run(
 def _job(kind: type[J], values: Mapping[str, object], store: str | Path) -> J:
     """The job of plain values, results and rows in memory."""
     named = {name: _plain(value, store) for name, value in values.items()}
-    for name, field in kind.model_fields.items():
-        if name in named and str(field.annotation).startswith("tuple[") and not isinstance(named[name], list | tuple):
-            named[name] = [named[name]]
     return parse(kind, named, _command(kind))
 
 

@@ -12,14 +12,18 @@ import pytest
 import yaml
 
 import buckler
+from buckler.cli.jobs import COMMANDS as JOBS
+from buckler.cli.options import options_of
 from buckler.data import Chat
 from buckler.errors import BackendError, ConfigError
-from buckler.experiments.pipeline import PipelineRecipe, plan_pipeline, read_pipeline, run_pipeline
+from buckler.experiments.pipeline import Entry, PipelineRecipe, plan_pipeline, read_pipeline, run_pipeline
 from buckler.experiments.registry import read_recipe
 from buckler.workflow.jobs.base import Result
+from buckler.workflow.jobs.crosstask import CrossTaskJob
 from buckler.workflow.jobs.curate import CurateJob
 from buckler.workflow.jobs.customize import AttackJob, TrainJob
 from buckler.workflow.jobs.evaluate import EvaluateJob
+from buckler.workflow.jobs.judge import JudgeJob
 from buckler.workflow.step import in_order
 from buckler.workflow.store import Store
 
@@ -103,6 +107,63 @@ def test_settings_of_the_method_stand_beside_the_others_or_in_their_field_and_no
     assert CurateJob.of({**quick, "rounds": 1}, "x") == CurateJob.of({**quick, "curation": {"rounds": 1}}, "x")
     with pytest.raises(ConfigError, match="epochs stands beside `train` and in it"):
         TrainJob.of({"rows": ["a.jsonl"], "epochs": 2, "train": {"epochs": 2}}, "x")
+
+
+@pytest.mark.parametrize(("name", "command"), [(name, command) for name, command in JOBS.items()])
+def test_every_option_of_a_command_is_a_setting_of_that_name_in_python_and_pipelines(name, command):
+    kind = command.settings
+    known = {*kind.model_fields, *kind.other_names()}
+    assert {one.name for one in options_of(kind, command.layout)} <= known, name
+    assert not set(kind.other_names()) & set(kind.model_fields)
+
+
+@pytest.mark.parametrize(
+    ("kind", "beside", "inside"),
+    [
+        (TrainJob, {"rows": "a", "average": "row"}, {"rows": ["a"], "train": {"objective": {"average": "row"}}}),
+        (
+            TrainJob,
+            {"rows": "a", "method": "lora", "lora_rank": 4, "lora_targets": "q_proj", "chat_template": "t"},
+            {
+                "rows": ["a"],
+                "train": {"method": "lora", "lora": {"r": 4, "targets": ["q_proj"]}},
+                "model": {"name": "miniature", "chat_template": "t"},
+            },
+        ),
+        (
+            CurateJob,
+            {"texts": "a", "attack_epochs": 2, "attack_learning_rate": 0.1, "decontaminate": "p.csv"},
+            {"texts": "a", "attack_train": {"epochs": 2, "learning_rate": 0.1}, "curation": {"decontaminate": ["p.csv"]}},
+        ),
+        (
+            CrossTaskJob,
+            {"documents": "d", "label_by": "model", "label_confidence": 0.5},
+            {"documents": ["d"], "preparation": {"label_by": "model", "label_confidence": 0.5}},
+        ),
+        (JudgeJob, {"answers": "a.jsonl", "metric": "m"}, {"answers": ["a.jsonl"], "metrics": ["m"]}),
+    ],
+)
+def test_a_setting_by_the_name_of_its_option_is_that_setting(kind, beside, inside):
+    assert kind.of(beside, "x") == kind.of(inside, "x")
+    entry = next(name for name, field in Entry.model_fields.items() if kind.__name__ in str(field.annotation))
+    recipe = {"kind": "pipeline", "name": "p", "steps": [{entry: beside}]}
+    assert getattr(PipelineRecipe.model_validate(recipe).steps[0], entry) == kind.of(inside, "x")
+
+
+@pytest.mark.parametrize(
+    ("values", "says"),
+    [
+        ({"lora_rank": 4, "train": {"lora": {"r": 8}}}, r"lora_rank stands beside `train\.lora` and in it"),
+        ({"lora_rank": 4, "train": {"lora": 3}}, "lora_rank is a setting in `lora`, which must hold keys and values, got 3"),
+        ({"lora_rnak": 4}, "unknown key `lora_rnak`; did you mean `lora_rank`"),
+        ({"epoch": 4}, "unknown key `epoch`; did you mean `epochs`"),
+    ],
+)
+def test_a_setting_in_two_places_or_misspelled_is_one_clear_line(values, says):
+    with pytest.raises(ConfigError, match=says):
+        TrainJob.of({"rows": ["a"], **values}, "train")
+    with pytest.raises(ConfigError, match="metric stands beside `metrics`"):
+        JudgeJob.of({"answers": ["a"], "metric": "m", "metrics": ["n"]}, "judge")
 
 
 def test_no_rows_at_all_are_one_clear_error():

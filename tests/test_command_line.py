@@ -212,13 +212,37 @@ def test_options_of_the_last_release_are_refused_with_their_new_names(tmp_path):
         assert status == 2 and err == f"error: {command[0]}: `{old}` is now `{new}`\n"
 
 
-@pytest.mark.parametrize(("old", "new"), [("curation.apart_from", "decontaminate"), ("documents.label_sure", "label_confidence")])
+@pytest.mark.parametrize(
+    ("old", "new"), [("curation.apart_from", "curation.decontaminate"), ("documents.label_sure", "documents.label_confidence")]
+)
 def test_keys_of_the_last_release_are_refused_with_their_new_names(tmp_path, old, new):
     table, key = old.split(".")
     recipe = yaml.safe_load((ROOT / "recipes" / ("stages.yaml" if table == "curation" else "cross_task.yaml")).read_text())
     (tmp_path / "r.yaml").write_text(yaml.safe_dump({**recipe, table: {key: []}}))
     status, _, err = call(("run", "r.yaml", "--store", "s"), tmp_path)
     assert status == 2 and f"`{old}` is now `{new}`" in err
+    (tmp_path / "r.yaml").write_text(yaml.safe_dump(recipe))
+    status, _, err = call(("run", "r.yaml", "--store", "s", "--set", f"{old}=x"), tmp_path)
+    assert status == 2 and err == f"error: --set {old}: `{old}` is now `{new}`\n"
+
+
+@pytest.mark.parametrize(
+    ("command", "old", "new"),
+    [
+        ("curate", "curation.apart_from", "curation.decontaminate"),
+        ("curate", "apart_from", "curation.decontaminate"),
+        ("crosstask", "preparation.label_sure", "preparation.label_confidence"),
+        ("crosstask", "crosstask.apart_from", "decontaminate"),
+    ],
+)
+def test_set_knows_the_names_of_the_last_release(tmp_path, command, old, new):
+    status, _, err = call((command, "rows.jsonl", "--set", f"{old}=x", "--out", "o"), tmp_path)
+    assert status == 2 and err == f"error: --set {old}: `{old}` is now `{new}`\n"
+
+
+def test_set_names_the_setting_that_an_option_stands_for(tmp_path):
+    status, _, err = call(("train", "rows.jsonl", "--set", "lora_rank=8", "--out", "o"), tmp_path)
+    assert status == 2 and err == "error: --set lora_rank: unknown setting; did you mean `train.lora.r`?\n"
 
 
 def test_decontamination_of_its_own_is_refused_in_a_recipe_whose_probes_are_used(tmp_path):
@@ -233,7 +257,7 @@ def test_a_key_that_was_renamed_is_refused_with_its_new_name(monkeypatch):
         trials: int = 1
 
     monkeypatch.setitem(migrations.KEYS, "search.tries", "trials")
-    assert migrations.now_called("a.search.tries", migrations.KEYS) == "`a.search.tries` is now `trials`"
+    assert migrations.now_called("a.search.tries", migrations.KEYS) == "`a.search.tries` is now `a.search.trials`"
     monkeypatch.setitem(migrations.KEYS, "tries", "trials")
     with pytest.raises(ConfigError, match="mine: `tries` is now `trials`"):
         parse(Recipe, {"tries": 2}, "mine")
