@@ -98,12 +98,14 @@ def generate(
 
     Raises:
         BackendError: the model cannot be loaded or reached.
+        ConfigError: a setting is out of its range.
         DataError: a chat is longer than the model reads.
     """
-    lm = load_model(model) if isinstance(model, str | Path | ModelSpec | TrainedModel) else model
     sampling = Sampling(max_new_tokens=max_new_tokens, temperature=temperature, top_p=top_p, seed=seed)
+    asked = _chats(chats, limit, seed)
+    lm = load_model(model) if isinstance(model, str | Path | ModelSpec | TrainedModel) else model
     with show_progress() as progress:
-        return answer_probes(lm, _chats(chats, limit, seed), sampling, progress=progress)
+        return answer_probes(lm, asked, sampling, progress=progress)
 
 
 def judge(
@@ -167,6 +169,8 @@ def run(
     from buckler.experiments.registry import find_recipe
     from buckler.experiments.run import run_experiment
 
+    if not isinstance(workers, int) or workers < 1:
+        raise ConfigError(f"run: workers must be a whole number of at least 1, got {workers!r}")
     path = find_recipe(str(recipe))
     if is_pipeline(path):
         pipeline = read_pipeline(path, trust_code=trust_code)
@@ -205,8 +209,8 @@ def _side(side: ModelName | Evaluation) -> ModelSpec | str:
 
 def _chats(chats: Rows | Sequence[str], limit: int | None, seed: int) -> list[Chat]:
     """Probes of what the user names: their answers go, and their set stays where it is known."""
-    if limit is not None and limit < 1:
-        raise ConfigError(f"generate: limit must be at least 1, got {limit}")
+    if limit is not None and (not isinstance(limit, int) or limit < 1):
+        raise ConfigError(f"generate: limit must be a whole number of at least 1, got {limit!r}")
     if isinstance(chats, Curated | DefenseRows | CustomerRows):
         rows = chats.rows()
     elif isinstance(chats, Source):

@@ -187,6 +187,19 @@ def test_quiet_and_json_leave_standard_error_empty(tmp_path):
     assert status == 0 and json.loads(out) and err == ""
 
 
+@pytest.mark.parametrize(
+    "words", [("-q", *ATTACK, "-v"), ("-v", *ATTACK, "--quiet"), ("-q", "-v", *ATTACK), (*ATTACK, "-q", "-v")]
+)
+def test_quiet_and_verbose_exclude_each_other_wherever_they_stand(tmp_path, words):
+    status, _, err = call((*words, "--out", "a"), tmp_path)
+    assert status == 2 and err == "error: --quiet and --verbose exclude each other; give one of them\n"
+
+
+def test_several_values_after_an_equals_sign_get_the_line_with_the_new_form(tmp_path):
+    status, _, err = call(("evaluate", "miniature", "--probes=a.csv", "b.csv", "--out", "o"), tmp_path)
+    assert (status, err) == (2, "error: evaluate: --probes takes one value at a time; write --probes a.csv --probes b.csv\n")
+
+
 def test_a_number_that_every_result_has_is_no_further_metric(tmp_path):
     words = ("evaluate", "miniature-small", "--harmful", "miniature:probes-harmful", "--limit", "2", "--out", "o", "--metric")
     status, _, err = call((*words, "refusal_rate"), tmp_path)

@@ -114,6 +114,19 @@ class GateJob(ProbingJob, JudgingJob):
         written += [out / name for name in OUTPUTS]
         return GateDecision(out=out, written=tuple(written), notices=tuple(notices), gate=decision)
 
+    def check(self) -> None:
+        """Look for what is to be compared.
+
+        Raises:
+            ConfigError, DataError, BackendError: it is not there, or cannot be compared.
+        """
+        self._sides()
+        check_probes(self.probe_sources(), scorers(read_tasks(self.own_tasks) if self.own_tasks else None))
+
+    def sides_as_named(self) -> tuple[str, str]:
+        """Base and tuned as the user named them."""
+        return self.base.name, " + ".join(filter(None, ((self.tuned or self.base).name, self.adapter)))
+
     def _sides(self) -> dict[str, Path | ModelRef]:
         """Saved answers or a model for each side, with every mistake found before anything is asked.
 
