@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import takewhile
@@ -97,11 +98,19 @@ def build(name: str, help_text: str, command: Command[SettingsT]) -> TyperComman
     return built
 
 
+WIDEST = 20
+"""Characters of the column of types and choices in the help."""
 CONTEXT = {"help_option_names": ["-h", "--help"]}
 
 
 class SettingsCommand(TyperCommand):
     """A command that says what to write where a word of the previous release stands."""
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:  # noqa: ANN401
+        """As typer's, with columns that leave every option, choice and word whole on 80 columns."""
+        shown = copy(self)
+        shown.params = [_narrow(one, ctx) for one in self.params]
+        super(SettingsCommand, shown).format_help(ctx, formatter)
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # noqa: ANN401 - the context of typer's own click
         """As typer's.
@@ -127,6 +136,21 @@ class SettingsCommand(TyperCommand):
             if hint and "extra argument" in fault.format_message():
                 raise ConfigError(f"{self.name}: {hint}") from None
             raise
+
+
+def _narrow(parameter: Any, ctx: Any) -> Any:  # noqa: ANN401
+    """An option as the help shows it: long choices over several lines, and the form with `--no-` in place of the type."""
+    shown = copy(parameter)
+    if parameter.param_type_name == "option" and parameter.secondary_opts:
+        shown.metavar, shown.secondary_opts = ",".join(parameter.secondary_opts), []
+        return shown
+    lines = [""]
+    for part in (parameter.display_type_rich(ctx=ctx) or "").split("|"):
+        joined = f"{lines[-1]}|{part}" if lines[-1] else part
+        lines = [*lines[:-1], joined] if len(joined) < WIDEST else [*lines[:-1], f"{lines[-1]}|", part]
+    if len(lines) > 1:
+        shown.metavar = "\n".join(lines)
+    return shown
 
 
 def several_values(args: Sequence[str], params: Sequence[Any]) -> str | None:
