@@ -84,6 +84,7 @@ def test_every_field_of_a_job_says_what_it_is():
 CURATE = {"limit": 2, "preset": "quick", "model": "miniature-small"}
 CURATION = {"rounds": 1, "words": "miniature", "max_new_tokens": 16, "decontaminate": ["miniature:probes-harmful"]}
 TRAIN = {"epochs": 1, "batch_size": 4}
+FEW = {"harmful": "miniature:probes-harmful", "limit": 2, "max_new_tokens": 8}
 PROBES = ["miniature:probes-harmful", "miniature:probes-benign"]
 
 
@@ -224,7 +225,8 @@ def test_entries_of_a_pipeline_take_what_earlier_ones_made(tmp_path):
                 {"evaluate": {"model": "miniature-small", "probes": PROBES, "limit": 2, "max_new_tokens": 8}, "name": "before"},
                 {"evaluate": {"model": "@tuned", "probes": PROBES, "limit": 2, "max_new_tokens": 8}, "name": "after"},
                 {"judge": {"answers": ["@after"], "judge": "paper"}},
-                {"gate": {"base": "@before", "tuned": "@after"}},
+                {"gate": {"base": "@before", "tuned": "@after", "dtype": "float32"}},
+                {"gate": {"base": "miniature-small", "tuned": "@tuned", **FEW}, "name": "models"},
             ],
         }
     )
@@ -234,7 +236,8 @@ def test_entries_of_a_pipeline_take_what_earlier_ones_made(tmp_path):
     found = run_pipeline(recipe, Store(tmp_path))
     assert found["gate"].decision == "undecided" and (tmp_path / "reports" / "chain" / "gate" / "gate.md").exists()
     assert found["judge"].judge == "paper" and len(found["judge"].verdicts()) == 4
-    assert [one["entry"] for one in found.records()] == ["customer", "tuned", "before", "after", "judge", "gate"]
+    assert found["models"].decision == "undecided" and found.exit_status == 3
+    assert [one["entry"] for one in found.records()] == ["customer", "tuned", "before", "after", "judge", "gate", "models"]
 
 
 def test_the_packaged_pipeline_is_understood_and_its_entries_hang_together():

@@ -19,7 +19,7 @@ MODULES = read_package(ROOT / "buckler")
 RIGHTS = {
     "buckler": "",
     "errors": "",
-    "progress": "",
+    "progress": "errors",
     "registry": "errors",
     "settings": "errors",
     "data": "errors",

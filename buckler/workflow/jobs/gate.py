@@ -25,7 +25,7 @@ from buckler.settings import parse, read_yaml
 from buckler.workflow.evaluation import evaluation_steps
 from buckler.workflow.executor import run_steps
 from buckler.workflow.inputs import ModelRef
-from buckler.workflow.jobs.base import Result, deliver, store_of
+from buckler.workflow.jobs.base import EARLIER, Result, deliver, store_of
 from buckler.workflow.jobs.judge import JudgingJob, cached, servers
 from buckler.workflow.jobs.loading import HOW, with_adapter
 from buckler.workflow.jobs.probes import ProbingJob, check_probes
@@ -113,6 +113,10 @@ class GateJob(ProbingJob, JudgingJob):
         write_json(out / "gate.sarif", sarif(decision, places))
         written += [out / name for name in OUTPUTS]
         return GateDecision(out=out, written=tuple(written), notices=tuple(notices), gate=decision)
+
+    def loaded_so(self, spec: ModelSpec) -> ModelSpec:
+        """As for every job; what an earlier entry of a pipeline made is known only when it is there."""
+        return spec if spec.name.startswith(EARLIER) else super().loaded_so(spec)
 
     def check(self) -> None:
         """Look for what is to be compared.
