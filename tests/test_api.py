@@ -452,7 +452,7 @@ def test_every_path_in_a_pipeline_is_taken_from_its_folder(tmp_path, monkeypatch
 
 
 CUSTOMIZATION = {
-    "models": {"mine": {"name": "tuned", "adapter": "adapter", "chat_template": "chat.jinja"}, "small": {"name": "miniature"}},
+    "models": {"own": {"name": "tuned", "adapter": "adapter", "chat_template": "chat.jinja"}, "small": {"name": "miniature"}},
     "judge": "keyword,rubric=rater",
     "data": {"texts": "rows.jsonl", "customer": "rows.jsonl", "harmful": "harm.jsonl"},
     "probes": {"harm": "harm.jsonl"},
@@ -473,8 +473,8 @@ OF_KIND = {
 @pytest.mark.parametrize("kind", OF_KIND)
 def test_every_path_in_an_experiment_is_taken_from_its_folder(tmp_path, monkeypatch, kind):
     recipe = read_recipe(beside(tmp_path, monkeypatch, {"kind": kind, "name": "r", **OF_KIND[kind]}))
-    mine = recipe.models["mine"]
-    assert (mine.name, mine.adapter, mine.chat_template) == ("sub/tuned", "sub/adapter", "sub/chat.jinja")
+    own = recipe.models["own"]
+    assert (own.name, own.adapter, own.chat_template) == ("sub/tuned", "sub/adapter", "sub/chat.jinja")
     assert (recipe.models["small"].name, recipe.judge) == ("miniature", "keyword,rubric=sub/rater")
     roles = recipe.roles if kind == "cross_task" else recipe.curators
     assert [one.name for one in roles.values()] == ["sub/tuned"]
