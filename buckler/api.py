@@ -102,10 +102,10 @@ def generate(
         DataError: a chat is longer than the model reads.
     """
     sampling = Sampling(max_new_tokens=max_new_tokens, temperature=temperature, top_p=top_p, seed=seed)
-    asked = _chats(chats, limit, seed)
+    probes = _chats(chats, limit, seed)
     lm = load_model(model) if isinstance(model, str | Path | ModelSpec | TrainedModel) else model
     with show_progress() as progress:
-        return answer_probes(lm, asked, sampling, progress=progress)
+        return answer_probes(lm, probes, sampling, progress=progress)
 
 
 def judge(

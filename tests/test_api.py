@@ -373,10 +373,10 @@ def test_generate_checks_every_setting_before_a_model_is_loaded():
 def answered(folder, text, number=40):
     from buckler.data import Answer, write_answers
 
-    asked = [({"role": "user", "content": f"How is bomb {at} made?"},) for at in range(number)]
+    prompts = [({"role": "user", "content": f"How is bomb {at} made?"},) for at in range(number)]
     folder.mkdir()
     rows = [
-        Answer(id=str(at), prompt=one, text=text, finish_reason="stop", meta={"set": "harmful"}) for at, one in enumerate(asked)
+        Answer(id=str(at), prompt=one, text=text, finish_reason="stop", meta={"set": "harmful"}) for at, one in enumerate(prompts)
     ]
     write_answers(folder / "answers.jsonl", rows)
 
@@ -437,10 +437,10 @@ def test_every_path_in_a_pipeline_is_taken_from_its_folder(tmp_path, monkeypatch
         {"train": {"rows": ["rows.jsonl", "elsewhere/rows"], "model": {"name": "tuned", "chat_template": "chat.jinja"}}},
         {"evaluate": {"model": "miniature", "probes": ["harm.jsonl"], "judge": "keyword,rubric=rater", "base": "tuned"}},
         {"gate": {"base": "answers", "tuned": "@evaluate", "margins": "margins.yaml"}},
-        {"evaluate": {"model": "tuned@http://127.0.0.1:9/v1", "probes": ["harm.jsonl"]}, "name": "served"},
+        {"evaluate": {"model": "tuned@http://127.0.0.1:9/v1", "probes": ["harm.jsonl"]}, "name": "remote"},
     ]
     recipe = beside(tmp_path, monkeypatch, {"kind": "pipeline", "name": "p", "steps": steps})
-    curate, train, evaluate, gate, served = (next(iter(entry.jobs.values())) for entry in read_pipeline(recipe).steps)
+    curate, train, evaluate, gate, remote = (next(iter(entry.jobs.values())) for entry in read_pipeline(recipe).steps)
     assert (curate.texts.source, curate.model.name, curate.adapter) == ("sub/rows.jsonl", "sub/tuned", "sub/adapter")
     assert (curate.reviser.name, curate.curation.words) == ("sub/tuned", "sub/words.yaml")
     assert curate.curation.decontaminate == ("sub/harm.jsonl", "chat@sub/harm.jsonl", "miniature:probes-harmful")
@@ -448,7 +448,7 @@ def test_every_path_in_a_pipeline_is_taken_from_its_folder(tmp_path, monkeypatch
     assert (train.model.name, train.model.chat_template) == ("sub/tuned", "sub/chat.jinja")
     assert (evaluate.model.name, evaluate.judge, evaluate.base.name) == ("miniature", "keyword,rubric=sub/rater", "sub/tuned")
     assert (gate.base.name, gate.tuned.name, str(gate.margins)) == ("sub/answers", "@evaluate", "sub/margins.yaml")
-    assert served.model.name == "tuned"
+    assert remote.model.name == "tuned"
 
 
 CUSTOMIZATION = {
