@@ -117,7 +117,7 @@ def judge(
     **settings: object,
 ) -> Judgement:
     """Answers judged and, where they are answers to probes whose set is known, summed up with intervals (`JudgeJob`)."""
-    values: dict[str, object] = {"judge": judge, **settings}
+    values = {name: _plain(value, store) for name, value in {"judge": judge, **settings}.items()}
     if isinstance(answers, Evaluation):
         answers = answers.out / ANSWERS
     if isinstance(answers, str | Path):

@@ -561,3 +561,11 @@ def test_settings_of_a_model_beside_saved_answers_are_refused(tmp_path):
     base, tuned = (saved(tmp_path / name, side()) for name in ("base", "tuned"))
     with pytest.raises(ConfigError, match=r"--tuned .* is a set of saved answers, so `adapter` has no effect"):
         api.gate(str(base), ModelSpec(name=str(tuned), adapter="x"), store=tmp_path)
+
+
+def test_an_adapter_does_not_replace_the_adapter_of_the_base_in_silence(tmp_path):
+    (tmp_path / "two").mkdir()
+    (tmp_path / "two" / "adapter_config.json").write_text('{"base_model_name_or_path": "nowhere/else/x"}')
+    base = ModelSpec(name="miniature-small", adapter="one")
+    with pytest.raises(ConfigError, match=r"both adapter .*two and adapter one are given"):
+        GateJob(base=base, tuned=tmp_path / "two", harmful="miniature:probes-harmful")._tuned(base_is_saved=False)

@@ -163,19 +163,20 @@ class GateJob(ProbingJob, JudgingJob):
     def _tuned(self, base_is_saved: bool) -> ModelSpec:
         """The model in question: by itself, or an adapter on it or on the base."""
         spec, adapter = self.tuned, self.adapter
+        base = self.base
         if spec is not None and spec.is_local and _is_adapter(spec.name):
             if adapter is not None:
                 raise ConfigError(f"{_flag('tuned', spec)} is itself an adapter; give only one of --tuned and --adapter")
-            if _brings_its_base(spec.name, None if base_is_saved else self.base):
+            if _brings_its_base(spec.name, None if base_is_saved else base):
                 return spec
-        if base_is_saved and (spec is None or _is_adapter(spec.name)):
+            named = spec.model_dump(exclude={"name"}, exclude_unset=True, exclude_none=True)
+            base = base.model_copy(update=named)
+            adapter, spec = spec.name, None
+        if spec is None and base_is_saved:
             raise ConfigError(
                 "--base is a set of saved answers, so the adapter's base model is unknown; write --tuned MODEL --adapter ADAPTER"
             )
-        if spec is not None and _is_adapter(spec.name):
-            changes = {name: getattr(spec, name) for name in spec.model_fields_set if name != "name"}
-            return with_adapter(self.base.model_copy(update=changes), spec.name)
-        return with_adapter(spec or self.base, adapter)
+        return with_adapter(spec or base, adapter)
 
     def _saved(self, side: str, spec: ModelSpec | None) -> Path | None:
         """The answers file that a side names; None for a model.
