@@ -99,12 +99,14 @@ def generate(
 
     Raises:
         BackendError: the model cannot be loaded or reached.
+        ConfigError: a setting is out of its range.
         DataError: a chat is longer than the model reads.
     """
-    lm = load_model(model) if isinstance(model, str | Path | ModelSpec | TrainedModel) else model
     sampling = Sampling(max_new_tokens=max_new_tokens, temperature=temperature, top_p=top_p, seed=seed)
+    probes = _chats(chats, limit, seed)
+    lm = load_model(model) if isinstance(model, str | Path | ModelSpec | TrainedModel) else model
     with show_progress() as progress:
-        return answer_probes(lm, _chats(chats, limit, seed), sampling, progress=progress)
+        return answer_probes(lm, probes, sampling, progress=progress)
 
 
 def judge(
@@ -116,7 +118,7 @@ def judge(
     **settings: object,
 ) -> Judgement:
     """Answers judged and, where they are answers to probes whose set is known, summed up with intervals (`JudgeJob`)."""
-    values: dict[str, object] = {"judge": judge, **settings}
+    values = {name: _plain(value, store) for name, value in {"judge": judge, **settings}.items()}
     if isinstance(answers, Evaluation):
         answers = answers.out / ANSWERS
     if isinstance(answers, str | Path):
@@ -148,7 +150,7 @@ def gate(
     **settings: object,
 ) -> GateDecision:
     """Whether a tuned model, or its saved answers, are no worse than the base (`GateJob`)."""
-    sides = {"base": _place(base), **({} if tuned is None else {"tuned": _place(tuned)})}
+    sides = {"base": _side(base), **({} if tuned is None else {"tuned": _side(tuned)})}
     job = _job(GateJob, {**sides, **settings}, store)
     with show_progress() as progress:
         return job.run(_out(out, store, _key(job)), store=Store(Path(store)), progress=progress)
@@ -168,6 +170,8 @@ def run(
     from buckler.experiments.registry import find_recipe
     from buckler.experiments.run import run_experiment
 
+    if not isinstance(workers, int) or workers < 1:
+        raise ConfigError(f"run: workers must be a whole number of at least 1, got {workers!r}")
     path = find_recipe(str(recipe))
     if is_pipeline(path):
         with read_from(str(path), trusted=trust_code), show_progress() as progress:
@@ -179,9 +183,6 @@ def run(
 def _job(kind: type[J], values: Mapping[str, object], store: str | Path) -> J:
     """The job of plain values, results and rows in memory."""
     named = {name: _plain(value, store) for name, value in values.items()}
-    for name, field in kind.model_fields.items():
-        if name in named and str(field.annotation).startswith("tuple[") and not isinstance(named[name], list | tuple):
-            named[name] = [named[name]]
     return parse(kind, named, _command(kind))
 
 
@@ -202,19 +203,15 @@ def _spec(name: ModelName) -> ModelSpec:
     return name if isinstance(name, ModelSpec) else ModelSpec.model_validate(str(name))
 
 
-def _place(side: ModelName | Evaluation) -> str:
-    """A side of a gate by its name: saved answers, or a model."""
-    if isinstance(side, Evaluation):
-        return str(side.out)
-    if isinstance(side, TrainedModel):
-        return str(side.path)
-    return side.name if isinstance(side, ModelSpec) else str(side)
+def _side(side: ModelName | Evaluation) -> ModelSpec | str:
+    """A side of a gate: the folder of saved answers, or a model with all its settings."""
+    return str(side.out) if isinstance(side, Evaluation) else _spec(side)
 
 
 def _chats(chats: Rows | Sequence[str], limit: int | None, seed: int) -> list[Chat]:
     """Probes of what the user names: their answers go, and their set stays where it is known."""
-    if limit is not None and limit < 1:
-        raise ConfigError(f"generate: limit must be at least 1, got {limit}")
+    if limit is not None and (not isinstance(limit, int) or limit < 1):
+        raise ConfigError(f"generate: limit must be a whole number of at least 1, got {limit!r}")
     if isinstance(chats, Curated | DefenseRows | CustomerRows):
         rows = chats.rows()
     elif isinstance(chats, Source):

@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from functools import cache
 from typing import TYPE_CHECKING, Protocol, TextIO, TypeAlias
 
+from buckler.errors import ConfigError
+
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
@@ -109,3 +111,15 @@ def duration(seconds: float) -> str:
         return f"{max(1, round(seconds))} s"
     minutes = round(seconds / 60)
     return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02} min"
+
+
+def set_verbosity(*, quiet: bool, verbose: bool) -> None:
+    """How much is said on standard error.
+
+    Raises:
+        ConfigError: both are asked for.
+    """
+    if quiet and verbose:
+        raise ConfigError("--quiet and --verbose exclude each other; give one of them")
+    if quiet or verbose:
+        LOG.setLevel(logging.WARNING if quiet else logging.DEBUG)

@@ -35,19 +35,25 @@ KEYS: dict[str, str] = {"apart_from": "decontaminate", "label_sure": "label_conf
 """Old key of a recipe or setting to new one; the old one dotted as far as it takes to tell it from others of its name."""
 
 
-def now_called(old: str, table: Mapping[str, str], among: str = "") -> str | None:
+def now_called(old: str, table: Mapping[str, str], among: str = "", known: Sequence[str] = ()) -> str | None:
     """The sentence that says what became of `old`; None where nothing did.
 
     Args:
         old: An option, or the dotted path of a key.
         table: `OPTIONS` or `KEYS`.
         among: The command of an option.
+        known: Dotted paths of all keys, where the new one may stand elsewhere than the old one did.
     """
     ends = [old.split(".", at)[-1] for at in range(old.count(".") + 1)]
     new = next((table[name] for name in (f"{among} {old}", *ends) if name in table), None)
     if new is None:
         return None
-    return f"`{old}` is {new}" if " " in new else f"`{old}` is now `{new}`"
+    if " " in new:
+        return f"`{old}` is {new}"
+    above, dot, _ = old.rpartition(".")
+    place = f"{above}{dot}{new}"
+    elsewhere = [one for one in known if one.rpartition(".")[2] == new] if place not in known else []
+    return f"`{old}` is now `{next(iter(elsewhere), place)}`"
 
 
 Model = TypeVar("Model", bound="Settings")
@@ -62,6 +68,15 @@ class Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=(), use_attribute_docstrings=True)
     unwritten_if_empty: ClassVar[tuple[str, ...]] = ()
     """Fields that came later, and are left out of records and hashes where they are empty: what is older stays as it is."""
+    option_names: ClassVar[Mapping[str, str]] = {}
+    """Settings that the command line, Python and pipelines call by another name than their field's: name, dotted path."""
+    paths: ClassVar[tuple[str, ...]] = ()
+    """Fields whose texts name a file or folder: in a recipe they are taken from its folder, as `Path` fields are."""
+
+    @classmethod
+    def other_names(cls) -> Mapping[str, str]:
+        """Keys that may stand here for settings further in: name, dotted path."""
+        return {}
 
     checks_itself: ClassVar[tuple[str, ...]] = ()
     """Fields that name no code, or whose own validator asks whether the code that they name may run."""
@@ -173,7 +188,10 @@ def _known_keys(model: type[BaseModel], location: tuple[int | str, ...]) -> list
     for part in location[:-1]:
         if isinstance(part, str) and current is not None and part in current.model_fields:
             current = _inner_model(current.model_fields[part].annotation)
-    return list(current.model_fields) if current is not None else []
+    if current is None:
+        return []
+    others = current.other_names() if issubclass(current, Settings) else ()
+    return list(dict.fromkeys((*current.model_fields, *others)))
 
 
 def _inner_model(annotation: object) -> type[BaseModel] | None:
@@ -223,6 +241,11 @@ def require_known(model: type[BaseModel], path: str, where: str) -> None:
             return  # below a dictionary, whose keys are the user's: the model checks what stands there
         if part not in owner.model_fields:
             known = known_paths(model)
+            if sentence := now_called(path, KEYS, known=known):
+                raise ConfigError(f"{where}: {sentence}")
+            others = model.other_names() if issubclass(model, Settings) else {}
+            if path in others:
+                raise ConfigError(f"{where}: unknown setting; did you mean `{others[path]}`?")
             ends = [one for one in known if one.rpartition(".")[2] == parts[-1]]
             near = (ends or get_close_matches(path, known, n=1, cutoff=0.5))[:1]
             hint = f"did you mean `{near[0]}`?" if near else f"the settings are {', '.join(model.model_fields)}"

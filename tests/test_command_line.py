@@ -187,6 +187,19 @@ def test_quiet_and_json_leave_standard_error_empty(tmp_path):
     assert status == 0 and json.loads(out) and err == ""
 
 
+@pytest.mark.parametrize(
+    "words", [("-q", *ATTACK, "-v"), ("-v", *ATTACK, "--quiet"), ("-q", "-v", *ATTACK), (*ATTACK, "-q", "-v")]
+)
+def test_quiet_and_verbose_exclude_each_other_wherever_they_stand(tmp_path, words):
+    status, _, err = call((*words, "--out", "a"), tmp_path)
+    assert status == 2 and err == "error: --quiet and --verbose exclude each other; give one of them\n"
+
+
+def test_several_values_after_an_equals_sign_get_the_line_with_the_new_form(tmp_path):
+    status, _, err = call(("evaluate", "miniature", "--probes=a.csv", "b.csv", "--out", "o"), tmp_path)
+    assert (status, err) == (2, "error: evaluate: --probes takes one value at a time; write --probes a.csv --probes b.csv\n")
+
+
 def test_a_number_that_every_result_has_is_no_further_metric(tmp_path):
     words = ("evaluate", "miniature-small", "--harmful", "miniature:probes-harmful", "--limit", "2", "--out", "o", "--metric")
     status, _, err = call((*words, "refusal_rate"), tmp_path)
@@ -212,13 +225,37 @@ def test_options_of_the_last_release_are_refused_with_their_new_names(tmp_path):
         assert status == 2 and err == f"error: {command[0]}: `{old}` is now `{new}`\n"
 
 
-@pytest.mark.parametrize(("old", "new"), [("curation.apart_from", "decontaminate"), ("documents.label_sure", "label_confidence")])
+@pytest.mark.parametrize(
+    ("old", "new"), [("curation.apart_from", "curation.decontaminate"), ("documents.label_sure", "documents.label_confidence")]
+)
 def test_keys_of_the_last_release_are_refused_with_their_new_names(tmp_path, old, new):
     table, key = old.split(".")
     recipe = yaml.safe_load((ROOT / "recipes" / ("stages.yaml" if table == "curation" else "cross_task.yaml")).read_text())
     (tmp_path / "r.yaml").write_text(yaml.safe_dump({**recipe, table: {key: []}}))
     status, _, err = call(("run", "r.yaml", "--store", "s"), tmp_path)
     assert status == 2 and f"`{old}` is now `{new}`" in err
+    (tmp_path / "r.yaml").write_text(yaml.safe_dump(recipe))
+    status, _, err = call(("run", "r.yaml", "--store", "s", "--set", f"{old}=x"), tmp_path)
+    assert status == 2 and err == f"error: --set {old}: `{old}` is now `{new}`\n"
+
+
+@pytest.mark.parametrize(
+    ("command", "old", "new"),
+    [
+        ("curate", "curation.apart_from", "curation.decontaminate"),
+        ("curate", "apart_from", "curation.decontaminate"),
+        ("crosstask", "preparation.label_sure", "preparation.label_confidence"),
+        ("crosstask", "crosstask.apart_from", "decontaminate"),
+    ],
+)
+def test_set_knows_the_names_of_the_last_release(tmp_path, command, old, new):
+    status, _, err = call((command, "rows.jsonl", "--set", f"{old}=x", "--out", "o"), tmp_path)
+    assert status == 2 and err == f"error: --set {old}: `{old}` is now `{new}`\n"
+
+
+def test_set_names_the_setting_that_an_option_stands_for(tmp_path):
+    status, _, err = call(("train", "rows.jsonl", "--set", "lora_rank=8", "--out", "o"), tmp_path)
+    assert status == 2 and err == "error: --set lora_rank: unknown setting; did you mean `train.lora.r`?\n"
 
 
 def test_decontamination_of_its_own_is_refused_in_a_recipe_whose_probes_are_used(tmp_path):
@@ -233,7 +270,7 @@ def test_a_key_that_was_renamed_is_refused_with_its_new_name(monkeypatch):
         trials: int = 1
 
     monkeypatch.setitem(migrations.KEYS, "search.tries", "trials")
-    assert migrations.now_called("a.search.tries", migrations.KEYS) == "`a.search.tries` is now `trials`"
+    assert migrations.now_called("a.search.tries", migrations.KEYS) == "`a.search.tries` is now `a.search.trials`"
     monkeypatch.setitem(migrations.KEYS, "tries", "trials")
     with pytest.raises(ConfigError, match="mine: `tries` is now `trials`"):
         parse(Recipe, {"tries": 2}, "mine")

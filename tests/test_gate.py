@@ -19,6 +19,7 @@ from commands import buckler
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from buckler import api
 from buckler.data import Answer, Verdict, write_answers, write_verdicts
 from buckler.errors import BackendError, ConfigError, DataError
 from buckler.evaluation.scores import score_answers
@@ -26,6 +27,7 @@ from buckler.gating.checks import CHECKS, Side
 from buckler.gating.decision import GateSettings, Margins, decide, read_settings
 from buckler.gating.outputs import Places, junit, markdown, plain, sarif, sentences
 from buckler.judges.refusal.keyword import KeywordJudge
+from buckler.models.protocol import ModelSpec
 from buckler.workflow.inputs import Source
 from buckler.workflow.jobs.gate import GateJob
 
@@ -543,3 +545,27 @@ def test_three_outcomes_on_the_miniature_as_the_docs_show_them(tmp_path):
     quoted = [line for line in re.findall(r"^\| itself.* \| `(.*)` \|$", DOCS, re.MULTILINE) if line in reply]
     assert len(quoted) == 2  # where nothing was trained the numbers are the same everywhere
     assert losses["itself"] == 0 and losses["attacked"] > 0.5 and losses["defended"] < 0.1
+
+
+def test_a_side_is_its_whole_spec_and_not_its_name_alone(tmp_path):
+    spec = ModelSpec(name="miniature-small", adapter=str(tmp_path / "nowhere"))
+    with pytest.raises(BackendError, match="nowhere"):
+        api.gate("miniature-small", spec, harmful="miniature:probes-harmful", limit=2, store=tmp_path)
+    with pytest.raises(BackendError, match="nowhere"):
+        api.gate(spec, "miniature-small", harmful="miniature:probes-harmful", limit=2, store=tmp_path)
+    job = GateJob(base="miniature-small", tuned=ModelSpec(name="miniature-small", batch_tokens=64))
+    assert (job.base.batch_tokens, job.tuned.batch_tokens) == (16384, 64)
+
+
+def test_settings_of_a_model_beside_saved_answers_are_refused(tmp_path):
+    base, tuned = (saved(tmp_path / name, side()) for name in ("base", "tuned"))
+    with pytest.raises(ConfigError, match=r"--tuned .* is a set of saved answers, so `adapter` has no effect"):
+        api.gate(str(base), ModelSpec(name=str(tuned), adapter="x"), store=tmp_path)
+
+
+def test_an_adapter_does_not_replace_the_adapter_of_the_base_in_silence(tmp_path):
+    (tmp_path / "two").mkdir()
+    (tmp_path / "two" / "adapter_config.json").write_text('{"base_model_name_or_path": "nowhere/else/x"}')
+    base = ModelSpec(name="miniature-small", adapter="one")
+    with pytest.raises(ConfigError, match=r"both adapter .*two and adapter one are given"):
+        GateJob(base=base, tuned=tmp_path / "two", harmful="miniature:probes-harmful")._tuned(base_is_saved=False)

@@ -19,7 +19,7 @@ MODULES = read_package(ROOT / "buckler")
 RIGHTS = {
     "buckler": "",
     "errors": "",
-    "progress": "",
+    "progress": "errors",
     "data": "errors",
     "settings": "errors data",
     "registry": "errors settings",

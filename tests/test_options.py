@@ -5,11 +5,12 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import subprocess
 import sys
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args, get_origin
 
 import pytest
 import typer
@@ -98,6 +99,22 @@ def test_help_shows_two_examples(name, capsys):
     assert load_command(name).main(["--help"], prog_name=f"buckler {name}", standalone_mode=False) in (0, None)
     shown = capsys.readouterr().out
     assert "Examples:" in shown and shown.split("Examples:")[1].count(f"buckler {name}") >= 2
+
+
+@pytest.mark.parametrize("name", HELP)
+def test_help_on_80_columns_leaves_options_choices_and_words_whole(name, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    command = load_command(name)
+    command.main(["--help"], prog_name=f"buckler {name}", standalone_mode=False)
+    shown = capsys.readouterr().out
+    assert "\u2026" not in shown
+    cells = {word for line in shown.splitlines() for word in re.split(r"[\s|<>]+", line)}
+    for one in command.params:
+        options = {*one.opts, *one.secondary_opts} if one.param_type_name == "option" else set()
+        assert options <= {part for word in cells for part in word.split(",")}, one.name
+    for option in options_of(COMMANDS[name].settings, COMMANDS[name].layout):
+        types = (option.type, *get_args(option.type))
+        assert {choice for one in types if get_origin(one) is Literal for choice in get_args(one)} <= cells, option.name
 
 
 def test_no_command_of_the_command_line_loads_a_heavy_package_for_its_help():

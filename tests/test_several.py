@@ -14,6 +14,7 @@ from buckler.cli.build import several_values, values_with_commas
         ("evaluate", "MODEL --probes a b c --judge keyword", "--probes a --probes b --probes c"),
         ("evaluate", "MODEL --judge keyword --probes a b", "--probes a --probes b"),
         ("evaluate", "--harmful a --benign c d MODEL", "--benign c --benign d --benign MODEL"),
+        ("evaluate", "MODEL --probes=a b", "--probes a --probes b"),
         ("gate", "--base x --tuned y --probes a b", "--probes a --probes b"),
         ("judge-card", "--labels a b --judge keyword", "--labels a --labels b"),
         ("curate", "texts --decontaminate a b", "--decontaminate a --decontaminate b"),
@@ -30,7 +31,7 @@ def test_the_new_form_is_shown(command, given, written):
     [
         ("evaluate", "MODEL --probes a --probes b"),
         ("evaluate", "--out here --probes a"),
-        ("evaluate", "--probes=a b"),
+        ("evaluate", "--probes=a"),
         ("evaluate", "--probes"),
         ("evaluate", "--judge keyword MODEL"),
         ("evaluate", "--probes a -- MODEL b"),

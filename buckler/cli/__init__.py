@@ -17,7 +17,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from buckler import __version__
 from buckler.errors import BucklerError
-from buckler.progress import LOG, show_progress
+from buckler.progress import LOG, set_verbosity, show_progress
 
 if TYPE_CHECKING:
     from buckler.cli.build import Command, Outcome
@@ -57,7 +57,8 @@ COMMANDS: Mapping[str, Mapping[str, str]] = {
 }
 """Every command by panel, with its help, in the order of `--help`."""
 STATUSES = """Exit status: 0 done (gate: no worse), 1 worse (gate) or something is missing (doctor), 2 a mistake in the command
-or a file, 3 inconclusive (gate), 130 interrupted: the same command again resumes."""
+or a file, 3 inconclusive (gate), 130 interrupted: the same command again resumes. `run` of a pipeline leaves with the worst
+status of its gates."""
 FREED = "ignore:resource_tracker:UserWarning"
 
 
@@ -117,8 +118,7 @@ def every_command(
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Write a note for each step.")] = False,
 ) -> None:
     """Options of every command."""
-    if quiet or verbose:
-        LOG.setLevel(logging.WARNING if quiet else logging.DEBUG)
+    set_verbosity(quiet=quiet, verbose=verbose)
 
 
 class _StandardError(logging.Handler):

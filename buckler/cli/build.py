@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import inspect
-import logging
 from collections.abc import Callable, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import takewhile
 from pathlib import Path
 from typing import Annotated, Any, Generic, Protocol, TypeVar
 
@@ -16,7 +17,7 @@ from typer.core import TyperCommand
 from buckler.cli.options import ORDER, Layout, nested_values, options_of
 from buckler.data import Json
 from buckler.errors import ConfigError
-from buckler.progress import LOG, Display
+from buckler.progress import Display, set_verbosity
 from buckler.settings import OPTIONS, Settings, now_called, parse
 from buckler.workflow.store import Store
 
@@ -73,7 +74,8 @@ def build(name: str, help_text: str, command: Command[SettingsT]) -> TyperComman
     own_set = any(one.name == "set" for one in options)
 
     def call(ctx: typer.Context, **values: Any) -> tuple[Callable[..., Outcome], bool]:  # noqa: ANN401 - typer has checked them
-        set_verbosity(quiet=values["quiet"], verbose=values["verbose"])
+        above = ctx.parent.params if ctx.parent is not None else {}
+        set_verbosity(**{name: bool(values[name] or above.get(name)) for name in ("quiet", "verbose")})
         by_path = {one.path: one.value(values[one.name]) for one in options if _is_given(ctx, one.name)}
         nested = nested_values(command.settings, by_path, () if own_set else values["set"] or ())
         settings = parse(command.settings, nested, name, flags)
@@ -96,11 +98,19 @@ def build(name: str, help_text: str, command: Command[SettingsT]) -> TyperComman
     return built
 
 
+WIDEST = 20
+"""Characters of the column of types and choices in the help."""
 CONTEXT = {"help_option_names": ["-h", "--help"]}
 
 
 class SettingsCommand(TyperCommand):
     """A command that says what to write where a word of the previous release stands."""
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:  # noqa: ANN401
+        """As typer's, with columns that leave every option, choice and word whole on 80 columns."""
+        shown = copy(self)
+        shown.params = [_narrow(one, ctx) for one in self.params]
+        super(SettingsCommand, shown).format_help(ctx, formatter)
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # noqa: ANN401 - the context of typer's own click
         """As typer's.
@@ -128,15 +138,32 @@ class SettingsCommand(TyperCommand):
             raise
 
 
+def _narrow(parameter: Any, ctx: Any) -> Any:  # noqa: ANN401
+    """An option as the help shows it: long choices over several lines, and the form with `--no-` in place of the type."""
+    shown = copy(parameter)
+    if parameter.param_type_name == "option" and parameter.secondary_opts:
+        shown.metavar, shown.secondary_opts = ",".join(parameter.secondary_opts), []
+        return shown
+    lines = [""]
+    for part in (parameter.display_type_rich(ctx=ctx) or "").split("|"):
+        joined = f"{lines[-1]}|{part}" if lines[-1] else part
+        lines = [*lines[:-1], joined] if len(joined) < WIDEST else [*lines[:-1], f"{lines[-1]}|", part]
+    if len(lines) > 1:
+        shown.metavar = "\n".join(lines)
+    return shown
+
+
 def several_values(args: Sequence[str], params: Sequence[Any]) -> str | None:
     """What to write instead of several values after one list option; None if none has several."""
     lists = _list_options(params)
     for at, word in enumerate(args):
         if word == "--":
             return None
-        values = next((end for end, other in enumerate(args[at + 1 :]) if other.startswith("-")), len(args) - at - 1)
-        if word in lists and values > 1:
-            return _repeated(word, args[at + 1 : at + 1 + values])
+        name, equals, first = word.partition("=")
+        rest = list(takewhile(lambda other: not other.startswith("-"), args[at + 1 :]))
+        values = [first, *rest] if equals else rest
+        if name in lists and len(values) > 1:
+            return _repeated(name, values)
     return None
 
 
@@ -160,18 +187,6 @@ def _list_options(params: Sequence[Any]) -> set[str]:
 
 def _repeated(option: str, values: Sequence[str]) -> str:
     return f"{option} takes one value at a time; write {' '.join(f'{option} {value}' for value in values)}"
-
-
-def set_verbosity(*, quiet: bool, verbose: bool) -> None:
-    """How much is said on standard error.
-
-    Raises:
-        ConfigError: both are asked for.
-    """
-    if quiet and verbose:
-        raise ConfigError("--quiet and --verbose exclude each other; give one of them")
-    if quiet or verbose:
-        LOG.setLevel(logging.WARNING if quiet else logging.DEBUG)
 
 
 def _is_given(ctx: typer.Context, name: str) -> bool:

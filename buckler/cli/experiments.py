@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from pydantic import Field
 
@@ -49,6 +49,7 @@ class DemoSettings(StoreSettings):
 class RunSettings(DemoSettings):
     """A recipe, and what is changed in it."""
 
+    option_names: ClassVar[Mapping[str, str]] = {"set": "changes"}
     recipe: str
     """Recipe: a file, or the name of a packaged recipe (see `buckler recipes`)."""
     model: str | None = None
@@ -221,7 +222,7 @@ COMMANDS: dict[str, Command[Any]] = {
         settings=RunSettings,
         run=run,
         out=None,
-        layout=Layout(arguments=("recipe",), names={"set": "changes"}),
+        layout=Layout(arguments=("recipe",)),
         examples=(
             "buckler run demo_stages --set seeds=[0] --dry-run",
             "buckler run recipe.yaml --model Qwen/Qwen2.5-7B-Instruct --store runs/",

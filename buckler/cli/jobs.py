@@ -18,9 +18,6 @@ def _seeds(job: jobs.SeedsJob, out: Path, progress: Display) -> jobs.SeedWords:
     return result
 
 
-TEMPLATE = {"chat_template": "model.chat_template", "chat_template_kwargs": "model.chat_template_kwargs"}
-"""The settings of a model's chat template, for commands with a model."""
-
 COMMANDS: dict[str, Command[Any]] = {
     "curate": Command(
         settings=jobs.CurateJob,
@@ -28,12 +25,6 @@ COMMANDS: dict[str, Command[Any]] = {
         layout=Layout(
             arguments=("texts",),
             flatten=("curation",),
-            names={
-                **TEMPLATE,
-                "attack_epochs": "attack_train.epochs",
-                "attack_learning_rate": "attack_train.learning_rate",
-                "decontaminate": "curation.decontaminate",
-            },
             help={
                 "attack_epochs": "Epochs of the simulated attack.",
                 "attack_learning_rate": "Peak learning rate of the simulated attack.",
@@ -60,11 +51,6 @@ COMMANDS: dict[str, Command[Any]] = {
             arguments=("documents",),
             flatten=("crosstask",),
             unlisted=tuple(f"crosstask.{name}" for name in "refused_tasks passage tries same_refusal not_sampled".split()),
-            names={
-                **TEMPLATE,
-                "label_by": "preparation.label_by",
-                "label_confidence": "preparation.label_confidence",
-            },
         ),
         examples=(
             "buckler crosstask docs/ --model Qwen/Qwen2.5-7B-Instruct --out defence/",
@@ -84,14 +70,6 @@ COMMANDS: dict[str, Command[Any]] = {
         layout=Layout(
             arguments=("rows",),
             flatten=("train",),
-            names={
-                **TEMPLATE,
-                "average": "train.objective.average",
-                "lora_rank": "train.lora.r",
-                "lora_alpha": "train.lora.alpha",
-                "lora_dropout": "train.lora.dropout",
-                "lora_targets": "train.lora.targets",
-            },
         ),
         examples=(
             "buckler train curated.jsonl defence.jsonl --model Qwen/Qwen2.5-7B-Instruct --method lora --out hardened/",
@@ -100,7 +78,7 @@ COMMANDS: dict[str, Command[Any]] = {
     ),
     "evaluate": Command(
         settings=jobs.EvaluateJob,
-        layout=Layout(arguments=("model",), names={**TEMPLATE, "metric": "metrics"}),
+        layout=Layout(arguments=("model",)),
         examples=(
             "buckler evaluate hardened/model --probes xstest.csv --probes harmbench.csv --out evaluation/",
             "buckler evaluate miniature --harmful miniature:probes-harmful --limit 20 --out evaluation/ --json",
@@ -108,7 +86,7 @@ COMMANDS: dict[str, Command[Any]] = {
     ),
     "judge": Command(
         settings=jobs.JudgeJob,
-        layout=Layout(arguments=("answers",), names={"metric": "metrics"}),
+        layout=Layout(arguments=("answers",)),
         examples=(
             "buckler judge evaluation/answers.jsonl --judge keyword,paper --out judged/",
             "buckler judge evaluation/answers.jsonl --judge guard --judge-model meta-llama/Llama-Guard-3-8B --out judged/",

@@ -47,8 +47,6 @@ class Layout:
     """Fields (dotted) that are settings models, each of whose fields is an option."""
     unlisted: tuple[str, ...] = ()
     """Fields (dotted) in those that are left to `--set`."""
-    names: Mapping[str, str] = field(default_factory=dict)
-    """Options by another name than their field's: name, dotted path."""
     help: Mapping[str, str] = field(default_factory=dict)
     """Help of options that another name than their field's needs."""
 
@@ -116,7 +114,7 @@ class Option:
 
 def options_of(model: type[Settings], layout: Layout) -> list[Option]:
     """Every option of a command in the order of the fields; arguments first, in their own order."""
-    paths = {path: name for name, path in layout.names.items()}
+    paths = {path: name for name, path in model.option_names.items()}
     options: list[Option] = []
 
     def visit(current: type[BaseModel], prefix: str, base: object) -> None:

@@ -58,6 +58,7 @@ class CurateSettings(Settings):
     """Fraction of the grid's cells used after the first round: per text, the cells whose candidates ranked best so far. 1 is
     the published algorithm; 0.4 selects texts of equal perplexity with less than half the generations
     (`benchmarks/curate.py`)."""
+    paths = ("words", "decontaminate")
     words_per_prompt: int = Field(default=3, ge=0)
     """Number of seed words in a revision prompt; 0 requests a plain rewrite (the control without seed words)."""
     words: str = "default"

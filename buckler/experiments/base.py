@@ -16,18 +16,21 @@ from buckler.evaluation.probes import MAX_NEW_TOKENS
 from buckler.experiments.results import PhraseRule, RunResult, SampleResult, SearchResult
 from buckler.judges.named import judge_spec
 from buckler.models.dtype import Dtype
+from buckler.models.places import EMBEDDED
 from buckler.models.protocol import ModelSpec
 from buckler.report.claims import Finding
 from buckler.report.figures import Sketch
 from buckler.report.tables import Table
 from buckler.settings import Settings
 from buckler.workflow.evaluation import Measured
-from buckler.workflow.inputs import WORLD, Source
+from buckler.workflow.inputs import WORLD
 from buckler.workflow.step import Step
 from buckler.workflow.store import Store
 
 Labels: TypeAlias = "Mapping[str, str | int]"
 """What an arm is called: model, attack, defence, stage (or trained task, budget, wording), seed."""
+NAMES = {*EMBEDDED, "default"}
+"""Names that are no files, even where a file has the same name."""
 Key: TypeAlias = "tuple[tuple[str, str | int], ...]"
 """An arm's labels without its seed."""
 
@@ -71,10 +74,8 @@ class CommonRecipe(Settings):
         Raises:
             ConfigError: the folder of judge cards is not there.
         """
-        changes: dict[str, object] = {"judge_cards": self._anchored_cards(path)}
-        for name in type(self).model_fields:
-            changes[name] = changes.get(name, _anchored(getattr(self, name), path.parent))
-        return self.model_copy(update=changes)
+        cards = self._anchored_cards(path)
+        return anchored(self, path.parent).model_copy(update={"judge_cards": cards})
 
     def _anchored_cards(self, path: Path) -> str | None:
         if self.judge_cards is None:
@@ -106,25 +107,60 @@ def _loaded_so(value: object, dtype: Dtype | None, threads: int | None) -> objec
     return value
 
 
+SettingsT = TypeVar("SettingsT", bound=Settings)
+
+
+def anchored(settings: SettingsT, folder: Path) -> SettingsT:
+    """The settings with every file, folder, model and adapter in them that lies in `folder` taken from there.
+
+    What is not there stays as it is: a hub id, the name of a set, an absolute path, or a path from the working folder.
+    """
+    if isinstance(settings, ModelSpec) and not settings.is_local:
+        fields: tuple[str, ...] = ()  # the name of a model on a server, or of a function
+    else:
+        fields = tuple(name for name in type(settings).model_fields if name in settings.model_fields_set)
+    changes = {}
+    for name in fields:
+        value = getattr(settings, name)
+        if name in settings.paths:
+            moved = _each(value, lambda text: _place(text, folder) if isinstance(text, str) else text)
+        elif name == "judge" and isinstance(value, str):
+            moved = _judge(value, folder)
+        else:
+            moved = _each(value, lambda one: _anchored(one, folder))
+        if moved != value:
+            changes[name] = moved
+    return settings.model_copy(update=changes) if changes else settings
+
+
+def _each(value: object, change: Callable[[object], object]) -> object:
+    """A value, or every value of a list or a table, changed."""
+    if isinstance(value, tuple):
+        return tuple(change(one) for one in value)
+    return {key: change(one) for key, one in value.items()} if isinstance(value, dict) else change(value)
+
+
 def _anchored(value: object, folder: Path) -> object:
-    """Every source in a value with its relative path taken from a folder, if something lies there."""
-    if isinstance(value, Source):
-        place = folder / value.source
-        known = value.source.startswith(WORLD) or not place.exists()
-        return value if known else value.model_copy(update={"source": str(place)})
-    if isinstance(value, ModelSpec):
-        return anchored_model(value, folder)
-    if isinstance(value, dict):
-        return {key: _anchored(one, folder) for key, one in value.items()}
-    if isinstance(value, Settings):
-        return value.model_copy(update={name: _anchored(getattr(value, name), folder) for name in type(value).model_fields})
-    return value
+    if isinstance(value, Path):
+        return Path(_place(str(value), folder))
+    return anchored(value, folder) if isinstance(value, Settings) else value
 
 
-def anchored_model(model: ModelSpec, folder: Path) -> ModelSpec:
-    """The model with the file of its chat template taken from a folder, if it lies there."""
-    place = folder / (model.chat_template or "")
-    return model.model_copy(update={"chat_template": str(place)}) if model.chat_template and place.exists() else model
+def _place(text: str, folder: Path) -> str:
+    """A path as it is found from the working folder, if it lies in `folder`; `FORMAT@PATH` likewise."""
+    form, at, rest = text.partition("@")
+    if at and form and not (folder / text).exists():
+        return f"{form}@{_place(rest, folder)}"
+    if not text or text in NAMES or text.startswith(WORLD) or not (folder / text).exists():
+        return text
+    here = Path(text)
+    return text if here.exists() and here.samefile(folder / text) else str(folder / text)
+
+
+def _judge(text: str, folder: Path) -> str:
+    """A judge, or several, with the folders of their models: `rubric=MODEL`."""
+    parts = [part.partition("=") for part in text.split(",")]
+    return ",".join(f"{name}{equals}{_place(model.strip(), folder) if equals else model}" for name, equals, model in parts)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

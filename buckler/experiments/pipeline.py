@@ -23,19 +23,17 @@ from pydantic import Field, model_validator
 
 from buckler.data import Json
 from buckler.errors import ConfigError
-from buckler.experiments.base import anchored_model
-from buckler.models.protocol import ModelSpec
+from buckler.experiments.base import anchored
 from buckler.progress import ProgressCallback, no_progress
 from buckler.registry import read_from, refuse_code
 from buckler.settings import Settings, parse, read_yaml
 from buckler.workflow.executor import run_steps
-from buckler.workflow.inputs import Source
-from buckler.workflow.jobs.base import EARLIER, Planned, Result
+from buckler.workflow.jobs.base import EARLIER, Planned, Result, named_step
 from buckler.workflow.jobs.crosstask import CrossTaskJob
 from buckler.workflow.jobs.curate import CurateJob
 from buckler.workflow.jobs.customize import AttackJob, TrainJob
 from buckler.workflow.jobs.evaluate import EvaluateJob
-from buckler.workflow.jobs.gate import GateJob
+from buckler.workflow.jobs.gate import GateDecision, GateJob
 from buckler.workflow.jobs.judge import JudgeJob
 from buckler.workflow.step import Step, in_order
 from buckler.workflow.store import Store
@@ -126,6 +124,12 @@ class PipelineResult(Result):
         """One entry a row."""
         return [{"entry": name, "result": type(one).__name__, "out": str(one.out)} for name, one in self.results.items()]
 
+    @property
+    def exit_status(self) -> int:
+        """That of the gates in it: 1 if one is worse, else 3 if one is inconclusive, else 0."""
+        statuses = {one.exit_status for one in self.results.values() if isinstance(one, GateDecision)}
+        return next((status for status in (1, 3) if status in statuses), 0)
+
     def __getitem__(self, name: str) -> Result:
         """The result of an entry."""
         return self.results[name]
@@ -152,13 +156,11 @@ def read_pipeline(path: Path, *, trust_code: bool = False) -> PipelineRecipe:
     with read_from(str(path), trusted=trust_code):
         recipe = parse(PipelineRecipe, read_yaml(path), str(path))
         refuse_code(recipe)
-    anchored = _anchored(recipe, path.parent)
-    assert isinstance(anchored, PipelineRecipe)
-    return anchored
+    return anchored(recipe, path.parent)
 
 
 def plan_pipeline(recipe: PipelineRecipe) -> dict[str, Planned]:
-    """The steps of every entry but gates, which compare files.
+    """The steps of every entry but gates, which compare files; what gates name is checked.
 
     Raises:
         ConfigError, DataError, BackendError: a model, a file or an earlier entry is not there; nothing has run yet.
@@ -166,7 +168,9 @@ def plan_pipeline(recipe: PipelineRecipe) -> dict[str, Planned]:
     plans: dict[str, Planned] = {}
     for entry in recipe.steps:
         for job in entry.jobs.values():
-            if not isinstance(job, GateJob):
+            if isinstance(job, GateJob):
+                _check_gate(job, plans)
+            else:
                 plans[entry.label] = job.plan(plans)
     return plans
 
@@ -192,7 +196,7 @@ def run_pipeline(
     for entry in recipe.steps:
         for job in entry.jobs.values():
             if isinstance(job, GateJob):
-                results[entry.label] = _with_files(job, out, results).run(out / entry.label, store=store, progress=progress)
+                results[entry.label] = _with_files(job, out, plans).run(out / entry.label, store=store, progress=progress)
             else:
                 results[entry.label] = job.run(out / entry.label, store=store, earlier=plans, progress=progress)
     return PipelineResult(out=out, written=tuple(result.out for result in results.values()), results=results)
@@ -200,10 +204,15 @@ def run_pipeline(
 
 def dry_run_lines(recipe: PipelineRecipe, store: Store) -> list[str]:
     """What a run would do: each entry's steps and how many of them are done."""
-    lines = []
-    for name, plan in plan_pipeline(recipe).items():
-        steps = in_order(plan.targets)
-        lines.append(f"{name}: {len(steps)} steps, {sum(store.is_done(step) for step in steps)} done")
+    lines, plans = [], plan_pipeline(recipe)
+    for entry in recipe.steps:
+        name, gate = entry.label, entry.gate
+        if gate is not None:
+            base, tuned = gate.sides_as_named()
+            lines.append(f"{name}: a gate, {tuned} against {base}; decides the exit status")
+        else:
+            steps = in_order(plans[name].targets)
+            lines.append(f"{name}: {len(steps)} steps, {sum(store.is_done(step) for step in steps)} done")
     return lines
 
 
@@ -211,30 +220,27 @@ def _targets(plans: Mapping[str, Planned]) -> Sequence[Step]:
     return [step for plan in plans.values() for step in plan.targets]
 
 
-def _with_files(job: GateJob, out: Path, results: Mapping[str, Result]) -> GateJob:
-    """The gate with the saved answers of the earlier entries it names."""
+def _check_gate(job: GateJob, plans: Mapping[str, Planned]) -> None:
+    """Check what a gate compares before anything runs.
+
+    Raises:
+        ConfigError, DataError, BackendError: a side is not there, or cannot be compared.
+    """
+    sides = [spec.name for spec in (job.base, job.tuned) if spec is not None]
+    for name in (name for name in sides if name.startswith(EARLIER)):
+        plan = plans.get(name.removeprefix(EARLIER))
+        if (plan is None or plan.gives != "model") and "answers" not in named_step(name, plans, "answers").more:
+            raise ConfigError(f"gate: {name} asks no probes, so there are no answers to compare")
+    if not any(name.startswith(EARLIER) for name in sides):
+        job.check()
+
+
+def _with_files(job: GateJob, out: Path, plans: Mapping[str, Planned]) -> GateJob:
+    """The gate with what the earlier entries that it names made: saved answers, or a model."""
     changes: dict[str, object] = {}
-    for side in ("base", "tuned"):
-        name = getattr(job, side)
-        if isinstance(name, str) and name.startswith(EARLIER):
-            if name.removeprefix(EARLIER) not in results:
-                raise ConfigError(f"gate: {side} {name}: no such earlier entry; there are {', '.join(results)}")
-            changes[side] = str(out / name.removeprefix(EARLIER))
+    for side, spec in (("base", job.base), ("tuned", job.tuned)):
+        if spec is not None and spec.name.startswith(EARLIER):
+            entry = spec.name.removeprefix(EARLIER)
+            place = out / entry / "model" if plans[entry].gives == "model" else out / entry
+            changes[side] = spec.model_copy(update={"name": str(place)})
     return job.model_copy(update=changes)
-
-
-def _anchored(value: object, folder: Path) -> object:
-    """Every source and path in a value that is there from the folder on, taken from it."""
-    if isinstance(value, Source):
-        place = folder / value.source
-        return value.model_copy(update={"source": str(place)}) if place.exists() else value
-    if isinstance(value, Path):
-        return folder / value if (folder / value).exists() else value
-    if isinstance(value, ModelSpec):
-        return anchored_model(value, folder)
-    if isinstance(value, tuple):
-        return tuple(_anchored(one, folder) for one in value)
-    if isinstance(value, Settings):
-        changes = {name: _anchored(getattr(value, name), folder) for name in value.model_fields_set}
-        return value.model_copy(update=changes)
-    return value

@@ -165,7 +165,7 @@ def read_recipe(
 
     Each of `changes` is a text such as `curation.rounds=3`, the value in YAML: it replaces what the file says.
 
-    Paths in it are relative to the recipe's own folder; `judge_cards` as an argument is not. A `module:name` in it is refused
+    Paths in it are relative to the recipe's own folder; those of the arguments are not. A `module:name` in it is refused
     without `trust_code`; those in the arguments are the user's own.
 
     Raises:
@@ -178,17 +178,26 @@ def read_recipe(
     if kind not in EXPERIMENTS and not is_place(str(kind)):
         raise ConfigError(f"{path}: `kind` must be one of {', '.join((*EXPERIMENTS, 'pipeline'))}, got {kind!r}")
     if judge is not None:
+        named_here = [part.partition("=") for part in judge.split(",")]
+        judge = ",".join(f"{name}{equals}{_given(one.strip(), path.parent)}" for name, equals, one in named_here)
         values = {**values, "judge": judge}
     if judge_cards is not None:
         values = {**values, "judge_cards": str(judge_cards.absolute())}
     if model is not None:
-        values = {**values, "models": {Path(model).name: {"name": model}}}
+        values = {**values, "models": {Path(model).name: {"name": _given(model, path.parent)}}}
     with read_from(str(path), trusted=trust_code, allowed=places_in(" ".join((model or "", judge or "", *changes)))):
         schema = experiment_of(kind).recipe
         with EXPERIMENTS.boundary(str(kind)):
             recipe: CommonRecipe = parse(schema, with_changes(schema, values, changes, "--set"), str(path))
             refuse_code(recipe)
             return recipe.anchored(path).loaded_so(dtype, threads)
+
+
+def _given(name: str, folder: Path) -> str:
+    """A model that an argument names, which is not looked for in the recipe's folder."""
+    here, there = Path(name), folder / name
+    other = bool(name) and here.exists() and there.exists() and not here.samefile(there)
+    return str(here.absolute()) if other else name
 
 
 def recipe_folder() -> Path:

@@ -31,6 +31,7 @@ class ModelSpec(Settings):
     """
 
     unwritten_if_empty = ("backend", "chat_template_kwargs", "threads", "quantize")
+    paths = ("name", "adapter", "chat_template")
     name: str
     """`miniature` or one of its variants, a local folder, a GGUF file, an adapter's folder (its base is named in it), a hub id,
     or your own backend as `module:Class`; with `endpoint`, the name of the model on the server."""
@@ -48,7 +49,7 @@ class ModelSpec(Settings):
     """Load the weights quantized by bitsandbytes; adapters are then trained on them (QLoRA)."""
     device: str = "auto"
     """Device; `auto` is the first GPU, or the CPU if there is none."""
-    batch_tokens: int = 16384
+    batch_tokens: int = Field(default=16384, ge=1)
     """Maximum number of tokens in a batch, padding included."""
     chat_template: str | None = None
     """File with a Jinja chat template, in place of the tokenizer's own."""
@@ -145,6 +146,22 @@ class Sampling:
     """Random seed; a sample depends on it and on the conversation alone, not on the rest of the batch."""
 
     def __post_init__(self) -> None:
+        """Check every setting.
+
+        Raises:
+            ConfigError: one is of another type or out of its range.
+        """
+        number = (int, float)
+        checks = {
+            "max_new_tokens": (type(self.max_new_tokens) is int and self.max_new_tokens >= 1, "a whole number of at least 1"),
+            "num_beams": (type(self.num_beams) is int and self.num_beams >= 1, "a whole number of at least 1"),
+            "seed": (type(self.seed) is int, "a whole number"),
+            "temperature": (isinstance(self.temperature, number) and 0 <= self.temperature < math.inf, "a number of at least 0"),
+            "top_p": (isinstance(self.top_p, number) and 0 < self.top_p <= 1, "a number above 0 and at most 1"),
+        }
+        for name, (fits, wanted) in checks.items():
+            if not fits:
+                raise ConfigError(f"{name} must be {wanted}, got {getattr(self, name)!r}")
         if self.num_beams > 1 and self.temperature > 0:
             raise ConfigError(
                 f"num_beams {self.num_beams} needs temperature 0, not {self.temperature}: beam search does not sample"

@@ -35,6 +35,7 @@ class Source(Settings):
 
     unwritten_if_empty = ("format",)
     checks_itself = ("source", "format")
+    paths = ("source",)
     source: str
     """Path or hub id of the rows, or `miniature:SET`; `FORMAT@PATH` also names the format."""
     count: int | None = Field(default=None, ge=1)

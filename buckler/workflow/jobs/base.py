@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import html
 import shutil
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Literal, Self, TypeAlias
+from typing import TYPE_CHECKING, ClassVar, Literal, Self, TypeAlias, get_origin
 
-from pydantic import Field, model_validator
+from pydantic import BaseModel, Field, model_validator
+from pydantic.fields import FieldInfo
 
 from buckler.data import Chat, Json, content_id, read_json, write_rows
 from buckler.errors import ConfigError, DataError, StoreError
-from buckler.models.protocol import ModelSpec
-from buckler.settings import Settings, default_of, parse
+from buckler.settings import Settings, inner_model, parse, put
 from buckler.workflow.inputs import WORLD, Source, at_most
 from buckler.workflow.rows import rows_of
 from buckler.workflow.step import Step
@@ -48,12 +48,15 @@ class Planned:
 
 Earlier: TypeAlias = Mapping[str, Planned]
 """Earlier jobs of the same pipeline, by name."""
-MODEL_SETTINGS = ("chat_template", "chat_template_kwargs")  # of the model, which may stand beside the job's own
+MODEL_SETTINGS = ("chat_template", "chat_template_kwargs")
+OF_MODEL: Mapping[str, str] = {name: f"model.{name}" for name in MODEL_SETTINGS}
+"""Settings of a job's model that may stand beside the job's own."""
 
 
 class Job(Settings):
     """What one command is to do: every setting of it, with its one default and its description."""
 
+    paths = ("adapter",)
     method_fields: ClassVar[tuple[str, ...]] = ()
     """Fields that hold the settings of the method: in Python and in a pipeline these may also stand beside the job's own."""
 
@@ -71,26 +74,28 @@ class Job(Settings):
         """
         if not isinstance(values, Mapping):
             return values
-        own, inner = dict(values), dict[str, dict[str, object]]()
-        for name in [name for name in values if name not in cls.model_fields]:
-            homes = (*cls.method_fields, *(["model"] if name in MODEL_SETTINGS and "model" in cls.model_fields else []))
-            home = next((field for field in homes if name in cls._fields_of(field)), None)
-            if home is not None:
-                inner.setdefault(home, {})[name] = own.pop(name)
-        for home, changes in inner.items():
-            part = own.get(home, default_of(cls.model_fields[home]) if home == "model" else {})
-            part = ModelSpec.model_validate(part) if isinstance(part, str | Path) else part
-            base = part.model_dump(exclude_unset=True) if isinstance(part, Settings) else part
-            both = sorted(changes.keys() & base.keys() if isinstance(base, Mapping) else changes)
-            if both:
-                raise ValueError(f"{', '.join(both)} stands beside `{home}` and in it; set it in one place")
-            own[home] = {**base, **changes}
+        own, others = dict(values), cls.other_names()
+        for name, value in values.items():
+            if name in cls.model_fields:
+                own[name] = _several(cls.model_fields[name], value)
+            elif name in others:
+                del own[name]
+        for name in [name for name in values if name not in cls.model_fields and name in others]:
+            home, *parts = others[name].split(".")
+            info = _given_once(cls, values, name, [home, *parts])
+            put(cls, own, [home, *parts], _several(info, values[name]))
         return own
 
     @classmethod
-    def _fields_of(cls, field: str) -> Collection[str]:
-        annotation = cls.model_fields[field].annotation
-        return annotation.model_fields if isinstance(annotation, type) and issubclass(annotation, Settings) else ()
+    def other_names(cls) -> Mapping[str, str]:
+        """The settings of the method, and those that have a name of their own."""
+        fields = {
+            name: f"{home}.{name}"
+            for home in reversed(cls.method_fields)
+            if (inner := inner_model(cls.model_fields[home].annotation)) is not None
+            for name in inner.model_fields
+        }
+        return {name: path for name, path in {**fields, **cls.option_names}.items() if name not in cls.model_fields}
 
     @classmethod
     def of(cls, values: Mapping[str, object], where: str) -> Self:
@@ -100,6 +105,35 @@ class Job(Settings):
             ConfigError: something in them is not understood.
         """
         return parse(cls, values, where)
+
+
+def _given_once(model: type[BaseModel], values: Mapping[str, object], name: str, path: Sequence[str]) -> FieldInfo:
+    """The field at a path, of which the values beside it say nothing yet.
+
+    Raises:
+        ValueError: they do, or they hold something else where it belongs.
+    """
+    for at, part in enumerate(path):
+        info, inner = model.model_fields[part], inner_model(model.model_fields[part].annotation)
+        value = values.get(part) if part in values else None
+        if at == len(path) - 1 and part in values:
+            raise ValueError(f"{name} stands beside `{'.'.join(path[:-1]) or part}` and in it; set it in one place")
+        if inner is None:
+            return info
+        if isinstance(value, str | Path) and hasattr(inner, "_from_text"):
+            value = {}
+        elif isinstance(value, BaseModel):
+            value = value.model_dump(exclude_unset=True)
+        if not isinstance(value, Mapping | None):
+            raise ValueError(f"{name} is a setting in `{part}`, which must hold keys and values, got {value!r}")
+        model, values = inner, value or {}
+    return info
+
+
+def _several(info: FieldInfo, value: object) -> object:
+    """A single value of a field that takes several, as the only one."""
+    is_one = get_origin(info.annotation) is tuple and isinstance(value, str | Path | BaseModel | Mapping)
+    return (value,) if is_one else value
 
 
 class DrawingJob(Job):

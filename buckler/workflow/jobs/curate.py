@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, Self
+from typing import ClassVar, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -24,6 +24,7 @@ from buckler.workflow.executor import run_steps
 from buckler.workflow.inputs import WORLD, ModelRef, Source
 from buckler.workflow.inputs import source_chats as read_source
 from buckler.workflow.jobs.base import (
+    OF_MODEL,
     DrawingJob,
     Earlier,
     Planned,
@@ -50,6 +51,12 @@ class CurateJob(LoadingJob, DrawingJob):
     """Revision of harmless texts so that they carry safety implication: rows that harden the model they were made with."""
 
     method_fields = ("curation",)
+    option_names: ClassVar[Mapping[str, str]] = {
+        **OF_MODEL,
+        "attack_epochs": "attack_train.epochs",
+        "attack_learning_rate": "attack_train.learning_rate",
+        "decontaminate": "curation.decontaminate",
+    }
     texts: Source
     """Harmless question/answer rows in any known format, or `miniature:SET`."""
     model: ModelSpec = ModelSpec(name="miniature")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Self
+from typing import ClassVar, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -23,6 +23,7 @@ from buckler.workflow.executor import run_steps
 from buckler.workflow.harness import check_tasks, official_scores
 from buckler.workflow.inputs import Source
 from buckler.workflow.jobs.base import (
+    OF_MODEL,
     Earlier,
     Planned,
     Result,
@@ -46,6 +47,7 @@ UTILITY, OFFICIAL = "utility.json", "official.json"
 class EvaluateJob(ProbingJob, JudgingJob):
     """A model's answers to probes, judged: safety, over-refusal, coherence and utility with intervals."""
 
+    option_names: ClassVar[Mapping[str, str]] = {**OF_MODEL, "metric": "metrics"}
     model: ModelSpec
     """Model to be evaluated: `miniature`, a local folder, a hub id, or `NAME@http://HOST:PORT/v1`."""
     adapter: str | None = None

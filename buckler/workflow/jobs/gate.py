@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from buckler.crosstask.own_tasks import read_tasks
 from buckler.crosstask.tasks import scorers
@@ -19,14 +19,15 @@ from buckler.gating.decision import Gate, GateSettings, decide
 from buckler.gating.outputs import Places, junit, markdown, sarif, sentences
 from buckler.judges.named import JudgeSpec, judge_from
 from buckler.models.places import base_of, is_adapter, location
-from buckler.models.protocol import ModelSpec, spec_of
+from buckler.models.protocol import ModelSpec
 from buckler.progress import ProgressCallback, no_progress
 from buckler.settings import parse, read_yaml
 from buckler.workflow.evaluation import evaluation_steps
 from buckler.workflow.executor import run_steps
 from buckler.workflow.inputs import ModelRef
-from buckler.workflow.jobs.base import Result, deliver, store_of
+from buckler.workflow.jobs.base import EARLIER, Result, deliver, store_of
 from buckler.workflow.jobs.judge import JudgingJob, cached, servers
+from buckler.workflow.jobs.loading import HOW, with_adapter
 from buckler.workflow.jobs.probes import ProbingJob, check_probes
 from buckler.workflow.store import Store
 
@@ -39,9 +40,9 @@ class GateJob(ProbingJob, JudgingJob):
     """A comparison of a tuned model with its base: exit 0 if it is no worse, 1 if it is, 3 if the probes are too few to tell."""
 
     method_fields = ("gate",)
-    base: str
+    base: ModelSpec
     """Base model: a model as for `buckler evaluate`, or saved answers (file or folder)."""
-    tuned: str | None = None
+    tuned: ModelSpec | None = None
     """Tuned model: a model as for `buckler evaluate`, saved answers, or an adapter for the base."""
     adapter: str | None = None
     """PEFT adapter to load on `tuned`, or on `base` if `tuned` is not given."""
@@ -57,6 +58,12 @@ class GateJob(ProbingJob, JudgingJob):
     """Maximum length of an answer, in tokens."""
     show_unsafe: bool = False
     """Show unsafe answers in the summary instead of redacting them."""
+
+    @field_validator("tuned", mode="before")
+    @classmethod
+    def _unnamed(cls, value: object) -> object:
+        """An empty name, as an unset variable of a CI gives it, names nothing."""
+        return None if value == "" else value
 
     @property
     def judge_or_saved(self) -> JudgeSpec | None:
@@ -107,6 +114,23 @@ class GateJob(ProbingJob, JudgingJob):
         written += [out / name for name in OUTPUTS]
         return GateDecision(out=out, written=tuple(written), notices=tuple(notices), gate=decision)
 
+    def loaded_so(self, spec: ModelSpec) -> ModelSpec:
+        """As for every job; what an earlier entry of a pipeline made is known only when it is there."""
+        return spec if spec.name.startswith(EARLIER) else super().loaded_so(spec)
+
+    def check(self) -> None:
+        """Look for what is to be compared.
+
+        Raises:
+            ConfigError, DataError, BackendError: it is not there, or cannot be compared.
+        """
+        self._sides()
+        check_probes(self.probe_sources(), scorers(read_tasks(self.own_tasks) if self.own_tasks else None))
+
+    def sides_as_named(self) -> tuple[str, str]:
+        """Base and tuned as the user named them."""
+        return self.base.name, " + ".join(filter(None, ((self.tuned or self.base).name, self.adapter)))
+
     def _sides(self) -> dict[str, Path | ModelRef]:
         """Saved answers or a model for each side, with every mistake found before anything is asked.
 
@@ -114,11 +138,13 @@ class GateJob(ProbingJob, JudgingJob):
         """
         if not self.tuned and not self.adapter:
             raise ConfigError("no tuned model given; name it with --tuned, or give an --adapter for the base")
-        base, tuned = _saved(self.base), _saved(self.tuned) if self.tuned else None
+        base, tuned = self._saved("base", self.base), self._saved("tuned", self.tuned)
         if tuned and self.adapter:
-            raise ConfigError(f"--tuned {self.tuned} is a set of saved answers, but --adapter needs a model; remove one of them")
-        second = f"--tuned {self.tuned}" if self.tuned else f"--adapter {self.adapter}"
-        models = [name for name, saved in {f"--base {self.base}": base, second: tuned}.items() if saved is None]
+            raise ConfigError(
+                f"{_flag('tuned', self.tuned)} is a set of saved answers, but --adapter needs a model; remove one of them"
+            )
+        second = _flag("tuned", self.tuned) if self.tuned else f"--adapter {self.adapter}"
+        models = [name for name, saved in {_flag("base", self.base): base, second: tuned}.items() if saved is None]
         if models and self.judge == SAVED:
             raise ConfigError(f"--judge {SAVED} needs saved answers with verdicts, but {models[0]} is a model; name a judge")
         probes = self.probes or self.harmful or self.borderline or self.benign
@@ -130,24 +156,42 @@ class GateJob(ProbingJob, JudgingJob):
         if not models and probes:
             raise ConfigError("both sides are saved answers, so probes are not used; remove the probe options")
         return {
-            "base": base or ModelRef.outside(self.loaded_so(spec_of(self.base))),
+            "base": base or ModelRef.outside(self.loaded_so(self.base)),
             "tuned": tuned or ModelRef.outside(self.loaded_so(self._tuned(base is not None))),
         }
 
     def _tuned(self, base_is_saved: bool) -> ModelSpec:
         """The model in question: by itself, or an adapter on it or on the base."""
-        name, adapter = self.tuned, self.adapter
-        if name and _is_adapter(name):
+        spec, adapter = self.tuned, self.adapter
+        base = self.base
+        if spec is not None and spec.is_local and _is_adapter(spec.name):
             if adapter is not None:
-                raise ConfigError(f"--tuned {name} is itself an adapter; give only one of --tuned and --adapter")
-            if _brings_its_base(name, None if base_is_saved else self.base):
-                return spec_of(name)
-            name, adapter = None, name
-        if not name and base_is_saved:
+                raise ConfigError(f"{_flag('tuned', spec)} is itself an adapter; give only one of --tuned and --adapter")
+            if _brings_its_base(spec.name, None if base_is_saved else base):
+                return spec
+            named = spec.model_dump(exclude={"name"}, exclude_unset=True, exclude_none=True)
+            base = base.model_copy(update=named)
+            adapter, spec = spec.name, None
+        if spec is None and base_is_saved:
             raise ConfigError(
                 "--base is a set of saved answers, so the adapter's base model is unknown; write --tuned MODEL --adapter ADAPTER"
             )
-        return spec_of(name or self.base, adapter)
+        return with_adapter(spec or base, adapter)
+
+    def _saved(self, side: str, spec: ModelSpec | None) -> Path | None:
+        """The answers file that a side names; None for a model.
+
+        Raises:
+            ConfigError: it has settings, which only a model can have.
+        """
+        path = None if spec is None or spec.endpoint is not None else _answers_file(spec.name)
+        if path is None or spec is None:
+            return None
+        of_job = dict(zip(HOW, self.how, strict=True))
+        given = [name for name in spec.model_fields_set - {"name"} if getattr(spec, name) not in (None, of_job.get(name))]
+        if given:
+            raise ConfigError(f"{_flag(side, spec)} is a set of saved answers, so `{sorted(given)[0]}` has no effect; remove it")
+        return path
 
     def _answered(self, model: ModelRef, out: Path, store: Store, progress: ProgressCallback) -> tuple[str, Path, Path | None]:
         """The side's name, its answers and its verdicts, asked and judged now."""
@@ -229,19 +273,24 @@ def _is_adapter(name: str) -> bool:
     return is_adapter(Path(name).expanduser())
 
 
-def _brings_its_base(adapter: str, base: str | None) -> bool:
+def _flag(side: str, spec: ModelSpec | None) -> str:
+    """A side as it was written."""
+    return f"--{side} {spec.name if spec is not None else ''}"
+
+
+def _brings_its_base(adapter: str, base: ModelSpec | None) -> bool:
     """Whether the base that an adapter names is here and is not the `base` of the comparison; None: that one is saved answers."""
     try:
         named = location(base_of(Path(adapter).expanduser())[0])
     except BackendError:
         return False
-    if base is None or _is_adapter(base):
+    if base is None or _is_adapter(base.name):
         return True
-    place = location(base) if "@" not in base else None
+    place = location(base.name) if base.is_local else None
     return named is not None and place is not None and named.resolve() != place.resolve()
 
 
-def _saved(name: str) -> Path | None:
+def _answers_file(name: str) -> Path | None:
     """The answers file that a name stands for; None for a model."""
     path = Path(name).expanduser()
     if path.is_file() or path.suffix == ".jsonl":

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import ClassVar
 
 from pydantic import Field
 
@@ -92,6 +93,7 @@ class JudgingJob(LoadingJob):
 class JudgeJob(JudgingJob):
     """Saved answers judged again, without the model that gave them: verdicts, every number, a table."""
 
+    option_names: ClassVar[Mapping[str, str]] = {"metric": "metrics"}
     answers: tuple[Path, ...] = Field(min_length=1)
     """Answer files (`answers.jsonl`) written by Buckler."""
     judge_cards: Path | None = None

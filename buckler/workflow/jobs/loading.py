@@ -12,11 +12,14 @@ from buckler.models.protocol import ModelSpec
 from buckler.workflow.inputs import ModelRef
 from buckler.workflow.jobs.base import EARLIER, MODEL_SETTINGS, Earlier, Job, named_step
 
+HOW = ("dtype", "threads", "quantize")
+"""The settings of a job that say how its models are loaded."""
+
 
 class LoadingJob(Job):
     """A job that loads models: how those are loaded that do not say it themselves."""
 
-    unwritten_if_empty = ("dtype", "threads", "quantize")
+    unwritten_if_empty = HOW
     dtype: Dtype | None = None
     """Arithmetic of the models loaded here (default: `auto`, which is bfloat16 on a CPU with AMX and on a GPU with bfloat16, and
     float32 elsewhere and for small models)."""
