@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import random
 
@@ -274,3 +275,22 @@ def test_an_adapter_is_decoded_and_scored(tiny, tmp_path):
     expected = -sum(float(logits[ids.shape[1] - 1 + at, token]) for at, token in enumerate(answer))
     assert lm.score([pair])[0].nll == pytest.approx(expected, rel=1e-5)
     assert plain.score([pair])[0].nll != pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.ml
+def test_every_end_that_config_json_names_ends_an_answer_where_there_are_no_generation_settings(tmp_path):
+    folder = make_model(tmp_path / "model", "llama")
+    (folder / "generation_config.json").unlink()
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "eos_token_id": [config["eos_token_id"], 2]}))
+    assert {config["eos_token_id"], 2} <= set(load(ModelSpec(name=str(folder))).stops)
+
+
+@pytest.mark.ml
+@pytest.mark.parametrize("named", ["<eos>", [[9]], 1.5])
+def test_an_end_that_is_no_id_is_one_clear_error(tmp_path, named):
+    folder = make_model(tmp_path / "model", "llama")
+    path = folder / "generation_config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "eos_token_id": named}))
+    with pytest.raises(BackendError, match=r"eos_token_id|generation_config"):
+        load(ModelSpec(name=str(folder)))

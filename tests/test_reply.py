@@ -207,3 +207,30 @@ def test_a_completion_of_a_plain_backend_is_read_once():
     assert read_again(once) == once
     plain = Completion(text=" Yes. ", finish_reason="stop", tokens=1)
     assert read_again(plain) is plain
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "**Moderation** is the key: eat a little of everything.",
+        "**Filtered water** is cheaper than bottled water.",
+        "**Blocked drains** can be cleared with baking soda and vinegar.",
+        "*Moderation is best.* Drink one glass of wine a day.",
+        "(Filtered coffee is best brewed at 92 degrees.)",
+        "**Withheld tax** is paid by the employer on your behalf.",
+        "The message was blocked by the content delivery network.",
+        "The text was moderated by Anna for our usage.",
+        "**Filter coffee:** 60 g per litre.",
+        "<filter>",
+        '{"filter": "name eq \'x\'"}',
+        "[filter(lambda x: x > 1, xs)]",
+        "_filtered = [x for x in xs if x]",
+        "$filter=name eq 'Milk'",
+        "<blocked by user>",
+        "The answer was withheld by the court for safety reasons.",
+        "Your message is blocked.",
+        "The request was filtered by the firewall.",
+    ],
+)
+def test_an_answer_about_filters_is_an_answer(text):
+    assert not is_marker(text) and (read_reply(text).text, read_reply(text).withheld_by) == (text, "")

@@ -257,3 +257,15 @@ def test_the_date_of_a_template_is_recorded_where_it_has_an_effect():
 def test_a_template_that_does_not_write_the_conversation_is_refused(text):
     with pytest.raises(BackendError, match="does not write the question"):
         Template(tokenizer_of(text), "tiny")
+
+
+def test_a_thought_within_the_text_is_learnt_as_text_where_the_template_knows_none():
+    template = Template(tokenizer_of(AWKWARD["newline after the end of turn"].text), "tiny")
+    rows = [Chat.pair("Who runs it?", "<think>Hm.</think>Anna runs it.")]
+    assert encode(template, rows, Objective(), 512)[1]["thoughts_learnt"] == 1
+
+
+@pytest.mark.parametrize("setting", ["think", "role", "content"])
+def test_a_word_of_the_template_that_is_no_variable_of_it_is_no_setting(setting):
+    with pytest.raises(BackendError, match=f"does not read `{setting}`"):
+        Template(tokenizer_of(PUBLISHED["qwen3"]), "tiny", settings={setting: False})

@@ -36,13 +36,24 @@ _FILTER_ERROR = re.compile(
     re.IGNORECASE,
 )
 """What a server says where a filter, and not a fault, stands between the request and the model."""
-_WHAT = r"(?:the |this |your |my )?(?:\w+ )?(?:content|response|reply|output|completion|answer|message|text|prompt|request|input)"
+_WHAT = r"(?:content|response|reply|output|completion|answer|message|text|prompt|request|input)"
 _DONE = r"(?:filtered|blocked|withheld|moderated|suppressed)"
-_WHOSE = r"(?:content|safety|responsible|usage|moderation|our|provider|guardrails?|openai|azure|google|anthropic)"
+_WHOSE = (
+    r"(?:(?:content|safety|moderation|usage)[ -](?:\w+ )?"
+    r"(?:filter|polic|management|moderation|guideline|system|check|classifier)"
+    r"|responsible ?ai|guardrail|moderation (?:api|endpoint)|openai|azure|google|anthropic"
+    r"|(?:our|the) (?:provider|filter|policy))"
+)
 _MARKER = re.compile(
-    rf"[\[<({{*$_]+\s*(?:{_WHAT}[\s_-]*)?(?:(?:was|is|has been)\s+)?(?:{_DONE}|filter|moderation)\b[^\n]{{0,200}}"
+    # [CONTENT_FILTERED], <response blocked by safety filter>, (message withheld), **Content filtered**
+    rf"[\[<({{*_]{{1,3}}\s*(?:{_WHAT}[\s_-]+(?:(?:was|is|has been)\s+)?{_DONE}(?:\s+(?:by|due to)\b[^\n\])>}}]{{0,120}})?"
+    r"|content[\s_-]*filter|(?-i:FILTERED|BLOCKED|WITHHELD|MODERATED))\s*[\])>}*_.]{1,4}"
     rf"|(?:content|safety|response|output|prompt)_(?:{_DONE}|filter|policy_violation)"
-    rf"|{_WHAT} (?:was|is|has been) {_DONE}(?: (?:by|due to|because of|for|as)\b[^\n]*\b{_WHOSE}\b[^\n]*)?\W*",
+    r"|(?-i:\$MODERATION\$)[^\n]{0,200}"
+    # This response was blocked. The output was filtered due to our content policy.
+    rf"|(?:the|this|your) (?:generated )?(?:response|content|output|completion|text) (?:was|has been) {_DONE}\W*"
+    rf"|(?:the |this |your |my )?(?:generated )?{_WHAT} (?:was|is|has been) {_DONE} "
+    rf"(?:by|due to|because of|for|as)\b[^\n]*\b{_WHOSE}[^\n]*",
     re.IGNORECASE,
 )
 """A text that only says that the answer was filtered: `[CONTENT_FILTERED]`, "The response was filtered due to ... policy"."""

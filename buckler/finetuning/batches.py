@@ -121,8 +121,11 @@ def _marks(row: EncodedRow, train_on_prompt: bool) -> Iterator[list[bool]]:
 
 def _account(template: Template, rows: Sequence[Chat], seen: Sequence[EncodedRow], drop_reasoning: bool) -> dict[str, Json]:
     """How many rows, answers, ends of turn and thoughts there are, and how many of them are learnt."""
-    thoughts = sum(bool(turn.get("reasoning_content")) for chat in rows for turn in map(split_thought, chat.messages))
+    turns = [turn for chat in rows for turn in chat.messages if turn["role"] == "assistant"]
+    thoughts = sum(bool(split_thought(turn).get("reasoning_content")) for turn in turns)
     learnt = sum(row.thoughts_learnt for row in seen)
+    if template.written.thought is None:  # those within a text are a part of it
+        learnt += thoughts - sum(bool(turn.get("reasoning_content")) for turn in turns)
     return {
         "rows": len(rows),
         "answers": sum(row.turns for row in seen),

@@ -174,13 +174,17 @@ def _named_ends(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> s
     config = model.generation_config
     if config is None:
         return set()
-    named = config.eos_token_id
-    ends = {int(one) for one in (named if isinstance(named, list | tuple) else [named]) if one is not None}
+    # Of several that `config.json` names, transformers keeps the first where there is no `generation_config.json`.
+    named = getattr(model.config, "eos_token_id", None) if config._from_model_config else config.eos_token_id
+    ids = [one for one in (named if isinstance(named, list | tuple) else [named]) if one is not None and one != -1]
+    if not all(isinstance(one, int) and one >= 0 for one in ids):
+        raise BackendError(f"{tokenizer.name_or_path}: eos_token_id is {named!r}; expected ids of the vocabulary, such as [2, 7]")
+    ends = set(ids)
     added = set(tokenizer.get_added_vocab().values())
     # Without the file, transformers fills in the default of the architecture, which may be any word of this tokenizer.
-    ends = {one for one in ends if one in added or not getattr(config, "_from_model_config", False)}
+    ends = {one for one in ends if one in added or not config._from_model_config}
     strings = config.stop_strings or []
     for text in [strings] if isinstance(strings, str) else strings:
-        ids = tokenizer(text, add_special_tokens=False)["input_ids"]
-        ends |= set(ids) if len(ids) == 1 else set()
+        tokens = tokenizer(text, add_special_tokens=False)["input_ids"]
+        ends |= set(tokens) if len(tokens) == 1 else set()
     return ends

@@ -121,8 +121,8 @@ class TemplateText:
         self._text = with_constant_date(self.text)
         if reserved := sorted((_GIVEN - {"tools", "documents"}) & self.settings.keys()):
             raise BackendError(f"{name}: chat_template_kwargs: `{reserved[0]}` is set by Buckler itself; remove it")
-        if unknown := [key for key in self.settings if not re.search(rf"\b{re.escape(key)}\b", self.text)]:
-            known = known_settings(self.text)
+        known = known_settings(self.text) if self.settings else []
+        if unknown := sorted(self.settings.keys() - {*known, "tools", "documents"}):
             hint = f"it reads {', '.join(known)}" if known else "it reads no settings"
             raise BackendError(f"{name}: chat_template_kwargs: the chat template does not read `{unknown[0]}`; {hint}")
         specials = sorted({str(token) for token in tokenizer.all_special_tokens} | _added(tokenizer), key=len, reverse=True)
