@@ -156,7 +156,7 @@ def test_a_right_experiment_is_planned(folder):
     assert len(plan_of(read_recipe(study(folder), trust_code=True)).arms) == 1
 
 
-MINE = """
+HEAD = """
 from dataclasses import replace
 
 from buckler import Chat
@@ -190,9 +190,9 @@ def holding(**methods):
 PART = """
 
 
-def mine(folder, part):
+def write_part(folder, part):
     sys.modules.pop("mine", None)
-    (folder / "mine.py").write_text(f"{MINE}{part}\n")
+    (folder / "mine.py").write_text(f"{HEAD}{part}\n")
 
 
 def answers():
@@ -291,7 +291,7 @@ COMPLETIONS = {
 )
 def test_a_wrong_return_names_the_part(folder, part, run, says):
     write_rows(folder / "rows.jsonl", [Chat.pair("a", "b")])
-    mine(folder, part)
+    write_part(folder, part)
     with pytest.raises(BucklerError) as caught:
         run()
     assert "'mine:PART'" in str(caught.value) and says in str(caught.value) and "\n" not in str(caught.value)
@@ -312,31 +312,31 @@ def test_a_wrong_return_names_the_part(folder, part, run, says):
 )
 def test_a_part_that_exits_does_not_end_the_program(folder, part, run, fault, says):
     write_rows(folder / "rows.jsonl", [Chat.pair("a", "b")])
-    mine(folder, part.replace("{}", fault))
+    write_part(folder, part.replace("{}", fault))
     with pytest.raises(ConfigError, match=f"'mine:PART' failed: {says}"):
         run()
 
 
 def test_a_module_that_exits_when_it_is_imported_is_named(folder):
-    mine(folder, "exits()")
+    write_part(folder, "exits()")
     with pytest.raises(ConfigError, match="judge 'mine:PART': mine cannot be imported: SystemExit: 7"):
         judged()
 
 
 def test_an_interrupt_by_the_user_goes_through_a_part(folder):
-    mine(folder, "holding(judge=lambda answers: (_ for _ in ()).throw(KeyboardInterrupt))")
+    write_part(folder, "holding(judge=lambda answers: (_ for _ in ()).throw(KeyboardInterrupt))")
     with pytest.raises(KeyboardInterrupt):
         judged()
 
 
 def test_a_probe_that_an_attack_wraps_is_checked(folder):
-    mine(folder, "holding(rows=function([]), wrap=function(Chat.pair('a', None, x=object())))")
+    write_part(folder, "holding(rows=function([]), wrap=function(Chat.pair('a', None, x=object())))")
     with pytest.raises(BucklerError, match=r"attack 'mine:PART' must return a list of Chat from `wrap`; in number 1, meta is"):
         wrap(AttackSettings(kind="mine:PART"), Chat.pair("Why?", None))
 
 
 def test_a_judge_with_the_name_of_one_of_bucklers_is_named_by_its_class(folder):
-    mine(folder, "holding(judge=exits)\nPART.name = 'keyword'")
+    write_part(folder, "holding(judge=exits)\nPART.name = 'keyword'")
     part = imported("judge", "mine:PART")
     with pytest.raises(ConfigError, match="judge 'mine:Part' failed: SystemExit: 7"):
         of_answers(part()).judge(answers())

@@ -63,28 +63,28 @@ def _checked(name: str, experiment: Experiment[Any]) -> Experiment[Any]:
     if experiment.kind != name:
         raise ConfigError(f"experiment {name!r}: its `kind` is {experiment.kind!r}; make it the name that recipes give it")
 
-    def asked(by: str, *given: object) -> object:
+    def called(by: str, *given: object) -> object:
         with EXPERIMENTS.boundary(name):
             value = getattr(experiment, by)(*given)
             return list(value) if isinstance(value, Iterator | tuple) else value
 
     def list_by(by: str, item: type[Item]) -> Callable[..., list[Item]]:
-        return lambda *given: EXPERIMENTS.list_of(name, asked(by, *given), item, by=by)
+        return lambda *given: EXPERIMENTS.list_of(name, called(by, *given), item, by=by)
 
     def plan(recipe: CommonRecipe) -> Plan:
-        return _planned(name, asked("plan", recipe), "`plan`")
+        return _planned(name, called("plan", recipe), "`plan`")
 
     def pairs(arms: Mapping[Key, Sequence[MeasuredArm]]) -> Iterator[Pair]:
         return iter(list_by("pairs", Pair)(arms))
 
     def phrase_rule(*given: object) -> PhraseRule:
-        rule = asked("phrase_rule", *given)
+        rule = called("phrase_rule", *given)
         if not isinstance(rule, PhraseRule):
             raise EXPERIMENTS.returned(name, rule, "a PhraseRule from `phrase_rule`")
         return rule
 
     def examples(results: RunResult) -> Mapping[str, Sequence[SampleResult]]:
-        found = asked("examples", results)
+        found = called("examples", results)
         if not isinstance(found, Mapping):
             raise EXPERIMENTS.returned(name, found, "samples by heading from `examples`")
         return {str(key): EXPERIMENTS.list_of(name, one, SampleResult, by="examples") for key, one in found.items()}

@@ -25,13 +25,13 @@ from buckler.settings import Settings
 
 
 class ModelSpec(Settings):
-    """Which model, and how it is loaded: light, picklable, hashable. `buckler.models.registry.load` builds the heavy thing.
+    """Which model, and how it is loaded: light, picklable, hashable. A plain text stands for `spec_of` of it.
 
-    A plain text stands for `spec_of` of it.
-    """
+    `buckler.models.registry.load` builds the heavy thing."""
 
     unwritten_if_empty = ("backend", "chat_template_kwargs", "threads", "quantize")
     paths = ("name", "adapter", "chat_template")
+    checks_itself = ("name", "backend", "endpoint")
     name: str
     """`miniature` or one of its variants, a local folder, a GGUF file, an adapter's folder (its base is named in it), a hub id,
     or your own backend as `module:Class`; with `endpoint`, the name of the model on the server."""
@@ -74,8 +74,6 @@ class ModelSpec(Settings):
     backend: str | None = None
     """Backend, if the name does not determine it: `scripted` (the name is then a function as `module:name`), one of an
     installed package, or your own as `module:Class`."""
-
-    checks_itself = ("name", "backend", "endpoint")
 
     @model_validator(mode="after")
     def _may_be_loaded(self) -> ModelSpec:
