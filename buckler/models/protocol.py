@@ -147,14 +147,13 @@ class Sampling:
         beams, heat = self.num_beams, self.temperature
         checks = {
             "max_new_tokens": (type(self.max_new_tokens) is int and self.max_new_tokens >= 1, "a whole number of at least 1"),
-            "num_beams": (type(self.num_beams) is int and self.num_beams >= 1, "a whole number of at least 1"),
+            "num_beams": (type(beams) is int and beams >= 1, "a whole number of at least 1"),
             "seed": (type(self.seed) is int, "a whole number"),
             "temperature": (isinstance(heat, int | float) and 0 <= heat < math.inf, "a number of at least 0"),
             "top_p": (isinstance(self.top_p, int | float) and 0 < self.top_p <= 1, "a number above 0 and at most 1"),
         }
-        for name, (fits, wanted) in checks.items():
-            if not fits:
-                raise ConfigError(f"{name} must be {wanted}, got {getattr(self, name)!r}")
+        for name, wanted in ((name, wanted) for name, (fits, wanted) in checks.items() if not fits):
+            raise ConfigError(f"{name} must be {wanted}, got {getattr(self, name)!r}")
         if beams > 1 and heat > 0:
             raise ConfigError(f"num_beams {beams} needs temperature 0, not {heat}: beam search does not sample")
 
