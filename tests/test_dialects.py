@@ -14,8 +14,9 @@ from buckler.errors import BackendError, ConfigError
 from buckler.models import http
 from buckler.models.dialect import read_error
 from buckler.models.openai_client import ServedLM
-from buckler.models.protocol import ModelSpec, Request, Sampling, ScoreRequest, endpoint_of, tokens_before
+from buckler.models.protocol import ModelSpec, Request, Sampling, ScoreRequest, endpoint_of
 from buckler.models.registry import CachedLM, load
+from buckler.models.template_text import tokens_before
 from buckler.progress import LOG
 from buckler.workflow.jobs.evaluate import EvaluateJob
 

@@ -14,10 +14,11 @@ from buckler.errors import BackendError
 from buckler.models.chat_template import Template
 from buckler.models.decoding import OnlyDrawn, RowSampler, batches, can_decode, decode, left_padded
 from buckler.models.loading import open_model
-from buckler.models.protocol import Completion, Likelihood, ModelSpec, Request, ScoreRequest, tokens_before
+from buckler.models.protocol import Completion, Likelihood, ModelSpec, Request, ScoreRequest
 from buckler.models.registry import identity
 from buckler.models.reply import GeneratedReader
 from buckler.models.scoring import Row, Scorer
+from buckler.models.template_text import tokens_before
 
 
 class HuggingFaceLM:

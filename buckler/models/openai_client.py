@@ -17,9 +17,10 @@ from buckler.data import Json, Message
 from buckler.errors import BackendError
 from buckler.models.dialect import FILTERED, NEUTRAL, Fault, Negotiator
 from buckler.models.http import NOT_ASKED, Budget, Read, Reply, Transport
-from buckler.models.protocol import Completion, Likelihood, ModelSpec, Request, ScoreRequest, tokens_before
+from buckler.models.protocol import Completion, Likelihood, ModelSpec, Request, ScoreRequest
 from buckler.models.registry import identity
 from buckler.models.reply import completion_of_reply, withheld
+from buckler.models.template_text import tokens_before
 
 Result = TypeVar("Result", Completion, Likelihood)
 ToAnswer = TypeVar("ToAnswer", Request, ScoreRequest)

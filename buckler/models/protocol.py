@@ -144,26 +144,18 @@ class Sampling:
     """Random seed; a sample depends on it and on the conversation alone, not on the rest of the batch."""
 
     def __post_init__(self) -> None:
-        """Check every setting.
-
-        Raises:
-            ConfigError: one is of another type or out of its range.
-        """
-        number = (int, float)
+        beams, heat = self.num_beams, self.temperature
         checks = {
             "max_new_tokens": (type(self.max_new_tokens) is int and self.max_new_tokens >= 1, "a whole number of at least 1"),
-            "num_beams": (type(self.num_beams) is int and self.num_beams >= 1, "a whole number of at least 1"),
+            "num_beams": (type(beams) is int and beams >= 1, "a whole number of at least 1"),
             "seed": (type(self.seed) is int, "a whole number"),
-            "temperature": (isinstance(self.temperature, number) and 0 <= self.temperature < math.inf, "a number of at least 0"),
-            "top_p": (isinstance(self.top_p, number) and 0 < self.top_p <= 1, "a number above 0 and at most 1"),
+            "temperature": (isinstance(heat, int | float) and 0 <= heat < math.inf, "a number of at least 0"),
+            "top_p": (isinstance(self.top_p, int | float) and 0 < self.top_p <= 1, "a number above 0 and at most 1"),
         }
-        for name, (fits, wanted) in checks.items():
-            if not fits:
-                raise ConfigError(f"{name} must be {wanted}, got {getattr(self, name)!r}")
-        if self.num_beams > 1 and self.temperature > 0:
-            raise ConfigError(
-                f"num_beams {self.num_beams} needs temperature 0, not {self.temperature}: beam search does not sample"
-            )
+        for name, wanted in ((name, wanted) for name, (fits, wanted) in checks.items() if not fits):
+            raise ConfigError(f"{name} must be {wanted}, got {getattr(self, name)!r}")
+        if beams > 1 and heat > 0:
+            raise ConfigError(f"num_beams {beams} needs temperature 0, not {heat}: beam search does not sample")
 
     def to_json(self) -> dict[str, Json]:
         """As it is hashed and recorded."""
@@ -356,12 +348,3 @@ def spec_of(name: str, adapter: str | None = None) -> ModelSpec:
     if adapter:
         raise ConfigError(f"{name}: adapters of a served model are loaded by the server; name the served adapter as the model")
     return ModelSpec(name=match[1], endpoint=endpoint_of(match[2]))
-
-
-def tokens_before(bare: Sequence[int], marked: Sequence[int]) -> list[int]:
-    """The ids that a tokenizer puts before a text, from the ids of one without special tokens and with them.
-
-    Only what it puts there itself counts: many tokenizers name a beginning-of-sequence token that they never write.
-    """
-    starts = range(len(marked) - len(bare) + 1)
-    return list(marked[: next((at for at in starts if list(marked[at : at + len(bare)]) == list(bare)), 0)])

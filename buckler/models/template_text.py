@@ -317,3 +317,12 @@ def _folded(turns: Sequence[dict[str, object]]) -> Iterator[dict[str, object]]:
 def _added(tokenizer: PreTrainedTokenizerBase) -> set[str]:
     decoder = getattr(tokenizer, "added_tokens_decoder", {})
     return {str(token.content) for token in decoder.values() if token.special}
+
+
+def tokens_before(bare: Sequence[int], marked: Sequence[int]) -> list[int]:
+    """The ids that a tokenizer puts before a text, from the ids of one without special tokens and with them.
+
+    Only what it puts there itself counts: many tokenizers name a beginning-of-sequence token that they never write.
+    """
+    starts = range(len(marked) - len(bare) + 1)
+    return list(marked[: next((at for at in starts if list(marked[at : at + len(bare)]) == list(bare)), 0)])

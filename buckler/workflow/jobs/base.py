@@ -48,9 +48,6 @@ class Planned:
 
 Earlier: TypeAlias = Mapping[str, Planned]
 """Earlier jobs of the same pipeline, by name."""
-MODEL_SETTINGS = ("chat_template", "chat_template_kwargs")
-OF_MODEL: Mapping[str, str] = {name: f"model.{name}" for name in MODEL_SETTINGS}
-"""Settings of a job's model that may stand beside the job's own."""
 
 
 class Job(Settings):
@@ -67,11 +64,7 @@ class Job(Settings):
 
     @classmethod
     def nested(cls, values: object) -> object:
-        """Values with the method's settings in their own field.
-
-        Raises:
-            ValueError: one stands in both places.
-        """
+        """Values with the method's settings in their own field; ValueError where one stands in both places."""
         if not isinstance(values, Mapping):
             return values
         own, others = dict(values), cls.other_names()
@@ -81,9 +74,8 @@ class Job(Settings):
             elif name in others:
                 del own[name]
         for name in [name for name in values if name not in cls.model_fields and name in others]:
-            home, *parts = others[name].split(".")
-            info = _given_once(cls, values, name, [home, *parts])
-            put(cls, own, [home, *parts], _several(info, values[name]))
+            path = others[name].split(".")
+            put(cls, own, path, _several(_given_once(cls, values, name, path), values[name]))
         return own
 
     @classmethod
@@ -114,8 +106,7 @@ def _given_once(model: type[BaseModel], values: Mapping[str, object], name: str,
         ValueError: they do, or they hold something else where it belongs.
     """
     for at, part in enumerate(path):
-        info, inner = model.model_fields[part], inner_model(model.model_fields[part].annotation)
-        value = values.get(part) if part in values else None
+        info, inner, value = model.model_fields[part], inner_model(model.model_fields[part].annotation), values.get(part)
         if at == len(path) - 1 and part in values:
             raise ValueError(f"{name} stands beside `{'.'.join(path[:-1]) or part}` and in it; set it in one place")
         if inner is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Literal, Self
+from typing import Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -23,7 +23,6 @@ from buckler.workflow.evaluation import evaluation_steps
 from buckler.workflow.executor import run_steps
 from buckler.workflow.inputs import ModelRef, Source, own_tasks_at
 from buckler.workflow.jobs.base import (
-    OF_MODEL,
     DrawingJob,
     Earlier,
     Planned,
@@ -33,7 +32,7 @@ from buckler.workflow.jobs.base import (
     read_object,
     store_of,
 )
-from buckler.workflow.jobs.loading import LoadingJob, model_of
+from buckler.workflow.jobs.loading import OPTION_NAMES, LoadingJob, model_of
 from buckler.workflow.rows import rows_of
 from buckler.workflow.step import Outside, Step
 from buckler.workflow.store import Store
@@ -46,11 +45,7 @@ class CrossTaskJob(LoadingJob, DrawingJob):
     """A defence against malicious documents: refusals for the harmful, real answers for the benign."""
 
     method_fields = ("crosstask", "preparation")
-    option_names: ClassVar[Mapping[str, str]] = {
-        **OF_MODEL,
-        "label_by": "preparation.label_by",
-        "label_confidence": "preparation.label_confidence",
-    }
+    option_names = OPTION_NAMES["crosstask"]
     documents: tuple[Source, ...] = ()
     """Documents: files, a folder with the subfolders harmful, benign and useful, or `miniature:documents`."""
     model: ModelSpec = ModelSpec(name="miniature")

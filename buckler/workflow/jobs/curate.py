@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import ClassVar, Literal, Self
+from typing import Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -24,7 +24,6 @@ from buckler.workflow.executor import run_steps
 from buckler.workflow.inputs import WORLD, ModelRef, Source
 from buckler.workflow.inputs import source_chats as read_source
 from buckler.workflow.jobs.base import (
-    OF_MODEL,
     DrawingJob,
     Earlier,
     Planned,
@@ -34,7 +33,7 @@ from buckler.workflow.jobs.base import (
     read_object,
     store_of,
 )
-from buckler.workflow.jobs.loading import LoadingJob, model_of, with_adapter
+from buckler.workflow.jobs.loading import OPTION_NAMES, LoadingJob, model_of, with_adapter
 from buckler.workflow.rows import defence_rows, probe_set, rows_of, training_phase
 from buckler.workflow.step import Step
 from buckler.workflow.store import Store
@@ -51,12 +50,7 @@ class CurateJob(LoadingJob, DrawingJob):
     """Revision of harmless texts so that they carry safety implication: rows that harden the model they were made with."""
 
     method_fields = ("curation",)
-    option_names: ClassVar[Mapping[str, str]] = {
-        **OF_MODEL,
-        "attack_epochs": "attack_train.epochs",
-        "attack_learning_rate": "attack_train.learning_rate",
-        "decontaminate": "curation.decontaminate",
-    }
+    option_names = OPTION_NAMES["curate"]
     texts: Source
     """Harmless question/answer rows in any known format, or `miniature:SET`."""
     model: ModelSpec = ModelSpec(name="miniature")

@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Self
+from typing import Self
 
 from pydantic import Field, model_validator
 
@@ -18,7 +18,6 @@ from buckler.progress import ProgressCallback, no_progress
 from buckler.workflow.executor import run_steps
 from buckler.workflow.inputs import Source
 from buckler.workflow.jobs.base import (
-    OF_MODEL,
     DrawingJob,
     Earlier,
     Planned,
@@ -27,7 +26,7 @@ from buckler.workflow.jobs.base import (
     read_object,
     store_of,
 )
-from buckler.workflow.jobs.loading import LoadingJob, model_of, with_adapter
+from buckler.workflow.jobs.loading import OPTION_NAMES, LoadingJob, model_of, with_adapter
 from buckler.workflow.rows import attack_rows, training_phase
 from buckler.workflow.store import Store
 
@@ -111,14 +110,7 @@ class TrainJob(LoadingJob, DrawingJob):
     """A fine-tune of a model on rows: a defence's, a customer's, or both. Leaves a plain model folder."""
 
     method_fields = ("train",)
-    option_names: ClassVar[Mapping[str, str]] = {
-        **OF_MODEL,
-        "average": "train.objective.average",
-        "lora_rank": "train.lora.r",
-        "lora_alpha": "train.lora.alpha",
-        "lora_dropout": "train.lora.dropout",
-        "lora_targets": "train.lora.targets",
-    }
+    option_names = OPTION_NAMES["train"]
     rows: tuple[Source, ...] = Field(min_length=1)
     """Training rows: one or more files in any known format."""
     model: ModelSpec = ModelSpec(name="miniature")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar, Self
+from typing import Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -23,7 +23,6 @@ from buckler.workflow.executor import run_steps
 from buckler.workflow.harness import check_tasks, official_scores
 from buckler.workflow.inputs import Source
 from buckler.workflow.jobs.base import (
-    OF_MODEL,
     Earlier,
     Planned,
     Result,
@@ -35,7 +34,7 @@ from buckler.workflow.jobs.base import (
     unscored,
 )
 from buckler.workflow.jobs.judge import METRICS, Judgement, JudgingJob, judgement, servers
-from buckler.workflow.jobs.loading import model_of, with_adapter
+from buckler.workflow.jobs.loading import OPTION_NAMES, model_of, with_adapter
 from buckler.workflow.jobs.probes import ProbingJob, check_choices, check_probes
 from buckler.workflow.rows import rows_of
 from buckler.workflow.step import Step
@@ -47,7 +46,7 @@ UTILITY, OFFICIAL = "utility.json", "official.json"
 class EvaluateJob(ProbingJob, JudgingJob):
     """A model's answers to probes, judged: safety, over-refusal, coherence and utility with intervals."""
 
-    option_names: ClassVar[Mapping[str, str]] = {**OF_MODEL, "metric": "metrics"}
+    option_names = OPTION_NAMES["evaluate"]
     model: ModelSpec
     """Model to be evaluated: `miniature`, a local folder, a hub id, or `NAME@http://HOST:PORT/v1`."""
     adapter: str | None = None

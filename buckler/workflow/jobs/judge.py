@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar
 
 from pydantic import Field
 
@@ -53,7 +52,7 @@ from buckler.workflow.jobs.base import (
     unscored,
     whole,
 )
-from buckler.workflow.jobs.loading import LoadingJob
+from buckler.workflow.jobs.loading import OPTION_NAMES, LoadingJob
 from buckler.workflow.store import Store
 
 METRICS = "metrics.json"
@@ -93,7 +92,7 @@ class JudgingJob(LoadingJob):
 class JudgeJob(JudgingJob):
     """Saved answers judged again, without the model that gave them: verdicts, every number, a table."""
 
-    option_names: ClassVar[Mapping[str, str]] = {"metric": "metrics"}
+    option_names = OPTION_NAMES["judge"]
     answers: tuple[Path, ...] = Field(min_length=1)
     """Answer files (`answers.jsonl`) written by Buckler."""
     judge_cards: Path | None = None
@@ -114,8 +113,7 @@ class JudgeJob(JudgingJob):
                 f"{self.answers[0]}: in a pipeline the answers must be those of one earlier job, named `{EARLIER}NAME`"
             )
         answers = answers_of(str(self.answers[0]), earlier).more["answers"]
-        own = own_tasks_at(self.own_tasks)
-        further = known_metrics(self.metrics)
+        own, further = own_tasks_at(self.own_tasks), known_metrics(self.metrics)
         step = judged_and_summarised(answers, self.judge_spec, own=own, metrics=further, title=str(self.answers[0]))
         return Planned(result=step.metrics, gives="answers", more={"answers": answers, "verdicts": step.verdicts})
 

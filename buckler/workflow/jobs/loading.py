@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal, Self
 
 from pydantic import Field, model_validator
@@ -10,8 +11,28 @@ from buckler.errors import ConfigError
 from buckler.models.dtype import Dtype
 from buckler.models.protocol import ModelSpec
 from buckler.workflow.inputs import ModelRef
-from buckler.workflow.jobs.base import EARLIER, MODEL_SETTINGS, Earlier, Job, named_step
+from buckler.workflow.jobs.base import EARLIER, Earlier, Job, named_step
 
+MODEL_SETTINGS = ("chat_template", "chat_template_kwargs")
+OF_MODEL = {name: f"model.{name}" for name in MODEL_SETTINGS}
+OPTION_NAMES: Mapping[str, Mapping[str, str]] = {
+    "curate": {
+        **OF_MODEL,
+        "attack_epochs": "attack_train.epochs",
+        "attack_learning_rate": "attack_train.learning_rate",
+        "decontaminate": "curation.decontaminate",
+    },
+    "crosstask": {**OF_MODEL, "label_by": "preparation.label_by", "label_confidence": "preparation.label_confidence"},
+    "train": {
+        **OF_MODEL,
+        "average": "train.objective.average",
+        "lora_rank": "train.lora.r",
+        **{f"lora_{name}": f"train.lora.{name}" for name in ("alpha", "dropout", "targets")},
+    },
+    "evaluate": {**OF_MODEL, "metric": "metrics"},
+    "judge": {"metric": "metrics"},
+}
+"""Settings by another name than their field's (`Job.option_names`), on the command line, in Python and in pipelines, by job."""
 HOW = ("dtype", "threads", "quantize")
 """The settings of a job that say how its models are loaded."""
 
