@@ -290,10 +290,11 @@ def _close(loop: asyncio.AbstractEventLoop, idle: list[httpx.AsyncClient]) -> No
 
 
 def _seconds(retry_after: str) -> float:
-    """A `Retry-After` header in seconds: it holds a number of them, or a date."""
-    if re.fullmatch(r"\s*[\d.]*\d\s*", retry_after):
+    """A `Retry-After` header in seconds: it holds a number of them, or a date. What is neither asks for nothing: 0."""
+    if re.fullmatch(r"\s*\d+(?:\.\d+)?\s*", retry_after, re.ASCII):
         return float(retry_after)
     try:
-        return max(0.0, (parsedate_to_datetime(retry_after) - datetime.now(UTC)).total_seconds())
-    except (ValueError, TypeError):
+        date = parsedate_to_datetime(retry_after)
+        return max(0.0, (date.replace(tzinfo=date.tzinfo or UTC) - datetime.now(UTC)).total_seconds())
+    except (ValueError, TypeError, OverflowError):
         return 0.0
