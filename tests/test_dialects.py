@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import itertools
 import json
 from collections import Counter
@@ -312,6 +313,18 @@ UNREADABLE = {
     "nothing": (200, ""),
     "a number as content": {"finish_reason": "stop", "message": {"content": 7}},
     "no message": {"finish_reason": "stop", "delta": {"content": "x"}},
+    "a list without an end": (200, "[" * 200_000),
+    "a deep list": (200, "[" * 300 + "]" * 300),
+    "a deep error": (200, '{"error":' * 3000 + "1" + "}" * 3000),
+    "deep content": {"finish_reason": "stop", "message": {"content": json.loads("[" * 300 + "]" * 300)}},
+    "deep and broken": (200, '{"choices":' * 5000),
+    "no gzip": (200, "plainly not packed", {"Content-Encoding": "gzip"}),
+    "no deflate": (200, "plainly not packed", {"Content-Encoding": "deflate"}),
+    "half a gzip": (200, gzip.compress(json.dumps({"choices": []}).encode())[:20], {"Content-Encoding": "gzip"}),
+    "a broken gzip": (200, gzip.compress(b"[]")[:-8] + b"eight---", {"Content-Encoding": "gzip"}),
+    "an unknown coding": (200, b"\x00\xff", {"Content-Encoding": "own"}),
+    "no UTF-8": (200, '{"choices": "caf\xe9"}'.encode("latin-1")),
+    "a number of 6000 digits": (200, '{"choices": ' + "9" * 6000 + "}"),
 }
 
 
@@ -324,6 +337,50 @@ def test_an_unreadable_reply_ends_the_run_after_one_paid_call_for_each_under_way
         assert sum(server.calls.values()) <= 4 and max(server.calls.values()) == 1
     words = {"another API": "hello from another API", "a page": "Please log in", "a text": "upstream details hello"}
     assert words.get(kind, "") in str(fault.value)
+
+
+DEEP = '{"error":' * 3000 + "1" + "}" * 3000
+DEEP_ERRORS = {
+    "an error": (400, DEEP),
+    "a list": (400, "[" * 200_000),
+    "400 levels": (400, '{"error":' * 400 + '"no"' + "}" * 400),
+    "handed on": (400, {"error": {"message": "Provider returned error", "metadata": {"raw": DEEP}}}),
+    "of the server": (500, DEEP),
+    "not packed": (400, "plainly not packed", {"Content-Encoding": "gzip"}),
+}
+
+
+@pytest.mark.parametrize("kind", DEEP_ERRORS)
+def test_an_error_that_cannot_be_read_is_one_clear_line(kind):
+    with Server(lambda body: DEEP_ERRORS[kind]).up() as server:
+        with pytest.raises(BackendError, match=r"HTTP [45]00") as fault:
+            remote(server, retries=1).generate(requests(3))
+    assert len(str(fault.value)) < 1000
+
+
+def test_a_busy_gateway_whose_page_cannot_be_unpacked_is_asked_again():
+    tries = itertools.count()
+    page = (503, "plainly not packed", {"Content-Encoding": "gzip"})
+    with Server(lambda body: page if next(tries) < 2 else "fine").up() as server:
+        assert {one.text for one in remote(server).generate(requests(3))} == {"fine"}
+
+
+@pytest.mark.parametrize("route", ["/v1/models", "/tokenize"])
+def test_what_cannot_be_read_when_a_model_is_loaded_is_as_good_as_absent(route):
+    for reply in ((200, "[" * 200_000), (400, DEEP), (200, '{"tokens": [1e999]}')):
+        with Server(routes={route: reply}).up() as server:
+            lm = remote(server)
+            assert not lm.can_score and lm.generate(requests(1))[0].text == "TEXT 0"
+
+
+@pytest.mark.parametrize("depth", [400, 200_000])
+def test_arguments_of_a_tool_call_that_are_nested_without_end_stay_text(depth):
+    deep = "[" * depth + "]" * depth
+    calls = [{"id": "1", "type": "function", "function": {"name": "f", "arguments": deep}}]
+    forms = [{"content": None, "tool_calls": calls}, {"content": f'<tool_call>{{"name": "f", "arguments": {deep}}}</tool_call>'}]
+    with Server(lambda body: {"finish_reason": "stop", "message": forms[int(body["messages"][0]["content"][-1])]}).up() as server:
+        for given in remote(server).generate(requests(2)):
+            assert given.finish_reason == "stop" and deep in json.dumps(given.tool_calls)
 
 
 def test_what_was_answered_before_an_unreadable_reply_is_kept_and_not_asked_again(tmp_path):

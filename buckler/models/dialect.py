@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from threading import Lock
 from typing import Final, TypeVar
 
-from buckler.data import Json, Message, turns_to_json
+from buckler.data import Json, Message, bounded_json, turns_to_json
 from buckler.data.reply import filter_of_error
 from buckler.progress import LOG
 
@@ -173,10 +173,9 @@ def _details(body: Json) -> ErrorDetails:
 
 def _parsed(raw: Json) -> Json:
     try:
-        parsed: Json = json.loads(raw) if isinstance(raw, str) else raw
+        return bounded_json(raw) if isinstance(raw, str) else raw
     except ValueError:
         return raw
-    return parsed
 
 
 def _without_echo(body: Json) -> Json:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import re
 import weakref
@@ -26,7 +25,7 @@ from tenacity import (
     wait_exponential_jitter,
 )
 
-from buckler.data import Json
+from buckler.data import Json, bounded_json
 from buckler.errors import BackendError
 from buckler.models.dialect import FILTERED, Fault, is_error, read_error
 
@@ -199,10 +198,10 @@ class Transport:
             raise Fault(f"cannot connect to {self.endpoint} ({self.short(str(fault))})") from None
         except (httpx.TimeoutException, TimeoutError):
             raise Fault(f"no whole answer within {self.timeout:g} s", charged=True) from None
-        except (httpx.TransportError, httpx.DecodingError) as fault:
+        except httpx.TransportError as fault:
             raise Fault(f"the connection broke: {self.short(str(fault))}") from None
         try:
-            reply = json.loads(content)
+            reply = bounded_json(content)
         except ValueError:
             reply = content.decode(errors="replace")
         if not 200 <= status < 300:
@@ -215,7 +214,7 @@ class Transport:
             if budget is not None:
                 budget.report(reply)
             return read(reply)
-        except (ValueError, KeyError, IndexError, TypeError, AttributeError) as fault:
+        except (ValueError, KeyError, IndexError, TypeError, AttributeError, OverflowError) as fault:
             whole = content[:400].decode(errors="replace")
             why = str(fault) if isinstance(fault, ValueError) else read_error(reply).words or whole or "nothing"
             reason = f"an unreadable reply: {self.short(why if isinstance(reply, Mapping) else f'no JSON object: {whole}')}"
@@ -236,8 +235,14 @@ class Transport:
                     if len(whole) > LARGEST:
                         reason = f"a reply of more than {LARGEST >> 20} MiB: {self.short(whole[:400].decode(errors='replace'))}"
                         raise Fault(reason, passes=False, ends=True, charged=True)
-            except (httpx.TransportError, httpx.DecodingError) as fault:
+            except httpx.TransportError as fault:
                 raise Fault(f"the connection broke: {self.short(str(fault))}", charged=True) from None
+            except httpx.DecodingError as fault:
+                if reply.is_success:  # it is paid for, and the next one would be as well
+                    coding = reply.headers.get("Content-Encoding", "")
+                    reason = f"an unreadable reply: its body is no {coding}: {self.short(str(fault))}"
+                    raise Fault(reason, passes=False, ends=True, charged=True) from None
+                whole.clear()
         return reply.status_code, _seconds(reply.headers.get("Retry-After", "")), bytes(whole)
 
     def _pause(self, state: RetryCallState) -> float:
