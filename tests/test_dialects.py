@@ -187,6 +187,105 @@ def test_the_dialect_stands_in_the_record_of_a_run_and_the_run_made_again_pays_n
     assert "temperature is refused" in caplog.text
 
 
+# Refusals that come as errors of the server's side
+
+BROKEN_BY = {
+    "Python": lambda name: (500, {"error": {"message": f"create() got an unexpected keyword argument '{name}'"}}),
+    "Python, as a text": lambda name: (500, f"TypeError: {name}"),
+    "FastAPI": lambda name: (500, forbidden(name)[1]),
+    "plain": lambda name: (500, {"error": f"{name.replace('_', ' ')} not permitted"}),
+    "not implemented": lambda name: (501, {"error": {"message": f"{name} is not implemented"}}),
+    "a gateway": lambda name: (502, {"error": {"message": f"upstream: {camel(name)} unknown", "code": 502}}),
+    "within 200": lambda name: (200, {"error": {"message": f"{name} is not available here", "code": 500}}),
+    "a field": lambda name: (503, {"error": {"message": "invalid request", "param": name}}),
+}
+
+
+@pytest.mark.parametrize("wording", BROKEN_BY)
+@pytest.mark.parametrize("refused", [("seed",), ("max_tokens", "temperature"), ("seed", "top_p", "max_tokens", "temperature")])
+def test_a_server_that_breaks_at_a_setting_is_asked_without_it(wording, refused):
+    with Server(refuses=choosy(refused, BROKEN_BY[wording])).up() as server:
+        lm = remote(server, wait=60.0, concurrency=4)
+        assert [one.text for one in lm.generate(requests(12))] == [f"TEXT {at}" for at in range(12)]
+        assert len(server.refused) <= 4 + len(refused)
+        lm.generate(requests(3))
+        assert len(server.refused) <= 4 + len(refused), "what was found out is remembered"
+    assert set(lm.record()["left_out"]) == set(refused) - {"max_tokens"}
+    assert set(server.paid.values()) <= {1, 2} and not set(refused) & set(server.seen[-1])
+
+
+ROLES = {
+    "llama.cpp": (500, {"error": {"code": 500, "message": "Jinja Exception: System role not supported", "type": "server_error"}}),
+    "alternating": (500, {"error": {"message": "Conversation roles must alternate user/assistant/user/assistant/..."}}),
+    "two roles": (500, "Only user and assistant roles are supported!"),
+    "a template": (500, {"error": "Error rendering prompt with jinja template: unexpected"}),
+    "not implemented": (501, {"detail": "system messages are not implemented"}),
+    "Google": (502, [{"error": {"code": 502, "message": "Developer instruction is not enabled for this model"}}]),
+    "within 200": (200, {"error": {"code": 500, "message": "Unexpected message role."}}),
+}
+
+
+@pytest.mark.parametrize("words", ROLES)
+def test_a_template_that_breaks_at_a_system_turn_is_given_it_before_the_question(words):
+    def refuses(body):
+        return ROLES[words] if body["messages"][0]["role"] == "system" else None
+
+    with Server(refuses=refuses).up() as server:
+        lm = remote(server, wait=60.0, concurrency=2)
+        assert lm.generate(requests(8, system="be kind"))[7].text == "BE KIND\n\nTEXT 7"
+    assert len(server.refused) <= 3 and lm.record()["merges_system"] is True and lm.record()["left_out"] == {}
+
+
+def test_a_setting_and_a_system_turn_that_both_break_a_server_are_both_found():
+    def refuses(body):
+        return choosy(("seed",), BROKEN_BY["Python"])(body) or (
+            ROLES["llama.cpp"] if body["messages"][0]["role"] == "system" else None
+        )
+
+    with Server(refuses=refuses).up() as server:
+        lm = remote(server, wait=60.0, concurrency=1)
+        assert lm.generate(requests(3, system="be kind"))[2].text == "BE KIND\n\nTEXT 2"
+    assert lm.record()["merges_system"] is True and list(lm.record()["left_out"]) == ["seed"]
+
+
+NOT_ABOUT_THE_FORM = {
+    "nothing": "internal server error",
+    "a setting": "GPU temperature sensor failed",
+    "the request": "cannot serve 'text {}'",
+    "memory": "CUDA out of memory: reduce max_tokens or try again",
+    "a busy one": "seed node is overloaded, try again later",
+    "a system": "the file system is full",
+    "the role": "the system role cannot be loaded",
+}
+
+
+@pytest.mark.parametrize("words", NOT_ABOUT_THE_FORM)
+@pytest.mark.parametrize("status", [500, 503])
+def test_an_error_of_the_server_itself_is_asked_again_and_teaches_nothing(words, status):
+    tries = Counter()
+
+    def reply(body):
+        text = body["messages"][-1]["content"]
+        tries[text] += 1
+        broken = (status, {"error": {"message": NOT_ABOUT_THE_FORM[words].format(text[-1])}})
+        return broken if tries[text] <= 1 + (text == "text 4") * 5 else "fine"
+
+    with Server(reply).up() as server:
+        lm = remote(server, concurrency=1)
+        assert {one.text for one in lm.generate(requests(6, system="be kind"))} == {"fine"}
+    assert lm.record() == {"can_score": False, "renamed": {}, "left_out": {}}
+
+
+@pytest.mark.parametrize("words", NOT_ABOUT_THE_FORM)
+def test_a_server_that_stays_broken_ends_the_run_after_its_retries(words):
+    broken = (500, {"error": {"message": NOT_ABOUT_THE_FORM[words]}})
+    with Server(lambda body: broken).up() as server:
+        with pytest.raises(BackendError, match="HTTP 500"):
+            remote(server, concurrency=1, retries=3).generate(requests(2, system="be kind"))
+    counts = Counter(body["messages"][-1]["content"] for body in server.seen if body["messages"][0]["role"] == "system")
+    assert min(counts.values()) >= 4, "one try and three more"
+
+
 # Azure, and servers that lack a path
 
 

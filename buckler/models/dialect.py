@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from threading import Lock
-from typing import Final, TypeVar
+from typing import Final, TypeAlias, TypeVar
 
 from buckler.data import Json, Message, bounded_json, turns_to_json
 from buckler.data.reply import filter_of_error
@@ -32,6 +32,19 @@ _NOT_SETTINGS = re.compile(r"messages|model|prompt|input|content|body$")
 _DAY = re.compile(r"per[ _-]?(?:day|month)|daily|monthly|\b[RT]PD\b", re.IGNORECASE)
 _MINUTE = re.compile(r"per[ _-]?(?:min|second|hour)|\b[RT]P[MSH]\b", re.IGNORECASE)
 _MONEY = re.compile(r"insufficient[_ ]|billing|payment|credit|balance|spend(?:ing)?[ _]limit|hard[ _]limit", re.IGNORECASE)
+_ROLE = re.compile(
+    r"\b(?:system|developer)[ _-]?(?:role|message|prompt|turn|instruction|content)|\b(?:jinja|chat[ _-]?template)\b"
+    r"|\b(?:system|user|assistant|unknown|unexpected|unsupported|invalid|message|conversation)\b.{0,80}\broles?\b"
+    r"|\broles?\b.{0,80}(?:\b(?:system|user|assistant)\b|alternat|support)",
+    re.IGNORECASE | re.DOTALL,
+)
+"""What a template says that takes no system turn."""
+_TRANSIENT = re.compile(
+    r"temporar|\b(?:try|retry|trying)\b.{0,20}\b(?:again|later)|overload|over capacity|at capacity|\bbusy\b|out of memory|\bOOM\b"
+    r"|tim(?:ed?|ing)[ -]?out|too many requests|rate[ _-]?limit|shutting down|restarting|(?:still|currently) loading",
+    re.IGNORECASE,
+)
+"""Words of a server that is not well, whatever else it names."""
 _ACCOUNT = re.compile(r"\b(?:account|organi[sz]ation|project|key|subscription|permission|region|country)\b", re.IGNORECASE)
 
 
@@ -70,13 +83,21 @@ class ErrorDetails:
             return named
         if any(_NOT_SETTINGS.match(name) for name in self.params):
             return []
-        words = self.words
-        for text in texts:
-            words = words.replace(text, " ") if len(text) > 3 else words
+        words = self._without(texts)
         places = {name: at for name in sent if (at := _place(name, words)) >= 0}
         if not places:
             return [old for old, new in RENAMED.items() if old in sent and _place(new, words) >= 0]
         return sorted(places, key=lambda name: (_HARMLESS.get(name, ...) != sent[name], places[name]))
+
+    def names_roles(self, texts: Sequence[str] = ()) -> bool:
+        """Whether it speaks of the roles of the turns, or of the template that writes them, apart from these texts."""
+        return bool(_ROLE.search(self._without(texts)))
+
+    def _without(self, texts: Sequence[str]) -> str:
+        words = self.words
+        for text in texts:
+            words = words.replace(text, " ") if len(text) > 3 else words
+        return words
 
 
 class Fault(Exception):
@@ -117,7 +138,7 @@ class Fault(Exception):
 
     @property
     def negotiable(self) -> bool:
-        """Whether the request may be served in another form."""
+        """Whether the request may be served in another form; `Negotiator` knows of which errors of the server's side too."""
         return self.refused and not self.ends and self.kind != FILTERED and self.status in (200, 400, 422)
 
 
@@ -234,6 +255,10 @@ class Dialect:
         return {"renamed": dict(self.renamed), "left_out": dict(self.left_out), **merged}
 
 
+Doubt: TypeAlias = Callable[[Fault], bool]
+"""Whether a fault that may pass may as well be about the form of the request: that is tried before it is waited for."""
+
+
 class Negotiator:
     """Finds a server's dialect from its refusals, while requests of many threads are under way. Refusals cost nothing."""
 
@@ -247,7 +272,7 @@ class Negotiator:
         self,
         messages: Sequence[Message],
         settings: Mapping[str, Json],
-        send: Callable[[dict[str, Json]], Read],
+        send: Callable[[dict[str, Json], Doubt], Read],
         short: Callable[[str], str] = str,
     ) -> Read:
         """What the server replies to a request in the form that it takes.
@@ -255,38 +280,59 @@ class Negotiator:
         Args:
             messages: The conversation.
             settings: Under the names of the OpenAI API.
-            send: Makes the call.
+            send: Makes the call; makes it again where that may help, unless the fault may be about the form of the request.
             short: Makes words of the server fit to be shown.
 
         Raises:
             Fault: the call brought nothing, or it is refused in every form.
         """
+
+        def doubt(fault: Fault) -> bool:
+            return self._may_be_about_the_form(fault, messages, settings)
+
         begun = self.dialect
         try:
-            return send(begun.body(messages, settings))
+            return send(begun.body(messages, settings), doubt)
         except Fault as first:
-            if not first.negotiable:
+            if not (first.negotiable or doubt(first)):
                 raise
             fault = first
         with self._lock:
             known = self.dialect  # another thread may have found it meanwhile
-            forms = [known] if known is not begun else self._forms(fault, messages, settings, short)
+            # An error of the server's side counts only if it comes again.
+            again_first = known is not begun or not fault.negotiable
+            forms = [known] if again_first else self._forms(fault, messages, settings, short)
             while forms:
                 tried = forms.pop(0)
                 try:
-                    reply = send(tried.body(messages, settings))
+                    reply = send(tried.body(messages, settings), doubt)
                 except Fault as again:
-                    if not again.negotiable:
+                    if not (again.negotiable or doubt(again)):
                         raise
                     if tried is self.dialect or self._helped(tried, fault, again):
                         self._learn(tried)
                         fault = again
                         forms = self._forms(fault, messages, settings, short)
                 else:
+                    if tried is begun:  # it passed, and will pass another time
+                        self._vain.add((_bare(fault.details.words), _has_system(messages)))
                     self._learn(tried)
                     return reply
             self._vain.add((_bare(fault.details.words), _has_system(messages)))
+        if fault.passes:  # no form helps, so it is the server: asked again as any other
+            return send(self.dialect.body(messages, settings), lambda fault: False)
         raise fault
+
+    def _may_be_about_the_form(self, fault: Fault, messages: Sequence[Message], settings: Mapping[str, Json]) -> bool:
+        """Whether an error of the server's side (5xx) names what was sent: some servers raise one for what they do not take."""
+        details = fault.details
+        if fault.status < 500 or fault.ends or fault.wait or fault.kind == FILTERED:
+            return False
+        if _TRANSIENT.search(details.words) or (_bare(details.words), _has_system(messages)) in self._vain:
+            return False
+        texts = [turn["content"] for turn in messages]
+        sent = {**settings, **{RENAMED[name]: value for name, value in settings.items() if name in RENAMED}}
+        return bool(details.settings(sent, texts)) or (_has_system(messages) and details.names_roles(texts))
 
     def _forms(
         self, fault: Fault, messages: Sequence[Message], settings: Mapping[str, Json], short: Callable[[str], str]
@@ -294,12 +340,15 @@ class Negotiator:
         """The forms to try after a refusal: without one of the settings it names, without all, without a system turn."""
         if (_bare(fault.details.words), _has_system(messages)) in self._vain:
             return []
-        names = fault.details.settings(self.dialect.spoken(settings), [turn["content"] for turn in messages])
+        texts = [turn["content"] for turn in messages]
+        names = fault.details.settings(self.dialect.spoken(settings), texts)
         words = short(fault.details.words)
         changes = [[name] for name in names] + ([names] if len(names) > 1 else [])
         forms = [form for change in changes if (form := self.dialect.without(change, words)) != self.dialect]
         merges = _has_system(messages) and not self.dialect.merges_system
-        return [*forms, replace(self.dialect, merges_system=True)] if merges else forms
+        if merges and (fault.status < 500 or fault.details.names_roles(texts)):
+            return [*forms, replace(self.dialect, merges_system=True)]
+        return forms
 
     def _helped(self, tried: Dialect, fault: Fault, again: Fault) -> bool:
         """Whether a form changed what is refused: the next refusal has other words, and none about what was changed."""

@@ -27,7 +27,7 @@ from tenacity import (
 
 from buckler.data import Json, bounded_json
 from buckler.errors import BackendError
-from buckler.models.dialect import FILTERED, Fault, is_error, read_error
+from buckler.models.dialect import FILTERED, Doubt, Fault, is_error, read_error
 
 Reply: TypeAlias = Mapping[str, Any]
 Read = TypeVar("Read")
@@ -148,6 +148,7 @@ class Transport:
         budget: Budget | None = None,
         stop: Event | None = None,
         retries: int | None = None,
+        doubt: Doubt = lambda fault: False,
     ) -> Read:
         """Make a call until it succeeds, is refused, or has been tried often enough.
 
@@ -158,6 +159,7 @@ class Transport:
             budget: what pays for it.
             stop: when set, no further try is made; a fault that ends the run sets it.
             retries: how often it is made again, if not as often as usual.
+            doubt: for which faults it is not made again, though they may pass.
 
         Raises:
             Fault: it brought nothing.
@@ -173,7 +175,7 @@ class Transport:
             charged += fault.charged
             if fault.ends:
                 stopped.set()
-            return fault.passes and charged <= AGAIN_IF_CHARGED
+            return fault.passes and charged <= AGAIN_IF_CHARGED and not doubt(fault)
 
         retrying = Retrying(
             stop=stop_after_attempt((self.retries if retries is None else retries) + 1) | stop_when_event_set(stopped),
@@ -201,7 +203,7 @@ class Transport:
         except httpx.TransportError as fault:
             raise Fault(f"the connection broke: {self.short(str(fault))}") from None
         try:
-            reply = bounded_json(content)
+            reply: Any = bounded_json(content)
         except ValueError:
             reply = content.decode(errors="replace")
         if not 200 <= status < 300:
