@@ -13,10 +13,10 @@ from server import Server, Vllm, Whole
 from buckler.data import Message, read_answers, read_json
 from buckler.errors import BackendError, ConfigError
 from buckler.models import http
-from buckler.models.dialect import read_error
 from buckler.models.openai_client import ServedLM
 from buckler.models.protocol import ModelSpec, Request, Sampling, ScoreRequest, endpoint_of, tokens_before
 from buckler.models.registry import CachedLM, load
+from buckler.models.reply import read_error
 from buckler.progress import LOG
 from buckler.workflow.jobs.evaluate import EvaluateJob
 

@@ -7,15 +7,13 @@ the server then says something else.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from threading import Lock
 from typing import Final, TypeAlias, TypeVar
 
-from buckler.data import Json, Message, bounded_json, turns_to_json
-from buckler.data.reply import filter_of_error
+from buckler.data import Json, Message, turns_to_json
 from buckler.progress import LOG
 
 Read = TypeVar("Read")
@@ -45,7 +43,6 @@ _TRANSIENT = re.compile(
     re.IGNORECASE,
 )
 """Words of a server that is not well, whatever else it names."""
-_ACCOUNT = re.compile(r"\b(?:account|organi[sz]ation|project|key|subscription|permission|region|country)\b", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,70 +137,6 @@ class Fault(Exception):
     def negotiable(self) -> bool:
         """Whether the request may be served in another form; `Negotiator` knows of which errors of the server's side too."""
         return self.refused and not self.ends and self.kind != FILTERED and self.status in (200, 400, 422)
-
-
-def read_error(body: Json) -> ErrorDetails:
-    """What the body of a reply says about an error, in the shapes servers use; without words if it says nothing."""
-    read = _details(body)
-    try:
-        text = json.dumps(_without_echo(body), ensure_ascii=False)
-    except (TypeError, ValueError):
-        text = read.words
-    named = filter_of_error(_without_echo(body))
-    if not named and re.search(r'"flagged_input"|\b(?:input|prompt|request|content)s? (?:was|were|is|has been) flagged', text):
-        named = "moderation"
-    whose = bool(_ACCOUNT.search(read.words)) and not re.search(r"\b(?:input|prompt|content|response|output)", read.words)
-    return replace(read, text=text[:20_000], filtered_by="" if whose else named)
-
-
-def is_error(reply: Json) -> bool:
-    """Whether a reply is an error, whatever its HTTP status."""
-    if not isinstance(reply, Mapping) or reply.get("choices"):
-        return False
-    named = "error" in (reply.get("object"), reply.get("type")) or reply.get("success") is False
-    return bool(reply.get("error")) or named or (not reply.keys() & {"data", "tokens"} and read_error(reply).status > 0)
-
-
-def _details(body: Json) -> ErrorDetails:
-    if isinstance(body, str):
-        return ErrorDetails(words="" if body.lstrip().startswith("<") else body.strip())  # a page is made for people
-    if isinstance(body, list | tuple):
-        parts = [_details(one) for one in body]
-        words = "; ".join(dict.fromkeys(part.words for part in parts if part.words))
-        status = next((part.status for part in parts if part.status), 0)
-        return ErrorDetails(words=words, params=tuple(name for part in parts for name in part.params), status=status)
-    if not isinstance(body, Mapping):
-        return ErrorDetails()
-    names = ("error", "errors", "message", "msg", "detail", "title", "error_msg", "status_msg", "base_resp")
-    inner = next((found for name in names if (found := _details(body.get(name))).words), ErrorDetails())
-    words, params = inner.words, inner.params
-    metadata = body.get("metadata")
-    if isinstance(metadata, Mapping) and (raw := metadata.get("raw")):  # OpenRouter hands on what the provider wrote
-        within = _details(_parsed(raw))
-        words, params = ": ".join(dict.fromkeys(filter(None, [words, within.words]))), params or within.params
-    place = body.get("loc") or body.get("param")
-    path = [str(part) for part in (place if isinstance(place, list | tuple) else str(place or "").split("."))]
-    own = (next((part for part in reversed(path) if not part.isdigit()), ""),)
-    if own[0]:
-        params = (*own, *params)
-        words = words if own[0] in words else f"{own[0]}: {words}"
-    codes = [str(body.get(name, "")) for name in ("code", "status", "status_code")]
-    status = next((int(code) for code in codes if re.fullmatch(r"[45]\d\d", code)), inner.status)
-    return ErrorDetails(words=words, params=params, status=status)
-
-
-def _parsed(raw: Json) -> Json:
-    try:
-        return bounded_json(raw) if isinstance(raw, str) else raw
-    except ValueError:
-        return raw
-
-
-def _without_echo(body: Json) -> Json:
-    """The body without the request that some servers send back in it (FastAPI's `input`)."""
-    if isinstance(body, Mapping):
-        return {name: _without_echo(value) for name, value in body.items() if name not in ("input", "ctx", "messages")}
-    return [_without_echo(one) for one in body] if isinstance(body, list | tuple) else body
 
 
 def _place(name: str, words: str) -> int:

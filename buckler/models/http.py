@@ -27,7 +27,8 @@ from tenacity import (
 
 from buckler.data import Json, bounded_json
 from buckler.errors import BackendError
-from buckler.models.dialect import FILTERED, Doubt, Fault, is_error, read_error
+from buckler.models.dialect import FILTERED, Doubt, Fault
+from buckler.models.reply import is_error, read_error
 
 Reply: TypeAlias = Mapping[str, Any]
 Read = TypeVar("Read")
