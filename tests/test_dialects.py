@@ -248,6 +248,43 @@ def test_a_setting_and_a_system_turn_that_both_break_a_server_are_both_found():
     assert lm.record()["merges_system"] is True and list(lm.record()["left_out"]) == ["seed"]
 
 
+@pytest.mark.parametrize("words", ["Bad request", "", "maximum context length is 4096 tokens", "invalid JSON body"])
+def test_a_refusal_that_passes_does_not_move_the_system_turn(words):
+    fate = iter([True])
+
+    def refuses(body):
+        return openai_error(words) if next(fate, False) else None
+
+    with Server(refuses=refuses).up() as server:
+        lm = remote(server, concurrency=1)
+        lm.generate(requests(6, system="be kind"))
+        assert all(body["messages"][0]["role"] == "system" for body in server.seen)
+    assert lm.record() == {"can_score": False, "renamed": {}, "left_out": {}}
+
+
+@pytest.mark.parametrize("words", ["This model's maximum context length is 4096 tokens", "prompt too long", "seed: no"])
+def test_a_refusal_that_names_something_else_does_not_move_the_system_turn(words):
+    def refuses(body):
+        return openai_error(words) if body["messages"][0] == {"role": "system", "content": "be kind"} else None
+
+    with Server(refuses=refuses).up() as server:
+        lm = remote(server, concurrency=1)
+        with pytest.raises(BackendError, match=words):
+            lm.generate(requests(3, system="be kind"))
+    assert "merges_system" not in lm.record() and not server.seen
+
+
+@pytest.mark.parametrize("words", ["Bad request", "", "invalid request body"])
+def test_a_system_turn_that_is_refused_again_without_a_reason_is_merged(words):
+    def refuses(body):
+        return openai_error(words) if body["messages"][0]["role"] == "system" else None
+
+    with Server(refuses=refuses).up() as server:
+        lm = remote(server, concurrency=1)
+        assert lm.generate(requests(3, system="be kind"))[2].text == "BE KIND\n\nTEXT 2"
+    assert lm.record()["merges_system"] is True and len(server.refused) == 2
+
+
 NOT_ABOUT_THE_FORM = {
     "nothing": "internal server error",
     "a setting": "GPU temperature sensor failed",
@@ -548,6 +585,9 @@ PASSES = {
     "within 200": (200, {"error": {"message": "Rate limit exceeded", "code": 429}}),
     "within 200, flat": (200, {"object": "error", "message": "Too many requests", "code": 429}),
     "within 200, as a text": (200, {"detail": "Too many requests", "status": "503"}),
+    "broken amid the answer": Whole(
+        choices=[{"finish_reason": "stop", "message": {"content": "Su"}}], error={"code": 502, "message": "upstream died"}
+    ),
     "given up": {"finish_reason": "error", "error": {"code": 502, "message": "upstream"}, "message": {"content": ""}},
 }
 

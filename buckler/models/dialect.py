@@ -37,6 +37,7 @@ _ROLE = re.compile(
     re.IGNORECASE | re.DOTALL,
 )
 """What a template says that takes no system turn."""
+_LENGTH = re.compile(r"\b(?:context|length|tokens?|too (?:long|large|many))\b", re.IGNORECASE)
 _TRANSIENT = re.compile(
     r"temporar|\b(?:try|retry|trying)\b.{0,20}\b(?:again|later)|overload|over capacity|at capacity|\bbusy\b|out of memory|\bOOM\b"
     r"|tim(?:ed?|ing)[ -]?out|too many requests|rate[ _-]?limit|shutting down|restarting|(?:still|currently) loading",
@@ -88,7 +89,7 @@ class ErrorDetails:
 
     def names_roles(self, texts: Sequence[str] = ()) -> bool:
         """Whether it speaks of the roles of the turns, or of the template that writes them, apart from these texts."""
-        return bool(_ROLE.search(self._without(texts)))
+        return "role" in self.params or bool(_ROLE.search(self._without(texts)))
 
     def _without(self, texts: Sequence[str]) -> str:
         words = self.words
@@ -232,9 +233,10 @@ class Negotiator:
             fault = first
         with self._lock:
             known = self.dialect  # another thread may have found it meanwhile
-            # An error of the server's side counts only if it comes again.
-            again_first = known is not begun or not fault.negotiable
-            forms = [known] if again_first else self._forms(fault, messages, settings, short)
+            forms = self._forms(fault, messages, settings, short)
+            # What is the server's side's, or names nothing that was sent, counts only if it comes again.
+            sure = fault.negotiable and self._names_the_form(fault, messages, settings)
+            forms = [known] if known is not begun or (forms and not sure) else forms
             while forms:
                 tried = forms.pop(0)
                 try:
@@ -263,9 +265,13 @@ class Negotiator:
             return False
         if _TRANSIENT.search(details.words) or (_bare(details.words), _has_system(messages)) in self._vain:
             return False
+        return self._names_the_form(fault, messages, settings)
+
+    def _names_the_form(self, fault: Fault, messages: Sequence[Message], settings: Mapping[str, Json]) -> bool:
+        """Whether an error names a setting, under any name, or the role of a system turn that was sent."""
         texts = [turn["content"] for turn in messages]
         sent = {**settings, **{RENAMED[name]: value for name, value in settings.items() if name in RENAMED}}
-        return bool(details.settings(sent, texts)) or (_has_system(messages) and details.names_roles(texts))
+        return bool(fault.details.settings(sent, texts)) or (_has_system(messages) and fault.details.names_roles(texts))
 
     def _forms(
         self, fault: Fault, messages: Sequence[Message], settings: Mapping[str, Json], short: Callable[[str], str]
@@ -278,8 +284,9 @@ class Negotiator:
         words = short(fault.details.words)
         changes = [[name] for name in names] + ([names] if len(names) > 1 else [])
         forms = [form for change in changes if (form := self.dialect.without(change, words)) != self.dialect]
-        merges = _has_system(messages) and not self.dialect.merges_system
-        if merges and (fault.status < 500 or fault.details.names_roles(texts)):
+        # A refusal that says nothing of use may be about the system turn; one that names something else is not.
+        about_it = fault.details.names_roles(texts) or not (names or fault.status >= 500 or _LENGTH.search(fault.details.words))
+        if about_it and _has_system(messages) and not self.dialect.merges_system:
             return [*forms, replace(self.dialect, merges_system=True)]
         return forms
 

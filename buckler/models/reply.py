@@ -105,7 +105,8 @@ def completion_of_reply(reply: Json) -> Completion:
             return replace(withheld(named), prompt_tokens=_count(counted.get("prompt_tokens")))
         error = reply.get("error")
         raise ValueError(f"no choice in the reply{f', but an error: {_short(error)}' if error else f': {_short(reply)}'}")
-    completion = completion_of_choice(first)
+    error = reply.get("error")  # beside a choice: the server broke amid the answer
+    completion = completion_of_choice({**first, "error": error} if error and not first.get("error") else first)
     details = counted.get("completion_tokens_details")
     hidden = _count(details.get("reasoning_tokens")) if isinstance(details, Mapping) else 0
     return replace(
