@@ -389,6 +389,9 @@ def test_a_server_without_a_list_of_models_answers(models):
         ({"content": [{"type": "text", "text": "one "}, {"type": "text", "text": "two"}]}, "one two"),
         ({"content": {"type": "text", "text": "one"}}, "one"),
         ({"content": None, "reasoning_content": "hm"}, ""),
+        ({"content": "</think>\n\none", "reasoning": "hm"}, "one"),
+        ({"content": "<think>hm</think>one", "reasoning_content": "hm"}, "one"),
+        ({"content": "one, and </think> is a mark", "reasoning_content": "hm"}, "one, and </think> is a mark"),
         ({"content": "one", "refusal": None, "tool_calls": None}, "one"),
     ],
 )
