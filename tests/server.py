@@ -78,7 +78,7 @@ class Server:
         """A server.
 
         Args:
-            reply: the text, the choice, the whole reply (`Whole`), or status and body, of a conversation.
+            reply: the text, the choice, the whole reply (`Whole`), or status, body and perhaps headers, of a conversation.
             share: of paid calls that go wrong.
             faults: in which ways.
             retry_after: what it asks for where it is busy.
@@ -218,11 +218,11 @@ class _Handler(BaseHTTPRequestHandler):
                 self.close_connection = True
             else:
                 found = answer()
-                status, body = found if isinstance(found, tuple) else (200, found)
+                status, body, *headers = found if isinstance(found, tuple) else (200, found)
                 if status == 200:
                     with script.lock:
                         script.paid[prompt] += 1
-                self.send(status, body)
+                self.send(status, body, *headers)
         finally:
             with script.lock:
                 script.at_once -= 1
@@ -236,7 +236,7 @@ class _Handler(BaseHTTPRequestHandler):
             time.sleep(0.0 if fault == "endless" else 0.02)
 
     def send(self, status: int, body: Any, headers: Mapping[str, str] | None = None) -> None:
-        whole = body.encode() if isinstance(body, str) else json.dumps(body).encode()
+        whole = body if isinstance(body, bytes) else (body if isinstance(body, str) else json.dumps(body)).encode()
         self.head(status, len(whole), headers)
         self.wfile.write(whole)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import itertools
 import json
 from collections import Counter
@@ -12,11 +13,11 @@ from server import Server, Vllm, Whole
 from buckler.data import Message, read_answers, read_json
 from buckler.errors import BackendError, ConfigError
 from buckler.models import http
-from buckler.models.dialect import read_error
 from buckler.models.openai_client import ServedLM
 from buckler.models.protocol import ModelSpec, Request, Sampling, ScoreRequest, endpoint_of
 from buckler.models.registry import CachedLM, load
 from buckler.models.template_text import tokens_before
+from buckler.models.reply import read_error
 from buckler.progress import LOG
 from buckler.workflow.jobs.evaluate import EvaluateJob
 
@@ -187,6 +188,142 @@ def test_the_dialect_stands_in_the_record_of_a_run_and_the_run_made_again_pays_n
     assert "temperature is refused" in caplog.text
 
 
+# Refusals that come as errors of the server's side
+
+BROKEN_BY = {
+    "Python": lambda name: (500, {"error": {"message": f"create() got an unexpected keyword argument '{name}'"}}),
+    "Python, as a text": lambda name: (500, f"TypeError: {name}"),
+    "FastAPI": lambda name: (500, forbidden(name)[1]),
+    "plain": lambda name: (500, {"error": f"{name.replace('_', ' ')} not permitted"}),
+    "not implemented": lambda name: (501, {"error": {"message": f"{name} is not implemented"}}),
+    "a gateway": lambda name: (502, {"error": {"message": f"upstream: {camel(name)} unknown", "code": 502}}),
+    "within 200": lambda name: (200, {"error": {"message": f"{name} is not available here", "code": 500}}),
+    "a field": lambda name: (503, {"error": {"message": "invalid request", "param": name}}),
+}
+
+
+@pytest.mark.parametrize("wording", BROKEN_BY)
+@pytest.mark.parametrize("refused", [("seed",), ("max_tokens", "temperature"), ("seed", "top_p", "max_tokens", "temperature")])
+def test_a_server_that_breaks_at_a_setting_is_asked_without_it(wording, refused):
+    with Server(refuses=choosy(refused, BROKEN_BY[wording])).up() as server:
+        lm = remote(server, wait=60.0, concurrency=4)
+        assert [one.text for one in lm.generate(requests(12))] == [f"TEXT {at}" for at in range(12)]
+        assert len(server.refused) <= 4 + len(refused)
+        lm.generate(requests(3))
+        assert len(server.refused) <= 4 + len(refused), "what was found out is remembered"
+    assert set(lm.record()["left_out"]) == set(refused) - {"max_tokens"}
+    assert set(server.paid.values()) <= {1, 2} and not set(refused) & set(server.seen[-1])
+
+
+ROLES = {
+    "llama.cpp": (500, {"error": {"code": 500, "message": "Jinja Exception: System role not supported", "type": "server_error"}}),
+    "alternating": (500, {"error": {"message": "Conversation roles must alternate user/assistant/user/assistant/..."}}),
+    "two roles": (500, "Only user and assistant roles are supported!"),
+    "a template": (500, {"error": "Error rendering prompt with jinja template: unexpected"}),
+    "not implemented": (501, {"detail": "system messages are not implemented"}),
+    "Google": (502, [{"error": {"code": 502, "message": "Developer instruction is not enabled for this model"}}]),
+    "within 200": (200, {"error": {"code": 500, "message": "Unexpected message role."}}),
+}
+
+
+@pytest.mark.parametrize("words", ROLES)
+def test_a_template_that_breaks_at_a_system_turn_is_given_it_before_the_question(words):
+    def refuses(body):
+        return ROLES[words] if body["messages"][0]["role"] == "system" else None
+
+    with Server(refuses=refuses).up() as server:
+        lm = remote(server, wait=60.0, concurrency=2)
+        assert lm.generate(requests(8, system="be kind"))[7].text == "BE KIND\n\nTEXT 7"
+    assert len(server.refused) <= 3 and lm.record()["merges_system"] is True and lm.record()["left_out"] == {}
+
+
+def test_a_setting_and_a_system_turn_that_both_break_a_server_are_both_found():
+    def refuses(body):
+        return choosy(("seed",), BROKEN_BY["Python"])(body) or (
+            ROLES["llama.cpp"] if body["messages"][0]["role"] == "system" else None
+        )
+
+    with Server(refuses=refuses).up() as server:
+        lm = remote(server, wait=60.0, concurrency=1)
+        assert lm.generate(requests(3, system="be kind"))[2].text == "BE KIND\n\nTEXT 2"
+    assert lm.record()["merges_system"] is True and list(lm.record()["left_out"]) == ["seed"]
+
+
+@pytest.mark.parametrize("words", ["Bad request", "", "maximum context length is 4096 tokens", "invalid JSON body"])
+def test_a_refusal_that_passes_does_not_move_the_system_turn(words):
+    fate = iter([True])
+
+    def refuses(body):
+        return openai_error(words) if next(fate, False) else None
+
+    with Server(refuses=refuses).up() as server:
+        lm = remote(server, concurrency=1)
+        lm.generate(requests(6, system="be kind"))
+        assert all(body["messages"][0]["role"] == "system" for body in server.seen)
+    assert lm.record() == {"can_score": False, "renamed": {}, "left_out": {}}
+
+
+@pytest.mark.parametrize("words", ["This model's maximum context length is 4096 tokens", "prompt too long", "seed: no"])
+def test_a_refusal_that_names_something_else_does_not_move_the_system_turn(words):
+    def refuses(body):
+        return openai_error(words) if body["messages"][0] == {"role": "system", "content": "be kind"} else None
+
+    with Server(refuses=refuses).up() as server:
+        lm = remote(server, concurrency=1)
+        with pytest.raises(BackendError, match=words):
+            lm.generate(requests(3, system="be kind"))
+    assert "merges_system" not in lm.record() and not server.seen
+
+
+@pytest.mark.parametrize("words", ["Bad request", "", "invalid request body"])
+def test_a_system_turn_that_is_refused_again_without_a_reason_is_merged(words):
+    def refuses(body):
+        return openai_error(words) if body["messages"][0]["role"] == "system" else None
+
+    with Server(refuses=refuses).up() as server:
+        lm = remote(server, concurrency=1)
+        assert lm.generate(requests(3, system="be kind"))[2].text == "BE KIND\n\nTEXT 2"
+    assert lm.record()["merges_system"] is True and len(server.refused) == 2
+
+
+NOT_ABOUT_THE_FORM = {
+    "nothing": "internal server error",
+    "a setting": "GPU temperature sensor failed",
+    "the request": "cannot serve 'text {}'",
+    "memory": "CUDA out of memory: reduce max_tokens or try again",
+    "a busy one": "seed node is overloaded, try again later",
+    "a system": "the file system is full",
+    "the role": "the system role cannot be loaded",
+}
+
+
+@pytest.mark.parametrize("words", NOT_ABOUT_THE_FORM)
+@pytest.mark.parametrize("status", [500, 503])
+def test_an_error_of_the_server_itself_is_asked_again_and_teaches_nothing(words, status):
+    tries = Counter()
+
+    def reply(body):
+        text = body["messages"][-1]["content"]
+        tries[text] += 1
+        broken = (status, {"error": {"message": NOT_ABOUT_THE_FORM[words].format(text[-1])}})
+        return broken if tries[text] <= 1 + (text == "text 4") * 5 else "fine"
+
+    with Server(reply).up() as server:
+        lm = remote(server, concurrency=1)
+        assert {one.text for one in lm.generate(requests(6, system="be kind"))} == {"fine"}
+    assert lm.record() == {"can_score": False, "renamed": {}, "left_out": {}}
+
+
+@pytest.mark.parametrize("words", NOT_ABOUT_THE_FORM)
+def test_a_server_that_stays_broken_ends_the_run_after_its_retries(words):
+    broken = (500, {"error": {"message": NOT_ABOUT_THE_FORM[words]}})
+    with Server(lambda body: broken).up() as server:
+        with pytest.raises(BackendError, match="HTTP 500"):
+            remote(server, concurrency=1, retries=3).generate(requests(2, system="be kind"))
+    counts = Counter(body["messages"][-1]["content"] for body in server.seen if body["messages"][0]["role"] == "system")
+    assert min(counts.values()) >= 4, "one try and three more"
+
+
 # Azure, and servers that lack a path
 
 
@@ -253,6 +390,9 @@ def test_a_server_without_a_list_of_models_answers(models):
         ({"content": [{"type": "text", "text": "one "}, {"type": "text", "text": "two"}]}, "one two"),
         ({"content": {"type": "text", "text": "one"}}, "one"),
         ({"content": None, "reasoning_content": "hm"}, ""),
+        ({"content": "</think>\n\none", "reasoning": "hm"}, "one"),
+        ({"content": "<think>hm</think>one", "reasoning_content": "hm"}, "one"),
+        ({"content": "one, and </think> is a mark", "reasoning_content": "hm"}, "one, and </think> is a mark"),
         ({"content": "one", "refusal": None, "tool_calls": None}, "one"),
     ],
 )
@@ -313,6 +453,18 @@ UNREADABLE = {
     "nothing": (200, ""),
     "a number as content": {"finish_reason": "stop", "message": {"content": 7}},
     "no message": {"finish_reason": "stop", "delta": {"content": "x"}},
+    "a list without an end": (200, "[" * 200_000),
+    "a deep list": (200, "[" * 300 + "]" * 300),
+    "a deep error": (200, '{"error":' * 3000 + "1" + "}" * 3000),
+    "deep content": {"finish_reason": "stop", "message": {"content": json.loads("[" * 300 + "]" * 300)}},
+    "deep and broken": (200, '{"choices":' * 5000),
+    "no gzip": (200, "plainly not packed", {"Content-Encoding": "gzip"}),
+    "no deflate": (200, "plainly not packed", {"Content-Encoding": "deflate"}),
+    "half a gzip": (200, gzip.compress(json.dumps({"choices": []}).encode())[:20], {"Content-Encoding": "gzip"}),
+    "a broken gzip": (200, gzip.compress(b"[]")[:-8] + b"eight---", {"Content-Encoding": "gzip"}),
+    "an unknown coding": (200, b"\x00\xff", {"Content-Encoding": "own"}),
+    "no UTF-8": (200, '{"choices": "caf\xe9"}'.encode("latin-1")),
+    "a number of 6000 digits": (200, '{"choices": ' + "9" * 6000 + "}"),
 }
 
 
@@ -325,6 +477,50 @@ def test_an_unreadable_reply_ends_the_run_after_one_paid_call_for_each_under_way
         assert sum(server.calls.values()) <= 4 and max(server.calls.values()) == 1
     words = {"another API": "hello from another API", "a page": "Please log in", "a text": "upstream details hello"}
     assert words.get(kind, "") in str(fault.value)
+
+
+DEEP = '{"error":' * 3000 + "1" + "}" * 3000
+DEEP_ERRORS = {
+    "an error": (400, DEEP),
+    "a list": (400, "[" * 200_000),
+    "400 levels": (400, '{"error":' * 400 + '"no"' + "}" * 400),
+    "handed on": (400, {"error": {"message": "Provider returned error", "metadata": {"raw": DEEP}}}),
+    "of the server": (500, DEEP),
+    "not packed": (400, "plainly not packed", {"Content-Encoding": "gzip"}),
+}
+
+
+@pytest.mark.parametrize("kind", DEEP_ERRORS)
+def test_an_error_that_cannot_be_read_is_one_clear_line(kind):
+    with Server(lambda body: DEEP_ERRORS[kind]).up() as server:
+        with pytest.raises(BackendError, match=r"HTTP [45]00") as fault:
+            remote(server, retries=1).generate(requests(3))
+    assert len(str(fault.value)) < 1000
+
+
+def test_a_busy_gateway_whose_page_cannot_be_unpacked_is_asked_again():
+    tries = itertools.count()
+    page = (503, "plainly not packed", {"Content-Encoding": "gzip"})
+    with Server(lambda body: page if next(tries) < 2 else "fine").up() as server:
+        assert {one.text for one in remote(server).generate(requests(3))} == {"fine"}
+
+
+@pytest.mark.parametrize("route", ["/v1/models", "/tokenize"])
+def test_what_cannot_be_read_when_a_model_is_loaded_is_as_good_as_absent(route):
+    for reply in ((200, "[" * 200_000), (400, DEEP), (200, '{"tokens": [1e999]}')):
+        with Server(routes={route: reply}).up() as server:
+            lm = remote(server)
+            assert not lm.can_score and lm.generate(requests(1))[0].text == "TEXT 0"
+
+
+@pytest.mark.parametrize("depth", [400, 200_000])
+def test_arguments_of_a_tool_call_that_are_nested_without_end_stay_text(depth):
+    deep = "[" * depth + "]" * depth
+    calls = [{"id": "1", "type": "function", "function": {"name": "f", "arguments": deep}}]
+    forms = [{"content": None, "tool_calls": calls}, {"content": f'<tool_call>{{"name": "f", "arguments": {deep}}}</tool_call>'}]
+    with Server(lambda body: {"finish_reason": "stop", "message": forms[int(body["messages"][0]["content"][-1])]}).up() as server:
+        for given in remote(server).generate(requests(2)):
+            assert given.finish_reason == "stop" and deep in json.dumps(given.tool_calls)
 
 
 def test_what_was_answered_before_an_unreadable_reply_is_kept_and_not_asked_again(tmp_path):
@@ -393,6 +589,9 @@ PASSES = {
     "within 200": (200, {"error": {"message": "Rate limit exceeded", "code": 429}}),
     "within 200, flat": (200, {"object": "error", "message": "Too many requests", "code": 429}),
     "within 200, as a text": (200, {"detail": "Too many requests", "status": "503"}),
+    "broken amid the answer": Whole(
+        choices=[{"finish_reason": "stop", "message": {"content": "Su"}}], error={"code": 502, "message": "upstream died"}
+    ),
     "given up": {"finish_reason": "error", "error": {"code": 502, "message": "upstream"}, "message": {"content": ""}},
 }
 

@@ -278,6 +278,24 @@ def test_retry_after_is_read_in_seconds_and_as_a_date():
     later = format_datetime(datetime.now(UTC) + timedelta(hours=2), usegmt=True)
     assert _seconds("1.5") == 1.5 and 3600 < _seconds(later) <= 7200
     assert _seconds("Wed, 21 Oct 2015 07:28:00 GMT") == 0 and _seconds("soon") == _seconds("") == _seconds("nan") == 0
+    assert _seconds("Sun Nov  6 08:49:37 2094") > 3600, "the form of asctime, in UTC"
+
+
+MALFORMED = ["1.2.3", "..", "1.", "5, 10", "-1", "1e999", "\N{ARABIC-INDIC DIGIT THREE}", "9" * 5000 + "x"]
+MALFORMED += [f"Wed, 21 Oct {year} 07:28:00 GMT" for year in ("0000", "99999", "9" * 20)]
+MALFORMED += [f"Wed, 21 Oct 2099 07:28:00 +{'9' * digits}" for digits in (4, 12)]
+
+
+@pytest.mark.parametrize("header", MALFORMED)
+def test_a_malformed_retry_after_asks_for_no_pause(header):
+    assert _seconds(header) == 0
+
+
+@pytest.mark.parametrize("header", ["1.2.3", "Wed, 21 Oct 99999999999999999999 07:28:00 GMT"])
+def test_a_busy_server_with_a_malformed_retry_after_is_asked_again_as_usual(header):
+    with Server(share=0.4, faults=("busy",), retry_after=header).up() as server:
+        given = remote(server).generate([request_of(f"text {at}") for at in range(12)])
+    assert [one.text for one in given] == [f"TEXT {at}" for at in range(12)] and server.faulty["busy"]
 
 
 def test_retry_after_is_waited_for_and_a_quota_of_hours_is_not():

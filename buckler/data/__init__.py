@@ -18,6 +18,7 @@ from buckler.data.answers import (
 )
 from buckler.data.jsonl import (
     Json,
+    bounded_json,
     canonical,
     content_id,
     file_digest,
@@ -62,6 +63,7 @@ __all__ = [
     "Role",
     "Verdict",
     "answer_from_json",
+    "bounded_json",
     "canonical",
     "chat_from_json",
     "content_id",

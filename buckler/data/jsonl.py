@@ -158,3 +158,26 @@ def write_jsonl(path: Path, rows: Iterable[Mapping[str, Json]]) -> int:
 def write_json(path: Path, value: Json) -> None:
     """Write one indented JSON value, whole or not at all."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+DEEPEST = 100
+"""Levels that JSON from outside may be nested, so that whatever walks through it comes to an end."""
+
+
+def bounded_json(text: str | bytes) -> Json:
+    """The value of JSON that a server or a model wrote.
+
+    Raises:
+        ValueError: it is no JSON, or nested more than `DEEPEST` levels deep.
+    """
+    deep = ValueError(f"nested more than {DEEPEST} levels deep")
+    try:
+        value: Json = json.loads(text)
+    except RecursionError:
+        raise deep from None
+    level = [value]
+    for _ in range(DEEPEST + 1):
+        inner = (one.values() if isinstance(one, dict) else one for one in level if isinstance(one, dict | list))
+        if not (level := [one for values in inner for one in values]):
+            return value
+    raise deep

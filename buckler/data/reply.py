@@ -95,7 +95,9 @@ def read_reply(message: Json, finish_reason: Json = "stop", *, begun: str = "") 
     reason, withheld_by, error = read_finish(named)
     thinking = _distinct([*_thoughts(fields), *parts.thoughts])
     # With the thought in a field of its own the text cannot begin inside one; some servers repeat it in front of the text.
-    spoken = read_text(("<think></think>" if thinking else begun) + "".join(parts.texts))
+    written = "".join(parts.texts)
+    before = "<think>" if written.lstrip().startswith("</think>") else "<think></think>"  # some leave the end of it in the text
+    spoken = read_text((before if thinking else begun) + written)
     refusal = "\n\n".join(filter(None, [_text(fields.get("refusal")), *parts.refusals])).strip()
     text = spoken.text or refusal
     if not withheld_by and (refusal and not spoken.text):
@@ -110,7 +112,7 @@ def read_reply(message: Json, finish_reason: Json = "stop", *, begun: str = "") 
         finish_reason=reason,
         withheld_by=withheld_by,
         error=error,
-        began_inside=not thinking and not begun and begins_inside("".join(parts.texts)),
+        began_inside=not thinking and not begun and begins_inside(written),
     )
 
 

@@ -10,7 +10,7 @@ import json
 import re
 from dataclasses import dataclass
 
-from buckler.data.jsonl import Json
+from buckler.data.jsonl import Json, bounded_json
 
 _TAG = r"(?:seed:|ant)?(?:think|thinking|thoughts?|reasoning|scratchpad)"
 FORMS: tuple[tuple[str, str], ...] = (
@@ -242,7 +242,7 @@ def _without_tool_calls(text: str) -> tuple[str, list[Json]]:
 def _calls(body: str) -> list[Json]:
     """The calls in what stands between the marks: JSON of one or several, or a form of its own."""
     try:
-        value = json.loads(body)
+        value = bounded_json(body)
     except ValueError:
         found = (re.search(pattern, body) for pattern in _NAMES)
         name = next((match[1] for match in found if match), "")
@@ -261,7 +261,7 @@ def function_call(name: str, arguments: Json) -> Json:
     if not isinstance(arguments, str):
         return {"name": name, "arguments": arguments}
     try:
-        parsed: Json = json.loads(arguments)
+        parsed = bounded_json(arguments)
     except ValueError:
         parsed = arguments.strip()
     return {"name": name, "arguments": parsed}

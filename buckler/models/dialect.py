@@ -7,15 +7,13 @@ the server then says something else.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from threading import Lock
-from typing import Final, TypeVar
+from typing import Final, TypeAlias, TypeVar
 
 from buckler.data import Json, Message, turns_to_json
-from buckler.data.reply import filter_of_error
 from buckler.progress import LOG
 
 Read = TypeVar("Read")
@@ -32,7 +30,20 @@ _NOT_SETTINGS = re.compile(r"messages|model|prompt|input|content|body$")
 _DAY = re.compile(r"per[ _-]?(?:day|month)|daily|monthly|\b[RT]PD\b", re.IGNORECASE)
 _MINUTE = re.compile(r"per[ _-]?(?:min|second|hour)|\b[RT]P[MSH]\b", re.IGNORECASE)
 _MONEY = re.compile(r"insufficient[_ ]|billing|payment|credit|balance|spend(?:ing)?[ _]limit|hard[ _]limit", re.IGNORECASE)
-_ACCOUNT = re.compile(r"\b(?:account|organi[sz]ation|project|key|subscription|permission|region|country)\b", re.IGNORECASE)
+_ROLE = re.compile(
+    r"\b(?:system|developer)[ _-]?(?:role|message|prompt|turn|instruction|content)|\b(?:jinja|chat[ _-]?template)\b"
+    r"|\b(?:system|user|assistant|unknown|unexpected|unsupported|invalid|message|conversation)\b.{0,80}\broles?\b"
+    r"|\broles?\b.{0,80}(?:\b(?:system|user|assistant)\b|alternat|support)",
+    re.IGNORECASE | re.DOTALL,
+)
+"""What a template says that takes no system turn."""
+_LENGTH = re.compile(r"\b(?:context|length|tokens?|too (?:long|large|many))\b", re.IGNORECASE)
+_TRANSIENT = re.compile(
+    r"temporar|\b(?:try|retry|trying)\b.{0,20}\b(?:again|later)|overload|over capacity|at capacity|\bbusy\b|out of memory|\bOOM\b"
+    r"|tim(?:ed?|ing)[ -]?out|too many requests|rate[ _-]?limit|shutting down|restarting|(?:still|currently) loading",
+    re.IGNORECASE,
+)
+"""Words of a server that is not well, whatever else it names."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,13 +81,21 @@ class ErrorDetails:
             return named
         if any(_NOT_SETTINGS.match(name) for name in self.params):
             return []
-        words = self.words
-        for text in texts:
-            words = words.replace(text, " ") if len(text) > 3 else words
+        words = self._without(texts)
         places = {name: at for name in sent if (at := _place(name, words)) >= 0}
         if not places:
             return [old for old, new in RENAMED.items() if old in sent and _place(new, words) >= 0]
         return sorted(places, key=lambda name: (_HARMLESS.get(name, ...) != sent[name], places[name]))
+
+    def names_roles(self, texts: Sequence[str] = ()) -> bool:
+        """Whether it speaks of the roles of the turns, or of the template that writes them, apart from these texts."""
+        return "role" in self.params or bool(_ROLE.search(self._without(texts)))
+
+    def _without(self, texts: Sequence[str]) -> str:
+        words = self.words
+        for text in texts:
+            words = words.replace(text, " ") if len(text) > 3 else words
+        return words
 
 
 class Fault(Exception):
@@ -117,73 +136,8 @@ class Fault(Exception):
 
     @property
     def negotiable(self) -> bool:
-        """Whether the request may be served in another form."""
+        """Whether the request may be served in another form; `Negotiator` knows of which errors of the server's side too."""
         return self.refused and not self.ends and self.kind != FILTERED and self.status in (200, 400, 422)
-
-
-def read_error(body: Json) -> ErrorDetails:
-    """What the body of a reply says about an error, in the shapes servers use; without words if it says nothing."""
-    read = _details(body)
-    try:
-        text = json.dumps(_without_echo(body), ensure_ascii=False)
-    except (TypeError, ValueError):
-        text = read.words
-    named = filter_of_error(_without_echo(body))
-    if not named and re.search(r'"flagged_input"|\b(?:input|prompt|request|content)s? (?:was|were|is|has been) flagged', text):
-        named = "moderation"
-    whose = bool(_ACCOUNT.search(read.words)) and not re.search(r"\b(?:input|prompt|content|response|output)", read.words)
-    return replace(read, text=text[:20_000], filtered_by="" if whose else named)
-
-
-def is_error(reply: Json) -> bool:
-    """Whether a reply is an error, whatever its HTTP status."""
-    if not isinstance(reply, Mapping) or reply.get("choices"):
-        return False
-    named = "error" in (reply.get("object"), reply.get("type")) or reply.get("success") is False
-    return bool(reply.get("error")) or named or (not reply.keys() & {"data", "tokens"} and read_error(reply).status > 0)
-
-
-def _details(body: Json) -> ErrorDetails:
-    if isinstance(body, str):
-        return ErrorDetails(words="" if body.lstrip().startswith("<") else body.strip())  # a page is made for people
-    if isinstance(body, list | tuple):
-        parts = [_details(one) for one in body]
-        words = "; ".join(dict.fromkeys(part.words for part in parts if part.words))
-        status = next((part.status for part in parts if part.status), 0)
-        return ErrorDetails(words=words, params=tuple(name for part in parts for name in part.params), status=status)
-    if not isinstance(body, Mapping):
-        return ErrorDetails()
-    names = ("error", "errors", "message", "msg", "detail", "title", "error_msg", "status_msg", "base_resp")
-    inner = next((found for name in names if (found := _details(body.get(name))).words), ErrorDetails())
-    words, params = inner.words, inner.params
-    metadata = body.get("metadata")
-    if isinstance(metadata, Mapping) and (raw := metadata.get("raw")):  # OpenRouter hands on what the provider wrote
-        within = _details(_parsed(raw))
-        words, params = ": ".join(dict.fromkeys(filter(None, [words, within.words]))), params or within.params
-    place = body.get("loc") or body.get("param")
-    path = [str(part) for part in (place if isinstance(place, list | tuple) else str(place or "").split("."))]
-    own = (next((part for part in reversed(path) if not part.isdigit()), ""),)
-    if own[0]:
-        params = (*own, *params)
-        words = words if own[0] in words else f"{own[0]}: {words}"
-    codes = [str(body.get(name, "")) for name in ("code", "status", "status_code")]
-    status = next((int(code) for code in codes if re.fullmatch(r"[45]\d\d", code)), inner.status)
-    return ErrorDetails(words=words, params=params, status=status)
-
-
-def _parsed(raw: Json) -> Json:
-    try:
-        parsed: Json = json.loads(raw) if isinstance(raw, str) else raw
-    except ValueError:
-        return raw
-    return parsed
-
-
-def _without_echo(body: Json) -> Json:
-    """The body without the request that some servers send back in it (FastAPI's `input`)."""
-    if isinstance(body, Mapping):
-        return {name: _without_echo(value) for name, value in body.items() if name not in ("input", "ctx", "messages")}
-    return [_without_echo(one) for one in body] if isinstance(body, list | tuple) else body
 
 
 def _place(name: str, words: str) -> int:
@@ -235,6 +189,10 @@ class Dialect:
         return {"renamed": dict(self.renamed), "left_out": dict(self.left_out), **merged}
 
 
+Doubt: TypeAlias = Callable[[Fault], bool]
+"""Whether a fault that may pass may as well be about the form of the request: that is tried before it is waited for."""
+
+
 class Negotiator:
     """Finds a server's dialect from its refusals, while requests of many threads are under way. Refusals cost nothing."""
 
@@ -248,7 +206,7 @@ class Negotiator:
         self,
         messages: Sequence[Message],
         settings: Mapping[str, Json],
-        send: Callable[[dict[str, Json]], Read],
+        send: Callable[[dict[str, Json], Doubt], Read],
         short: Callable[[str], str] = str,
     ) -> Read:
         """What the server replies to a request in the form that it takes.
@@ -256,38 +214,64 @@ class Negotiator:
         Args:
             messages: The conversation.
             settings: Under the names of the OpenAI API.
-            send: Makes the call.
+            send: Makes the call; makes it again where that may help, unless the fault may be about the form of the request.
             short: Makes words of the server fit to be shown.
 
         Raises:
             Fault: the call brought nothing, or it is refused in every form.
         """
+
+        def doubt(fault: Fault) -> bool:
+            return self._may_be_about_the_form(fault, messages, settings)
+
         begun = self.dialect
         try:
-            return send(begun.body(messages, settings))
+            return send(begun.body(messages, settings), doubt)
         except Fault as first:
-            if not first.negotiable:
+            if not (first.negotiable or doubt(first)):
                 raise
             fault = first
         with self._lock:
             known = self.dialect  # another thread may have found it meanwhile
-            forms = [known] if known is not begun else self._forms(fault, messages, settings, short)
+            forms = self._forms(fault, messages, settings, short)
+            # What is the server's side's, or names nothing that was sent, counts only if it comes again.
+            sure = fault.negotiable and self._names_the_form(fault, messages, settings)
+            forms = [known] if known is not begun or (forms and not sure) else forms
             while forms:
                 tried = forms.pop(0)
                 try:
-                    reply = send(tried.body(messages, settings))
+                    reply = send(tried.body(messages, settings), doubt)
                 except Fault as again:
-                    if not again.negotiable:
+                    if not (again.negotiable or doubt(again)):
                         raise
                     if tried is self.dialect or self._helped(tried, fault, again):
                         self._learn(tried)
                         fault = again
                         forms = self._forms(fault, messages, settings, short)
                 else:
+                    if tried is begun:  # it passed, and will pass another time
+                        self._vain.add((_bare(fault.details.words), _has_system(messages)))
                     self._learn(tried)
                     return reply
             self._vain.add((_bare(fault.details.words), _has_system(messages)))
+        if fault.passes:  # no form helps, so it is the server: asked again as any other
+            return send(self.dialect.body(messages, settings), lambda fault: False)
         raise fault
+
+    def _may_be_about_the_form(self, fault: Fault, messages: Sequence[Message], settings: Mapping[str, Json]) -> bool:
+        """Whether an error of the server's side (5xx) names what was sent: some servers raise one for what they do not take."""
+        details = fault.details
+        if fault.status < 500 or fault.ends or fault.wait or fault.kind == FILTERED:
+            return False
+        if _TRANSIENT.search(details.words) or (_bare(details.words), _has_system(messages)) in self._vain:
+            return False
+        return self._names_the_form(fault, messages, settings)
+
+    def _names_the_form(self, fault: Fault, messages: Sequence[Message], settings: Mapping[str, Json]) -> bool:
+        """Whether an error names a setting, under any name, or the role of a system turn that was sent."""
+        texts = [turn["content"] for turn in messages]
+        sent = {**settings, **{RENAMED[name]: value for name, value in settings.items() if name in RENAMED}}
+        return bool(fault.details.settings(sent, texts)) or (_has_system(messages) and fault.details.names_roles(texts))
 
     def _forms(
         self, fault: Fault, messages: Sequence[Message], settings: Mapping[str, Json], short: Callable[[str], str]
@@ -295,12 +279,16 @@ class Negotiator:
         """The forms to try after a refusal: without one of the settings it names, without all, without a system turn."""
         if (_bare(fault.details.words), _has_system(messages)) in self._vain:
             return []
-        names = fault.details.settings(self.dialect.spoken(settings), [turn["content"] for turn in messages])
+        texts = [turn["content"] for turn in messages]
+        names = fault.details.settings(self.dialect.spoken(settings), texts)
         words = short(fault.details.words)
         changes = [[name] for name in names] + ([names] if len(names) > 1 else [])
         forms = [form for change in changes if (form := self.dialect.without(change, words)) != self.dialect]
-        merges = _has_system(messages) and not self.dialect.merges_system
-        return [*forms, replace(self.dialect, merges_system=True)] if merges else forms
+        # A refusal that says nothing of use may be about the system turn; one that names something else is not.
+        about_it = fault.details.names_roles(texts) or not (names or fault.status >= 500 or _LENGTH.search(fault.details.words))
+        if about_it and _has_system(messages) and not self.dialect.merges_system:
+            return [*forms, replace(self.dialect, merges_system=True)]
+        return forms
 
     def _helped(self, tried: Dialect, fault: Fault, again: Fault) -> bool:
         """Whether a form changed what is refused: the next refusal has other words, and none about what was changed."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import re
 import weakref
@@ -26,9 +25,10 @@ from tenacity import (
     wait_exponential_jitter,
 )
 
-from buckler.data import Json
+from buckler.data import Json, bounded_json
 from buckler.errors import BackendError
-from buckler.models.dialect import FILTERED, Fault, is_error, read_error
+from buckler.models.dialect import FILTERED, Doubt, Fault
+from buckler.models.reply import is_error, read_error
 
 Reply: TypeAlias = Mapping[str, Any]
 Read = TypeVar("Read")
@@ -149,6 +149,7 @@ class Transport:
         budget: Budget | None = None,
         stop: Event | None = None,
         retries: int | None = None,
+        doubt: Doubt = lambda fault: False,
     ) -> Read:
         """Make a call until it succeeds, is refused, or has been tried often enough.
 
@@ -159,6 +160,7 @@ class Transport:
             budget: what pays for it.
             stop: when set, no further try is made; a fault that ends the run sets it.
             retries: how often it is made again, if not as often as usual.
+            doubt: for which faults it is not made again, though they may pass.
 
         Raises:
             Fault: it brought nothing.
@@ -174,7 +176,7 @@ class Transport:
             charged += fault.charged
             if fault.ends:
                 stopped.set()
-            return fault.passes and charged <= AGAIN_IF_CHARGED
+            return fault.passes and charged <= AGAIN_IF_CHARGED and not doubt(fault)
 
         retrying = Retrying(
             stop=stop_after_attempt((self.retries if retries is None else retries) + 1) | stop_when_event_set(stopped),
@@ -199,10 +201,10 @@ class Transport:
             raise Fault(f"cannot connect to {self.endpoint} ({self.short(str(fault))})") from None
         except (httpx.TimeoutException, TimeoutError):
             raise Fault(f"no whole answer within {self.timeout:g} s", charged=True) from None
-        except (httpx.TransportError, httpx.DecodingError) as fault:
+        except httpx.TransportError as fault:
             raise Fault(f"the connection broke: {self.short(str(fault))}") from None
         try:
-            reply = json.loads(content)
+            reply: Any = bounded_json(content)
         except ValueError:
             reply = content.decode(errors="replace")
         if not 200 <= status < 300:
@@ -215,7 +217,7 @@ class Transport:
             if budget is not None:
                 budget.report(reply)
             return read(reply)
-        except (ValueError, KeyError, IndexError, TypeError, AttributeError) as fault:
+        except (ValueError, KeyError, IndexError, TypeError, AttributeError, OverflowError) as fault:
             whole = content[:400].decode(errors="replace")
             why = str(fault) if isinstance(fault, ValueError) else read_error(reply).words or whole or "nothing"
             reason = f"an unreadable reply: {self.short(why if isinstance(reply, Mapping) else f'no JSON object: {whole}')}"
@@ -236,8 +238,14 @@ class Transport:
                     if len(whole) > LARGEST:
                         reason = f"a reply of more than {LARGEST >> 20} MiB: {self.short(whole[:400].decode(errors='replace'))}"
                         raise Fault(reason, passes=False, ends=True, charged=True)
-            except (httpx.TransportError, httpx.DecodingError) as fault:
+            except httpx.TransportError as fault:
                 raise Fault(f"the connection broke: {self.short(str(fault))}", charged=True) from None
+            except httpx.DecodingError as fault:
+                if reply.is_success:  # it is paid for, and the next one would be as well
+                    coding = reply.headers.get("Content-Encoding", "")
+                    reason = f"an unreadable reply: its body is no {coding}: {self.short(str(fault))}"
+                    raise Fault(reason, passes=False, ends=True, charged=True) from None
+                whole.clear()
         return reply.status_code, _seconds(reply.headers.get("Retry-After", "")), bytes(whole)
 
     def _pause(self, state: RetryCallState) -> float:
@@ -290,10 +298,11 @@ def _close(loop: asyncio.AbstractEventLoop, idle: list[httpx.AsyncClient]) -> No
 
 
 def _seconds(retry_after: str) -> float:
-    """A `Retry-After` header in seconds: it holds a number of them, or a date."""
-    if re.fullmatch(r"\s*[\d.]*\d\s*", retry_after):
+    """A `Retry-After` header in seconds: it holds a number of them, or a date. What is neither asks for nothing: 0."""
+    if re.fullmatch(r"\s*\d+(?:\.\d+)?\s*", retry_after, re.ASCII):
         return float(retry_after)
     try:
-        return max(0.0, (parsedate_to_datetime(retry_after) - datetime.now(UTC)).total_seconds())
-    except (ValueError, TypeError):
+        date = parsedate_to_datetime(retry_after)
+        return max(0.0, (date.replace(tzinfo=date.tzinfo or UTC) - datetime.now(UTC)).total_seconds())
+    except (ValueError, TypeError, OverflowError):
         return 0.0

@@ -15,7 +15,7 @@ from typing import TypeVar
 
 from buckler.data import Json, Message
 from buckler.errors import BackendError
-from buckler.models.dialect import FILTERED, NEUTRAL, Fault, Negotiator
+from buckler.models.dialect import FILTERED, NEUTRAL, Doubt, Fault, Negotiator
 from buckler.models.http import NOT_ASKED, Budget, Read, Reply, Transport
 from buckler.models.protocol import Completion, Likelihood, ModelSpec, Request, ScoreRequest
 from buckler.models.registry import identity
@@ -183,8 +183,8 @@ class ServedLM:
     ) -> Read:
         """Ask about a conversation, in the dialect of the server."""
 
-        def send(body: dict[str, Json]) -> Read:
-            return self.http.call(url, {"model": self.name, **body}, read, budget=budget, stop=stop)
+        def send(body: dict[str, Json], doubt: Doubt) -> Read:
+            return self.http.call(url, {"model": self.name, **body}, read, budget=budget, stop=stop, doubt=doubt)
 
         return self._negotiator.ask(messages, {**settings, **self._of_template}, send, self.http.short)
 

@@ -1,23 +1,26 @@
-"""What a backend returned as a `Completion`: a generated text, or the reply of an OpenAI-compatible server.
+"""What a backend returned as a `Completion`: a generated text, or the reply of an OpenAI-compatible server; what an error says.
 
 Both pass through `buckler.data.reply.read_reply`, which puts thinking, tool calls and refusals into fields of their own.
 """
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from buckler.data import FinishReason, Json
+from buckler.data import FinishReason, Json, bounded_json
 from buckler.data.reply import filter_of_error, read_finish, read_reply
 from buckler.data.thinking import is_mark, opened_thought
+from buckler.models.dialect import ErrorDetails
 from buckler.models.protocol import Completion
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+_ACCOUNT = re.compile(r"\b(?:account|organi[sz]ation|project|key|subscription|permission|region|country)\b", re.IGNORECASE)
 LONGEST_OPENING = 24
 """Tokens at the end of a prompt in which the beginning of a thought is looked for."""
 
@@ -102,7 +105,8 @@ def completion_of_reply(reply: Json) -> Completion:
             return replace(withheld(named), prompt_tokens=_count(counted.get("prompt_tokens")))
         error = reply.get("error")
         raise ValueError(f"no choice in the reply{f', but an error: {_short(error)}' if error else f': {_short(reply)}'}")
-    completion = completion_of_choice(first)
+    error = reply.get("error")  # beside a choice: the server broke amid the answer
+    completion = completion_of_choice({**first, "error": error} if error and not first.get("error") else first)
     details = counted.get("completion_tokens_details")
     hidden = _count(details.get("reasoning_tokens")) if isinstance(details, Mapping) else 0
     return replace(
@@ -158,3 +162,67 @@ def _short(value: Json) -> str:
     text = value.get("message") if isinstance(value, Mapping) else value
     words = " ".join(str(text or value).split())
     return words if len(words) <= 200 else f"{words[:197]}..."
+
+
+def read_error(body: Json) -> ErrorDetails:
+    """What the body of a reply says about an error, in the shapes servers use; without words if it says nothing."""
+    read = _details(body)
+    try:
+        text = json.dumps(_without_echo(body), ensure_ascii=False)
+    except (TypeError, ValueError):
+        text = read.words
+    named = filter_of_error(_without_echo(body))
+    if not named and re.search(r'"flagged_input"|\b(?:input|prompt|request|content)s? (?:was|were|is|has been) flagged', text):
+        named = "moderation"
+    whose = bool(_ACCOUNT.search(read.words)) and not re.search(r"\b(?:input|prompt|content|response|output)", read.words)
+    return replace(read, text=text[:20_000], filtered_by="" if whose else named)
+
+
+def is_error(reply: Json) -> bool:
+    """Whether a reply is an error, whatever its HTTP status."""
+    if not isinstance(reply, Mapping) or reply.get("choices"):
+        return False
+    named = "error" in (reply.get("object"), reply.get("type")) or reply.get("success") is False
+    return bool(reply.get("error")) or named or (not reply.keys() & {"data", "tokens"} and read_error(reply).status > 0)
+
+
+def _details(body: Json) -> ErrorDetails:
+    if isinstance(body, str):
+        return ErrorDetails(words="" if body.lstrip().startswith("<") else body.strip())  # a page is made for people
+    if isinstance(body, list | tuple):
+        parts = [_details(one) for one in body]
+        words = "; ".join(dict.fromkeys(part.words for part in parts if part.words))
+        status = next((part.status for part in parts if part.status), 0)
+        return ErrorDetails(words=words, params=tuple(name for part in parts for name in part.params), status=status)
+    if not isinstance(body, Mapping):
+        return ErrorDetails()
+    names = ("error", "errors", "message", "msg", "detail", "title", "error_msg", "status_msg", "base_resp")
+    inner = next((found for name in names if (found := _details(body.get(name))).words), ErrorDetails())
+    words, params = inner.words, inner.params
+    metadata = body.get("metadata")
+    if isinstance(metadata, Mapping) and (raw := metadata.get("raw")):  # OpenRouter hands on what the provider wrote
+        within = _details(_parsed(raw))
+        words, params = ": ".join(dict.fromkeys(filter(None, [words, within.words]))), params or within.params
+    place = body.get("loc") or body.get("param")
+    path = [str(part) for part in (place if isinstance(place, list | tuple) else str(place or "").split("."))]
+    own = (next((part for part in reversed(path) if not part.isdigit()), ""),)
+    if own[0]:
+        params = (*own, *params)
+        words = words if own[0] in words else f"{own[0]}: {words}"
+    codes = [str(body.get(name, "")) for name in ("code", "status", "status_code")]
+    status = next((int(code) for code in codes if re.fullmatch(r"[45]\d\d", code)), inner.status)
+    return ErrorDetails(words=words, params=params, status=status)
+
+
+def _parsed(raw: Json) -> Json:
+    try:
+        return bounded_json(raw) if isinstance(raw, str) else raw
+    except ValueError:
+        return raw
+
+
+def _without_echo(body: Json) -> Json:
+    """The body without the request that some servers send back in it (FastAPI's `input`)."""
+    if isinstance(body, Mapping):
+        return {name: _without_echo(value) for name, value in body.items() if name not in ("input", "ctx", "messages")}
+    return [_without_echo(one) for one in body] if isinstance(body, list | tuple) else body
