@@ -246,6 +246,26 @@ def test_an_adapter_of_another_shape_task_or_layer_is_refused(tiny, first, tmp_p
         open_model(ModelSpec(name=str(more)))
 
 
+def test_an_adapter_beside_the_weights_of_a_model_is_not_put_on_them_and_that_is_said(tiny, first, tmp_path, caplog):
+    folder = Path(shutil.copytree(first / "model", tmp_path / "merged"))
+    for file in ("adapter_config.json", "adapter_model.safetensors"):
+        shutil.copy(first / "adapter" / file, folder / file)
+    with caplog.at_level(logging.WARNING, "buckler"):
+        assert nll(folder) == near(nll(first / "model"))
+    assert f"{folder} is used as it is, without the adapter that lies beside it" in caplog.text
+    assert f"add --adapter {folder}" in caplog.text
+    plain, on_top = ModelSpec(name=str(folder)), ModelSpec(name=str(folder), adapter=str(folder))
+    assert identity(plain) == identity(ModelSpec(name=str(first / "model"))) != identity(on_top)
+    assert nll(folder, folder) == near(nll(first / "model", first / "adapter"))
+    assert "lora" not in " ".join(open_model(plain, for_training=True)[0].state_dict())
+
+
+def test_an_adapter_with_the_config_of_its_base_beside_it_is_an_adapter(tiny, first, tmp_path):
+    adapter = change(first / "adapter", tmp_path / "adapter")
+    shutil.copy(tiny / "config.json", adapter / "config.json")
+    assert nll(adapter) == near(nll(first / "model"))
+
+
 def identity_checked(folder: Path) -> None:
     from buckler.workflow.inputs import ModelRef
 

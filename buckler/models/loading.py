@@ -22,6 +22,7 @@ from buckler.models.places import (
     base_of,
     dtype_of,
     has_tokenizer,
+    ignored_adapter,
     location,
     require_answers,
     with_base,
@@ -32,6 +33,8 @@ from buckler.progress import LOG
 
 _BEFORE: int | None = None
 """Threads of this process before a model named a number."""
+NO_ADAPTER = "no-adapter"
+"""A folder that no model has: where transformers looks for an adapter, which it would put on the weights unasked."""
 SHOWN = 3
 """Names of weights that a message shows."""
 
@@ -47,6 +50,8 @@ def open_model(spec: ModelSpec, *, for_training: bool = False) -> tuple[PreTrain
     hf_logging.disable_progress_bar()
     spec = with_base(spec)
     require_answers(spec)
+    if (said := ignored_adapter(spec)) is not None:
+        LOG.warning("%s", said)
     _set_threads(spec.threads)
     device = spec.device if spec.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
     adapter = None if spec.adapter is None else _local_adapter(spec.adapter)
@@ -98,7 +103,12 @@ def _base(spec: ModelSpec, dtype: str, device: str) -> PreTrainedModel:
     else:
         found["use_safetensors"] = True
     model, info = AutoModelForCausalLM.from_pretrained(
-        place, dtype=getattr(torch, dtype), trust_remote_code=trust, output_loading_info=True, **found
+        place,
+        dtype=getattr(torch, dtype),
+        trust_remote_code=trust,
+        output_loading_info=True,
+        adapter_kwargs={"subfolder": NO_ADAPTER},
+        **found,
     )
     require_whole(model, info, spec.name)
     if "gguf_file" in found and getattr(model, "hf_quantizer", None) is not None:

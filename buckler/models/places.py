@@ -75,8 +75,28 @@ def _gguf_in(folder: Path) -> Path | None:
 
 
 def is_adapter(folder: Path) -> bool:
-    """Whether a folder holds a PEFT adapter and no model."""
-    return (folder / ADAPTER_CONFIG).is_file() and not (folder / "config.json").exists()
+    """Whether a folder holds a PEFT adapter and no model: some programs write the base's `config.json` beside an adapter."""
+    return (folder / ADAPTER_CONFIG).is_file() and not holds_model(folder)
+
+
+def holds_model(folder: Path) -> bool:
+    """Whether a folder holds a config and weights of its own, whatever adapter lies beside them."""
+    own = Checkpoint(folder)
+    return (folder / "config.json").exists() and bool(own.weight_files or {*own.pickles} - {"adapter_model.bin"})
+
+
+def ignored_adapter(spec: ModelSpec) -> str | None:
+    """What is to be said of a model folder that also holds an adapter, which is not put on its weights; None for others."""
+    place = None if spec.endpoint is not None or spec.is_own else location(spec.name)
+    if place is None or (spec.adapter is not None and location(spec.adapter) == place):
+        return None
+    folder = place.parent if place.is_file() else place
+    if not (folder / ADAPTER_CONFIG).is_file() or is_adapter(place):
+        return None
+    return (
+        f"{place} is used as it is, without the adapter that lies beside it ({ADAPTER_CONFIG}): its weights may have been merged "
+        f"with that one already; if they have not, add --adapter {folder}"
+    )
 
 
 def with_base(spec: ModelSpec) -> ModelSpec:
