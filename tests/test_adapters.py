@@ -80,7 +80,7 @@ def change(folder: Path, to: Path, **values) -> Path:
     return to
 
 
-def test_lora_on_top_of_an_adapter_leaves_a_merged_model_and_an_adapter_on_a_base_that_is_there(tiny, first, tmp_path):
+def test_lora_on_top_of_an_adapter_leaves_a_merged_model_and_an_adapter_on_a_base_that_is_there(tiny, first, tmp_path, caplog):
     record = train(ModelSpec(name=str(tiny), adapter=str(first / "adapter")), ROWS, lora(), tmp_path / "second", seed=0)
     second = tmp_path / "second"
     assert record["base"] == {"model": str(tiny), "adapter": str(first / "adapter"), "adapter_is_on": "base"}
@@ -92,7 +92,10 @@ def test_lora_on_top_of_an_adapter_leaves_a_merged_model_and_an_adapter_on_a_bas
     assert nll(second / "adapter") == near(trained)
     assert nll(second / "base", second / "adapter") == near(trained)
     shutil.move(second, tmp_path / "moved")
-    assert nll(tmp_path / "moved" / "adapter") == near(trained)
+    moved = tmp_path / "moved"
+    with caplog.at_level(logging.WARNING, "buckler"):
+        assert nll(moved / "adapter") == near(trained)
+    assert f"its base {second / 'base'} has moved with it to {moved / 'base'}, which is used" in caplog.text
 
 
 def test_full_fine_tuning_on_top_of_an_adapter_trains_every_weight_of_the_merged_model(tiny, first, tmp_path):
@@ -141,8 +144,17 @@ def test_an_adapter_folder_alone_is_a_model_wherever_its_base_is_named_from(tiny
     monkeypatch.chdir(tmp_path)
     here = change(first / "adapter", tmp_path / "other", base_model_name_or_path="models/base")
     assert nll(here) == near(wanted)
-    gone = change(first / "adapter", tmp_path / "models" / "gone", base_model_name_or_path="/elsewhere/base")
-    assert nll(gone) == near(wanted)
+
+
+@pytest.mark.parametrize("record", [None, {}, {"base": {"model": "m", "adapter_is_on": "other"}}, {"base": None}])
+def test_another_folder_of_the_name_of_a_base_that_is_gone_is_not_taken_for_it(tiny, first, tmp_path, record):
+    shutil.copytree(tiny, tmp_path / "base")
+    if record is not None:
+        (tmp_path / "training.json").write_text(json.dumps(record))
+    gone = change(first / "adapter", tmp_path / "adapter", base_model_name_or_path="/elsewhere/base")
+    with pytest.raises(BackendError, match=r"its base model /elsewhere/base, .* is not here; name the base with --model"):
+        identity(ModelSpec(name=str(gone)))
+    assert nll(tmp_path / "base", gone) == near(nll(first / "model"))
 
 
 def test_the_gate_compares_adapters_each_on_the_base_that_it_names(tiny, first, tmp_path):
