@@ -269,7 +269,10 @@ def test_an_adapter_beside_the_weights_of_a_model_is_not_put_on_them_and_that_is
     plain, on_top = ModelSpec(name=str(folder)), ModelSpec(name=str(folder), adapter=str(folder))
     assert identity(plain) == identity(ModelSpec(name=str(first / "model"))) != identity(on_top)
     assert nll(folder, folder) == near(nll(first / "model", first / "adapter"))
-    assert "lora" not in " ".join(open_model(plain, for_training=True)[0].state_dict())
+    for method, on in (("full", {}), ("lora", {"lora": LoRA(dropout=0.0)})):
+        record = train(plain, ROWS, TrainSettings(method=method, **on, **SLOW), tmp_path / method, seed=0)
+        assert "without the adapter that lies beside it" in record["note"]
+        assert nll(tmp_path / method / "model") == pytest.approx(nll(folder), rel=1e-3)
 
 
 def test_an_adapter_with_the_config_of_its_base_beside_it_is_an_adapter(tiny, first, tmp_path):
@@ -291,6 +294,11 @@ def test_an_adapter_without_safetensors_or_with_broken_numbers_is_refused(first,
     (pickled / "adapter_model.safetensors").rename(pickled / "adapter_model.bin")
     with pytest.raises(BackendError, match=r"adapter_model\.bin can run code"):
         identity_checked(pickled)
+    for file in ("adapter_config.json", "tokenizer_config.json", "tokenizer.json"):
+        damaged = change(first / "adapter", tmp_path / f"damaged {file}")
+        (damaged / file).write_text("{not json")
+        with pytest.raises(BackendError, match=f"{file}: not (JSON|a tokenizer)"):
+            identity_checked(damaged)
     broken = change(first / "adapter", tmp_path / "broken")
     weights = load_file(broken / "adapter_model.safetensors")
     next(iter(weights.values()))[0, 0] = float("nan")

@@ -202,11 +202,13 @@ def test_broken_settings_are_told_before_rows_are_read(tiny, tmp_path):
     refused(folder, r"generation_config\.json: not JSON", tmp_path)
 
 
-@pytest.mark.parametrize("ends", ["</s>", [2, "</s>"], 1.5, True, {"a": 1}])
+@pytest.mark.parametrize("ends", ["</s>", [2, "</s>"], [[9]], -1, 1.5, True, {"a": 1}])
 def test_ends_that_are_no_token_ids_are_refused(tiny, tmp_path, ends):
     folder = variant(tiny, tmp_path / "model")
     (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": ends}))
     refused(folder, r"generation_config\.json: eos_token_id: expected a token id or a list", tmp_path)
+    (folder / "generation_config.json").write_text(json.dumps({"stop_strings": [ends, 5]}))
+    refused(folder, r"generation_config\.json: stop_strings: expected a text or a list", tmp_path)
 
 
 def test_a_model_without_a_tokenizer_or_with_a_broken_template_is_refused(tiny, tmp_path):

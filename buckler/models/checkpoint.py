@@ -58,15 +58,9 @@ PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.msgpack", "*.h5")
 RESTORE = "restore this file, or download the model again"
 MOST_HEADER = 100_000_000
 """Bytes of a safetensors header, by the format's own limit."""
-JSON_FILES = (
-    "config.json",
-    "generation_config.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "chat_template.json",
-    "model.safetensors.index.json",
-    "adapter_config.json",
+JSON_FILES = tuple(
+    f"{name}.json"
+    for name in "config generation_config tokenizer_config special_tokens_map added_tokens chat_template adapter_config".split()
 )
 """Files of settings that transformers or PEFT read; some of them it passes over in silence where they are broken."""
 EMBEDDINGS = ("embed_tokens.weight", "wte.weight", "word_embeddings.weight", "embeddings.weight", "embed_in.weight")
@@ -219,12 +213,23 @@ class Checkpoint:
         """
         for name in JSON_FILES:
             read_settings(self.folder / name)
-        file = self.folder / "generation_config.json"
-        named = read_settings(file).get("eos_token_id")
-        for one in named if isinstance(named, list) else [named]:
-            if one is not None and (not isinstance(one, int) or isinstance(one, bool)):
-                raise BackendError(f"{file}: eos_token_id: expected a token id or a list of them, got {named!r}; {RESTORE}")
+        self.require_ends()
         self.vocabulary  # noqa: B018 - reads the tokenizer
+
+    def require_ends(self) -> None:
+        """Refuse a `generation_config.json` that names no ends of an answer where it means to.
+
+        Raises:
+            BackendError: it cannot be read, or they are no token ids and no texts.
+        """
+        file = self.folder / "generation_config.json"
+        named, texts = (read_settings(file).get(name) for name in ("eos_token_id", "stop_strings"))
+        for one in named if isinstance(named, list) else [named]:
+            if one is not None and (not isinstance(one, int) or isinstance(one, bool) or one < 0):
+                raise BackendError(f"{file}: eos_token_id: expected a token id or a list of them, got {named!r}; {RESTORE}")
+        for text in texts if isinstance(texts, list) else [texts]:
+            if text is not None and not isinstance(text, str):
+                raise BackendError(f"{file}: stop_strings: expected a text or a list of texts, got {texts!r}; {RESTORE}")
 
     def _kind(self) -> str | None:
         name = self.architecture

@@ -56,8 +56,8 @@ def open_model(
     hf_logging.disable_progress_bar()
     spec = with_base(spec)
     require_answers(spec)
-    if reads_weights and (said := ignored_adapter(spec)) is not None:
-        LOG.warning("%s", said)
+    if reads_weights and (note := ignored_adapter(spec)) is not None:
+        LOG.warning("%s", note)
     _set_threads(spec.threads)
     device = spec.device if spec.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
     device = device if reads_weights else NO_DEVICE

@@ -201,6 +201,7 @@ def require_answers(spec: ModelSpec) -> None:
             raise BackendError(f"{spec.name}: a GGUF file needs the package gguf: pip install 'buckler[gguf]'")
         if spec.quantize is not None:
             raise BackendError(f"{spec.name}: a GGUF file is unpacked, not quantized; remove `quantize: {spec.quantize}`")
+        Checkpoint(place.parent).require_ends()
         return
     if not (place / "config.json").exists():
         raise BackendError(f"{place}: contains no config.json, which every model folder needs")
@@ -215,7 +216,7 @@ def require_answers(spec: ModelSpec) -> None:
 
 
 def _require_tokenizer(folder: Path, adapter: Path | None) -> None:
-    """Refuse a model with which no tokenizer comes; one that cannot be loaded is told when it is."""
+    """Refuse a model with which no tokenizer comes; one that cannot be loaded is refused when it is opened."""
     places = [folder] if adapter is None else [folder, adapter]
     if not any(next(place.glob(pattern), None) for place in places for pattern in ANY_TOKENIZER):
         raise BackendError(
