@@ -184,6 +184,18 @@ def test_an_adapter_whose_base_is_not_there_is_told_before_rows_are_read(first, 
         parse(TrainJob, values, "train").run(tmp_path / "out")
 
 
+def test_an_adapter_of_the_hub_is_checked_as_one_that_lies_here(tiny, first, tmp_path, monkeypatch):
+    import huggingface_hub
+
+    downloaded = change(first / "adapter", tmp_path / "downloaded")
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda *_, **__: str(downloaded))
+    spec = ModelSpec(name=str(tiny), adapter="owner/adapter")
+    assert open_model(spec)
+    (downloaded / "tokenizer_config.json").write_text("{not json")
+    with pytest.raises(BackendError, match=r"tokenizer_config\.json: not JSON"):
+        open_model(spec)
+
+
 def test_two_adapters_at_once_and_adapters_on_adapters_are_refused(first, tmp_path):
     with pytest.raises(ConfigError, match="is itself an adapter"):
         identity(ModelSpec(name=str(first / "adapter"), adapter=str(first / "adapter")))

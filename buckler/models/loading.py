@@ -25,6 +25,7 @@ from buckler.models.places import (
     has_tokenizer,
     ignored_adapter,
     location,
+    require_adapter,
     require_answers,
     with_base,
 )
@@ -231,9 +232,11 @@ def _local_adapter(name: str) -> Path:
 
     patterns = [ADAPTER_CONFIG, ADAPTER_WEIGHTS, "tokenizer*", "chat_template*", "special_tokens_map.json", "vocab*", "merges*"]
     try:
-        return Path(snapshot_download(name, allow_patterns=patterns))
+        folder = Path(snapshot_download(name, allow_patterns=patterns))
     except Exception as fault:  # noqa: BLE001 - the hub client raises many kinds; all mean the same here
         raise BackendError(f"adapter {name}: not a local folder, and not available from the hub ({_first_line(fault)})") from None
+    require_adapter(folder)
+    return folder
 
 
 def with_adapter(model: PreTrainedModel, folder: Path, spec: ModelSpec) -> PreTrainedModel:

@@ -189,7 +189,7 @@ def require_answers(spec: ModelSpec) -> None:
     spec = with_base(spec)
     place, adapter = location(spec.name), None if spec.adapter is None else location(spec.adapter)
     if adapter is not None:
-        _require_adapter(adapter)
+        require_adapter(adapter)
         if not spec.chat_template and (fault := Checkpoint(adapter).broken_template()) is not None:
             raise BackendError(f"{adapter}: {fault}")
     if spec.quantize is not None and find_spec("bitsandbytes") is None:
@@ -229,7 +229,12 @@ def has_tokenizer(folder: Path) -> bool:
     return any((folder / name).is_file() for name in TOKENIZER_FILES[::2])
 
 
-def _require_adapter(folder: Path) -> None:
+def require_adapter(folder: Path) -> None:
+    """Refuse an adapter that is not whole, or that makes no model answer.
+
+    Raises:
+        BackendError: with the reason and what to do.
+    """
     config = adapter_config(folder)
     Checkpoint(folder).require_readable()
     task = config.get("task_type")
