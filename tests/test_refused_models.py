@@ -202,6 +202,20 @@ def test_broken_settings_are_told_before_rows_are_read(tiny, tmp_path):
     refused(folder, r"generation_config\.json: not JSON", tmp_path)
 
 
+def test_broken_settings_of_a_model_of_the_hub_are_refused(tiny, tmp_path, monkeypatch):
+    from huggingface_hub import constants
+
+    cached = tmp_path / "models--owner--name"
+    (cached / "refs").mkdir(parents=True)
+    (cached / "refs" / "main").write_text("0" * 40)
+    folder = variant(tiny, cached / "snapshots" / ("0" * 40))
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    require_answers(ModelSpec(name="owner/name"))
+    (folder / "generation_config.json").write_text("{not json")
+    with pytest.raises(BackendError, match=r"generation_config\.json: not JSON"):
+        require_answers(ModelSpec(name="owner/name"))
+
+
 @pytest.mark.parametrize("ends", ["</s>", [2, "</s>"], [[9]], -1, 1.5, True, {"a": 1}])
 def test_ends_that_are_no_token_ids_are_refused(tiny, tmp_path, ends):
     folder = variant(tiny, tmp_path / "model")

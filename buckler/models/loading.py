@@ -66,6 +66,7 @@ def open_model(
     try:
         tokenizer = _tokenizer(spec, adapter)
         model = _base(spec, "float32" if for_training else dtype_of(spec), device)
+        require_answers(spec)  # a model of the hub is here now
         if adapter is not None:
             model = with_adapter(model, adapter, spec)
         if spec.quantize is None and reads_weights:

@@ -195,6 +195,11 @@ def require_answers(spec: ModelSpec) -> None:
     if spec.quantize is not None and find_spec("bitsandbytes") is None:
         raise BackendError(f"{spec.name}: `quantize: {spec.quantize}` needs bitsandbytes: pip install 'buckler[quantize]'")
     if place is None:
+        from huggingface_hub import try_to_load_from_cache
+
+        config = try_to_load_from_cache(spec.name, "config.json", revision=spec.revision)
+        if isinstance(config, str):  # its weights may not have been downloaded yet
+            Checkpoint(Path(config).parent).require_readable()
         return
     if place.is_file():
         if find_spec("gguf") is None:
