@@ -80,7 +80,7 @@ def change(folder: Path, to: Path, **values) -> Path:
     return to
 
 
-def test_lora_on_top_of_an_adapter_leaves_a_merged_model_and_an_adapter_on_a_base_that_is_there(tiny, first, tmp_path):
+def test_lora_on_top_of_an_adapter_leaves_a_merged_model_and_an_adapter_on_a_base_that_is_there(tiny, first, tmp_path, caplog):
     record = train(ModelSpec(name=str(tiny), adapter=str(first / "adapter")), ROWS, lora(), tmp_path / "second", seed=0)
     second = tmp_path / "second"
     assert record["base"] == {"model": str(tiny), "adapter": str(first / "adapter"), "adapter_is_on": "base"}
@@ -92,7 +92,10 @@ def test_lora_on_top_of_an_adapter_leaves_a_merged_model_and_an_adapter_on_a_bas
     assert nll(second / "adapter") == near(trained)
     assert nll(second / "base", second / "adapter") == near(trained)
     shutil.move(second, tmp_path / "moved")
-    assert nll(tmp_path / "moved" / "adapter") == near(trained)
+    moved = tmp_path / "moved"
+    with caplog.at_level(logging.WARNING, "buckler"):
+        assert nll(moved / "adapter") == near(trained)
+    assert f"its base {second / 'base'} has moved with it to {moved / 'base'}, which is used" in caplog.text
 
 
 def test_full_fine_tuning_on_top_of_an_adapter_trains_every_weight_of_the_merged_model(tiny, first, tmp_path):
@@ -141,8 +144,17 @@ def test_an_adapter_folder_alone_is_a_model_wherever_its_base_is_named_from(tiny
     monkeypatch.chdir(tmp_path)
     here = change(first / "adapter", tmp_path / "other", base_model_name_or_path="models/base")
     assert nll(here) == near(wanted)
-    gone = change(first / "adapter", tmp_path / "models" / "gone", base_model_name_or_path="/elsewhere/base")
-    assert nll(gone) == near(wanted)
+
+
+@pytest.mark.parametrize("record", [None, {}, {"base": {"model": "m", "adapter_is_on": "other"}}, {"base": None}])
+def test_another_folder_of_the_name_of_a_base_that_is_gone_is_not_taken_for_it(tiny, first, tmp_path, record):
+    shutil.copytree(tiny, tmp_path / "base")
+    if record is not None:
+        (tmp_path / "training.json").write_text(json.dumps(record))
+    gone = change(first / "adapter", tmp_path / "adapter", base_model_name_or_path="/elsewhere/base")
+    with pytest.raises(BackendError, match=r"its base model /elsewhere/base, .* is not here; name the base with --model"):
+        identity(ModelSpec(name=str(gone)))
+    assert nll(tmp_path / "base", gone) == near(nll(first / "model"))
 
 
 def test_the_gate_compares_adapters_each_on_the_base_that_it_names(tiny, first, tmp_path):
@@ -170,6 +182,18 @@ def test_an_adapter_whose_base_is_not_there_is_told_before_rows_are_read(first, 
     values = {"rows": ["nowhere.jsonl"], "model": str(adapter)}
     with pytest.raises(BackendError, match=r"adapter: .*(is not here|names no base model).*--adapter"):
         parse(TrainJob, values, "train").run(tmp_path / "out")
+
+
+def test_an_adapter_of_the_hub_is_checked_as_one_that_lies_here(tiny, first, tmp_path, monkeypatch):
+    import huggingface_hub
+
+    downloaded = change(first / "adapter", tmp_path / "downloaded")
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda *_, **__: str(downloaded))
+    spec = ModelSpec(name=str(tiny), adapter="owner/adapter")
+    assert open_model(spec)
+    (downloaded / "tokenizer_config.json").write_text("{not json")
+    with pytest.raises(BackendError, match=r"tokenizer_config\.json: not JSON"):
+        open_model(spec)
 
 
 def test_two_adapters_at_once_and_adapters_on_adapters_are_refused(first, tmp_path):
@@ -246,6 +270,29 @@ def test_an_adapter_of_another_shape_task_or_layer_is_refused(tiny, first, tmp_p
         open_model(ModelSpec(name=str(more)))
 
 
+def test_an_adapter_beside_the_weights_of_a_model_is_not_put_on_them_and_that_is_said(tiny, first, tmp_path, caplog):
+    folder = Path(shutil.copytree(first / "model", tmp_path / "merged"))
+    for file in ("adapter_config.json", "adapter_model.safetensors"):
+        shutil.copy(first / "adapter" / file, folder / file)
+    with caplog.at_level(logging.WARNING, "buckler"):
+        assert nll(folder) == near(nll(first / "model"))
+    assert f"{folder} is used as it is, without the adapter that lies beside it" in caplog.text
+    assert f"add --adapter {folder}" in caplog.text
+    plain, on_top = ModelSpec(name=str(folder)), ModelSpec(name=str(folder), adapter=str(folder))
+    assert identity(plain) == identity(ModelSpec(name=str(first / "model"))) != identity(on_top)
+    assert nll(folder, folder) == near(nll(first / "model", first / "adapter"))
+    for method, on in (("full", {}), ("lora", {"lora": LoRA(dropout=0.0)})):
+        record = train(plain, ROWS, TrainSettings(method=method, **on, **SLOW), tmp_path / method, seed=0)
+        assert "without the adapter that lies beside it" in record["note"]
+        assert nll(tmp_path / method / "model") == pytest.approx(nll(folder), rel=1e-3)
+
+
+def test_an_adapter_with_the_config_of_its_base_beside_it_is_an_adapter(tiny, first, tmp_path):
+    adapter = change(first / "adapter", tmp_path / "adapter")
+    shutil.copy(tiny / "config.json", adapter / "config.json")
+    assert nll(adapter) == near(nll(first / "model"))
+
+
 def identity_checked(folder: Path) -> None:
     from buckler.workflow.inputs import ModelRef
 
@@ -259,6 +306,11 @@ def test_an_adapter_without_safetensors_or_with_broken_numbers_is_refused(first,
     (pickled / "adapter_model.safetensors").rename(pickled / "adapter_model.bin")
     with pytest.raises(BackendError, match=r"adapter_model\.bin can run code"):
         identity_checked(pickled)
+    for file in ("adapter_config.json", "tokenizer_config.json", "tokenizer.json"):
+        damaged = change(first / "adapter", tmp_path / f"damaged {file}")
+        (damaged / file).write_text("{not json")
+        with pytest.raises(BackendError, match=f"{file}: not (JSON|a tokenizer)"):
+            identity_checked(damaged)
     broken = change(first / "adapter", tmp_path / "broken")
     weights = load_file(broken / "adapter_model.safetensors")
     next(iter(weights.values()))[0, 0] = float("nan")

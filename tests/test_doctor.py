@@ -28,12 +28,17 @@ def test_a_model_is_told_without_its_weights(tiny, tmp_path, monkeypatch):
     from safetensors.torch import load_file
     from transformers import PreTrainedModel
 
-    def loads(*_: object, **__: object) -> None:
-        raise AssertionError("the weights are loaded")
+    devices = []
+    opens = PreTrainedModel.from_pretrained.__func__
 
-    monkeypatch.setattr(PreTrainedModel, "from_pretrained", loads)
+    def spied(cls: type, *args: object, **how: object) -> object:
+        opened = opens(cls, *args, **how)
+        devices.extend(weight.device.type for weight in opened[0].parameters())
+        return opened
+
+    monkeypatch.setattr(PreTrainedModel, "from_pretrained", classmethod(spied))
     status, found = doctor(tiny)
-    assert status == 0 and found["faults"] == []
+    assert status == 0 and found["faults"] == [] and {*devices} == {"meta"}
     weights = load_file(tiny / "model.safetensors")
     assert found["parameters"] == sum(value.numel() for value in weights.values())
     assert found["architecture"] == "Qwen2ForCausalLM" and found["stored_as"] == "F32" and found["context"] == 512
@@ -103,6 +108,68 @@ def test_what_cannot_be_used_is_told_with_the_reason_and_status_1(tiny, tmp_path
     assert found["code"] == ["modeling_own.py"] and found["pickles"] == ["pytorch_model.bin"]
     status, out, _ = call(("doctor", str(folder)), Path.cwd())
     assert status == 1 and "it cannot be used as it is" in out
+
+
+def broken(tiny: Path, to: Path) -> dict[str, Path]:
+    """Models that cannot be loaded, each for a reason that its files show."""
+    from safetensors.torch import load_file, save_file
+
+    found = {
+        name: Path(shutil.copytree(tiny, to / name)) for name in ("tokenizer", "template", "ends", "config", "lacking", "deep")
+    }
+    for file in found["tokenizer"].glob("tokenizer*"):
+        file.unlink()
+    (found["template"] / "chat_template.jinja").write_text("{% for m in messages %}{{ m.content }")
+    (found["ends"] / "generation_config.json").write_text("{not json")
+    (found["config"] / "config.json").write_text("[]")
+    weights = load_file(tiny / "model.safetensors")
+    weights.pop("model.layers.1.mlp.up_proj.weight")
+    save_file(weights, found["lacking"] / "model.safetensors", metadata={"format": "pt"})
+    settings = json.loads((tiny / "config.json").read_text())
+    (found["deep"] / "config.json").write_text(json.dumps({**settings, "intermediate_size": 8}))
+    return found
+
+
+def test_doctor_refuses_what_loading_refuses_with_the_same_words(tiny, tmp_path):
+    from buckler.models.loading import open_model
+    from buckler.models.protocol import ModelSpec
+
+    for name, folder in broken(tiny, tmp_path).items():
+        with pytest.raises(BackendError) as refused:
+            open_model(ModelSpec(name=str(folder)))
+        status, found = doctor(folder)
+        assert status == 1 and str(refused.value) in found["faults"], name
+
+
+def test_an_adapter_that_does_not_fit_is_told_from_the_headers(tiny, tmp_path):
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    wide = make_model(tmp_path / "wide", hidden=64)
+    config = LoraConfig(task_type="CAUSAL_LM", target_modules=["q_proj"])
+    get_peft_model(AutoModelForCausalLM.from_pretrained(wide), config).save_pretrained(tmp_path / "adapter")
+    assert doctor(tmp_path / "adapter")[0] == 0
+    status, found = doctor(tiny, "--adapter", tmp_path / "adapter")
+    assert status == 1 and "does not fit" in found["faults"][0] and "size mismatch" in found["faults"][0]
+    settings = json.loads((tmp_path / "adapter" / "adapter_config.json").read_text())
+    (tmp_path / "adapter" / "adapter_config.json").write_text("{not json")
+    status, found = doctor(wide, "--adapter", tmp_path / "adapter")
+    assert status == 1 and "adapter_config.json: not JSON" in found["faults"][0]
+    (tmp_path / "adapter" / "adapter_config.json").write_text(json.dumps({**settings, "base_model_name_or_path": "/gone/wide"}))
+    status, found = doctor(tmp_path / "adapter")
+    assert status == 1 and "/gone/wide" in found["faults"][0]
+
+
+def test_values_are_not_read_and_an_adapter_beside_the_weights_is_not_used_and_both_is_said(tiny, tmp_path):
+    from safetensors.torch import load_file, save_file
+
+    folder = Path(shutil.copytree(tiny, tmp_path / "model"))
+    weights = {name: value * float("nan") for name, value in load_file(tiny / "model.safetensors").items()}
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    (folder / "adapter_config.json").write_text("{}")
+    status, out, _ = call(("doctor", str(folder)), Path.cwd())
+    assert status == 0 and "the values of its weights are not read" in out
+    assert "without the adapter that lies beside it" in out and "adapter kind" not in out
 
 
 @pytest.mark.parametrize("name", ["nowhere", "./nowhere", "owner/not-downloaded"])

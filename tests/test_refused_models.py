@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from buckler.errors import BackendError
 from buckler.models.checkpoint import Checkpoint, header
 from buckler.models.loading import open_model
+from buckler.models.places import require_answers
 from buckler.models.protocol import ModelSpec, ScoreRequest
 from buckler.models.registry import load
 from buckler.settings import parse
@@ -183,12 +184,60 @@ def test_a_model_without_a_template_is_refused_and_with_one_beside_it_is_not(tmp
     assert open_model(ModelSpec(name=str(folder), chat_template=str(template)))
 
 
-@pytest.mark.parametrize("content", ["{", "[]", '"text"'])
-def test_a_config_that_is_no_object_is_one_line(tiny, tmp_path, content):
+SETTINGS = ["config.json", "generation_config.json", "tokenizer_config.json", "tokenizer.json", "special_tokens_map.json"]
+
+
+@pytest.mark.parametrize("content", ["{not json", "", "[]", '"text"', "\\xff", "{" * 3 + '"a":' * 100_000])
+@pytest.mark.parametrize("file", SETTINGS)
+def test_settings_that_are_no_json_object_are_refused_with_their_file_and_what_to_do(tiny, tmp_path, file, content):
     folder = variant(tiny, tmp_path / "model")
-    (folder / "config.json").write_text(content)
-    with pytest.raises(BackendError, match=r"config\.json"):
-        open_model(ModelSpec(name=str(folder)))
+    (folder / file).write_bytes(content.encode().replace(b"\\xff", b"\xff"))
+    with pytest.raises(BackendError, match=rf"model/{file}: .*(restore this file)"):
+        require_answers(ModelSpec(name=str(folder)))
+
+
+def test_broken_settings_are_told_before_rows_are_read(tiny, tmp_path):
+    folder = variant(tiny, tmp_path / "model")
+    (folder / "generation_config.json").write_text("{not json")
+    refused(folder, r"generation_config\.json: not JSON", tmp_path)
+
+
+def test_broken_settings_of_a_model_of_the_hub_are_refused(tiny, tmp_path, monkeypatch):
+    from huggingface_hub import constants
+
+    cached = tmp_path / "models--owner--name"
+    (cached / "refs").mkdir(parents=True)
+    (cached / "refs" / "main").write_text("0" * 40)
+    folder = variant(tiny, cached / "snapshots" / ("0" * 40))
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    require_answers(ModelSpec(name="owner/name"))
+    (folder / "generation_config.json").write_text("{not json")
+    with pytest.raises(BackendError, match=r"generation_config\.json: not JSON"):
+        require_answers(ModelSpec(name="owner/name"))
+
+
+@pytest.mark.parametrize("ends", ["</s>", [2, "</s>"], [[9]], -1, 1.5, True, {"a": 1}])
+def test_ends_that_are_no_token_ids_are_refused(tiny, tmp_path, ends):
+    folder = variant(tiny, tmp_path / "model")
+    (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": ends}))
+    refused(folder, r"generation_config\.json: eos_token_id: expected a token id or a list", tmp_path)
+    (folder / "generation_config.json").write_text(json.dumps({"stop_strings": [ends, 5]}))
+    refused(folder, r"generation_config\.json: stop_strings: expected a text or a list", tmp_path)
+
+
+def test_a_model_without_a_tokenizer_or_with_a_broken_template_is_refused(tiny, tmp_path):
+    folder = variant(tiny, tmp_path / "model")
+    good = tmp_path / "good.jinja"
+    shutil.copy(folder / "chat_template.jinja", good)
+    (folder / "chat_template.jinja").write_text("{% for m in messages %}\n{{ m.content }")
+    refused(folder, r"its chat template is not a Jinja template: .*\(line 2\); give another one", tmp_path)
+    assert open_model(ModelSpec(name=str(folder), chat_template=str(good)))
+    (folder / "chat_template.jinja").write_bytes(b"\xff{{ messages }}")
+    refused(folder, r"chat_template\.jinja: not UTF-8 at byte 0", tmp_path)
+    shutil.copy(good, folder / "chat_template.jinja")
+    for file in folder.glob("tokenizer*"):
+        file.unlink()
+    refused(folder, "contains no tokenizer", tmp_path)
 
 
 def test_headers_tell_every_tensor_without_reading_it(tiny):

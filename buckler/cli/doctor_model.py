@@ -8,15 +8,24 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 
-from buckler.data import Json, read_json
+from buckler.data import Json
 from buckler.errors import BackendError, BucklerError
-from buckler.models.checkpoint import EMBEDDINGS, Checkpoint
-from buckler.models.places import ADAPTER_CONFIG, adapter_config, dtype_of, has_tokenizer, location, require_answers, with_base
+from buckler.models.checkpoint import EMBEDDINGS, Checkpoint, read_settings
+from buckler.models.places import (
+    adapter_config,
+    dtype_of,
+    has_tokenizer,
+    ignored_adapter,
+    is_adapter,
+    location,
+    require_answers,
+    with_base,
+)
 from buckler.models.protocol import ModelSpec
 
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
@@ -37,13 +46,22 @@ class Facts:
     values: dict[str, Json] = field(default_factory=dict)
     faults: list[str] = field(default_factory=list)
 
+    def find(self, look: Callable[[], dict[str, Json]]) -> None:
+        """Add what is found; where that is an error, it speaks against the model."""
+        try:
+            self.values |= look()
+        except BucklerError as fault:
+            if str(fault) not in "\n".join(self.faults):
+                self.faults.append(str(fault))
+
     def lines(self) -> list[str]:
         """One line a fact, then the result."""
         shown = [
             (name.replace("_", " "), _shown(value)) for name, value in self.values.items() if value not in (None, "", [], {})
         ]
         shown += [("fault", fault) for fault in self.faults]
-        shown.append(("result", "it cannot be used as it is" if self.faults else "it can answer and be trained"))
+        good = "it can answer and be trained (the values of its weights are not read)"
+        shown.append(("result", "it cannot be used as it is" if self.faults else good))
         return [f"{name:24} {text}" for name, text in shown]
 
     def to_json(self) -> dict[str, Json]:
@@ -62,20 +80,40 @@ def describe(name: str, adapter: str | None = None) -> Facts:
     facts = Facts()
     try:
         spec = with_base(spec)
-        require_answers(spec)
     except BucklerError as fault:
         facts.faults.append(str(fault))
     place = location(spec.name) or _downloaded(spec.name)
-    facts.values["place"] = str(place)
-    if spec.adapter is not None or (place / ADAPTER_CONFIG).is_file():
-        facts.values |= _of_adapter(location(spec.adapter) if spec.adapter else place)
-    facts.values |= _of_gguf(place) if place.is_file() else _of_folder(Checkpoint(place))
     brings = None if spec.adapter is None else location(spec.adapter)
-    facts.values |= _of_text(place, brings)
+    facts.values["place"] = str(place)
+    if not facts.faults:
+        facts.find(lambda: _loads(spec, place))
+    if spec.adapter is not None or is_adapter(place):
+        facts.find(lambda: _of_adapter(brings if spec.adapter else place))
+    facts.find(lambda: _of_gguf(place) if place.is_file() else _of_folder(Checkpoint(place)))
+    facts.find(lambda: _of_text(place, brings))
     dtype = str(dtype_of(spec)) if not facts.faults else "float32"
     facts.values["computes_in"] = f"{dtype} (dtype: auto, on this machine)"
     facts.values["memory"] = _memory(facts.values, dtype, spec.batch_tokens)
     return facts
+
+
+def _loads(spec: ModelSpec, place: Path) -> dict[str, Json]:
+    """Nothing where it can be loaded, but what is said of it then.
+
+    The files are opened as they are for answering; of weights in safetensors files, only the headers are read.
+
+    Raises:
+        BackendError: it cannot be loaded.
+    """
+    if location(spec.name) is None:
+        spec = spec.model_copy(update={"name": str(place), "revision": None})
+    require_answers(spec)
+    if place.is_dir() and (spec.adapter is None or location(spec.adapter) is not None):
+        from buckler.models.huggingface import template_of
+        from buckler.models.loading import open_model
+
+        template_of(*open_model(spec, reads_weights=False), spec)
+    return {"note": ignored_adapter(spec)}
 
 
 def _downloaded(name: str) -> Path:
@@ -176,12 +214,11 @@ def _of_text(place: Path, adapter: Path | None) -> dict[str, Json]:
     except Exception as fault:  # noqa: BLE001 - transformers raises many kinds
         return {"tokenizer": f"cannot be loaded: {str(fault).strip().splitlines()[0][:160]}" if str(fault).strip() else "none"}
     if adapter is not None and (adapter / "chat_template.jinja").is_file():
-        tokenizer.chat_template = (adapter / "chat_template.jinja").read_text(encoding="utf-8")
+        tokenizer.chat_template = Checkpoint(adapter).template
     ends: dict[str, Json] = {"tokenizer": tokenizer.eos_token}
     generation = source / "generation_config.json" if source.is_dir() else source
     if generation.is_file() and generation.suffix == ".json":
-        config = read_json(generation)
-        ids = config.get("eos_token_id") if isinstance(config, Mapping) else None
+        ids = read_settings(generation).get("eos_token_id")
         listed = ids if isinstance(ids, list) else [] if ids is None else [ids]
         ends["generation_config"] = [str(tokenizer.convert_ids_to_tokens(one)) for one in listed if isinstance(one, int)]
     template = str(tokenizer.chat_template or "")

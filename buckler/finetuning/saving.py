@@ -12,7 +12,7 @@ from buckler.finetuning.settings import TrainSettings
 from buckler.models.chat_template import Template
 from buckler.models.dtype import Dtype
 from buckler.models.loading import merged, open_model
-from buckler.models.places import EMBEDDED, dtype_of, location, with_base
+from buckler.models.places import EMBEDDED, dtype_of, ignored_adapter, location, with_base
 from buckler.models.protocol import ModelSpec
 from buckler.models.template_text import with_defaults
 
@@ -50,6 +50,8 @@ def of_model(spec: ModelSpec, settings: TrainSettings, dtype: Dtype) -> dict[str
         record["threads"] = spec.threads
     if spec.quantize is not None:
         record["quantize"] = spec.quantize
+    if (note := ignored_adapter(spec)) is not None:
+        record["note"] = note
     if based.adapter is not None:
         merged_in: dict[str, Json] = {"adapter_is_on": BASE} if settings.method == "lora" else {}
         record["base"] = {"model": based.name, "adapter": based.adapter, **merged_in}

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from buckler.data import Json, read_json
 from buckler.errors import BackendError, DataError
+from buckler.models.template_text import template_fault
 
 NO_ANSWERS: dict[str, str] = {
     "ForSequenceClassification": "a classifier or reward model",
@@ -54,8 +55,14 @@ QUANTIZERS: dict[str, tuple[str, ...]] = {
 }
 """Packages of which one must be installed to load weights that are stored quantized, by `quant_method`."""
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.msgpack", "*.h5")
+RESTORE = "restore this file, or download the model again"
 MOST_HEADER = 100_000_000
 """Bytes of a safetensors header, by the format's own limit."""
+JSON_FILES = tuple(
+    f"{name}.json"
+    for name in "config generation_config tokenizer_config special_tokens_map added_tokens chat_template adapter_config".split()
+)
+"""Files of settings that transformers or PEFT read; some of them it passes over in silence where they are broken."""
 EMBEDDINGS = ("embed_tokens.weight", "wte.weight", "word_embeddings.weight", "embeddings.weight", "embed_in.weight")
 
 
@@ -76,12 +83,12 @@ class Checkpoint:
     @cached_property
     def config(self) -> Mapping[str, Json]:
         """`config.json`; empty where there is none."""
-        return _object(self.folder / "config.json")
+        return read_settings(self.folder / "config.json")
 
     @cached_property
     def tokenizer_config(self) -> Mapping[str, Json]:
         """`tokenizer_config.json`; empty where there is none."""
-        return _object(self.folder / "tokenizer_config.json")
+        return read_settings(self.folder / "tokenizer_config.json")
 
     @property
     def architecture(self) -> str:
@@ -157,7 +164,10 @@ class Checkpoint:
         """Its chat template; "" where there is none."""
         file = self.folder / "chat_template.jinja"
         if file.is_file():
-            return file.read_text(encoding="utf-8", errors="replace")
+            try:
+                return file.read_text(encoding="utf-8")
+            except UnicodeDecodeError as fault:
+                raise BackendError(f"{file}: not UTF-8 at byte {fault.start}; convert it") from None
         inside = self.tokenizer_config.get("chat_template")
         if isinstance(inside, list):
             named = [one for one in inside if isinstance(one, Mapping)]
@@ -175,7 +185,7 @@ class Checkpoint:
         try:
             tokenizer = Tokenizer.from_file(str(file))
         except Exception as fault:  # noqa: BLE001 - the library raises plain exceptions
-            raise BackendError(f"{file}: not a tokenizer: {str(fault)[:200]}") from None
+            raise BackendError(f"{file}: not a tokenizer: {str(fault)[:200]}; {RESTORE}") from None
         added = {number for number, token in tokenizer.get_added_tokens_decoder().items() if token.special}
         return max(set(tokenizer.get_vocab(with_added_tokens=True).values()) - added, default=-1) + 1
 
@@ -192,7 +202,34 @@ class Checkpoint:
             trusts_code: Whether code that comes with the weights may run.
             has_template: Whether a chat template is given beside it.
         """
+        self.require_readable()
         return self._kind() or self._weights(trusts_code) or self._text(has_template)
+
+    def require_readable(self) -> None:
+        """Refuse settings or a tokenizer that cannot be read, whether or not they would be missed.
+
+        Raises:
+            BackendError: there is such a file, which is named.
+        """
+        for name in JSON_FILES:
+            read_settings(self.folder / name)
+        self.require_ends()
+        self.vocabulary  # noqa: B018 - reads the tokenizer
+
+    def require_ends(self) -> None:
+        """Refuse a `generation_config.json` that names no ends of an answer where it means to.
+
+        Raises:
+            BackendError: it cannot be read, or they are no token ids and no texts.
+        """
+        file = self.folder / "generation_config.json"
+        named, texts = (read_settings(file).get(name) for name in ("eos_token_id", "stop_strings"))
+        for one in named if isinstance(named, list) else [named]:
+            if one is not None and (not isinstance(one, int) or isinstance(one, bool) or one < 0):
+                raise BackendError(f"{file}: eos_token_id: expected a token id or a list of them, got {named!r}; {RESTORE}")
+        for text in texts if isinstance(texts, list) else [texts]:
+            if text is not None and not isinstance(text, str):
+                raise BackendError(f"{file}: stop_strings: expected a text or a list of texts, got {texts!r}; {RESTORE}")
 
     def _kind(self) -> str | None:
         name = self.architecture
@@ -227,7 +264,7 @@ class Checkpoint:
                 f"its weights are quantized with {self.quantization}, which needs the package {' or '.join(packages)}; "
                 "install it, or use the model that was quantized"
             )
-        index = _object(self.folder / "model.safetensors.index.json").get("weight_map")
+        index = read_settings(self.folder / "model.safetensors.index.json").get("weight_map")
         if isinstance(index, Mapping):
             missing = sorted({str(file) for file in index.values()} - {path.name for path in self.weight_files})
             if missing:
@@ -247,7 +284,15 @@ class Checkpoint:
             return (
                 "the tokenizer has no chat template; use the instruct model, or give a template with `chat_template: FILE.jinja`"
             )
-        return too_large(self.vocabulary, self.embeddings)
+        broken = None if has_template else self.broken_template()
+        return broken or too_large(self.vocabulary, self.embeddings)
+
+    def broken_template(self) -> str | None:
+        """Why its chat template is no Jinja template, with what to do; None where it is one, or there is none."""
+        fault = template_fault(self.template)
+        if fault is None:
+            return None
+        return f"its chat template is not a Jinja template: {fault}; give another one with `chat_template: FILE.jinja`"
 
 
 def too_large(vocabulary: int, embeddings: int) -> str | None:
@@ -285,13 +330,20 @@ def header(path: Path) -> dict[str, Tensor]:
     return tensors
 
 
-def _object(path: Path) -> Mapping[str, Json]:
+def read_settings(path: Path) -> Mapping[str, Json]:
+    """The JSON object in a file of a model; empty where there is no such file.
+
+    Raises:
+        BackendError: it is none.
+    """
     if not path.is_file():
         return {}
     try:
         value = read_json(path)
     except DataError as fault:
-        raise BackendError(str(fault)) from None
+        raise BackendError(f"{fault}; {RESTORE}") from None
+    except (OSError, RecursionError) as fault:
+        raise BackendError(f"{path}: cannot be read: {fault}; {RESTORE}") from None
     if not isinstance(value, Mapping):
-        raise BackendError(f"{path}: expected a JSON object, got {type(value).__name__}")
+        raise BackendError(f"{path}: expected a JSON object, got {type(value).__name__}; {RESTORE}")
     return value

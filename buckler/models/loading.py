@@ -19,10 +19,13 @@ from buckler.models.checkpoint import header, too_large
 from buckler.models.places import (
     ADAPTER_CONFIG,
     ADAPTER_WEIGHTS,
+    adapter_config,
     base_of,
     dtype_of,
     has_tokenizer,
+    ignored_adapter,
     location,
+    require_adapter,
     require_answers,
     with_base,
 )
@@ -32,14 +35,21 @@ from buckler.progress import LOG
 
 _BEFORE: int | None = None
 """Threads of this process before a model named a number."""
+NO_ADAPTER = "no-adapter"
+"""A folder that no model has: where transformers looks for an adapter, which it would put on the weights unasked."""
+NO_DEVICE = "meta"
+"""Where torch keeps tensors that have a shape and no values."""
 SHOWN = 3
 """Names of weights that a message shows."""
 
 
-def open_model(spec: ModelSpec, *, for_training: bool = False) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+def open_model(
+    spec: ModelSpec, *, for_training: bool = False, reads_weights: bool = True
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Load weights (safetensors or GGUF) and tokenizer.
 
     For training, the weights are float32 and an adapter is merged into its base, so that what is trained is one plain model.
+    Without `reads_weights`, names and shapes of safetensors files are compared with the model's and nothing else is read of them.
 
     Raises:
         BackendError: the model cannot be found, cannot answer, or does not fit its adapter or tokenizer.
@@ -47,15 +57,19 @@ def open_model(spec: ModelSpec, *, for_training: bool = False) -> tuple[PreTrain
     hf_logging.disable_progress_bar()
     spec = with_base(spec)
     require_answers(spec)
+    if reads_weights and (note := ignored_adapter(spec)) is not None:
+        LOG.warning("%s", note)
     _set_threads(spec.threads)
     device = spec.device if spec.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
+    device = device if reads_weights else NO_DEVICE
     adapter = None if spec.adapter is None else _local_adapter(spec.adapter)
     try:
         tokenizer = _tokenizer(spec, adapter)
         model = _base(spec, "float32" if for_training else dtype_of(spec), device)
+        require_answers(spec)  # a model of the hub is here now
         if adapter is not None:
             model = with_adapter(model, adapter, spec)
-        if spec.quantize is None:
+        if spec.quantize is None and reads_weights:
             model = model.to(device)
     except BucklerError:
         raise
@@ -97,8 +111,15 @@ def _base(spec: ModelSpec, dtype: str, device: str) -> PreTrainedModel:
         found |= unpacked()
     else:
         found["use_safetensors"] = True
+        if device == NO_DEVICE:
+            found["device_map"] = {"": device}
     model, info = AutoModelForCausalLM.from_pretrained(
-        place, dtype=getattr(torch, dtype), trust_remote_code=trust, output_loading_info=True, **found
+        place,
+        dtype=getattr(torch, dtype),
+        trust_remote_code=trust,
+        output_loading_info=True,
+        adapter_kwargs={"subfolder": NO_ADAPTER},
+        **found,
     )
     require_whole(model, info, spec.name)
     if "gguf_file" in found and getattr(model, "hf_quantizer", None) is not None:
@@ -143,8 +164,7 @@ def require_whole(model: PreTrainedModel, info: dict[str, Any], name: str) -> No
         )
     if unused := sorted(info.get("unexpected_keys", ())):
         LOG.warning("%s: %d weights of its files are not used: %s", name, len(unused), _some(unused))
-    broken = [key for key, value in model.named_parameters() if value.is_floating_point() and not value.isfinite().all()]
-    if broken:
+    if broken := _not_finite(model):
         raise BackendError(
             f"{name}: {len(broken)} weights are not finite numbers (NaN or infinite): {_some(broken)}; the files are damaged, "
             "or its training diverged"
@@ -213,9 +233,11 @@ def _local_adapter(name: str) -> Path:
 
     patterns = [ADAPTER_CONFIG, ADAPTER_WEIGHTS, "tokenizer*", "chat_template*", "special_tokens_map.json", "vocab*", "merges*"]
     try:
-        return Path(snapshot_download(name, allow_patterns=patterns))
+        folder = Path(snapshot_download(name, allow_patterns=patterns))
     except Exception as fault:  # noqa: BLE001 - the hub client raises many kinds; all mean the same here
         raise BackendError(f"adapter {name}: not a local folder, and not available from the hub ({_first_line(fault)})") from None
+    require_adapter(folder)
+    return folder
 
 
 def with_adapter(model: PreTrainedModel, folder: Path, spec: ModelSpec) -> PreTrainedModel:
@@ -229,10 +251,11 @@ def with_adapter(model: PreTrainedModel, folder: Path, spec: ModelSpec) -> PreTr
     _note_other_base(folder, spec)
     shapes = {key: one.shape for key, one in header(folder / ADAPTER_WEIGHTS).items()}
     _resize(model, shapes)
+    where = {"torch_device": "cpu"} if model.device.type == NO_DEVICE else {}
     try:
         with warnings.catch_warnings(record=True) as warned:
             warnings.simplefilter("always")
-            adapted = PeftModel.from_pretrained(model, str(folder))
+            adapted = PeftModel.from_pretrained(model, str(folder), **where)
     except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as fault:
         lines = [line.strip() for line in str(fault).splitlines() if line.strip()]
         reason = next((line for line in lines if "size mismatch" in line), lines[0] if lines else type(fault).__name__)
@@ -246,21 +269,22 @@ def with_adapter(model: PreTrainedModel, folder: Path, spec: ModelSpec) -> PreTr
             raise BackendError(
                 f"adapter {folder}: does not fit {spec.name}: {len(unused)} of its weights have no place there: {_some(unused)}"
             )
-    broken = [key for key, value in adapted.named_parameters() if value.is_floating_point() and not value.isfinite().all()]
-    if broken:
+    if broken := _not_finite(adapted):
         raise BackendError(f"adapter {folder}: {len(broken)} weights are not finite numbers (NaN or infinite): {_some(broken)}")
     return adapted
 
 
 def _note_other_base(folder: Path, spec: ModelSpec) -> None:
-    """Say it where an adapter is loaded on another model than the one it names."""
+    """Say it where an adapter is loaded on another model than the one it names, or on that one in another place."""
     try:
-        named, _ = base_of(folder)
+        found, _ = base_of(folder)
     except BackendError:
         return
-    theirs, ours = location(named), location(spec.name)
+    named, theirs, ours = str(adapter_config(folder)["base_model_name_or_path"]), location(found), location(spec.name)
     if theirs is not None and ours is not None and theirs.resolve() != ours.resolve():
-        LOG.warning("adapter %s was trained on %s, and is loaded on %s", folder, named, spec.name)
+        LOG.warning("adapter %s was trained on %s, and is loaded on %s", folder, found, spec.name)
+    elif theirs is not None and Path(named).is_absolute() and Path(named) != theirs:
+        LOG.warning("adapter %s: its base %s has moved with it to %s, which is used", folder, named, found)
 
 
 def _resize(model: PreTrainedModel, shapes: dict[str, tuple[int, ...]]) -> None:
@@ -307,6 +331,12 @@ def merged(model: PreTrainedModel, adapter: str) -> PreTrainedModel:
             whole.config.tie_word_embeddings = False
             LOG.warning("adapter %s changes the input or output embeddings alone: they are two in the merged model", adapter)
     return whole.requires_grad_(True)
+
+
+def _not_finite(model: PreTrainedModel) -> list[str]:
+    """Names of the weights that hold NaN or infinite values; of weights that are not read, nothing is known."""
+    read = ((key, value) for key, value in model.named_parameters() if value.is_floating_point() and not value.is_meta)
+    return [key for key, value in read if not value.isfinite().all()]
 
 
 def _some(names: list[str]) -> str:

@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 
-from buckler.data import Json, read_json
-from buckler.errors import BackendError, ConfigError, DataError
-from buckler.models.checkpoint import Checkpoint
+from buckler.data import Json
+from buckler.errors import BackendError, ConfigError
+from buckler.models.checkpoint import Checkpoint, read_settings
 from buckler.models.dtype import Dtype, resolved
 from buckler.models.protocol import ModelSpec
 
@@ -25,6 +25,7 @@ EMBEDDED: dict[str, str] = {
 
 EMBEDDED_FOLDER = Path(__file__).parents[1] / "miniature" / "models"
 ADAPTER_WEIGHTS, ADAPTER_CONFIG = "adapter_model.safetensors", "adapter_config.json"
+ANY_TOKENIZER = ("token*", "vocab*", "merges*", "*.model", "*.tiktoken", "tekken.json", "byte_maps.json")
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model")
 
 
@@ -75,8 +76,28 @@ def _gguf_in(folder: Path) -> Path | None:
 
 
 def is_adapter(folder: Path) -> bool:
-    """Whether a folder holds a PEFT adapter and no model."""
-    return (folder / ADAPTER_CONFIG).is_file() and not (folder / "config.json").exists()
+    """Whether a folder holds a PEFT adapter and no model: some programs write the base's `config.json` beside an adapter."""
+    return (folder / ADAPTER_CONFIG).is_file() and not holds_model(folder)
+
+
+def holds_model(folder: Path) -> bool:
+    """Whether a folder holds a config and weights of its own, whatever adapter lies beside them."""
+    own = Checkpoint(folder)
+    return (folder / "config.json").exists() and bool(own.weight_files or {*own.pickles} - {"adapter_model.bin"})
+
+
+def ignored_adapter(spec: ModelSpec) -> str | None:
+    """What is to be said of a model folder that also holds an adapter, which is not put on its weights; None for others."""
+    place = None if spec.endpoint is not None or spec.is_own else location(spec.name)
+    if place is None or (spec.adapter is not None and location(spec.adapter) == place):
+        return None
+    folder = place.parent if place.is_file() else place
+    if not (folder / ADAPTER_CONFIG).is_file() or is_adapter(place):
+        return None
+    return (
+        f"{place} is used as it is, without the adapter that lies beside it ({ADAPTER_CONFIG}): its weights may have been merged "
+        f"with that one already; if they have not, add --adapter {folder}"
+    )
 
 
 def with_base(spec: ModelSpec) -> ModelSpec:
@@ -100,8 +121,9 @@ def with_base(spec: ModelSpec) -> ModelSpec:
 def base_of(folder: Path) -> tuple[str, str | None]:
     """The model that an adapter was trained on, as a name that can be loaded, and its revision.
 
-    A path is looked for as it is, from the adapter's folder, and under its last name beside that folder: a training on top of
-    an adapter leaves its merged base there, and the two may have moved together.
+    A path is looked for as it is, and from the adapter's folder. A training on top of an adapter leaves its merged base beside
+    the new one, with a record of that: the base is found there when the folder has moved as a whole. Another folder that has the
+    same name is not taken.
 
     Raises:
         BackendError: it names none, or one that is not there.
@@ -114,8 +136,7 @@ def base_of(folder: Path) -> tuple[str, str | None]:
     found = str(revision) if revision else None
     if name in EMBEDDED:
         return name, found
-    beside = (Path(name).expanduser(), folder / name, folder.parent / Path(name).name)
-    for path in beside:
+    for path in (Path(name).expanduser(), folder / name, *_moved_with(folder, name)):
         if path.exists() and path.resolve() != folder.resolve():
             if path.is_dir() and is_adapter(path):
                 raise BackendError(f"{folder}: its base model {path} is itself an adapter; merge that one into its base first")
@@ -126,6 +147,14 @@ def base_of(folder: Path) -> tuple[str, str | None]:
     return name, found
 
 
+def _moved_with(folder: Path, name: str) -> list[Path]:
+    """The base beside an adapter, where the record of the training that made both says that it lies there."""
+    record = folder.parent / "training.json"
+    base = read_settings(record).get("base") if record.is_file() else None
+    beside = base.get("adapter_is_on") if isinstance(base, Mapping) else None
+    return [folder.parent / beside] if isinstance(beside, str) and beside == Path(name).name else []
+
+
 def adapter_config(folder: Path) -> Mapping[str, Json]:
     """The settings of an adapter.
 
@@ -134,13 +163,7 @@ def adapter_config(folder: Path) -> Mapping[str, Json]:
     """
     if not (folder / ADAPTER_CONFIG).exists():
         raise BackendError(f"{folder}: contains no {ADAPTER_CONFIG}, which every adapter needs")
-    try:
-        value = read_json(folder / ADAPTER_CONFIG)
-    except DataError as fault:
-        raise BackendError(str(fault)) from None
-    if not isinstance(value, Mapping):
-        raise BackendError(f"{folder / ADAPTER_CONFIG}: expected a JSON object, got {type(value).__name__}")
-    return value
+    return read_settings(folder / ADAPTER_CONFIG)
 
 
 def dtype_of(spec: ModelSpec) -> Dtype:
@@ -166,16 +189,24 @@ def require_answers(spec: ModelSpec) -> None:
     spec = with_base(spec)
     place, adapter = location(spec.name), None if spec.adapter is None else location(spec.adapter)
     if adapter is not None:
-        _require_adapter(adapter)
+        require_adapter(adapter)
+        if not spec.chat_template and (fault := Checkpoint(adapter).broken_template()) is not None:
+            raise BackendError(f"{adapter}: {fault}")
     if spec.quantize is not None and find_spec("bitsandbytes") is None:
         raise BackendError(f"{spec.name}: `quantize: {spec.quantize}` needs bitsandbytes: pip install 'buckler[quantize]'")
     if place is None:
+        from huggingface_hub import try_to_load_from_cache
+
+        config = try_to_load_from_cache(spec.name, "config.json", revision=spec.revision)
+        if isinstance(config, str):  # its weights may not have been downloaded yet
+            Checkpoint(Path(config).parent).require_readable()
         return
     if place.is_file():
         if find_spec("gguf") is None:
             raise BackendError(f"{spec.name}: a GGUF file needs the package gguf: pip install 'buckler[gguf]'")
         if spec.quantize is not None:
             raise BackendError(f"{spec.name}: a GGUF file is unpacked, not quantized; remove `quantize: {spec.quantize}`")
+        Checkpoint(place.parent).require_ends()
         return
     if not (place / "config.json").exists():
         raise BackendError(f"{place}: contains no config.json, which every model folder needs")
@@ -184,8 +215,18 @@ def require_answers(spec: ModelSpec) -> None:
     reason = checkpoint.refusal(trusts_code=spec.trust_remote_code, has_template=bool(spec.chat_template) or own_template)
     if reason is not None:
         raise BackendError(f"{spec.name}: {reason}")
+    _require_tokenizer(place, adapter)
     if spec.quantize is not None and checkpoint.quantization:
         raise BackendError(f"{spec.name}: is quantized already ({checkpoint.quantization}); remove `quantize: {spec.quantize}`")
+
+
+def _require_tokenizer(folder: Path, adapter: Path | None) -> None:
+    """Refuse a model with which no tokenizer comes; one that cannot be loaded is refused when it is opened."""
+    places = [folder] if adapter is None else [folder, adapter]
+    if not any(next(place.glob(pattern), None) for place in places for pattern in ANY_TOKENIZER):
+        raise BackendError(
+            f"{folder}: contains no tokenizer (tokenizer.json); save that of the model there, or download it again"
+        )
 
 
 def has_tokenizer(folder: Path) -> bool:
@@ -193,8 +234,14 @@ def has_tokenizer(folder: Path) -> bool:
     return any((folder / name).is_file() for name in TOKENIZER_FILES[::2])
 
 
-def _require_adapter(folder: Path) -> None:
+def require_adapter(folder: Path) -> None:
+    """Refuse an adapter that is not whole, or that makes no model answer.
+
+    Raises:
+        BackendError: with the reason and what to do.
+    """
     config = adapter_config(folder)
+    Checkpoint(folder).require_readable()
     task = config.get("task_type")
     if task not in (None, "CAUSAL_LM"):
         raise BackendError(f"{folder}: an adapter for the task type {task}, not CAUSAL_LM; it does not make a model answer")

@@ -84,6 +84,8 @@ def _part(name: str, revision: str | None, told_by: str) -> str:
         )
     patterns = (ADAPTER_WEIGHTS, ADAPTER_CONFIG, *_PATTERNS)
     files = sorted({path for pattern in patterns for path in place.glob(pattern)})
+    if told_by != ADAPTER_CONFIG:  # an adapter beside the weights of a model is not put on them
+        files = [path for path in files if path.name not in (ADAPTER_WEIGHTS, ADAPTER_CONFIG)]
     return content_id([*([path.name, _digest(path)] for path in files), *_ends_of(place)])
 
 

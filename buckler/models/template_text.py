@@ -56,6 +56,15 @@ def read_template(file: str) -> str:
     return text
 
 
+def template_fault(text: str) -> str | None:
+    """Why a text is no Jinja template, with the line; None where it is one."""
+    try:
+        _parse(text)
+    except TemplateSyntaxError as fault:
+        return f"{fault.message} (line {fault.lineno})"
+    return None
+
+
 def _parse(text: str) -> nodes.Template:
     bare = re.sub(r"\{%-?\s*(?:end)?generation\s*-?%\}", "", text)
     return Environment(extensions=["jinja2.ext.loopcontrols"]).parse(bare)
