@@ -16,8 +16,8 @@ from buckler.models import http
 from buckler.models.openai_client import ServedLM
 from buckler.models.protocol import ModelSpec, Request, Sampling, ScoreRequest, endpoint_of
 from buckler.models.registry import CachedLM, load
-from buckler.models.template_text import tokens_before
 from buckler.models.reply import read_error
+from buckler.models.template_text import tokens_before
 from buckler.progress import LOG
 from buckler.workflow.jobs.evaluate import EvaluateJob
 
