@@ -21,8 +21,8 @@ from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Generic, TypeGuard, TypeVar
 
+from buckler.data.fields import shortened, wrong_field
 from buckler.errors import BucklerError, ConfigError, DataError
-from buckler.settings import shortened, wrong_field
 
 T = TypeVar("T")
 Item = TypeVar("Item")

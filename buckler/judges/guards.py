@@ -35,13 +35,13 @@ from pathlib import Path
 from typing import TypeGuard
 
 from buckler.data import Answer, Message, Verdict
+from buckler.data.fields import wrong_field
 from buckler.errors import BackendError, ConfigError
 from buckler.judges.base import JUDGES
 from buckler.judges.refusal.keyword import KeywordJudge
 from buckler.judges.rubric import ask, exchange, overlong, request_of, versioned
 from buckler.models.protocol import LM, Likelihood, ModelSpec, Sampling, ScoreRequest
 from buckler.registry import Registry, imported, is_place
-from buckler.settings import wrong_field
 
 TEMPLATES = Path(__file__).parent / "templates"
 NO_DANGER = (
