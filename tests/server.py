@@ -136,6 +136,7 @@ class Server:
 
 class _Quiet(ThreadingHTTPServer):
     daemon_threads = True
+    request_queue_size = 128  # of five, a busy machine refuses connections
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Clients of these tests are killed, or give up waiting: no news."""
