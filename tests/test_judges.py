@@ -96,7 +96,7 @@ def test_answers_survive_the_file(text, finish_reason, meta):
 
 @pytest.mark.parametrize(
     "change",
-    [{"id": 3}, {"text": None}, {"finish": "eos"}, {"prompt": "hi"}, {"prompt": [{"role": "bot", "content": ""}]}, {"meta": 1}],
+    [{"id": 3}, {"text": None}, {"finish": "soup"}, {"prompt": "hi"}, {"prompt": [{"role": "bot", "content": ""}]}, {"meta": 1}],
 )
 def test_answers_that_are_not_answers_say_where(change):
     with pytest.raises(DataError, match=r"runs/answers\.jsonl:7"):

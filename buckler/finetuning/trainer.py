@@ -77,6 +77,7 @@ def run_phase(
     with explain_full_disk(out):
         trainer.train(resume_from_checkpoint=last_checkpoint(out / "checkpoints", settings.processes))
         if trainer.is_world_process_zero():
+            require_finite(trainer.model, trainer.state.global_step)
             save_trained(trainer.accelerator.unwrap_model(trainer.model), template, spec, settings, out)
             shutil.rmtree(out / "checkpoints", ignore_errors=True)
     record |= of_model(spec, settings, dtype)
@@ -170,6 +171,16 @@ class ProgressReporter(TrainerCallback):  # type: ignore[misc]
         loss = state.log_history[-1].get("loss", 0.0)
         if not math.isfinite(loss):
             raise ConfigError(f"the loss is {loss} at step {state.global_step}: training diverged; lower learning_rate")
+
+
+def require_finite(model: torch.nn.Module, steps: int) -> None:
+    """Refuse to save a model that is none: the loss of the last step was still a number, the weights after it are not.
+
+    Raises:
+        ConfigError: a weight is not finite.
+    """
+    if not all(bool(weight.isfinite().all()) for weight in model.parameters() if weight.requires_grad):
+        raise ConfigError(f"the weights are not finite after step {steps}: training diverged; lower learning_rate")
 
 
 @contextmanager
