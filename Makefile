@@ -28,7 +28,7 @@ check: .venv/ready
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m tools.retired_words
-	$(BIN)/python -m tools.structure --check --no-trace
+	$(BIN)/python -m tools.structure --check
 
 bench: .venv/ready
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[eval]'
