@@ -27,11 +27,13 @@ RECIPE = "tests/golden/recipes/golden_stages.yaml"
 """Taken from a checkout if it is there, else from the one this script lies in, with the keys that 0.1.0 knew (`KEYS`)."""
 MODEL = "miniature-small"
 TRAIN = f"--model {MODEL} --epochs 2 --batch-size 4 --learning-rate 1e-3 --max-length 256 --average row --seed 3"
+TARGETS = "--set train.lora.targets=[q_proj,v_proj]"
+"""What 0.1.0 adapts where nothing is said; it has no such option."""
 PROBES = "--harmful miniature:probes-harmful --borderline miniature:probes-borderline --benign miniature:probes-benign"
 COMMANDS = (
     "attack miniature:customer --out rows --harmful miniature:harmful --kind explicit --rows 8 --share 0.5 --limit 40 --seed 3",
     f"train rows/customer.jsonl --out full --method full {TRAIN}",
-    f"train rows/customer.jsonl --out lora --method lora --set train.lora.targets=[q_proj,v_proj] {TRAIN}",
+    f"train rows/customer.jsonl --out lora --method lora {TARGETS} {TRAIN}",
     f"train rows/customer.jsonl --out packed --method full --packing --accumulation 2 {TRAIN}",
     f"curate miniature:commonsense --out curated --model {MODEL} --preset quick --words miniature --max-new-tokens 48 --limit 3",
     f"evaluate full/model --out answers {PROBES} --judge keyword --base {MODEL} --max-new-tokens 24 --limit 8 --seed 5",
@@ -65,7 +67,8 @@ def work(checkout: Path, folder: Path) -> None:
     (folder / "recipe.yaml").write_text(recipe, encoding="utf-8")
     threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")
     env = {**os.environ, **threads, "PYTHONPATH": str(checkout), "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
-    command = [sys.executable, "-c", DRIVER, str(checkout), json.dumps(COMMANDS)]
+    commands = [line if own.exists() else line.replace(f" {TARGETS}", "") for line in COMMANDS]
+    command = [sys.executable, "-c", DRIVER, str(checkout), json.dumps(commands)]
     done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, check=False)
     if done.returncode:
         sys.stderr.write(f"{checkout} could not do the work:\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}\n")
