@@ -142,8 +142,16 @@ def test_an_answer_is_scored_after_what_training_puts_before_it():
         turns = conversation()
         for number, (before, ids) in zip((1, 3), spans(template.row(turns)), strict=True):
             context, answer = template.pair(turns[:number], turns[number]["content"])
-            if shape.answer[:1] != " ":  # a blank before every answer is not scored
-                assert (before + ids)[: len(context + answer)] == context + answer, name
+            assert (before + ids)[: len(context + answer)] == context + answer, name
+
+
+@pytest.mark.parametrize("name", sorted(PUBLISHED))
+def test_under_a_published_template_a_plain_answer_is_scored_as_it_is_trained(name):
+    template = Template(tokenizer_of(PUBLISHED[name]), name)
+    turns = conversation()[:2]
+    (before, ids), *_ = spans(template.row(turns))
+    context, answer = template.pair(turns[:1], turns[1]["content"])
+    assert (before + ids)[: len(context + answer)] == context + answer
 
 
 def test_tool_turns_and_calls_stand_before_the_answer_that_follows_them():

@@ -144,8 +144,8 @@ class Template:
         before = self.written.prompt(messages)
         prompt = self.ids(before)
         lead = self.written.plain_lead if opened_thought(before) == opened_thought(self.written.sample_prompt) else ""
-        if not lead.strip(" "):  # a blank belongs to the first word
-            return prompt, self._after(before, prompt, answer)
+        if not lead.strip(" "):  # a blank belongs to the first word, in training too
+            return prompt, self._after(before, prompt, lead + answer)
         both = self._after(before, prompt, lead + answer)
         starts = (at for at in range(len(both) + 1) if self.tokenizer.decode(both[:at]) == lead)
         start = next(starts, None)
