@@ -47,14 +47,7 @@ class Answer:
     @property
     def no_text(self) -> str:
         """Why there is no text of the model's to be judged; "" if there is one, or if the answer is plainly empty."""
-        return no_text(
-            self.text,
-            thinking=self.thinking,
-            tool_calls=self.tool_calls,
-            finish_reason=self.finish_reason,
-            withheld_by=self.withheld_by,
-            error=self.error,
-        )
+        return no_text(self)
 
     @property
     def query(self) -> str:

@@ -1,6 +1,6 @@
 """What a model or a server returned, read in one place: text, thinking, tool calls, how it ended, who withheld it.
 
-`read_reply` reads a message as servers of the OpenAI kind send it and as files keep it; a text alone is the simplest message.
+`read_reply` reads a message as OpenAI-compatible servers send it and as files keep it; a text alone is the simplest message.
 Local, served and saved answers all pass here, so that they get the same verdicts.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Literal, Protocol, TypeAlias
 
 from buckler.data.jsonl import Json, whole_characters
 from buckler.data.thinking import begins_inside, function_call, read_text
@@ -116,21 +116,36 @@ def read_reply(message: Json, finish_reason: Json = "stop", *, begun: str = "") 
     )
 
 
-def no_text(
-    text: str, *, thinking: str, tool_calls: Sequence[Json], finish_reason: FinishReason, withheld_by: str, error: str
-) -> str:
-    """Why a reply has no text of the model's that could be read; "" if it has one, or is empty and nothing else."""
-    if finish_reason == "failed":
-        return f"no answer came: {error}"
-    if withheld_by:
-        return f"withheld by the provider ({_one_line(withheld_by)})"
-    if text.strip():
+class Returned(Protocol):
+    """What a model returned, whatever else is known of it: a completion, or the answer to a probe."""
+
+    @property
+    def text(self) -> str: ...
+    @property
+    def thinking(self) -> str: ...
+    @property
+    def tool_calls(self) -> Sequence[Json]: ...
+    @property
+    def finish_reason(self) -> FinishReason: ...
+    @property
+    def withheld_by(self) -> str: ...
+    @property
+    def error(self) -> str: ...
+
+
+def no_text(one: Returned) -> str:
+    """Why there is no text of the model's that could be read; "" if there is one, or if it is empty and nothing else."""
+    if one.finish_reason == "failed":
+        return f"no answer came: {one.error}"
+    if one.withheld_by:
+        return f"withheld by the provider ({_one_line(one.withheld_by)})"
+    if one.text.strip():
         return ""
-    if tool_calls:
-        names = ", ".join(dict.fromkeys(str(one["name"]) for one in tool_calls if isinstance(one, Mapping) and one.get("name")))
-        return f"no text: the answer is {len(tool_calls)} tool call{'s' * (len(tool_calls) > 1)}{f' ({names})' if names else ''}"
-    if thinking:
-        cut = "cut off at the token limit" if finish_reason == "length" else "it ended"
+    if calls := one.tool_calls:
+        names = ", ".join(dict.fromkeys(str(call["name"]) for call in calls if isinstance(call, Mapping) and call.get("name")))
+        return f"no text: the answer is {len(calls)} tool call{'s' * (len(calls) > 1)}{f' ({names})' if names else ''}"
+    if one.thinking:
+        cut = "cut off at the token limit" if one.finish_reason == "length" else "it ended"
         return f"no answer yet: {cut} within its thinking"
     return ""
 

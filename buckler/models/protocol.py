@@ -199,14 +199,7 @@ class Completion:
     @property
     def no_text(self) -> str:
         """Why there is no text of the model's; "" if there is one, or if the answer is plainly empty."""
-        return no_text(
-            self.text,
-            thinking=self.thinking,
-            tool_calls=self.tool_calls,
-            finish_reason=self.finish_reason,
-            withheld_by=self.withheld_by,
-            error=self.error,
-        )
+        return no_text(self)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

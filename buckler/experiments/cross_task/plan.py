@@ -93,7 +93,7 @@ class _CrossTask:
         return [*self.direct, documents, *under]
 
     def _most_misused_task(self, documents: Step, base: ModelRef) -> Step:
-        """Named by the undefended model's answers on the training documents: the test has no say in it."""
+        """Named by the undefended model's answers on the training documents; the test documents are not used."""
         asking = replace(self._asking(self.recipe.test_wordings[0]), harmful_only=True)
         probes = [document_probe_set(documents, asking)]
         measured = self._measured(base, probes, "the undefended model, to find its weakest task", base)
