@@ -130,11 +130,11 @@ def test_the_order_of_stages_turns_with_the_data(stages):
 
 
 def test_perplexities_turn_with_the_data(stages):
-    attacked = found(stages, "safe answers are dearer")
+    attacked = found(stages, "higher perplexity to safe answers")
     assert attacked.parts[0].status == "appears"
     texts = stages["perplexity"][attacked.parts[0].where]
     texts["safe answers"], texts["harmful answers"] = texts["harmful answers"], texts["safe answers"]
-    assert found(stages, "safe answers are dearer").parts[0].status == "does not appear"
+    assert found(stages, "higher perplexity to safe answers").parts[0].status == "does not appear"
 
 
 def test_crosstask_findings_turn_with_the_data(crosstask):
@@ -284,7 +284,7 @@ def test_one_seed_has_the_interval_of_its_probes_and_decides_nothing(stages, tmp
     stages["seeds"] = [0]
     first = tables_of(stages)[0].rows[0].cells[0]
     assert first.interval.startswith("(") and first.n == 1
-    statuses = {part.status for one in findings_of(stages) if "answers are dearer" not in one.claim for part in one.parts}
+    statuses = {part.status for one in findings_of(stages) if "assigns higher perplexity to" not in one.claim for part in one.parts}
     assert statuses == {"undecided"}
     assert "(one seed)" in html([stages], tmp_path)
 
