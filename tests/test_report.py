@@ -284,7 +284,9 @@ def test_one_seed_has_the_interval_of_its_probes_and_decides_nothing(stages, tmp
     stages["seeds"] = [0]
     first = tables_of(stages)[0].rows[0].cells[0]
     assert first.interval.startswith("(") and first.n == 1
-    statuses = {part.status for one in findings_of(stages) if "assigns higher perplexity to" not in one.claim for part in one.parts}
+    statuses = {
+        part.status for one in findings_of(stages) if "assigns higher perplexity to" not in one.claim for part in one.parts
+    }
     assert statuses == {"undecided"}
     assert "(one seed)" in html([stages], tmp_path)
 
