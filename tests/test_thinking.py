@@ -237,10 +237,13 @@ def test_no_word_is_lost_or_doubled_however_odd_the_text(pieces, begun, cut):
     assert sorted(re.findall(r"Word\d+", written)) == sorted(set(re.findall(r"Word\d+", parts)))
     assert begins_inside(written) in (True, False) and not (spoken.unfinished and spoken.text)
     if not (spoken.thinking or spoken.tool_calls or spoken.unfinished or begun):
-        assert set(spoken.text) <= set(written)
+        assert set(spoken.text) <= {*written, "\n"}
 
 
-@given(st.text(alphabet="abc XYZ.,!?\n\u00e9\u4e2d", min_size=1).filter(str.strip), st.sampled_from(sorted(WRITTEN)))
+@given(
+    st.text(alphabet="abc XYZ.,!?\n\u00e9\u4e2d", min_size=1).filter(lambda text: text.strip()[:1].isalnum()),
+    st.sampled_from(sorted(WRITTEN)),
+)
 def test_any_answer_comes_whole_out_of_any_form(answer, name):
     written = WRITTEN[name].replace(ANSWER, answer.strip())
     assert read_text(written).text == answer.strip()

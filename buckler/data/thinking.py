@@ -56,7 +56,9 @@ _CALL_BEGINS = re.compile(r"^\s*<(?:\w+[:_])?tool_calls?>", re.MULTILINE)
 
 # gpt-oss: messages on the channels analysis (thought), commentary (tool calls) and final.
 _HARMONY = re.compile(
-    r"(?:<\|start\|>(?P<role>[^<]*?))?<\|channel\|>(?P<channel>\w+)(?P<to>[^<]*)(?:<\|constrain\|>[^<]*)?<\|message\|>"
+    r"(?:<\|start\|>(?P<role>(?:assistant|functions\.[\w.\-]+)?(?:\s*to=[\w.\-]+)?)\s*)?<\|channel\|>"
+    r"(?P<channel>analysis|commentary|final)(?P<to>(?:\s*to=[\w.\-]+)?\s*(?:json|code|text)?\s*)(?:<\|constrain\|>\s*\w+\s*)?"
+    r"<\|message\|>"
     r"(?P<text>.*?)(?P<end><\|end\|>|<\|return\|>|<\|call\|>|(?=<\|start\|>)|(?=<\|channel\|>)|\Z)",
     re.DOTALL,
 )
