@@ -16,10 +16,11 @@ from typing import Literal, NotRequired, TypeAlias, TypeVar
 from typing_extensions import TypedDict  # that of Python 3.11 cannot be checked by pydantic
 
 from buckler.data.jsonl import Json, content_id, read_jsonl, write_jsonl
+from buckler.data.tool_calls import tool_calls_of
 from buckler.errors import ConfigError, DataError
 
-Role: TypeAlias = Literal["system", "user", "assistant"]
-ROLES: tuple[Role, ...] = ("system", "user", "assistant")
+Role: TypeAlias = Literal["system", "user", "assistant", "tool"]
+ROLES: tuple[Role, ...] = ("system", "user", "assistant", "tool")
 ROWS = "rows.jsonl"
 """The name of a file of rows in the folder of a step."""
 
@@ -33,11 +34,16 @@ class Message(TypedDict):
     content: str
     reasoning_content: NotRequired[str]
     """What the assistant thought before its answer; absent where there is none."""
+    tool_calls: NotRequired[list[Json]]
+    """Calls of tools in the assistant's turn, as chat templates take them: `{"type": "function", "function": {...}}`."""
+    name: NotRequired[str]
+    """Of the tool whose result a tool turn holds, where the row names it."""
+    tool_call_id: NotRequired[str]
 
 
 def turns_to_json(messages: Iterable[Message]) -> list[Json]:
     """Turns as they stand on disk and as they are hashed."""
-    return [{key: str(value) for key, value in copy_turn(turn).items()} for turn in messages]
+    return [dict(copy_turn(turn).items()) for turn in messages]  # type: ignore[arg-type]
 
 
 def copy_turn(turn: Message) -> Message:
@@ -45,7 +51,34 @@ def copy_turn(turn: Message) -> Message:
     copy = Message(role=turn["role"], content=turn["content"])
     if reasoning := turn.get("reasoning_content"):
         copy["reasoning_content"] = reasoning
+    if calls := turn.get("tool_calls"):
+        copy["tool_calls"] = list(calls)
+    if name := turn.get("name"):
+        copy["name"] = name
+    if call_id := turn.get("tool_call_id"):
+        copy["tool_call_id"] = call_id
     return copy
+
+
+def tool_parts(turn: Mapping[str, Json], role: Role, where: str) -> dict[str, Json]:
+    """What a turn holds of tools: its calls in the form of chat templates, the name and the id of a result.
+
+    Raises:
+        DataError: calls that are no calls, or calls in a turn that is not the assistant's.
+    """
+    found = [call for call in tool_calls_of(turn)]
+    if found and (role != "assistant" or any("raw" in call or not call["name"] for call in found)):  # type: ignore[operator, index]
+        raise DataError(f"{where}: tool calls must be the assistant's, each with a name and JSON arguments, got {_short(turn)}")
+    listed = turn.get("tool_calls")
+    ids = [call.get("id") if isinstance(call, Mapping) else None for call in listed] if isinstance(listed, list) else []
+    calls: list[Json] = [
+        {**({"id": str(named)} if named else {}), "type": "function", "function": call}
+        for call, named in zip(found, [*ids, *[None] * len(found)], strict=False)
+    ]
+    parts: dict[str, Json] = {"tool_calls": calls} if calls else {}
+    if role == "tool":
+        parts |= {key: str(turn[key]) for key in ("name", "tool_call_id") if turn.get(key)}
+    return parts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,21 +175,28 @@ def chat_from_json(row: Json, where: str) -> Chat:
     """Read one `{"messages": [...]}` object; `where` names file and line in errors.
 
     Raises:
-        DataError: no messages, an unknown role, a text that is not a string, no user turn, an empty last answer.
+        DataError: no messages, an unknown role, a text that is not a string, no user turn, an empty last answer, tool calls that
+            are none, a result of a tool at the end.
     """
     if not isinstance(row, Mapping) or not isinstance(row.get("messages"), list) or not row["messages"]:
         raise DataError(f'{where}: expected an object with a list "messages", got {_short(row)}')
     turns: list[Message] = []
     for turn in row["messages"]:  # type: ignore[union-attr]
-        if not isinstance(turn, Mapping) or turn.get("role") not in ROLES or not isinstance(turn.get("content"), str):
+        parts = tool_parts(turn, turn.get("role"), where) if isinstance(turn, Mapping) else {}
+        content = "" if isinstance(turn, Mapping) and parts.get("tool_calls") and turn.get("content") is None else None
+        if isinstance(turn, Mapping) and content is None:
+            content = turn.get("content")
+        if not isinstance(turn, Mapping) or turn.get("role") not in ROLES or not isinstance(content, str):
             raise DataError(f'{where}: a message needs "role" ({", ".join(ROLES)}) and a text "content", got {_short(turn)}')
         reasoning = turn.get("reasoning_content") or ""
         if not isinstance(reasoning, str):
             raise DataError(f'{where}: "reasoning_content" must be a text, got {_short(turn)}')
-        turns.append(Message(role=turn["role"], content=turn["content"], reasoning_content=reasoning))  # type: ignore[typeddict-item]
+        turns.append(Message(role=turn["role"], content=content, reasoning_content=reasoning, **parts))  # type: ignore[typeddict-item]
     if not any(turn["role"] == "user" for turn in turns):
         raise DataError(f"{where}: the conversation has no user turn")
-    if turns[-1]["role"] == "assistant" and not turns[-1]["content"].strip():
+    if turns[-1]["role"] == "tool":
+        raise DataError(f"{where}: the conversation ends with the result of a tool; add the answer, or remove the last turn")
+    if turns[-1]["role"] == "assistant" and not turns[-1]["content"].strip() and not turns[-1].get("tool_calls"):
         raise DataError(f"{where}: the last answer is empty; drop the row or give it an answer")
     meta = row.get("meta") or {}
     if not isinstance(meta, Mapping):

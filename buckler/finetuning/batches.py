@@ -83,10 +83,8 @@ def encode(
         kept.append(shorter)
         seen.append(encoded)
     if not kept and unanswered:
-        hint = "give them an answer, or remove the rows"
-        raise DataError(
-            f"{len(unanswered)} of {len(rows)} rows hold a thought and no answer, so nothing is left to learn; {hint}"
-        )
+        hint = "give them one, or remove them"
+        raise DataError(f"{len(unanswered)} of {len(rows)} rows hold a thought and no answer; nothing is left to learn: {hint}")
     if not kept:
         raise DataError(f"none of the {len(rows)} rows fits in {limit} tokens; raise max_length or shorten the rows")
     marked = [list(_marks(row, objective.train_on_prompt)) for row in seen]
@@ -114,7 +112,9 @@ def _encoded(template: Template, chat: Chat, drop_reasoning: bool) -> EncodedRow
         DataError: the template refuses the row.
     """
     try:
-        return template.row(without_thoughts(chat.messages) if drop_reasoning else chat.messages)
+        tools = chat.meta.get("tools")
+        messages = without_thoughts(chat.messages) if drop_reasoning else chat.messages
+        return template.row(messages, tools if isinstance(tools, list) else ())
     except BackendError as fault:
         raise DataError(f"{_named(chat)}: {fault}; change the row or remove it") from None
 

@@ -11,7 +11,8 @@ import re
 from collections.abc import Callable, Mapping
 from typing import TypeGuard
 
-from buckler.data import Message, Role, is_json
+from buckler.data import Json, Message, Role, bounded_json, is_json
+from buckler.data.rows import tool_parts
 from buckler.errors import DataError
 from buckler.formats import benchmarks, choices
 from buckler.formats.benchmarks import probe
@@ -28,7 +29,16 @@ SPEAKERS: dict[str, Role] = {
     "chatgpt": "assistant",
     "model": "assistant",
     "bot": "assistant",
+    "function_call": "assistant",
+    "tool_call": "assistant",
+    "tool": "tool",
+    "function": "tool",
+    "observation": "tool",
+    "ipython": "tool",
+    "tool_response": "tool",
+    "function_response": "tool",
 }
+TOOL_KEYS = ("tool_calls", "function_call", "tool_call_id", "name")
 
 
 REASONING = ("reasoning_content", "reasoning", "thinking")
@@ -49,20 +59,49 @@ def chat(key: str, speaker: str, content: str) -> Callable[[Fields, str], Parsed
             if not isinstance(turn, Mapping) or str(turn.get(speaker)) not in SPEAKERS:
                 known = ", ".join(SPEAKERS)
                 raise DataError(f"{where}: a turn needs {speaker!r}, one of {known}; got {shorten(turn)}")
-            text = turn.get(content)
+            role, text = SPEAKERS[str(turn[speaker])], turn.get(content)
+            of_tools = tool_parts(turn, role, where) if role in ("assistant", "tool") else {}
+            if str(turn[speaker]) in ("function_call", "tool_call"):  # the text is the call
+                of_tools, text = tool_parts({"tool_calls": _calls(text, where)}, role, where), ""
+            elif text is None and of_tools.get("tool_calls"):
+                text = ""
             if isinstance(text, list) and all(isinstance(part, Mapping) and part.get("type") == "text" for part in text):
                 text = "".join(str(part.get("text", "")) for part in text)
             if not isinstance(text, str):
                 raise DataError(f"{where}: a turn needs a text {content!r}, got {shorten(turn)}; write it out as text")
-            turns.append(Message(role=SPEAKERS[str(turn[speaker])], content=text))
+            turns.append(Message(role=role, content=text, **of_tools))  # type: ignore[typeddict-item]
             if reasoning := next((turn[key] for key in REASONING if turn.get(key)), None):
                 if not isinstance(reasoning, str) or turns[-1]["role"] != "assistant":
                     raise DataError(f"{where}: reasoning must be a text of the assistant's turn, got {shorten(turn)}")
                 turns[-1]["reasoning_content"] = reasoning
-            extra |= turn.keys() - {speaker, content, *REASONING}
-        return turns, {"dropped_turn_keys": sorted(extra)} if extra else {}
+            extra |= turn.keys() - {speaker, content, *REASONING, *(TOOL_KEYS if of_tools else ())}
+        tools = tools_of(row.get("tools"), where) if any(turn["role"] == "assistant" for turn in turns) else []
+        return turns, {**({"dropped_turn_keys": sorted(extra)} if extra else {}), **({"tools": tools} if tools else {})}
 
     return read
+
+
+def _calls(text: Json, where: str) -> Json:
+    """The calls in the text of a turn that is nothing else: JSON of one or several."""
+    try:
+        return bounded_json(text) if isinstance(text, str) else text
+    except ValueError:
+        raise DataError(f"{where}: a function_call turn must hold JSON with a name and arguments, got {shorten(text)}") from None
+
+
+def tools_of(value: Json, where: str) -> list[Json]:
+    """The tools that a row declares, as chat templates take them: a list of JSON schemas, or the same as a text.
+
+    Raises:
+        DataError: it is neither.
+    """
+    try:
+        tools = bounded_json(value) if isinstance(value, str) and value.strip() else value or []
+    except ValueError:
+        tools = None
+    if not isinstance(tools, list) or not all(isinstance(one, Mapping) for one in tools):
+        raise DataError(f"{where}: 'tools' must be a list of JSON schemas, got {shorten(value)}; correct or remove it")
+    return [dict(one) if "function" in one else {"type": "function", "function": dict(one)} for one in tools]
 
 
 def alpaca(row: Fields, where: str) -> Parsed:

@@ -7,7 +7,7 @@ What a template does is found by rendering a small conversation with it, not by 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal, TypeAlias
@@ -98,8 +98,8 @@ class Template:
         """The ids after which the model answers `messages`."""
         return self.ids(self.written.prompt(messages))
 
-    def row(self, messages: Turns) -> EncodedRow:
-        """The ids of a whole conversation and which of them are answers.
+    def row(self, messages: Turns, tools: Sequence[Json] = ()) -> EncodedRow:
+        """The ids of a whole conversation and which of them are answers; `tools` are the JSON schemas of those it may call.
 
         Raises:
             BackendError: the template refuses the conversation.
@@ -117,8 +117,8 @@ class Template:
                 continue
             if not any(one["role"] not in ("system", "assistant") for one in messages[:number]):
                 continue  # a greeting: the model is never asked for it
-            before = self.written.prompt(messages[:number])
-            answer = self.written.answer(messages[:number], turn, before)
+            before = self.written.prompt(messages[:number], tools)
+            answer = self.written.answer(messages[:number], turn, before, tools)
             if answer is None:
                 continue
             prompt = self.ids(before)

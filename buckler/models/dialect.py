@@ -163,7 +163,7 @@ class Dialect:
         if self.merges_system and _has_system(turns):
             merged = f"{turns[0]['content']}\n\n{turns[1]['content']}"
             turns[:2] = [Message(role=turns[1]["role"], content=merged)]
-        return {"messages": turns_to_json(turns), **self.spoken(settings)}
+        return {"messages": [_on_the_wire(turn) for turn in turns_to_json(turns)], **self.spoken(settings)}
 
     def spoken(self, settings: Mapping[str, Json]) -> dict[str, Json]:
         """The settings under the names it takes, without those it does not."""
@@ -314,6 +314,17 @@ class Negotiator:
 def _bare(words: str) -> str:
     """Words without what differs from call to call: numbers and ids."""
     return re.sub(r"[\w-]*\d[\w-]*", "#", words)
+
+
+def _on_the_wire(turn: Json) -> Json:
+    """A turn as servers take it: the arguments of tool calls are a text."""
+    calls = turn.get("tool_calls") if isinstance(turn, Mapping) else None
+    if not isinstance(turn, Mapping) or not isinstance(calls, list):
+        return turn
+    functions = [
+        {**call, "function": {**call["function"], "arguments": json.dumps(call["function"]["arguments"])}} for call in calls
+    ]  # type: ignore[index, call-overload, arg-type, dict-item]
+    return {**turn, "tool_calls": functions}
 
 
 def _has_system(messages: Sequence[Message]) -> bool:

@@ -155,20 +155,20 @@ class TemplateText:
         self._text = constant
         return other_day != self.sample_prompt
 
-    def prompt(self, messages: Turns) -> str:
-        """The text after which the model answers `messages`.
+    def prompt(self, messages: Turns, tools: Sequence[Json] = ()) -> str:
+        """The text after which the model answers `messages`; `tools` are the JSON schemas of those it is given.
 
         Raises:
-            BackendError: the template refuses the conversation.
+            BackendError: the template refuses the conversation, or leaves out what its turns hold of tools.
         """
-        return self._render(messages, ask=True)
+        return self._render(messages, ask=True, tools=tools)
 
-    def answer(self, messages: Turns, turn: Mapping[str, object], before: str) -> AnswerText | None:
+    def answer(self, messages: Turns, turn: Mapping[str, object], before: str, tools: Sequence[Json] = ()) -> AnswerText | None:
         """What is to be generated after `before`; None where the template does not show where the answer begins."""
         turn = self.split(turn)
         reasoning = str(turn.get("reasoning_content") or "").strip()
-        whole = self._render([*messages, turn], ask=False)
-        marked = self._render([*messages, {**turn, "content": ANSWER}], ask=False)
+        whole = self._render([*messages, turn], ask=False, tools=tools)
+        marked = self._render([*messages, {**turn, "content": ANSWER}], ask=False, tools=tools)
         place = marked.rfind(ANSWER)
         if place < 0 or whole[:place] != marked[:place] or place > len(whole):
             # A template may write an answer with tool calls in another way.
@@ -252,19 +252,26 @@ class TemplateText:
         """An answer with the thought in its text as `reasoning_content`, where the template knows thoughts."""
         return split_thought(turn) if turn["role"] == "assistant" and self.thought is not None else turn
 
-    def _render(self, messages: Turns, *, ask: bool) -> str:
+    def _render(self, messages: Turns, *, ask: bool, tools: Sequence[Json] = ()) -> str:
         """Template text. Control tokens written inside a message are broken apart, so that no text can end a turn."""
         turns = [dict(self.split(turn)) for turn in messages]
         if not self._takes_system:
             turns = list(_folded(turns))
+        given = {"tools": self._tame(tools)} if tools else {}
         try:
-            return self._apply(turns, ask)
+            written = self._apply(turns, ask, **given)  # type: ignore[arg-type]
         except Exception as fault:  # noqa: BLE001 - templates raise whatever they like
             roles = ", ".join(str(turn["role"]) for turn in messages[:8])
             reason = (str(fault).strip() or type(fault).__name__).splitlines()[0]
             raise BackendError(
                 f"{self.name}: the chat template refuses this conversation ({roles}{', ...' * (len(messages) > 8)}): {reason}"
             ) from None
+        if missing := next((part for part in _of_tools(turns, tools) if self._tame_text(part) not in written), ""):
+            raise BackendError(
+                f"{self.name}: the chat template does not write tool turns (it leaves out {missing[:60]!r}); give one that does "
+                "with --chat-template FILE, or write the calls and their results as text in the turns"
+            )
+        return written
 
     def _try(self, turns: Turns, *, ask: bool, **settings: Json) -> str:
         """The text of a small conversation; empty where the template refuses it."""
@@ -310,6 +317,15 @@ class TemplateText:
 
 def _turn(role: str, content: str) -> dict[str, object]:
     return {"role": role, "content": content}
+
+
+def _of_tools(turns: Sequence[Mapping[str, object]], tools: Sequence[Json]) -> Iterator[str]:
+    """The texts that a template which knows tools writes: names of tools, names of calls, results."""
+    for call in (*tools, *(call for turn in turns for call in turn.get("tool_calls") or ())):  # type: ignore[attr-defined]
+        yield str(call["function"].get("name", ""))
+    for turn in turns:
+        if turn["role"] == "tool":
+            yield next(iter(re.findall(r"\w+", str(turn["content"]))), "")
 
 
 def _folded(turns: Sequence[dict[str, object]]) -> Iterator[dict[str, object]]:
