@@ -21,6 +21,11 @@ from buckler.errors import ConfigError, DataError
 HELD_OUT = "held_out"
 """Wordings whose name begins so are never used by defence rows: a test asks in them what was not trained on."""
 DOCUMENT = "{document}"
+ALL, MIXED, MOST_MISUSED_TASK = "all", "mixed", "most_misused_task"
+"""What a defence names in place of a task: all of them; all with the mixed-task loss; the task that the undefended model
+performs most often on malicious documents."""
+FORMER_NAMES = {"weakest": MOST_MISUSED_TASK}
+"""Names of version 0.1.0, which its recipes and results have; they are read as the names of today."""
 
 
 def is_held_out(wording: str) -> bool:

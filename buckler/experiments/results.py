@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
+from buckler.crosstask.task import MOST_MISUSED_TASK
 from buckler.errors import DataError
 from buckler.evaluation.statistics import Rate, mean, pooled
 from buckler.settings import plain
@@ -18,7 +19,24 @@ else:
 
 Number: TypeAlias = int | float
 """Kept as it is written: 1 stays 1, 1.0 stays 1.0."""
-Labels: TypeAlias = dict[str, str | int]
+FORMER_LABELS = {("trained on", "weakest"): MOST_MISUSED_TASK, ("stage", "as it came"): "base"}
+"""Labels of arms as version 0.1.0 wrote them, by name and value, and what they are now."""
+
+
+def _labels(value: object) -> object:
+    """Labels under the names of today."""
+    if not isinstance(value, Mapping):
+        return value
+    return {name: FORMER_LABELS.get((name, one), one) if isinstance(one, str) else one for name, one in value.items()}
+
+
+def _pair(value: object) -> object:
+    """The names of two arms that are compared, under the names of today."""
+    former = {one: now for (_, one), now in FORMER_LABELS.items()}
+    return " - ".join(former.get(side, side) for side in value.split(" - ")) if isinstance(value, str) else value
+
+
+Labels: TypeAlias = Annotated[dict[str, str | int], BeforeValidator(_labels)]
 
 
 class Saved(BaseModel):
@@ -134,7 +152,7 @@ class PairedResult(Saved):
 class DifferenceResult(Saved):
     """Two arms compared on the same probes, second minus first."""
 
-    name: str
+    name: Annotated[str, BeforeValidator(_pair)]
     """`second - first`."""
     at: Labels = {}
     metric: str = "refusal_rate"
@@ -159,7 +177,7 @@ class SpreadResult(Saved):
 
 
 class MostMisusedResult(Saved):
-    """The task that `weakest` stood for."""
+    """The task that `most_misused_task` stood for."""
 
     model: str
     seed: int

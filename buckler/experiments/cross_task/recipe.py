@@ -5,12 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from buckler.crosstask.build import CrossTaskSettings
 from buckler.crosstask.document_attacks import ATTACKS, AttackOptions
 from buckler.crosstask.documents import DocumentSettings
 from buckler.crosstask.own_tasks import own_tasks_place, read_tasks
+from buckler.crosstask.task import FORMER_NAMES, MIXED, MOST_MISUSED_TASK
 from buckler.crosstask.tasks import task_named
 from buckler.experiments.base import CommonRecipe
 from buckler.finetuning.settings import TrainSettings
@@ -20,7 +21,6 @@ from buckler.workflow.inputs import Source
 
 CROSS, WEAK = "arXiv 2405.15202", "arXiv 2312.06924"
 """The papers of the defence and of the gap that it closes."""
-MIXED, MOST_MISUSED_TASK = "mixed", "weakest"
 """What `train_on` calls all tasks together, and the one that the undefended model processes most."""
 
 
@@ -60,8 +60,8 @@ class CrossTaskRecipe(CommonRecipe):
     budgets: tuple[int, ...] = (100,)
     """Numbers of refusal rows to compare; 0 trains on the answered rows alone, the control for the effect of refusals."""
     train_on: tuple[str, ...] = (MIXED,)
-    """Tasks that refusals are trained on: `mixed` (all tasks, mixed-task loss), one task (single-task loss), or `weakest` (the
-    task that the model most often performs on malicious documents)."""
+    """Tasks that refusals are trained on: `mixed` (all tasks, mixed-task loss), one task (single-task loss), or
+    `most_misused_task` (the task that the model most often performs on malicious documents)."""
     test_wordings: tuple[str, ...] = ("back",)
     """Instruction wordings of the test; attacks use the first of them."""
     attacks: tuple[str, ...] = ()
@@ -80,12 +80,18 @@ class CrossTaskRecipe(CommonRecipe):
     """Maximum refusal rate of benign or useful documents for a recommended budget (upper end of the interval)."""
     train: TrainSettings = TrainSettings()
 
+    @field_validator("train_on")
+    @classmethod
+    def _names_of_today(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(FORMER_NAMES.get(name, name) for name in names)
+
     @model_validator(mode="after")
     def _known(self) -> Self:
         for name in self.train_on:
             if name not in (MIXED, MOST_MISUSED_TASK) and name not in self.crosstask.tasks:
                 raise ValueError(
-                    f"train_on names {name!r}; it must be `mixed`, `weakest` or one of {', '.join(self.crosstask.tasks)}"
+                    f"train_on names {name!r}; it must be `{MIXED}`, `{MOST_MISUSED_TASK}` or one of "
+                    f"{', '.join(self.crosstask.tasks)}"
                 )
         for name in self.attacks:
             if name not in ATTACKS:

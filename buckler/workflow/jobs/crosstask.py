@@ -12,6 +12,7 @@ from pydantic import Field, field_validator, model_validator
 from buckler.crosstask.build import CrossTaskSettings
 from buckler.crosstask.documents import DocumentSettings
 from buckler.crosstask.own_tasks import read_tasks
+from buckler.crosstask.task import ALL, FORMER_NAMES, MOST_MISUSED_TASK
 from buckler.crosstask.tasks import task_named
 from buckler.data import ROWS, Chat, Json, read_chats
 from buckler.evaluation.probes import MAX_NEW_TOKENS
@@ -38,7 +39,6 @@ from buckler.workflow.step import Outside, Step
 from buckler.workflow.store import Store
 
 DEFENCE = "defence.jsonl"
-ALL, MOST_MISUSED_TASK = "all", "weakest"
 
 
 class CrossTaskJob(LoadingJob, DrawingJob):
@@ -53,7 +53,7 @@ class CrossTaskJob(LoadingJob, DrawingJob):
     adapter: str | None = None
     """PEFT adapter to load on the model."""
     tasks: tuple[str, ...] = (ALL,)
-    """Task of the defence: a name, `all`, or `weakest` (the task that the model most often performs on malicious documents)."""
+    """Task of the defence: a name, `all`, or `most_misused_task` (performed most often on malicious documents)."""
     own_tasks: Path | None = None
     """YAML file of your own tasks, or `module:TASK`; separate several of the latter with commas."""
     crosstask: CrossTaskSettings = CrossTaskSettings()
@@ -77,6 +77,11 @@ class CrossTaskJob(LoadingJob, DrawingJob):
     @classmethod
     def _one_or_several(cls, value: object) -> object:
         return (value,) if isinstance(value, str) else value
+
+    @field_validator("tasks")
+    @classmethod
+    def _names_of_today(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(FORMER_NAMES.get(name, name) for name in names)
 
     @model_validator(mode="after")
     def _whole(self) -> Self:
@@ -164,7 +169,7 @@ class CrossTaskJob(LoadingJob, DrawingJob):
         asking = Prompting(
             tasks=settings.tasks, wording=settings.wordings[0], language=settings.language, own=own, harmful_only=True
         )
-        probes, title = document_probe_set(ready, asking), "the model, to find its weakest task"
+        probes, title = document_probe_set(ready, asking), "the model, to find its most misused task"
         most = self.max_new_tokens
         measured = evaluation_steps(model, [probes], judge="keyword", max_new_tokens=most, own=own, title=title)
         return most_misused(measured.answers, measured.verdicts, settings.tasks)

@@ -233,7 +233,7 @@ class GateDecision(Result):
 
     @property
     def decision(self) -> str:
-        """`pass`, `fail` or `undecided`."""
+        """`pass`, `fail` or `inconclusive`."""
         return self.gate.decision
 
     @property
