@@ -37,8 +37,8 @@ TRACED = ("curate", "miniature:commonsense", "--limit", "2", "--model", "miniatu
 
 
 HELD = {
-    "Python files": 177,
-    "lines": 34_200,
+    "Python files": 179,
+    "lines": 34_600,
     "curate: files entered": 51,
     "curate: longest call chain, in files": 11,
 }

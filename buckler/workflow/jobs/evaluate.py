@@ -18,7 +18,7 @@ from buckler.judges.card import refusal_card
 from buckler.models.protocol import ModelSpec
 from buckler.models.registry import load
 from buckler.progress import ProgressCallback, no_progress
-from buckler.workflow.evaluation import choice_utility, evaluation_steps
+from buckler.workflow.evaluation import choice_utility, evaluation_steps, require_judge
 from buckler.workflow.executor import run_steps
 from buckler.workflow.harness import check_tasks, official_scores
 from buckler.workflow.inputs import Source
@@ -89,6 +89,7 @@ class EvaluateJob(ProbingJob, JudgingJob):
             ConfigError, DataError, BackendError: a model, a judge or a file is not there.
         """
         model = model_of(self.model, earlier, self.adapter)
+        require_judge(self.judge_spec)
         base = None if self.base is None else model_of(self.base, earlier)
         title, most, probes = self.model.name, self.max_new_tokens, self.probe_steps()
         further = known_metrics(self.metrics)
@@ -119,6 +120,7 @@ class EvaluateJob(ProbingJob, JudgingJob):
                 it is asked for; no model has been loaded yet.
         """
         planned, store, judge = self.plan(earlier), store_of(out, store), self.judge_spec
+        self.note_replaced(out)
         notices = check_probes(self.probe_sources(), scorers(), self.limit) + check_choices(self._choices(), self.limit)
         if self.judge_cards is not None:
             refusal_card(self.judge_cards, judge.label, judge.version)
