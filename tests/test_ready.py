@@ -103,12 +103,12 @@ def test_what_is_no_name_of_a_layer_is_refused_as_it_is_read(given, reason):
 def test_layers_that_the_model_lacks_are_told_before_rows_are_read(tiny, tmp_path, targets):
     values = {"rows": ["nowhere.jsonl"], "model": str(tiny), "train": lora(targets)}
     wrong = targets if isinstance(targets, str) else targets[1]
-    told = rf"has no layer for an adapter called '{wrong}'; it has .*q_proj.* \(or use all-linear\)"
-    with pytest.raises(ConfigError, match=told):
+    message = rf"has no layer for an adapter called '{wrong}'; it has .*q_proj.* \(or use all-linear\)"
+    with pytest.raises(ConfigError, match=message):
         parse(TrainJob, values, "train").run(tmp_path / "out")
-    with pytest.raises(ConfigError, match=told):
+    with pytest.raises(ConfigError, match=message):
         parse(TrainJob, {**values, "job": str(tmp_path / "job.json")}, "train").run(tmp_path / "out")
-    with pytest.raises(ConfigError, match=told):
+    with pytest.raises(ConfigError, match=message):
         train(ModelSpec(name=str(tiny)), ROWS, TrainSettings.model_validate(lora(targets)), tmp_path / "direct", seed=0)
 
 
