@@ -192,9 +192,13 @@ def test_results_of_another_dtype_or_model_are_not_replaced_without_a_word(tiny,
         return caplog.text
 
     assert "replaced" not in run()
-    assert "replaced" not in run(threads=1), "what changes no result is not told"
-    told = run(dtype="bfloat16")
-    assert "are replaced: " in told and 'dtype null -> "bfloat16"' in told and 'model.computes_in "float32" -> "bfloat16"' in told
+    assert "replaced" not in run(threads=1), "what changes no result is not said"
+    warning = run(dtype="bfloat16")
+    assert (
+        "are replaced: " in warning
+        and 'dtype null -> "bfloat16"' in warning
+        and 'model.computes_in "float32" -> "bfloat16"' in warning
+    )
     assert str(other) in run(model=str(other), dtype="bfloat16")
     assert "seed null -> 3" in run(model=str(other), dtype="bfloat16", seed=3)
     run()

@@ -1,4 +1,4 @@
-"""What does not fit is told before a row is read, in every command: layers for LoRA, adapters of the hub, shapes of adapters."""
+"""What does not fit is refused before a row is read: layers for LoRA, adapters of the hub, shapes of adapters."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether a model is ready to be loaded, told from headers before any row is read: its files, its adapter, the layers it has.
+"""Whether a model is ready to be loaded, known from headers before any row is read: its files, its adapter, the layers it has.
 
 An adapter whose pairs of matrices have the shapes of the layers that it names fits. Where the headers do not tell that much
 (other kinds of adapters, added tokens, renamed weights), the model is built without values and the adapter put on it.

@@ -141,6 +141,7 @@ class CrossTaskJob(LoadingJob, DrawingJob):
         ready = store.folder(planned.more["documents"])
         written += deliver(ready, {"rejected.jsonl": "documents-rejected.jsonl"}, out)
         named = planned.more.get("weakest")
+        self.keep_settings(out)
         return DefenseRows(
             out=out,
             written=tuple(written),

@@ -188,6 +188,7 @@ class CurateJob(LoadingJob, DrawingJob):
             written.append(path)
         controls, left_out = self._controls(out, store, earlier, progress) if self.controls else ([], [])
         written += controls
+        self.keep_settings(out)
         return Curated(out=out, written=tuple(written), counts=_counts(out / COUNTS), left_out=tuple(left_out))
 
     def estimate(self, out: Path, *, store: Store | None = None, progress: ProgressCallback = no_progress) -> CurationCost:

@@ -170,6 +170,7 @@ class TrainJob(LoadingJob, DrawingJob):
         if (out / "base").exists():
             settings = out / "adapter" / "adapter_config.json"
             write_json(settings, {**read_object(settings), "base_model_name_or_path": str((out / "base").resolve())})
+        self.keep_settings(out)
         return TrainedModel(out=out, written=tuple(written), record=read_object(out / "training.json"))
 
     def _write_job(self, out: Path, job: Path, store: Store, earlier: Earlier, progress: ProgressCallback) -> JobFile:

@@ -120,7 +120,6 @@ class EvaluateJob(ProbingJob, JudgingJob):
                 it is asked for; no model has been loaded yet.
         """
         planned, store, judge = self.plan(earlier), store_of(out, store), self.judge_spec
-        self.note_replaced(out)
         notices = check_probes(self.probe_sources(), scorers(), self.limit) + check_choices(self._choices(), self.limit)
         if self.judge_cards is not None:
             refusal_card(self.judge_cards, judge.label, judge.version)
@@ -130,6 +129,7 @@ class EvaluateJob(ProbingJob, JudgingJob):
         if official is not None and not store.is_done(official):
             folder = None if self.official_tasks is None else str(self.official_tasks)
             check_tasks(with_adapter(self.model, self.adapter), self.official, folder)
+        self.note_replaced(out)
         utility, written = None, []
         if "answers" in planned.more:
             run_steps([planned.result], store, progress=progress)
@@ -148,6 +148,7 @@ class EvaluateJob(ProbingJob, JudgingJob):
         if official is not None:
             run_steps([official], store, progress=progress)
             written += deliver(store.folder(official), {OFFICIAL: OFFICIAL}, out)
+        self.keep_settings(out)
         return Evaluation(
             out=out,
             written=tuple(written),

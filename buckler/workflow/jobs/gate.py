@@ -115,6 +115,7 @@ class GateJob(ProbingJob, JudgingJob):
         write_text(out / "junit.xml", junit(decision))
         write_json(out / "gate.sarif", sarif(decision, places))
         written += [out / name for name in OUTPUTS]
+        self.keep_settings(out)
         return GateDecision(out=out, written=tuple(written), notices=tuple(notices), gate=decision)
 
     def loaded_so(self, spec: ModelSpec) -> ModelSpec:

@@ -146,6 +146,7 @@ class JudgeJob(JudgingJob):
             judge_files(answers, judge, out, own_tasks=self.own_tasks, metrics=known_metrics(self.metrics))
             written, count = [out / VERDICTS, out / METRICS], len(answers)
             written += deliver(out / WORK, {SERVERS: JUDGES_SERVERS}, out)
+        self.keep_settings(out)
         head = f"{count} answers judged; wrote {out / VERDICTS} and {out / METRICS}"
         return judgement(out, judge, self.judge_cards, written=written, head=[head])
 

@@ -70,7 +70,7 @@ class LoadingJob(Job):
         return self
 
     def note_replaced(self, out: Path) -> None:
-        """Say in what the run whose results lie in `out` was set otherwise: this one, whose settings are kept, replaces them."""
+        """Say in what the run whose results lie in `out` had other settings: this one replaces them."""
         file, now = out / WORK / OF_RUN, self._as_run()
         before = read_json(file) if file.is_file() else None
         if isinstance(before, Mapping):
@@ -78,7 +78,10 @@ class LoadingJob(Job):
             changes = [f"{name} {canonical(before.get(name))} -> {canonical(now.get(name))}" for name in other]
             if changes:
                 LOG.warning("%s: the results of a run with other settings are replaced: %s", out, "; ".join(changes))
-        write_json(file, now)
+
+    def keep_settings(self, out: Path) -> None:
+        """Write down the settings of the results that lie in `out` now."""
+        write_json(out / WORK / OF_RUN, self._as_run())
 
     def _as_run(self) -> dict[str, Json]:
         """The settings that decide results by name, and in what each local model computes here."""
