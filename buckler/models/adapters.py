@@ -116,7 +116,8 @@ def merged(model: PreTrainedModel, adapter: str) -> PreTrainedModel:
 def adaptable(model: PreTrainedModel) -> list[str]:
     """Names of the layers that can have LoRA adapters: linear ones, quantized or not, and embeddings."""
     kinds = ("Linear", "Conv1D", "Embedding")
-    return [name for name, layer in model.named_modules() if any(kind in type(layer).__name__ for kind in kinds)]
+    layers = ((name, layer) for name, layer in model.named_modules() if hasattr(layer, "weight"))
+    return [name for name, layer in layers if any(kind in type(layer).__name__ for kind in kinds)]
 
 
 def not_finite(model: PreTrainedModel) -> list[str]:
