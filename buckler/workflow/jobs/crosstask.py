@@ -139,12 +139,14 @@ class CrossTaskJob(LoadingJob, DrawingJob):
             BucklerError: a model, a file or a task is not there, or there are too few documents.
         """
         planned, store = self.plan(earlier), store_of(out, store)
+        self.note_replaced(out)
         run_steps([planned.result], store, progress=progress)
         names = {ROWS: DEFENCE, "counts.json": "counts.json", "rejected.jsonl": "refusals-rejected.jsonl", SERVERS: SERVERS}
         written = deliver(store.folder(planned.result), names, out)
         ready = store.folder(planned.more["documents"])
         written += deliver(ready, {"rejected.jsonl": "documents-rejected.jsonl"}, out)
         named = planned.more.get("weakest")
+        self.keep_settings(out)
         return DefenseRows(
             out=out,
             written=tuple(written),
