@@ -257,6 +257,10 @@ def _learnt(record: Mapping[str, Json]) -> list[str]:
         lines.append(f"{number} rows do not learn their end of turn: the model may not stop")
     if number := record.get("ends_added"):
         lines.append(f"{number} rows learn a token that ends generation where the chat template writes no end of turn")
+    if unanswered := _names(record, "dropped_without_answer"):
+        lines.append(f"{len(unanswered)} rows hold a thought and no answer, and were left out: {', '.join(unanswered[:5])}")
+    if number := record.get("only_thoughts"):
+        lines.append(f"{number} answers within longer rows are a thought and nothing else, and are not learnt")
     if thoughts:
         lines.append(f"{record['thoughts_learnt']} of {thoughts} answers with reasoning have their reasoning learnt")
     if date := record.get("chat_template_date"):
