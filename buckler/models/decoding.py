@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 
 from transformers import LogitsProcessor
 
-from buckler.models.cache import likeliest, roomy_cache
+from buckler.models.cache import greedy_tokens, preallocated_cache
 from buckler.models.protocol import Request
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def decode(
     row = [first.setdefault(prompt, len(first)) for prompt in prompts]
     ids, mask, positions = left_padded(list(first), pad, model.device)
     padded = min(map(len, first)) < ids.shape[1]
-    cache = roomy_cache(model, new_tokens)
+    cache = preallocated_cache(model, new_tokens)
     answers: list[list[int]] = [[] for _ in prompts]
     going = list(range(len(prompts)))
     while True:
@@ -156,7 +156,7 @@ class RowSampler:
         chosen = [0] * len(members)
         greedy = [at for at, member in enumerate(members) if self._settings[member][0] <= 0]
         if greedy:
-            tokens = likeliest(logits)
+            tokens = greedy_tokens(logits)
             for at in greedy:
                 chosen[at] = tokens[rows[at]]
         sampled = [at for at, member in enumerate(members) if self._settings[member][0] > 0]
