@@ -5,6 +5,7 @@ Everything here is found without loading weights, so that a mistake is reported 
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
@@ -131,7 +132,7 @@ def _config_of_hub_adapter(name: str, revision: str | None) -> Path | None:
 
     What is cached is not asked for again; that a file is not there is cached too.
     """
-    from huggingface_hub import HfApi, hf_hub_download, try_to_load_from_cache
+    from huggingface_hub import hf_hub_download, try_to_load_from_cache
 
     found = try_to_load_from_cache(name, ADAPTER_CONFIG, revision=revision)
     if found is None and not isinstance(try_to_load_from_cache(name, "config.json", revision=revision), str):
@@ -142,12 +143,20 @@ def _config_of_hub_adapter(name: str, revision: str | None) -> Path | None:
     if not isinstance(found, str) or not is_adapter(Path(found).parent):
         return None
     try:
-        files = HfApi().list_repo_files(name, revision=revision)
+        files = _hub_files(name, revision)
     except Exception:  # noqa: BLE001 - no hub: what is cached decides
         return Path(found).parent
     weights = [one for one in files if one.endswith((".safetensors", ".bin")) and "/" not in one]
     is_model = "config.json" in files and any(not one.startswith("adapter_") for one in weights)
     return None if is_model else Path(found).parent
+
+
+@functools.cache
+def _hub_files(name: str, revision: str | None) -> tuple[str, ...]:
+    """Files of a hub repository, asked for once; a failure is not kept."""
+    from huggingface_hub import HfApi
+
+    return tuple(HfApi().list_repo_files(name, revision=revision))
 
 
 def adapter_folder(name: str, revision: str | None = None) -> Path:
