@@ -16,9 +16,8 @@ import pytest
 from golden_files import GOLDEN, Golden
 from golden_runs import BY_NAME, KINDS, PACKAGED, ROOT, RUNS, Run
 
-from buckler.crosstask.task import FORMER_NAMES
 from buckler.experiments.results import read_results
-from buckler.settings import KEYS
+from buckler.settings import KEYS, VALUES
 
 pytestmark = pytest.mark.ml
 
@@ -61,7 +60,7 @@ def renamed(value):
         return {KEYS.get(name, name): renamed(inner) for name, inner in value.items()}
     if isinstance(value, list):
         return [renamed(one) for one in value]
-    return FORMER_NAMES.get(value, value) if isinstance(value, str) else value
+    return VALUES["trained on"].get(value, value) if isinstance(value, str) else value
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
-from buckler.crosstask.task import MOST_MISUSED_TASK
 from buckler.errors import DataError
 from buckler.evaluation.statistics import Rate, mean, pooled
-from buckler.settings import plain
+from buckler.settings import VALUES, plain
 
 if TYPE_CHECKING:
     from buckler.data import Json
@@ -19,24 +18,14 @@ else:
 
 Number: TypeAlias = int | float
 """Kept as it is written: 1 stays 1, 1.0 stays 1.0."""
-FORMER_LABELS = {("trained on", "weakest"): MOST_MISUSED_TASK, ("stage", "as it came"): "base"}
-"""Labels of arms as version 0.1.0 wrote them, by name and value, and what they are now."""
 
 
-def _labels(value: object) -> object:
-    """Labels under the names of today."""
-    if not isinstance(value, Mapping):
-        return value
-    return {name: FORMER_LABELS.get((name, one), one) if isinstance(one, str) else one for name, one in value.items()}
+def _current(labels: dict[str, str | int]) -> dict[str, str | int]:
+    """Labels whose values of earlier versions are replaced."""
+    return {name: VALUES.get(name, {}).get(one, one) if isinstance(one, str) else one for name, one in labels.items()}
 
 
-def _pair(value: object) -> object:
-    """The names of two arms that are compared, under the names of today."""
-    former = {one: now for (_, one), now in FORMER_LABELS.items()}
-    return " - ".join(former.get(side, side) for side in value.split(" - ")) if isinstance(value, str) else value
-
-
-Labels: TypeAlias = Annotated[dict[str, str | int], BeforeValidator(_labels)]
+Labels: TypeAlias = Annotated[dict[str, str | int], AfterValidator(_current)]
 
 
 class Saved(BaseModel):
@@ -152,7 +141,7 @@ class PairedResult(Saved):
 class DifferenceResult(Saved):
     """Two arms compared on the same probes, second minus first."""
 
-    name: Annotated[str, BeforeValidator(_pair)]
+    name: str
     """`second - first`."""
     at: Labels = {}
     metric: str = "refusal_rate"
@@ -325,11 +314,20 @@ def read_results(value: Json | Mapping[str, Json], where: str) -> RunResult:
         DataError: they are not; `where` names them.
     """
     try:
-        return RunResult.model_validate(value)
+        results = RunResult.model_validate(value)
     except ValidationError as fault:
         first = fault.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
         raise DataError(f"{where}: not the results of a run: `{place}` {plain(first['msg'])}") from None
+    if results.kind != "cross_task" or not results.differences:  # elsewhere arms have the names that a user gave them
+        return results
+    return results.model_copy(update={"differences": [_current_pair(one) for one in results.differences]})
+
+
+def _current_pair(difference: DifferenceResult) -> DifferenceResult:
+    """A difference between arms whose names of earlier versions are replaced."""
+    names = [VALUES["trained on"].get(name, name) for name in difference.sides]
+    return difference.model_copy(update={"name": " - ".join(names)})
 
 
 def results_json(results: Iterable[RunResult]) -> list[dict[str, Json]]:

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING
 
 from buckler.data import Json, read_json, write_json
 from buckler.errors import StoreError
@@ -150,9 +150,10 @@ def computed_otherwise(recipes: Sequence[CommonRecipe], plans: Sequence[Plan], s
         return []
     specs = [spec for recipe in recipes for spec in recipe.models.values() if spec.is_local and spec.dtype == "auto"]
     now = {dtype_of(spec) for spec in specs}
-    for other in get_args(Dtype):
+    others: tuple[Dtype, ...] = ("float32", "bfloat16")
+    for other in others:
         with supposing(other):
-            if other not in ("float32", "bfloat16") or {dtype_of(spec) for spec in specs} == now:
+            if {dtype_of(spec) for spec in specs} == now:
                 continue
             steps = in_order([step for recipe in recipes for step in plan_of(recipe).targets])
         done = Counter(step.name for step in steps if step.key not in here and store.is_done(step))

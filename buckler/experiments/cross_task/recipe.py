@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from buckler.crosstask.build import CrossTaskSettings
 from buckler.crosstask.document_attacks import ATTACKS, AttackOptions
 from buckler.crosstask.documents import DocumentSettings
 from buckler.crosstask.own_tasks import own_tasks_place, read_tasks
-from buckler.crosstask.task import FORMER_NAMES, MIXED, MOST_MISUSED_TASK
+from buckler.crosstask.task import MIXED, MOST_MISUSED_TASK, current_names
 from buckler.crosstask.tasks import task_named
 from buckler.experiments.base import CommonRecipe
 from buckler.finetuning.settings import TrainSettings
@@ -59,7 +59,7 @@ class CrossTaskRecipe(CommonRecipe):
     `aligned` is sampled for refusals."""
     budgets: tuple[int, ...] = (100,)
     """Numbers of refusal rows to compare; 0 trains on the answered rows alone, the control for the effect of refusals."""
-    train_on: tuple[str, ...] = (MIXED,)
+    train_on: Annotated[tuple[str, ...], AfterValidator(current_names)] = (MIXED,)
     """Tasks that refusals are trained on: `mixed` (all tasks, mixed-task loss), one task (single-task loss), or
     `most_misused_task` (the task that the model most often performs on malicious documents)."""
     test_wordings: tuple[str, ...] = ("back",)
@@ -79,11 +79,6 @@ class CrossTaskRecipe(CommonRecipe):
     most_false_refusal: float = Field(default=0.1, ge=0, lt=1)
     """Maximum refusal rate of benign or useful documents for a recommended budget (upper end of the interval)."""
     train: TrainSettings = TrainSettings()
-
-    @field_validator("train_on")
-    @classmethod
-    def _names_of_today(cls, names: tuple[str, ...]) -> tuple[str, ...]:
-        return tuple(FORMER_NAMES.get(name, name) for name in names)
 
     @model_validator(mode="after")
     def _known(self) -> Self:

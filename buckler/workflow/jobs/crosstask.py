@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from buckler.crosstask.build import CrossTaskSettings
 from buckler.crosstask.documents import DocumentSettings
 from buckler.crosstask.own_tasks import read_tasks
-from buckler.crosstask.task import ALL, FORMER_NAMES, MOST_MISUSED_TASK
+from buckler.crosstask.task import ALL, MOST_MISUSED_TASK, current_names
 from buckler.crosstask.tasks import task_named
 from buckler.data import ROWS, Chat, Json, read_chats
 from buckler.evaluation.probes import MAX_NEW_TOKENS
@@ -52,7 +52,7 @@ class CrossTaskJob(LoadingJob, DrawingJob):
     """Model to be defended, which also answers the benign documents: `miniature`, a local folder, or a hub id."""
     adapter: str | None = None
     """PEFT adapter to load on the model."""
-    tasks: tuple[str, ...] = (ALL,)
+    tasks: Annotated[tuple[str, ...], AfterValidator(current_names)] = (ALL,)
     """Task of the defence: a name, `all`, or `most_misused_task` (performed most often on malicious documents)."""
     own_tasks: Path | None = None
     """YAML file of your own tasks, or `module:TASK`; separate several of the latter with commas."""
@@ -77,11 +77,6 @@ class CrossTaskJob(LoadingJob, DrawingJob):
     @classmethod
     def _one_or_several(cls, value: object) -> object:
         return (value,) if isinstance(value, str) else value
-
-    @field_validator("tasks")
-    @classmethod
-    def _names_of_today(cls, names: tuple[str, ...]) -> tuple[str, ...]:
-        return tuple(FORMER_NAMES.get(name, name) for name in names)
 
     @model_validator(mode="after")
     def _whole(self) -> Self:
