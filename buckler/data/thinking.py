@@ -15,7 +15,7 @@ from buckler.data.tool_calls import function_call, in_code, without_tool_calls
 _NAME = r"(?!no_)(?:ant|\w+[:_|])?(?:think|thinking|thoughts?|reasoning|scratchpad)(?:_fast(?:er)?)?(?::\w+)?"
 _ATTRIBUTES = r"(?:\s+[\w:-]+\s*=\s*(?:\"[^\"<>]*\"|'[^'<>]*'|[^\s\"'<>]+))*\s*"
 _TAG_END = rf"<\s*/\s*{_NAME}\s*>"
-FORMS: tuple[tuple[str, str], ...] = (
+_MARKED = (
     # <think> of DeepSeek, Qwen, GLM, Kimi, Nemotron, Hunyuan, ERNIE, ...; <seed:think>, <longcat_think>, <mm:think> of MiniMax,
     # <ifm|think_fast> of K2; <reasoning> of Reka; and others
     (rf"<\s*(?P<tag>{_NAME}){_ATTRIBUTES}>", _TAG_END),
@@ -33,15 +33,18 @@ FORMS: tuple[tuple[str, str], ...] = (
     (r"<\|think:start\|>", r"<\|think:end\|>"),  # Solar Open 2
     (r"<\|think(?:ing)?\|>", rf"<\|/think(?:ing)?\|>|{_TAG_END}|<\|end\|>\s*<\|begin\|>assistant(?=<\|)"),  # Solar Open
     (r"<\|im_start\|>\s*think\b", r"<\|im_start\|>\s*answer\b"),  # s1
-    (r"Here are my reasoning steps:", r"\[BEGIN FINAL RESPONSE\]"),  # Apriel
+)
+_BEGUN_IN_WORDS = ((r"Here are my reasoning steps:", r"\[BEGIN FINAL RESPONSE\]"),)  # Apriel
+_IN_WORDS = (
     (r"(?:Here is|Here's) my thought process:", r"(?:Here is|Here's) my response:"),  # Granite 3.2
     (r"(?:<\|im_start\|>assistant)?/think\n", r"<\|im_end\|>\s*<\|im_start\|>assistant(?= ->|\n)"),  # HyperCLOVA X
 )
+FORMS: tuple[tuple[str, str], ...] = (*_MARKED, *_BEGUN_IN_WORDS, *_IN_WORDS)
 """Where a thought begins and where it ends, as patterns. Some chat templates write the beginning themselves."""
-_WORDS = {opening for opening, _ in FORMS[-3:]}  # an answer may begin with them too
+_WORDS = {opening for opening, _ in (*_BEGUN_IN_WORDS, *_IN_WORDS)}  # an answer may begin with them too
 _OPENING = "|".join(f"(?:{opening.replace('?P<tag>', '?:')})" for opening, _ in FORMS)
 _ANY_OPENING = re.compile(_OPENING, re.IGNORECASE)
-_CLOSING = re.compile("|".join(f"(?:{closing})" for _, closing in FORMS[:-2]), re.IGNORECASE)  # without plain words and turns
+_CLOSING = re.compile("|".join(f"(?:{closing})" for _, closing in (*_MARKED, *_BEGUN_IN_WORDS)), re.IGNORECASE)
 _OPENS = [(re.compile(opening, re.IGNORECASE), re.compile(closing, re.IGNORECASE)) for opening, closing in FORMS]
 _AT_END = re.compile(rf"(?:{_OPENING}|<\|channel\|>analysis<\|message\|>)\s*\Z", re.IGNORECASE)
 _AT_LINE = re.compile(

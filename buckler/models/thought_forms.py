@@ -17,15 +17,10 @@ class Thought:
     """Both with the line breaks that the model's authors put there."""
 
 
+_TAGS = "think seed:think longcat_think mm:think think:opensource thinking thought thoughts reasoning scratchpad".split()
 _FORMS: tuple[Thought, ...] = (
     # `<think>\n\n</think>\n\n` is the empty thought of DeepSeek-R1's model card and of Qwen3's template.
-    *(
-        Thought(opening=f"<{tag}>\n", closing=f"\n</{tag}>\n\n")
-        for tag in (
-            *("think", "seed:think", "longcat_think", "mm:think", "think:opensource", "thinking", "thought", "thoughts"),
-            *("reasoning", "scratchpad"),
-        )
-    ),
+    *(Thought(opening=f"<{tag}>\n", closing=f"\n</{tag}>\n\n") for tag in _TAGS),
     Thought(opening="<|channel>thought\n", closing="\n<channel|>"),
     Thought(opening="[THINK]", closing="[/THINK]"),
     Thought(opening="\u25c1think\u25b7", closing="\u25c1/think\u25b7"),
