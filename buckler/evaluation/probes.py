@@ -144,7 +144,7 @@ def describe(probes: Sequence[Chat], name: str) -> Described:
 
 
 def _names(probe: Chat) -> Sequence[object]:
-    names = (*probe.meta.get("unread_columns", ()), *(("tools",) if "tools" in probe.meta else ()))  # type: ignore[misc]
+    names = probe.meta.get("unread_columns", ())
     return names if isinstance(names, list | tuple) else ()
 
 

@@ -83,8 +83,10 @@ def encode(
         kept.append(shorter)
         seen.append(encoded)
     if not kept and unanswered:
-        hint = "give them one, or remove them"
-        raise DataError(f"{len(unanswered)} of {len(rows)} rows hold a thought and no answer; nothing is left to learn: {hint}")
+        hint = "give them an answer, or remove the rows"
+        raise DataError(
+            f"{len(unanswered)} of {len(rows)} rows hold a thought and no answer, so nothing is left to learn; {hint}"
+        )
     if not kept:
         raise DataError(f"none of the {len(rows)} rows fits in {limit} tokens; raise max_length or shorten the rows")
     marked = [list(_marks(row, objective.train_on_prompt)) for row in seen]
@@ -112,9 +114,7 @@ def _encoded(template: Template, chat: Chat, drop_reasoning: bool) -> EncodedRow
         DataError: the template refuses the row.
     """
     try:
-        tools = chat.meta.get("tools")
-        messages = without_thoughts(chat.messages) if drop_reasoning else chat.messages
-        return template.row(messages, tools if isinstance(tools, list) else ())
+        return template.row(without_thoughts(chat.messages) if drop_reasoning else chat.messages)
     except BackendError as fault:
         raise DataError(f"{_named(chat)}: {fault}; change the row or remove it") from None
 
@@ -136,6 +136,8 @@ def _account(template: Template, rows: Sequence[Chat], seen: Sequence[EncodedRow
     learnt = sum(row.thoughts_learnt for row in seen)
     if template.written.thought is None:  # those within a text are a part of it
         learnt += thoughts - sum(bool(turn.get("reasoning_content")) for turn in turns)
+    calls = sum(bool(turn.get("tool_calls")) for turn in turns)
+    results = sum(turn["role"] == "tool" for chat in rows for turn in chat.messages)
     return {
         "rows": len(rows),
         "answers": sum(row.turns for row in seen),
@@ -144,6 +146,8 @@ def _account(template: Template, rows: Sequence[Chat], seen: Sequence[EncodedRow
         "ends_not_learnt": sum(row.without_end > 0 for row in seen),
         **({"only_thoughts": only} if (only := sum(row.only_thoughts for row in seen)) else {}),
         **({"thoughts": thoughts, "thoughts_learnt": 0 if drop_reasoning else learnt} if thoughts else {}),
+        **({"tool_calls": calls, "tool_calls_learnt": sum(row.calls_learnt for row in seen)} if calls else {}),
+        **({"tool_results": results} if results else {}),
         **({"chat_template_kwargs": template.written.settings} if template.written.settings else {}),
         **({"chat_template_date": DATE.isoformat()} if template.written.is_dated else {}),
     }

@@ -7,7 +7,7 @@ What a template does is found by rendering a small conversation with it, not by 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal, TypeAlias
@@ -54,6 +54,8 @@ class EncodedRow:
     only_thoughts: int
     """Answers that are a thought and nothing else; they are not learnt."""
     thoughts_learnt: int
+    calls_learnt: int
+    """Learnt answers that call tools."""
 
     @property
     def length(self) -> int:
@@ -95,17 +97,23 @@ class Template:
             raise BackendError(f"{name}: neither tokenizer nor template names an end of turn, so an answer would never end")
 
     def prompt(self, messages: Turns) -> list[int]:
-        """The ids after which the model answers `messages`."""
-        return self.ids(self.written.prompt(messages))
-
-    def row(self, messages: Turns, tools: Sequence[Json] = ()) -> EncodedRow:
-        """The ids of a whole conversation and which of them are answers; `tools` are the JSON schemas of those it may call.
+        """The ids after which the model answers `messages`.
 
         Raises:
-            BackendError: the template refuses the conversation.
+            BackendError: the template refuses the conversation, or leaves out what it holds of tools.
         """
+        self.written.require_tools(messages)
+        return self.ids(self.written.prompt(messages))
+
+    def row(self, messages: Turns) -> EncodedRow:
+        """The ids of a whole conversation and which of them are answers.
+
+        Raises:
+            BackendError: the template refuses the conversation, or leaves out what it holds of tools.
+        """
+        self.written.require_tools(messages)
         done: list[tuple[list[int], list[bool]]] = []
-        turns = learnt = added_ends = without_end = thoughts = thoughts_learnt = only_thoughts = 0
+        turns = learnt = added_ends = without_end = thoughts = thoughts_learnt = only_thoughts = calls_learnt = 0
         for number, turn in enumerate(messages):
             if turn["role"] != "assistant":
                 continue
@@ -117,8 +125,8 @@ class Template:
                 continue
             if not any(one["role"] not in ("system", "assistant") for one in messages[:number]):
                 continue  # a greeting: the model is never asked for it
-            before = self.written.prompt(messages[:number], tools)
-            answer = self.written.answer(messages[:number], turn, before, tools)
+            before = self.written.prompt(messages[:number])
+            answer = self.written.answer(messages[:number], turn, before)
             if answer is None:
                 continue
             prompt = self.ids(before)
@@ -132,6 +140,7 @@ class Template:
             added_ends += end == "added"
             without_end += end == "none"
             thoughts_learnt += has_thought and answer.has_thought
+            calls_learnt += bool(turn.get("tool_calls"))
         return EncodedRow(
             sequences=tuple(Encoded(ids=ids, supervised=marks) for ids, marks in done),
             turns=turns,
@@ -141,6 +150,7 @@ class Template:
             thoughts=thoughts,
             only_thoughts=only_thoughts,
             thoughts_learnt=thoughts_learnt,
+            calls_learnt=calls_learnt,
         )
 
     def pair(self, messages: Turns, answer: str) -> tuple[list[int], list[int]]:

@@ -263,6 +263,10 @@ def _learnt(record: Mapping[str, Json]) -> list[str]:
         lines.append(f"{number} answers within longer rows are a thought and nothing else, and are not learnt")
     if thoughts:
         lines.append(f"{record['thoughts_learnt']} of {thoughts} answers with reasoning have their reasoning learnt")
+    if calls := record.get("tool_calls"):
+        lines.append(f"{record['tool_calls_learnt']} of {calls} answers that call tools learnt")
+    if results := record.get("tool_results"):
+        lines.append(f"{results} results of tools are part of prompts")
     if date := record.get("chat_template_date"):
         lines.append(f"the chat template asks for today's date; training and answering give it {date}")
     return lines
