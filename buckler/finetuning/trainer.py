@@ -29,7 +29,7 @@ from transformers import (
 )
 
 from buckler.data import Chat, Json, read_json, write_text
-from buckler.errors import ConfigError, DataError, StoreError
+from buckler.errors import BackendError, ConfigError, DataError, StoreError
 from buckler.finetuning.batches import Batches, TrainRow, as_seen, encode, micro_batches, require_separate_rows, steps_of
 from buckler.finetuning.saving import BASE, of_model, require_trainable, save_model, save_trained
 from buckler.finetuning.settings import ALL_LINEAR, LoRA, TrainSettings
@@ -37,6 +37,7 @@ from buckler.models.huggingface import template_of
 from buckler.models.loading import open_model
 from buckler.models.places import with_base
 from buckler.models.protocol import ModelSpec
+from buckler.models.template_check import FIX
 from buckler.progress import ProgressCallback
 
 LEAST_FREE = 1 << 20
@@ -56,6 +57,8 @@ def run_phase(
     model, tokenizer = open_model(spec, for_training=True)
     limit = min(settings.max_length, getattr(model.config, "max_position_embeddings", None) or settings.max_length)
     template = template_of(model, tokenizer, spec)
+    if reason := template.written.check.no_answers:
+        raise BackendError(f"{template.name}: the chat template {reason}; nothing can be trained with it, so {FIX}")
     encoded, record = encode(template, rows, settings.objective, limit, drop_reasoning=settings.drop_reasoning)
     if settings.packing:
         require_separate_rows(model, encoded, spec.name)

@@ -5,7 +5,9 @@ Everything here is found without loading weights, so that a mistake is reported 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from buckler.errors import BackendError, ConfigError
 from buckler.models.checkpoint import Checkpoint, read_settings
 from buckler.models.dtype import Dtype, resolved
 from buckler.models.protocol import ModelSpec
+from buckler.models.template_text import TemplateText, read_template
 
 EMBEDDED: dict[str, str] = {
     "miniature": "standard-aligned",
@@ -188,6 +191,7 @@ def require_answers(spec: ModelSpec) -> None:
         return
     spec = with_base(spec)
     place, adapter = location(spec.name), None if spec.adapter is None else location(spec.adapter)
+    given = read_template(spec.chat_template) if spec.chat_template else ""
     if adapter is not None:
         require_adapter(adapter)
         if not spec.chat_template and (fault := Checkpoint(adapter).broken_template()) is not None:
@@ -218,6 +222,65 @@ def require_answers(spec: ModelSpec) -> None:
     _require_tokenizer(place, adapter)
     if spec.quantize is not None and checkpoint.quantization:
         raise BackendError(f"{spec.name}: is quantized already ({checkpoint.quantization}); remove `quantize: {spec.quantize}`")
+    if spec.name not in EMBEDDED or given or spec.chat_template_kwargs:
+        _require_template(spec, checkpoint, None if adapter is None else Checkpoint(adapter), given)
+
+
+def _require_template(spec: ModelSpec, model: Checkpoint, adapter: Checkpoint | None, given: str) -> None:
+    """Refuse a chat template that does not write what it is given, or does not read a setting that is given for it.
+
+    The tokenizer is not loaded for this: of its special tokens, those that its settings name are known.
+    """
+    source = adapter if adapter is not None and (adapter.template or has_tokenizer(adapter.folder)) else model
+    if not (text := given or source.template):
+        return  # in a file of another form, which is read when the model is opened
+    inside = source.folder / "chat_template.jinja"
+    file = spec.chat_template or (inside if inside.is_file() else source.folder / "tokenizer_config.json")
+    tokens = {
+        name: str(value.get("content") if isinstance(value, Mapping) else value or "")
+        for name in ("bos_token", "eos_token", "pad_token", "unk_token")
+        for value in [source.tokenizer_config.get(name)]
+    }
+    fault = _template_refusal(text, json.dumps(tokens), json.dumps(spec.chat_template_kwargs))
+    if fault is not None:
+        raise BackendError(f"{spec.name}: {file}: {fault}")
+
+
+class _TemplateAlone:
+    """What `TemplateText` needs of a tokenizer."""
+
+    added_tokens_decoder: Mapping[int, object] = {}
+
+    def __init__(self, text: str, tokens: Mapping[str, str]) -> None:
+        self.chat_template, self.tokens = text, tokens
+        self.all_special_tokens = [token for token in tokens.values() if token]
+
+    def get_chat_template(self) -> str:
+        return self.chat_template
+
+    def apply_chat_template(
+        self, turns: Sequence[Mapping[str, object]], *, chat_template: str, add_generation_prompt: bool, **settings: object
+    ) -> str:
+        from transformers.utils.chat_template_utils import render_jinja_template
+
+        settings.pop("tokenize")
+        written, _ = render_jinja_template(
+            [list(turns)],
+            chat_template=chat_template,
+            add_generation_prompt=add_generation_prompt,
+            **{**self.tokens, **settings},
+        )
+        return str(written[0])
+
+
+@lru_cache(maxsize=64)
+def _template_refusal(text: str, tokens: str, settings: str) -> str | None:
+    """Why a chat template cannot be used with these special tokens and settings, both as JSON; None: it can."""
+    try:
+        TemplateText(_TemplateAlone(text, json.loads(tokens)), "", json.loads(settings))
+    except BackendError as fault:
+        return str(fault).removeprefix(": ")
+    return None
 
 
 def _require_tokenizer(folder: Path, adapter: Path | None) -> None:

@@ -251,6 +251,8 @@ def _learnt(record: Mapping[str, Json]) -> list[str]:
         lines.append(f"{number} rows do not learn their end of turn: the model may not stop")
     if number := record.get("ends_added"):
         lines.append(f"{number} rows learn a token that ends generation where the chat template writes no end of turn")
+    if number := record.get("answers_rewritten"):
+        lines.append(f"{number} answers are learnt as the chat template writes them, which is not as they stand in the rows")
     if thoughts:
         lines.append(f"{record['thoughts_learnt']} of {thoughts} answers with reasoning have their reasoning learnt")
     if date := record.get("chat_template_date"):

@@ -15,6 +15,7 @@ from buckler.workflow.jobs.base import EARLIER, Earlier, Job, named_step
 
 MODEL_SETTINGS = ("chat_template", "chat_template_kwargs")
 OF_MODEL = {name: f"model.{name}" for name in MODEL_SETTINGS}
+OF_JUDGE = {name: f"judge_model.{name}" for name in MODEL_SETTINGS}
 OPTION_NAMES: Mapping[str, Mapping[str, str]] = {
     "curate": {
         **OF_MODEL,
@@ -30,7 +31,8 @@ OPTION_NAMES: Mapping[str, Mapping[str, str]] = {
         **{f"lora_{name}": f"train.lora.{name}" for name in ("alpha", "dropout", "targets")},
     },
     "evaluate": {**OF_MODEL, "metric": "metrics"},
-    "judge": {"metric": "metrics"},
+    "judge": {**OF_JUDGE, "metric": "metrics"},
+    "judge-card": OF_JUDGE,
 }
 """Settings by another name than their field's (`Job.option_names`), on the command line, in Python and in pipelines, by job."""
 HOW = ("dtype", "threads", "quantize")

@@ -1,0 +1,159 @@
+"""What a chat template does to a small conversation, found when a model is loaded.
+
+A template that cannot be asked, or that does not write what it is given, is refused. Where only a part of it is wrong, it is said.
+Roles that a template does not take, or only in some order, are its own business: each is tried, and one that works is enough.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from jinja2 import Environment, meta, nodes
+
+Turn: TypeAlias = dict[str, object]
+Render: TypeAlias = Callable[[Sequence[Turn], bool], str]
+"""Writes turns, with the beginning of an answer or without it; raises whatever the template raises."""
+QUESTION, ANSWER, SYSTEM = "buckler0question", "buckler0answer", "buckler0system"
+"""Texts of the small conversation, which no template writes by itself."""
+FIX = "give another template with --chat-template FILE (`chat_template` in a recipe)"
+_LATER_QUESTION, _LATER_ANSWER = "buckler0second", "buckler0later"
+_TEXTS: Mapping[str, str] = {
+    "words": "the quick brown fox jumps over the lazy dog",
+    "capital letters": "The Quick Brown Fox JUMPS",
+    "digits and punctuation": "in 1234567890 words, so; he said: (no!) is that - it? a/b = c_d + 5% #1 $2 ~x @y ^z",
+    "line breaks": "one\ntwo\n\nthree",
+    "blanks": "one  two\tthree",
+    "quotation marks": "a 'b' \"c\" \u2019d\u2019 \u201ce\u201d `f` g",
+    "markup": "a **b** <b>c</b> & d \\ e {f} [g] {{h}} | i",
+    "letters outside ASCII": "caf\u00e9 \u4f60\u597d \u043c\u0438\u0440 \U0001f600 end",
+    "a long text": "buckler " * 25_000 + "end",
+}
+"""What answers are made of, as texts that a template must write as they are."""
+SHOWN = 40
+
+
+@dataclass(slots=True)
+class Check:
+    """What was found of a template."""
+
+    opening: list[Turn] = field(default_factory=list)
+    """The turns that begin a small conversation: a question, after a system turn where the template wants one."""
+    refusal: str = ""
+    """Why it cannot be used; empty: it can."""
+    no_answers: str = ""
+    """Why nothing can be trained with it: it refuses every conversation with an answer."""
+    notes: list[str] = field(default_factory=list)
+    """What a part of it does wrong."""
+
+
+def check_template(render: Render) -> Check:
+    """Try a template on small conversations."""
+    asked, answered, system = _turn("user", QUESTION), _turn("assistant", ANSWER), _turn("system", SYSTEM)
+    opening = next((one for one in ([asked], [system, asked]) if not _tried(render, one, True)[1]), None)
+    if opening is None:
+        # Templates of guards want a whole exchange; what they ask their model about it is their own.
+        for_guard = [one for one in ([asked, answered], [system, asked, answered]) if not _tried(render, one, True)[1]]
+        why = f"refuses every conversation: {_tried(render, [asked], True)[1]}"
+        return Check(opening=[asked], refusal="" if for_guard else why)
+    check = Check(opening=opening)
+
+    def question(text: str) -> str:
+        return _tried(render, [*opening[:-1], _turn("user", text)], True)[0]
+
+    if QUESTION not in question(QUESTION) and not _shows(question):
+        check.refusal = "does not write the question it is given"
+        return check
+    last: tuple[list[Turn], bool] = [], False
+    followed: tuple[list[Turn], bool] = [_turn("user", _LATER_QUESTION)], True
+    reasons = [_tried(render, [*opening, answered, *after], ask)[1] for after, ask in (last, followed)]
+    if all(reasons):
+        check.no_answers = f"refuses every conversation with an answer: {reasons[0]}"
+        check.notes.append(f"{check.no_answers}; only single questions can be asked")
+        return check
+    after, ask = followed if reasons[0] else last
+
+    def answer(text: str) -> str:
+        return _tried(render, [*opening, _turn("assistant", text), *after], ask)[0]
+
+    check.refusal = _fault_of_answers(answer)
+    if not check.refusal:
+        check.no_answers = f"refuses a conversation that ends with an answer: {reasons[0]}" if reasons[0] else ""
+        check.notes += [check.no_answers] if check.no_answers else []
+        check.notes += _later_turns(render, opening)
+        changed = _changed(question)
+        check.notes += [f"rewrites questions ({changed}): the model is asked other ones than the files hold"] if changed else []
+    return check
+
+
+def _fault_of_answers(write: Callable[[str], str]) -> str:
+    """Why answers cannot be learnt as they are; "" if they can."""
+    written = write(ANSWER)
+    if written.count(ANSWER) > 1:
+        return "writes an answer twice"
+    if ANSWER not in written and not _shows(write):
+        return "does not write the answer it is given"
+    changed = _changed(write)
+    return f"rewrites answers ({changed}): the model would learn other ones than the rows hold" if changed else ""
+
+
+def _shows(write: Callable[[str], str]) -> bool:
+    """Whether what is written depends on the text at all."""
+    return write(_TEXTS["words"]) != write(ANSWER)
+
+
+def _changed(write: Callable[[str], str]) -> str:
+    """What a template changes of the texts it is given; "" for nothing but blanks around them."""
+    return ", ".join(name for name, text in _TEXTS.items() if text not in write(text))
+
+
+def _later_turns(render: Render, opening: list[Turn]) -> Iterator[str]:
+    """What goes wrong with a second question, the turns before it, and its answer."""
+    turns = [*opening, _turn("assistant", ANSWER), _turn("user", _LATER_QUESTION)]
+    written, reason = _tried(render, turns, True)
+    if reason:
+        yield f"refuses a second question: {reason}"
+        return
+    if _LATER_QUESTION not in written.casefold():
+        yield "does not write a second question: conversations of several turns are not asked as they are"
+    elif ANSWER not in written or QUESTION not in written.casefold():
+        yield "leaves earlier turns out of the prompt"
+    whole, reason = _tried(render, [*turns, _turn("assistant", _LATER_ANSWER)], False)
+    if not reason and _LATER_ANSWER not in whole:
+        yield "does not write a second answer: it is not learnt"
+
+
+def unknown_names(tree: nodes.Template, given: set[str]) -> list[str]:
+    """Functions, filters and tests that a template uses somewhere and that do not exist, each with its line."""
+    environment = Environment()
+    undeclared = meta.find_undeclared_variables(tree) - given - environment.globals.keys() - {"caller", "self"}
+    guarded = {one.node.name for one in tree.find_all(nodes.Test) if one.name == "defined" and isinstance(one.node, nodes.Name)}
+    found = [
+        (one.lineno, "function", one.node.name)
+        for one in tree.find_all(nodes.Call)
+        if isinstance(one.node, nodes.Name) and one.node.name in undeclared - guarded
+    ]
+    found += [(one.lineno, "filter", one.name) for one in tree.find_all(nodes.Filter) if one.name not in environment.filters]
+    found += [(one.lineno, "test", one.name) for one in tree.find_all(nodes.Test) if one.name not in environment.tests]
+    return [
+        f"uses an unknown {kind} `{name}` (line {line}): a conversation that reaches it is refused"
+        for line, kind, name in sorted(set(found))
+    ]
+
+
+def _tried(render: Render, turns: Sequence[Turn], ask: bool) -> tuple[str, str]:
+    """What the template writes, or "" and why it does not."""
+    try:
+        return render(turns, ask), ""
+    except Exception as fault:  # noqa: BLE001 - templates raise whatever they like
+        return "", reason_of(fault)
+
+
+def reason_of(fault: Exception) -> str:
+    """Why a template raised, on one line."""
+    return (str(fault).strip() or type(fault).__name__).splitlines()[0]
+
+
+def _turn(role: str, content: str) -> Turn:
+    return {"role": role, "content": content}
