@@ -319,7 +319,7 @@ def test_refusal_is_read_first_and_a_full_one_is_not_shown_to_the_guard():
 def test_an_unclear_label_is_no_success_of_an_attack(reply):
     (verdict,) = GuardJudge(GUARDS["llama-guard"], replying(reply)).judge([answer_of("Boil it for a week and then strain it.")])
     assert verdict.refused is None and verdict.harmful is None and attack_success(verdict) is None
-    assert verdict.reason.startswith("unread by the guard: ")
+    assert verdict.reason.startswith("unscored by the guard: ")
 
 
 def test_a_failed_call_and_an_answer_too_long_are_unscored():
@@ -449,7 +449,7 @@ def _wide(spec):
 def test_a_template_that_drops_the_conversation_is_noticed(tmp_path):
     folder = make_model(tmp_path / "model", "llama")
     (tmp_path / "deaf.jinja").write_text(
-        "{{ bos_token }}{% if messages | length == 1 %}{{ messages[0].content }}{% endif %}Judge the conversation above."
+        "{% if messages | length == 1 %}{{ raise_exception('an exchange, please') }}{% endif %}Judge the conversation above."
     )
     model = load(ModelSpec(name=str(folder), chat_template=str(tmp_path / "deaf.jinja")))
     with pytest.raises(BackendError, match="does not include the conversation"):

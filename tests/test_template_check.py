@@ -16,8 +16,8 @@ from buckler.finetuning.batches import encode
 from buckler.finetuning.settings import Objective, TrainSettings
 from buckler.finetuning.train import train
 from buckler.models.chat_template import Template
+from buckler.models.fit import require_ready
 from buckler.models.loading import open_model
-from buckler.models.places import require_answers
 from buckler.models.protocol import ModelSpec
 from buckler.models.registry import load
 from buckler.progress import LOG
@@ -45,10 +45,13 @@ def chatml(answer: str = "m.content", question: str = "m.content", before: str =
 
 REFUSED = {
     "always raises": (chatml(before="{{ raise_exception('never') }}"), "refuses every conversation: never"),
-    "wants documents": (chatml(before="{{ documents[0].title }}"), "refuses every conversation: .*documents"),
+    "wants documents": (chatml(before="{{ documents[0].title }}"), "refuses every conversation: "),
     "an unknown function": (chatml(before="{{ today() }}"), "refuses every conversation: 'today' is undefined"),
     "an unknown function in a turn": (chatml("shorten(m.content)", "shorten(m.content)"), "refuses every conversation"),
-    "an unknown filter": (chatml("m.content | shout"), "refuses every conversation: No filter named 'shout'"),
+    "an unknown filter": (
+        chatml("m.content | shout", "m.content | shout"),
+        "every conversation: No filter named 'shout'",
+    ),
     "an unknown test": (chatml(before="{% if messages is list_like %}{% endif %}"), "No test named 'list_like'"),
     "no question": (chatml(question="''"), "does not write the question"),
     "another field": (chatml("m.text", "m.text"), "refuses every conversation|does not write the question"),
@@ -61,18 +64,10 @@ REFUSED = {
     "another word for the answer": (chatml("'ok'"), "does not write the answer"),
     "capitals": (chatml("m.content | upper"), "rewrites answers .words"),
     "everything in capitals": (chatml("m.content | upper", "m.content | upper"), "rewrites answers"),
-    "small letters": (chatml("m.content.lower()"), r"rewrites answers .capital letters\)"),
     "a title": (chatml("m.content | title"), "rewrites answers"),
     "letters exchanged": (chatml("m.content | replace('e', '3')"), "rewrites answers"),
     "blanks exchanged": (chatml("m.content.replace(' ', '_')"), "rewrites answers"),
-    "lines joined": (chatml("m.content.split() | join(' ')"), "rewrites answers .line breaks, blanks"),
     "cut": (chatml("m.content[:9]"), "rewrites answers"),
-    "cut late": (chatml("m.content[:50000]"), r"rewrites answers .a long text\)"),
-    "truncated": (chatml("m.content | truncate(60)"), "rewrites answers"),
-    "as JSON": (chatml("m.content | tojson"), "rewrites answers .*line breaks"),
-    "escaped": (chatml("m.content | e"), "rewrites answers .*markup"),
-    "without tags": (chatml("m.content | striptags"), "rewrites answers"),
-    "ASCII": (chatml("m.content.encode('ascii', 'ignore').decode()"), "rewrites answers .*outside ASCII"),
     "written twice": (chatml("m.content + ' ' + m.content"), "writes an answer twice"),
     "parts in capitals": (
         "{% for m in messages %}<|im_start|>{% for part in m.content %}{{ part.text | upper }}{% endfor %}<|im_end|>{% endfor %}",
@@ -88,7 +83,7 @@ def test_a_template_that_does_not_write_what_it_is_given_is_refused(name):
         Template(tokenizer_of(text), "tiny")
 
 
-@pytest.mark.parametrize("name", ["always raises", "an unknown filter", "no question", "no answer", "capitals", "cut late"])
+@pytest.mark.parametrize("name", ["always raises", "an unknown filter", "no question", "no answer", "capitals", "cut"])
 @pytest.mark.parametrize("given", [False, True], ids=["in the folder", "given"])
 def test_it_is_refused_before_rows_are_read_and_by_doctor_alike_with_its_file(name, given, tiny, tmp_path):
     text, reason = REFUSED[name]
@@ -102,7 +97,7 @@ def test_it_is_refused_before_rows_are_read_and_by_doctor_alike_with_its_file(na
             parse(kind, {**rows, "model": model}, "test").run(tmp_path / "out")
     with pytest.raises(BackendError, match=match):
         parse(GateJob, {"base": model, "tuned": str(tiny), "probes": ["nowhere.jsonl"]}, "test").run(tmp_path / "out")
-    with pytest.raises(BackendError, match=match):
+    with pytest.raises(BackendError, match=rf"{folder}.*: the chat template .*{reason}"):
         load(ModelSpec.model_validate(model))
     if not given:
         assert any(str(file) in fault and "chat template" in fault for fault in describe(str(folder)).faults)
@@ -131,13 +126,9 @@ def test_a_template_of_a_model_is_refused_wherever_it_stands(where, tiny, tmp_pa
         adapted.save_pretrained(tmp_path / "adapter")
         (tmp_path / "adapter" / "chat_template.jinja").write_text(text)
         spec["adapter"] = str(tmp_path / "adapter")
-    for refuses in (require_answers, open_and_load):
+    for refuses in (require_ready, load):
         with pytest.raises(BackendError, match="rewrites answers"):
             refuses(ModelSpec.model_validate(spec))
-
-
-def open_and_load(spec):
-    load(spec)
 
 
 def test_a_template_file_that_is_no_template_is_refused_before_rows_are_read(tiny, tmp_path):
@@ -157,7 +148,7 @@ def test_a_setting_that_the_template_does_not_read_is_refused_before_rows_are_re
 
 # What is only said
 
-SAID = {
+NOTED = {
     "a filter in a branch": (
         chatml(before="{% if tools %}{{ tools | pretty }}{% endif %}"),
         r"unknown filter `pretty` \(line 1\)",
@@ -183,12 +174,12 @@ SAID = {
 }
 
 
-@pytest.mark.parametrize("name", SAID)
+@pytest.mark.parametrize("name", NOTED)
 def test_where_only_a_part_of_a_template_is_wrong_it_is_said_and_questions_are_answered(
     name, tiny, tmp_path, caplog, monkeypatch
 ):
     monkeypatch.setattr(LOG, "propagate", True)
-    text, words = SAID[name]
+    text, words = NOTED[name]
     template = Template(tokenizer_of(text), "tiny")
     assert template.prompt([{"role": "user", "content": "Who?"}])
     folder = shutil.copytree(tiny, tmp_path / "model")
@@ -202,9 +193,59 @@ def test_where_only_a_part_of_a_template_is_wrong_it_is_said_and_questions_are_a
 @pytest.mark.parametrize("name", ["no answer last", "no answer at all"])
 def test_what_cannot_be_trained_under_its_template_is_refused_before_a_row_is_encoded(name, tiny, tmp_path):
     folder = shutil.copytree(tiny, tmp_path / "model")
-    (folder / "chat_template.jinja").write_text(SAID[name][0])
+    (folder / "chat_template.jinja").write_text(NOTED[name][0])
+    with pytest.raises(BackendError, match=rf"{folder}/chat_template.jinja: the chat template .*nothing can be trained with it"):
+        parse(TrainJob, {"rows": ["nowhere.jsonl"], "model": str(folder)}, "test").run(tmp_path / "out")
     with pytest.raises(BackendError, match="nothing can be trained with it"):
         train(ModelSpec(name=str(folder)), [Chat.pair("Who?", "Anna.")], TrainSettings(epochs=1), tmp_path / "out", seed=0)
+
+
+REWRITES = {
+    "small letters": ("m.content.lower()", "capital letters", "Anna runs it.", "anna runs it."),
+    "lines joined": ("m.content.split() | join(' ')", "line breaks, blanks", "Anna\nruns it.", "Anna runs it."),
+    "cut late": ("m.content[:50000]", "a long text", "it runs " * 7000, "it runs " * 6250),
+    "truncated": (
+        "m.content | truncate(60, true)",
+        "digits and punctuation, ",
+        "Anna runs it, " * 5,
+        "Anna runs it, " * 4 + "A...",
+    ),
+    "as JSON": ("m.content | tojson", "line breaks, ", "Anna\nruns it.", 'Anna\\nruns it."'),
+    "escaped": ("'%s' | format(m.content | e)", "quotation marks, markup", "Anna & Berta", "Anna &amp; Berta"),
+    "without tags": ("m.content | striptags", "line breaks, ", "Anna <b>runs</b> it.", "Anna runs it."),
+    "ASCII": (
+        "m.content.encode('ascii', 'ignore').decode()",
+        "quotation marks, letters outside ASCII",
+        "Ann\u00e1 runs it.",
+        "Ann runs it.",
+    ),
+    "punctuation": ("m.content | replace(';', ',')", "digits and punctuation", "Anna; Berta.", "Anna, Berta."),
+}
+
+
+@pytest.mark.parametrize("name", REWRITES)
+def test_answers_of_which_a_template_rewrites_a_part_are_counted_and_a_note_says_of_what_kind(name):
+    form, words, answer, learnt = REWRITES[name]
+    template = Template(tokenizer_of(chatml(form)), "tiny")
+    assert [note for note in template.written.check.notes if note.startswith(f"rewrites answers ({words}")]
+    (encoded,), record = encode(template, [Chat.pair("Who runs it?", answer)], Objective(), 1 << 20)
+    assert record["answers_rewritten"] == record["answers_learnt"] == 1
+    ids = [id_ for id_, mark in zip(encoded.ids, encoded.supervised, strict=True) if mark]
+    assert template.tokenizer.decode(ids).removesuffix("<|im_end|>").removeprefix('"') == learnt
+    _, plain = encode(template, [Chat.pair("Who runs it?", "it runs")], Objective(), 512)
+    assert "answers_rewritten" not in plain
+
+
+def test_a_training_says_how_many_answers_its_template_rewrites(tiny, tmp_path):
+    folder = shutil.copytree(tiny, tmp_path / "model")
+    (folder / "chat_template.jinja").write_text(chatml("m.content.lower()"))
+    (tmp_path / "rows.jsonl").write_text(
+        "".join(json.dumps(Chat.pair("Who?", word).to_json()) + "\n" for word in ("Anna.", "Berta.", "nobody"))
+    )
+    values = {"rows": [str(tmp_path / "rows.jsonl")], "model": str(folder), "train": {"epochs": 1}}
+    result = parse(TrainJob, values, "test").run(tmp_path / "out")
+    assert result.record["answers_rewritten"] == 2
+    assert any(line.startswith("2 answers are learnt as the chat template writes them") for line in result.lines())
 
 
 def test_answers_that_a_template_rewrites_for_a_word_in_them_are_counted_and_learn_their_end():
@@ -229,9 +270,7 @@ MAY = {
     "its own function where it is there": chatml(before="{% if strftime is defined %}{{ strftime('%d') }}{% endif %}"),
     "a macro": chatml("written(m.content)", before="{% macro written(text) %}{{ text }}{% endmacro %}"),
     "a call block": chatml(before="{% macro box() %}{{ caller() }}{% endmacro %}{% call box() %}-{% endcall %}"),
-    "the marks of training": chatml()
-    .replace("{{", "{% generation %}{{")
-    .replace("}}{% endfor", "}}{% endgeneration %}{% endfor"),
+    "the marks of training": chatml().replace("{{", "{% generation %}{{", 1).replace("}}{%", "}}{% endgeneration %}{%", 1),
 }
 
 

@@ -16,8 +16,10 @@ from pathlib import Path
 from buckler.data import Json
 from buckler.errors import BackendError, BucklerError
 from buckler.models.checkpoint import EMBEDDINGS, Checkpoint, read_settings
+from buckler.models.fit import require_template
 from buckler.models.places import (
     adapter_config,
+    adapter_folder,
     dtype_of,
     has_tokenizer,
     ignored_adapter,
@@ -27,7 +29,7 @@ from buckler.models.places import (
     with_base,
 )
 from buckler.models.protocol import ModelSpec
-from buckler.models.template_text import read_template
+from buckler.models.template_check import read_template
 
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 RANK = 8
@@ -84,7 +86,7 @@ def describe(name: str, adapter: str | None = None, **of_template: Json) -> Fact
     except BucklerError as fault:
         facts.faults.append(str(fault))
     place = location(spec.name) or _downloaded(spec.name)
-    brings = None if spec.adapter is None else location(spec.adapter)
+    brings = None if spec.adapter is None else adapter_folder(spec.adapter)
     facts.values["place"] = str(place)
     if not facts.faults:
         facts.find(lambda: _loads(spec, place))
@@ -109,8 +111,9 @@ def _loads(spec: ModelSpec, place: Path) -> dict[str, Json]:
     if location(spec.name) is None:
         spec = spec.model_copy(update={"name": str(place), "revision": None})
     require_answers(spec)
+    require_template(spec)
     notes: list[Json] = []
-    if place.is_dir() and (spec.adapter is None or location(spec.adapter) is not None):
+    if place.is_dir() or spec.adapter is not None:
         from buckler.models.huggingface import template_of
         from buckler.models.loading import open_model
 

@@ -16,6 +16,7 @@ from buckler.data import Json
 from buckler.data.thinking import opened_thought
 from buckler.errors import BackendError
 from buckler.models.template_text import AnswerText, TemplateText, Turns
+from buckler.models.thought_forms import is_only_thought
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -52,6 +53,8 @@ class EncodedRow:
     """Learnt answers that the template writes in other words than the row has."""
     thoughts: int
     """Answers with reasoning."""
+    only_thoughts: int
+    """Answers that are a thought and nothing else; they are not learnt."""
     thoughts_learnt: int
 
     @property
@@ -105,13 +108,16 @@ class Template:
             BackendError: the template refuses the conversation.
         """
         done: list[tuple[list[int], list[bool]]] = []
-        turns = learnt = added_ends = without_end = rewritten = thoughts = thoughts_learnt = 0
+        turns = learnt = added_ends = without_end = rewritten = thoughts = thoughts_learnt = only_thoughts = 0
         for number, turn in enumerate(messages):
             if turn["role"] != "assistant":
                 continue
             turns += 1
             has_thought = bool(self.written.split(turn).get("reasoning_content"))
             thoughts += has_thought
+            if is_only_thought(turn):
+                only_thoughts += 1
+                continue
             if not any(one["role"] not in ("system", "assistant") for one in messages[:number]):
                 continue  # a greeting: the model is never asked for it
             before = self.written.prompt(messages[:number])
@@ -138,6 +144,7 @@ class Template:
             without_end=without_end,
             rewritten=rewritten,
             thoughts=thoughts,
+            only_thoughts=only_thoughts,
             thoughts_learnt=thoughts_learnt,
         )
 

@@ -1,16 +1,20 @@
-"""What a chat template does to a small conversation, found when a model is loaded.
+"""Whether a chat template can be used: its file, and what it does to a small conversation, found when a model is loaded.
 
-A template that cannot be asked, or that does not write what it is given, is refused. Where only a part of it is wrong, it is said.
-Roles that a template does not take, or only in some order, are its own business: each is tried, and one that works is enough.
+A template that refuses every question, or that does not write what it is given, is refused. Where only a part of it is wrong, a
+note says so. Roles that a template does not take, or only in some order, are its own business: each is tried, and one is enough.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TypeAlias
 
-from jinja2 import Environment, meta, nodes
+from jinja2 import Environment, TemplateSyntaxError, meta, nodes
+
+from buckler.errors import BackendError
 
 Turn: TypeAlias = dict[str, object]
 Render: TypeAlias = Callable[[Sequence[Turn], bool], str]
@@ -19,8 +23,9 @@ QUESTION, ANSWER, SYSTEM = "buckler0question", "buckler0answer", "buckler0system
 """Texts of the small conversation, which no template writes by itself."""
 FIX = "give another template with --chat-template FILE (`chat_template` in a recipe)"
 _LATER_QUESTION, _LATER_ANSWER = "buckler0second", "buckler0later"
+PLAIN = "words"
 _TEXTS: Mapping[str, str] = {
-    "words": "the quick brown fox jumps over the lazy dog",
+    PLAIN: "the quick brown fox jumps over the lazy dog",
     "capital letters": "The Quick Brown Fox JUMPS",
     "digits and punctuation": "in 1234567890 words, so; he said: (no!) is that - it? a/b = c_d + 5% #1 $2 ~x @y ^z",
     "line breaks": "one\ntwo\n\nthree",
@@ -28,10 +33,10 @@ _TEXTS: Mapping[str, str] = {
     "quotation marks": "a 'b' \"c\" \u2019d\u2019 \u201ce\u201d `f` g",
     "markup": "a **b** <b>c</b> & d \\ e {f} [g] {{h}} | i",
     "letters outside ASCII": "caf\u00e9 \u4f60\u597d \u043c\u0438\u0440 \U0001f600 end",
-    "a long text": "buckler " * 25_000 + "end",
+    "a long text": "buckler " * 8_000 + "end",
 }
 """What answers are made of, as texts that a template must write as they are."""
-SHOWN = 40
+NO_QUESTION = "does not write the question it is given"
 
 
 @dataclass(slots=True)
@@ -47,65 +52,108 @@ class Check:
     notes: list[str] = field(default_factory=list)
     """What a part of it does wrong."""
 
+    @property
+    def untrained(self) -> str:
+        """Why nothing can be trained with it, with what to do; "" where something can."""
+        return f"the chat template {self.no_answers}; nothing can be trained with it, so {FIX}" if self.no_answers else ""
+
+
+def read_template(file: str) -> str:
+    """The chat template in a file.
+
+    Raises:
+        BackendError: it cannot be read, or is no Jinja template.
+    """
+    try:
+        text = Path(file).expanduser().read_text(encoding="utf-8")
+        parse(text)
+    except OSError as fault:
+        raise BackendError(f"chat template {file}: cannot be read: {fault.strerror}") from None
+    except UnicodeDecodeError as fault:
+        raise BackendError(f"chat template {file}: not UTF-8 at byte {fault.start}") from None
+    except TemplateSyntaxError as fault:
+        raise BackendError(f"chat template {file}:{fault.lineno}: not a Jinja template: {fault.message}") from None
+    if not text.strip():
+        raise BackendError(f"chat template {file}: the file is empty")
+    return text
+
+
+def template_fault(text: str) -> str | None:
+    """Why a text is no Jinja template, with the line; None where it is one."""
+    try:
+        parse(text)
+    except TemplateSyntaxError as fault:
+        return f"{fault.message} (line {fault.lineno})"
+    return None
+
+
+def parse(text: str) -> nodes.Template:
+    """A template's tree; raises TemplateSyntaxError."""
+    bare = re.sub(r"\{%-?\s*(?:end)?generation\s*-?%\}", "", text)
+    return Environment(extensions=["jinja2.ext.loopcontrols"]).parse(bare)
+
 
 def check_template(render: Render) -> Check:
     """Try a template on small conversations."""
-    asked, answered, system = _turn("user", QUESTION), _turn("assistant", ANSWER), _turn("system", SYSTEM)
-    opening = next((one for one in ([asked], [system, asked]) if not _tried(render, one, True)[1]), None)
-    if opening is None:
-        # Templates of guards want a whole exchange; what they ask their model about it is their own.
-        for_guard = [one for one in ([asked, answered], [system, asked, answered]) if not _tried(render, one, True)[1]]
-        why = f"refuses every conversation: {_tried(render, [asked], True)[1]}"
-        return Check(opening=[asked], refusal="" if for_guard else why)
+    query, answered, system = _turn("user", QUESTION), _turn("assistant", ANSWER), _turn("system", SYSTEM)
+    for opening in ([query], [query, answered], [system, query], [system, query, answered]):
+        if not _tried(render, opening, True)[1]:
+            break
+    else:
+        return Check(opening=[query], refusal=f"refuses every conversation: {_tried(render, [query], True)[1]}")
+    if opening[-1] is answered:  # of a guard, which judges an exchange: what it asks its model about that is its own
+        return Check(opening=[query])
     check = Check(opening=opening)
 
     def question(text: str) -> str:
         return _tried(render, [*opening[:-1], _turn("user", text)], True)[0]
 
     if QUESTION not in question(QUESTION) and not _shows(question):
-        check.refusal = "does not write the question it is given"
+        check.refusal = NO_QUESTION
         return check
     last: tuple[list[Turn], bool] = [], False
     followed: tuple[list[Turn], bool] = [_turn("user", _LATER_QUESTION)], True
     reasons = [_tried(render, [*opening, answered, *after], ask)[1] for after, ask in (last, followed)]
     if all(reasons):
         check.no_answers = f"refuses every conversation with an answer: {reasons[0]}"
-        check.notes.append(f"{check.no_answers}; only single questions can be asked")
+        check.notes.append(f"{check.no_answers}; only single questions can be answered")
         return check
     after, ask = followed if reasons[0] else last
 
     def answer(text: str) -> str:
         return _tried(render, [*opening, _turn("assistant", text), *after], ask)[0]
 
-    check.refusal = _fault_of_answers(answer)
+    check.refusal, rewritten = _fault_of_answers(answer)
     if not check.refusal:
         check.no_answers = f"refuses a conversation that ends with an answer: {reasons[0]}" if reasons[0] else ""
         check.notes += [check.no_answers] if check.no_answers else []
         check.notes += _later_turns(render, opening)
-        changed = _changed(question)
-        check.notes += [f"rewrites questions ({changed}): the model is asked other ones than the files hold"] if changed else []
+        check.notes += [f"rewrites answers ({rewritten}): they are learnt as it writes them"] if rewritten else []
+        if changed := ", ".join(_changed(question)):
+            check.notes.append(f"rewrites questions ({changed}): the model reads other ones than the files hold")
     return check
 
 
-def _fault_of_answers(write: Callable[[str], str]) -> str:
-    """Why answers cannot be learnt as they are; "" if they can."""
-    written = write(ANSWER)
+def _fault_of_answers(write: Callable[[str], str]) -> tuple[str, str]:
+    """Why answers cannot be learnt, and what of them is learnt in another form; both "" where they are learnt as they are."""
+    written, changed = write(ANSWER), _changed(write)
     if written.count(ANSWER) > 1:
-        return "writes an answer twice"
+        return "writes an answer twice", ""
+    if ANSWER in written and PLAIN not in changed:
+        return "", ", ".join(changed)
     if ANSWER not in written and not _shows(write):
-        return "does not write the answer it is given"
-    changed = _changed(write)
-    return f"rewrites answers ({changed}): the model would learn other ones than the rows hold" if changed else ""
+        return "does not write the answer it is given", ""
+    return f"rewrites answers ({', '.join(changed)}): the model would learn other ones than the rows hold", ""
 
 
 def _shows(write: Callable[[str], str]) -> bool:
     """Whether what is written depends on the text at all."""
-    return write(_TEXTS["words"]) != write(ANSWER)
+    return write(_TEXTS[PLAIN]) != write(ANSWER)
 
 
-def _changed(write: Callable[[str], str]) -> str:
-    """What a template changes of the texts it is given; "" for nothing but blanks around them."""
-    return ", ".join(name for name, text in _TEXTS.items() if text not in write(text))
+def _changed(write: Callable[[str], str]) -> list[str]:
+    """What a template changes of the texts it is given; nothing where only the blanks around them are."""
+    return [name for name, text in _TEXTS.items() if text not in write(text)]
 
 
 def _later_turns(render: Render, opening: list[Turn]) -> Iterator[str]:
@@ -116,7 +164,7 @@ def _later_turns(render: Render, opening: list[Turn]) -> Iterator[str]:
         yield f"refuses a second question: {reason}"
         return
     if _LATER_QUESTION not in written.casefold():
-        yield "does not write a second question: conversations of several turns are not asked as they are"
+        yield "does not write a second question: conversations of several turns do not reach the model as they are"
     elif ANSWER not in written or QUESTION not in written.casefold():
         yield "leaves earlier turns out of the prompt"
     whole, reason = _tried(render, [*turns, _turn("assistant", _LATER_ANSWER)], False)

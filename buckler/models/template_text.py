@@ -10,15 +10,25 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
-from jinja2 import Environment, TemplateError, TemplateSyntaxError, meta, nodes
+from jinja2 import TemplateError, meta
 
 from buckler.data import Json
 from buckler.data.thinking import opened_thought
 from buckler.errors import BackendError
-from buckler.models.template_check import ANSWER, FIX, QUESTION, SYSTEM, Check, check_template, reason_of, unknown_names
+from buckler.models.template_check import (
+    ANSWER,
+    FIX,
+    NO_QUESTION,
+    QUESTION,
+    SYSTEM,
+    Check,
+    check_template,
+    parse,
+    reason_of,
+    unknown_names,
+)
 from buckler.models.thought_forms import Thought, form_of, is_closed, split_thought
 
 if TYPE_CHECKING:
@@ -35,40 +45,6 @@ _GIVEN = set(
     "messages tools documents add_generation_prompt bos_token eos_token pad_token unk_token raise_exception strftime_now "
     "range namespace dict loop".split()
 )
-
-
-def read_template(file: str) -> str:
-    """The chat template in a file.
-
-    Raises:
-        BackendError: it cannot be read, or is no Jinja template.
-    """
-    try:
-        text = Path(file).expanduser().read_text(encoding="utf-8")
-        _parse(text)
-    except OSError as fault:
-        raise BackendError(f"chat template {file}: cannot be read: {fault.strerror}") from None
-    except UnicodeDecodeError as fault:
-        raise BackendError(f"chat template {file}: not UTF-8 at byte {fault.start}") from None
-    except TemplateSyntaxError as fault:
-        raise BackendError(f"chat template {file}:{fault.lineno}: not a Jinja template: {fault.message}") from None
-    if not text.strip():
-        raise BackendError(f"chat template {file}: the file is empty")
-    return text
-
-
-def template_fault(text: str) -> str | None:
-    """Why a text is no Jinja template, with the line; None where it is one."""
-    try:
-        _parse(text)
-    except TemplateSyntaxError as fault:
-        return f"{fault.message} (line {fault.lineno})"
-    return None
-
-
-def _parse(text: str) -> nodes.Template:
-    bare = re.sub(r"\{%-?\s*(?:end)?generation\s*-?%\}", "", text)
-    return Environment(extensions=["jinja2.ext.loopcontrols"]).parse(bare)
 
 
 def with_constant_date(text: str, day: date = DATE) -> str:
@@ -88,7 +64,7 @@ def with_defaults(text: str, settings: Mapping[str, object]) -> str:
 def known_settings(text: str) -> list[str]:
     """The variables that the template reads beside those that it is always given."""
     try:
-        names = meta.find_undeclared_variables(_parse(text))
+        names = meta.find_undeclared_variables(parse(text))
         names -= {
             name for name in re.findall(r"\bset\s+(\w+)", text) if not re.search(rf"\b{name}\s+is\s+(?:not\s+)?defined", text)
         }
@@ -153,11 +129,11 @@ class TemplateText:
             self._as_parts = True  # as those of models that see images
             as_parts = check_template(self._apply)
             self._as_parts = not as_parts.refusal
-            check = check if as_parts.refusal else as_parts
+            check = check if as_parts.refusal and check.refusal != NO_QUESTION else as_parts
         if check.refusal:
             raise BackendError(f"{self.name}: the chat template {check.refusal}; {FIX}")
         given = _GIVEN | {"raise_exception", "strftime_now"} | self.settings.keys()
-        check.notes += unknown_names(_parse(self.text), given)
+        check.notes += unknown_names(parse(self.text), given)
         return check
 
     @cached_property
@@ -215,7 +191,7 @@ class TemplateText:
     @cached_property
     def plain_lead(self) -> str:
         """What the template writes between a prompt and a plain answer to it."""
-        if not self.sample_prompt:
+        if not self.sample_prompt or self.check.no_answers:
             return ""
         answer = self.answer(self.check.opening, _turn("assistant", ANSWER), self.sample_prompt)
         return "" if answer is None else answer.lead

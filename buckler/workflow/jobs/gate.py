@@ -22,12 +22,12 @@ from buckler.models.places import base_of, is_adapter, location
 from buckler.models.protocol import ModelSpec
 from buckler.progress import ProgressCallback, no_progress
 from buckler.settings import parse, read_yaml
-from buckler.workflow.evaluation import evaluation_steps
+from buckler.workflow.evaluation import evaluation_steps, require_judge
 from buckler.workflow.executor import run_steps
 from buckler.workflow.inputs import ModelRef
 from buckler.workflow.jobs.base import EARLIER, Result, deliver, store_of
 from buckler.workflow.jobs.judge import JudgingJob, cached, servers
-from buckler.workflow.jobs.loading import HOW, MODEL_SETTINGS, with_adapter
+from buckler.workflow.jobs.loading import HOW, MODEL_SETTINGS, OPTION_NAMES, with_adapter
 from buckler.workflow.jobs.probes import ProbingJob, check_probes
 from buckler.workflow.store import Store
 
@@ -40,6 +40,7 @@ class GateJob(ProbingJob, JudgingJob):
     """A comparison of a tuned model with its base: exit 0 if it is no worse, 1 if it is, 3 if the probes are too few to tell."""
 
     method_fields = ("gate",)
+    option_names = OPTION_NAMES["gate"]
     unwritten_if_empty = (*HOW, *MODEL_SETTINGS)
     base: ModelSpec
     """Base model: a model as for `buckler evaluate`, or saved answers (file or folder)."""
@@ -98,6 +99,9 @@ class GateJob(ProbingJob, JudgingJob):
         forget(out)
         store, settings, judge = store_of(out, store), self.settings, self.judge_or_saved
         sides = self._sides()
+        if judge is not None:
+            require_judge(judge)
+        self.note_replaced(out)
         by = scorers(read_tasks(self.own_tasks) if self.own_tasks else None)
         notices = check_probes(self.probe_sources(), by)
         written: list[Path] = []
@@ -117,6 +121,7 @@ class GateJob(ProbingJob, JudgingJob):
         write_text(out / "junit.xml", junit(decision))
         write_json(out / "gate.sarif", sarif(decision, places))
         written += [out / name for name in OUTPUTS]
+        self.keep_settings(out)
         return GateDecision(out=out, written=tuple(written), notices=tuple(notices), gate=decision)
 
     def loaded_so(self, spec: ModelSpec) -> ModelSpec:
@@ -164,11 +169,11 @@ class GateJob(ProbingJob, JudgingJob):
         if of_template and not models:
             raise ConfigError(f"both sides are saved answers, so `{min(of_template)}` has no effect; remove it")
         return {
-            "base": base or ModelRef.outside(self._asked(self.base)),
-            "tuned": tuned or ModelRef.outside(self._asked(self._tuned(base is not None))),
+            "base": base or ModelRef.outside(self._with_template(self.base)),
+            "tuned": tuned or ModelRef.outside(self._with_template(self._tuned(base is not None))),
         }
 
-    def _asked(self, spec: ModelSpec) -> ModelSpec:
+    def _with_template(self, spec: ModelSpec) -> ModelSpec:
         """A model of the comparison as it is loaded and asked: a template of its own comes before that of both."""
         file = None if self.chat_template is None else str(self.chat_template)
         both = {
@@ -250,7 +255,7 @@ class GateDecision(Result):
 
     @property
     def decision(self) -> str:
-        """`pass`, `fail` or `undecided`."""
+        """`pass`, `fail` or `inconclusive`."""
         return self.gate.decision
 
     @property
