@@ -142,6 +142,7 @@ def _account(template: Template, rows: Sequence[Chat], seen: Sequence[EncodedRow
         "answers_learnt": sum(row.learnt for row in seen),
         "ends_added": sum(row.added_ends > 0 for row in seen),
         "ends_not_learnt": sum(row.without_end > 0 for row in seen),
+        **({"answers_rewritten": rewritten} if (rewritten := sum(row.rewritten for row in seen)) else {}),
         **({"only_thoughts": only} if (only := sum(row.only_thoughts for row in seen)) else {}),
         **({"thoughts": thoughts, "thoughts_learnt": 0 if drop_reasoning else learnt} if thoughts else {}),
         **({"chat_template_kwargs": template.written.settings} if template.written.settings else {}),
