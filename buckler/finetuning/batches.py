@@ -144,6 +144,7 @@ def _account(template: Template, rows: Sequence[Chat], seen: Sequence[EncodedRow
         "answers_learnt": sum(row.learnt for row in seen),
         "ends_added": sum(row.added_ends > 0 for row in seen),
         "ends_not_learnt": sum(row.without_end > 0 for row in seen),
+        **({"answers_rewritten": rewritten} if (rewritten := sum(row.rewritten for row in seen)) else {}),
         **({"only_thoughts": only} if (only := sum(row.only_thoughts for row in seen)) else {}),
         **({"thoughts": thoughts, "thoughts_learnt": 0 if drop_reasoning else learnt} if thoughts else {}),
         **({"tool_calls": calls, "tool_calls_learnt": sum(row.calls_learnt for row in seen)} if calls else {}),

@@ -49,6 +49,8 @@ class EncodedRow:
     """Learnt answers after which the template writes no end of turn: an end that the model stops at is learnt in its place."""
     without_end: int
     """Learnt answers whose end is not learnt, because nothing is known that ends one."""
+    rewritten: int
+    """Learnt answers that the template writes in other words than the row has."""
     thoughts: int
     """Answers with reasoning."""
     only_thoughts: int
@@ -87,7 +89,8 @@ class Template:
             ends: Ids that the model's generation settings end an answer with, beside the tokenizer's.
 
         Raises:
-            BackendError: there is no template, it does not read one of the settings, or nothing would end an answer.
+            BackendError: there is no template, it cannot be used (`template_check`), it does not read one of the settings, or
+                nothing would end an answer.
         """
         self.tokenizer = tokenizer
         self.name = name
@@ -113,7 +116,7 @@ class Template:
         """
         self.written.require_tools(messages)
         done: list[tuple[list[int], list[bool]]] = []
-        turns = learnt = added_ends = without_end = thoughts = thoughts_learnt = only_thoughts = calls_learnt = 0
+        turns = learnt = added_ends = without_end = rewritten = thoughts = thoughts_learnt = only_thoughts = calls_learnt = 0
         for number, turn in enumerate(messages):
             if turn["role"] != "assistant":
                 continue
@@ -139,6 +142,7 @@ class Template:
             learnt += 1
             added_ends += end == "added"
             without_end += end == "none"
+            rewritten += answer.is_rewritten
             thoughts_learnt += has_thought and answer.has_thought
             calls_learnt += bool(turn.get("tool_calls"))
         return EncodedRow(
@@ -147,6 +151,7 @@ class Template:
             learnt=learnt,
             added_ends=added_ends,
             without_end=without_end,
+            rewritten=rewritten,
             thoughts=thoughts,
             only_thoughts=only_thoughts,
             thoughts_learnt=thoughts_learnt,

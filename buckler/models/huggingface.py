@@ -19,6 +19,7 @@ from buckler.models.registry import identity
 from buckler.models.reply import GeneratedReader
 from buckler.models.scoring import Row, Scorer
 from buckler.models.template_text import tokens_before
+from buckler.progress import LOG
 
 
 class HuggingFaceLM:
@@ -165,9 +166,13 @@ def template_of(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, spec
     """The chat template of a model that was opened, with the ends that its generation settings name.
 
     Raises:
-        BackendError: it has none, or the settings given for it do not fit.
+        BackendError: it has none, it cannot be used, or the settings given for it do not fit.
     """
-    return Template(tokenizer, spec.name, settings=spec.chat_template_kwargs, ends=_named_ends(model, tokenizer))
+    name = f"{spec.name}: {spec.chat_template}" if spec.chat_template else spec.name
+    template = Template(tokenizer, name, settings=spec.chat_template_kwargs, ends=_named_ends(model, tokenizer))
+    for note in template.written.check.notes:
+        LOG.warning("%s: the chat template %s", name, note)
+    return template
 
 
 def _named_ends(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> set[int]:

@@ -257,6 +257,8 @@ def _learnt(record: Mapping[str, Json]) -> list[str]:
         lines.append(f"{number} rows do not learn their end of turn: the model may not stop")
     if number := record.get("ends_added"):
         lines.append(f"{number} rows learn a token that ends generation where the chat template writes no end of turn")
+    if number := record.get("answers_rewritten"):
+        lines.append(f"{number} answers are learnt as the chat template writes them, which is not as they stand in the rows")
     if unanswered := _names(record, "dropped_without_answer"):
         lines.append(f"{len(unanswered)} rows hold a thought and no answer, and were left out: {', '.join(unanswered[:5])}")
     if number := record.get("only_thoughts"):
