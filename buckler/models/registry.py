@@ -56,7 +56,9 @@ def identity(spec: ModelSpec) -> str:
     template = _digest(Path(spec.chat_template)) if spec.chat_template else None
     found = dtype_of(spec)
     dtype = spec.dtype if found == "float32" else found  # a key of float32 is what it was before `auto` could be anything else
-    return content_id([*parts, template, dtype, *settings, *([spec.quantize] if spec.quantize else [])])
+    merge: list[Json] = [_part(name, None, ADAPTER_CONFIG) for name in spec.merge]
+    below: list[Json] = [{"merge": merge}] if merge else []
+    return content_id([*parts, template, dtype, *settings, *([spec.quantize] if spec.quantize else []), *below])
 
 
 def _own(spec: ModelSpec) -> str:

@@ -154,6 +154,8 @@ def run_step(step: Step, store: Store, progress: ProgressCallback = no_progress)
             out=folder,
             shared=store.root / "shared",
             progress=progress,
+            step=step,
+            folder_of=store.folder,
         )
         try:
             function.body(run)

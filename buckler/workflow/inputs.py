@@ -6,7 +6,7 @@ Also the checks on what a model gave back.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeVar
@@ -20,7 +20,7 @@ from buckler.data import ROWS, Answer, Chat, Document, Json, content_id, file_di
 from buckler.errors import BackendError, ConfigError, DataError
 from buckler.models.dtype import supposes
 from buckler.models.fit import require_ready
-from buckler.models.places import dtype_of, with_base
+from buckler.models.places import base_of, dtype_of, with_base, with_merged
 from buckler.models.protocol import LM, Likelihood, ModelSpec
 from buckler.models.registry import identity, load
 from buckler.progress import LOG
@@ -237,14 +237,28 @@ def model_spec(run: Run[Settings], role: str) -> ModelSpec:
         ConfigError: the step was given none for this role.
     """
     if role in run.inputs:
-        return trained_spec(run.inputs[role])
+        training = None if run.step is None else run.step.inputs[role]
+        return trained_spec(run.inputs[role], None if training is None else base_spec(training, run.folder_of))
     if role not in run.outside:
         raise ConfigError(f"this step needs a {role}, but the recipe names none")
-    values = json.loads(run.outside[role])
-    planned = values.pop("computes_in", "auto")
-    spec = ModelSpec.model_validate(values)
+    spec, planned = _outside_spec(run.outside[role])
     require_planned_type(spec, planned)
     return spec
+
+
+def _outside_spec(place: str) -> tuple[ModelSpec, str]:
+    """An outside model, and the type in which it was planned to compute."""
+    values = json.loads(place)
+    planned = values.pop("computes_in", "auto")
+    return ModelSpec.model_validate(values), str(planned)
+
+
+def base_spec(training: Step, folder_of: Callable[[Step], Path]) -> ModelSpec:
+    """What a training step goes on from, where it lies now: an outside model, or what another training step made."""
+    before = training.inputs.get("model")
+    if before is None:
+        return _outside_spec(training.outside["model"].place)[0]
+    return trained_spec(folder_of(before), base_spec(before, folder_of))
 
 
 def require_planned_type(spec: ModelSpec, planned: str) -> None:
@@ -260,11 +274,20 @@ def require_planned_type(spec: ModelSpec, planned: str) -> None:
         )
 
 
-def trained_spec(folder: Path) -> ModelSpec:
-    """The model of a training step, computing as it did in training: that is part of the key of what uses it."""
+def trained_spec(folder: Path, base: ModelSpec | None = None) -> ModelSpec:
+    """The model of a training step, computing as it did in training: that is part of the key of what uses it.
+
+    LoRA leaves an adapter alone, which is merged into `base` (default: the one it names) as it is loaded; older versions left
+    the merged model.
+    """
     record = read_json(folder / "training.json") if (folder / "training.json").exists() else {}
     values = record if isinstance(record, Mapping) else {}
-    spec = ModelSpec.model_validate({"name": str(folder / "model"), "threads": values.get("threads")})
+    adapter = folder / "adapter"
+    is_whole = (folder / "model").exists() or not adapter.exists()
+    spec = (
+        ModelSpec(name=str(folder / "model")) if is_whole else with_merged(base or ModelSpec(name=base_of(adapter)[0]), adapter)
+    )
+    spec = ModelSpec.model_validate({**spec.model_dump(), "threads": values.get("threads")})
     dtype = values.get("dtype", "float32")
     return spec if dtype == dtype_of(spec) else spec.model_copy(update={"dtype": dtype})
 

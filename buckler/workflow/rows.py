@@ -228,9 +228,9 @@ class TrainStep(Settings):
 
 @step("train")
 def train(run: Run[TrainStep]) -> None:
-    """Rows and a model -> a model folder."""
-    rows, settings = all_chats(run, "rows"), run.settings
-    train_model(model_spec(run, "model"), rows, settings.train, run.out, seed=settings.seed, progress=run.progress)
+    """Rows and a model -> a model folder, or with LoRA an adapter alone."""
+    rows, settings, spec = all_chats(run, "rows"), run.settings, model_spec(run, "model")
+    train_model(spec, rows, settings.train, run.out, seed=settings.seed, merge=False, progress=run.progress)
 
 
 def training_phase(settings: TrainSettings, model: ModelRef, training: Sequence[Step], seed: int, title: str) -> Step:
