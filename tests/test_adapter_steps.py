@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -50,7 +51,7 @@ def phases(base: ModelSpec, rows: Step, *settings: TrainSettings) -> list[Step]:
 
 
 def spec_of(phase: Step, store: Store) -> ModelSpec:
-    return trained_spec(store.folder(phase), base_spec(phase, store.folder))
+    return trained_spec(store.folder(phase), partial(base_spec, phase, store.folder))
 
 
 def weights(spec: ModelSpec) -> dict[str, torch.Tensor]:

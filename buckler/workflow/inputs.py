@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal, TypeVar
 
@@ -238,7 +239,7 @@ def model_spec(run: Run[Settings], role: str) -> ModelSpec:
     """
     if role in run.inputs:
         training = None if run.step is None else run.step.inputs[role]
-        return trained_spec(run.inputs[role], None if training is None else base_spec(training, run.folder_of))
+        return trained_spec(run.inputs[role], None if training is None else partial(base_spec, training, run.folder_of))
     if role not in run.outside:
         raise ConfigError(f"this step needs a {role}, but the recipe names none")
     spec, planned = _outside_spec(run.outside[role])
@@ -255,18 +256,13 @@ def _outside_spec(place: str) -> tuple[ModelSpec, str]:
 
 def base_spec(training: Step, folder_of: Callable[[Step], Path]) -> ModelSpec:
     """What a training step goes on from, where it lies now: an outside model, or what another training step made."""
-    before = training.inputs.get("model")
-    if before is None:
-        return _outside_spec(training.outside["model"].place)[0]
-    return trained_spec(folder_of(before), base_spec(before, folder_of))
+    if (before := training.inputs.get("model")) is not None:
+        return trained_spec(folder_of(before), partial(base_spec, before, folder_of))
+    return _outside_spec(training.outside["model"].place)[0]
 
 
 def require_planned_type(spec: ModelSpec, planned: str) -> None:
-    """Refuse to compute in another type than the one that the key of the step holds.
-
-    Raises:
-        BackendError: this machine computes in another type than the one where the run was planned.
-    """
+    """Refuse to compute in another type than the one that the key of the step holds (BackendError)."""
     if spec.is_local and planned not in ("auto", dtype_of(spec)):
         raise BackendError(
             f"{spec.name}: the run was planned with {planned}, but this machine would compute in {dtype_of(spec)}; "
@@ -274,31 +270,26 @@ def require_planned_type(spec: ModelSpec, planned: str) -> None:
         )
 
 
-def trained_spec(folder: Path, base: ModelSpec | None = None) -> ModelSpec:
+def trained_spec(folder: Path, base: Callable[[], ModelSpec] | None = None) -> ModelSpec:
     """The model of a training step, computing as it did in training: that is part of the key of what uses it.
 
-    LoRA leaves an adapter alone, which is merged into `base` (default: the one it names) as it is loaded; older versions left
-    the merged model.
+    LoRA leaves an adapter, which is merged into `base` (default: the one it names) on loading; older versions, the merged model.
     """
     record = read_json(folder / "training.json") if (folder / "training.json").exists() else {}
     values = record if isinstance(record, Mapping) else {}
-    adapter = folder / "adapter"
-    is_whole = (folder / "model").exists() or not adapter.exists()
-    spec = (
-        ModelSpec(name=str(folder / "model")) if is_whole else with_merged(base or ModelSpec(name=base_of(adapter)[0]), adapter)
-    )
+    whole, adapter = folder / "model", folder / "adapter"
+    spec = ModelSpec(name=str(whole))
+    if adapter.exists() and not whole.exists():
+        spec = with_merged(base() if base else ModelSpec(name=base_of(adapter)[0]), adapter)
     spec = ModelSpec.model_validate({**spec.model_dump(), "threads": values.get("threads")})
     dtype = values.get("dtype", "float32")
     return spec if dtype == dtype_of(spec) else spec.model_copy(update={"dtype": dtype})
 
 
 def load_model(run: Run[Settings], role: str, *, shared: bool = False) -> LM:
-    """The model, with its answers cached, so that a killed step asks nothing twice.
-
-    The cache lies in the step's own folder; `shared`, beside all steps, where another step may ask the same.
-    """
-    folder = run.shared if shared else run.out
-    return load(model_spec(run, role), cache=folder / "cache.sqlite")
+    """The model, with its answers cached in the step's own folder, so that a killed step asks nothing twice; `shared`, beside
+    all steps, where another step may ask the same."""
+    return load(model_spec(run, role), cache=(run.shared if shared else run.out) / "cache.sqlite")
 
 
 def all_chats(run: Run[Settings], prefix: str) -> list[Chat]:
