@@ -13,9 +13,13 @@ from conftest import make_model
 
 from buckler.data import Chat, write_rows
 from buckler.errors import ConfigError
+from buckler.experiments.registry import read_recipe, recipe_folder
+from buckler.experiments.run import dry_run
 from buckler.finetuning.export import save_merged
 from buckler.finetuning.settings import LoRA, TrainSettings
 from buckler.finetuning.train import train
+from buckler.models.checkpoint import header
+from buckler.models.fit import trained_bytes
 from buckler.models.loading import open_model
 from buckler.models.protocol import ModelSpec
 from buckler.models.registry import load
@@ -142,3 +146,40 @@ def test_train_on_an_adapter_of_a_store_merges_all_below_it(tiny, rows, tmp_path
     assert same(weights(ModelSpec(name=str(tmp_path / "out" / "base"))), weights(spec_of(chain[1], store)))
     by_adapter = open_model(ModelSpec(name=str(Path(tmp_path / "out" / "adapter"))), for_training=True)[0].state_dict()
     assert same(by_adapter, weights(result.spec))
+
+
+def eight_billion(folder: Path, tiny: Path) -> Path:
+    """A folder with the headers of an 8B model (Llama 3.1's shapes) and no values."""
+    shutil.copytree(tiny, folder)
+    hidden, inner, keys, vocabulary, layers = 4096, 14336, 1024, 128256, 32
+    parts = {"self_attn.q_proj": (hidden, hidden), "self_attn.k_proj": (keys, hidden), "self_attn.v_proj": (keys, hidden)}
+    parts |= {"self_attn.o_proj": (hidden, hidden), "mlp.gate_proj": (inner, hidden), "mlp.up_proj": (inner, hidden)}
+    parts |= {"mlp.down_proj": (hidden, inner)}
+    shapes = {f"model.layers.{at}.{name}.weight": shape for at in range(layers) for name, shape in parts.items()}
+    shapes |= {"model.embed_tokens.weight": (vocabulary, hidden), "lm_head.weight": (vocabulary, hidden)}
+    entries = {name: {"dtype": "BF16", "shape": shape, "data_offsets": [0, 0]} for name, shape in shapes.items()}
+    head = json.dumps(entries).encode()
+    (folder / "model.safetensors").write_bytes(len(head).to_bytes(8, "little") + head)
+    return folder
+
+
+def test_the_whole_grid_of_stages_with_lora_stores_less_than_50_gb_at_8b(tiny, tmp_path, capsys):
+    attacks = ("explicit", "poisoned", "identity", "drift")
+    changes = [f"attacks.{name}.train.method=lora" for name in attacks] + ["defence_train.method=lora"]
+    model = eight_billion(tmp_path / "8b", tiny)
+    for changed in (changes, []):
+        recipe = read_recipe(recipe_folder() / "stages.yaml", model=str(model), changes=changed)
+        dry_run([recipe], Store(tmp_path / "store"))
+    lora, full = (line for line in capsys.readouterr().out.splitlines() if "to be stored" in line)
+    assert lora.strip() == "weights to be stored: about 33.72 GB by 402 training phases"
+    assert full.strip() == "weights to be stored: about 12912.23 GB by 402 training phases"
+
+
+@pytest.mark.parametrize("targets", [("all-linear",), ("q_proj", "v_proj")])
+def test_the_size_of_an_adapter_is_known_from_the_shapes_of_its_base(tiny, rows, tmp_path, targets):
+    settings = LORA.model_copy(update={"lora": LoRA(r=3, targets=targets)})
+    store, (phase,) = Store(tmp_path / "store"), phases(ModelSpec(name=str(tiny)), rows, settings)
+    wanted = trained_bytes(ModelSpec(name=str(tiny)), 3, settings.lora.named)
+    run_steps([phase], store)
+    tensors = header(store.folder(phase) / "adapter" / "adapter_model.safetensors").values()
+    assert wanted == 4 * sum(one.shape[0] * one.shape[1] for one in tensors)

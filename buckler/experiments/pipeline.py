@@ -35,6 +35,7 @@ from buckler.workflow.jobs.customize import AttackJob, TrainedModel, TrainJob
 from buckler.workflow.jobs.evaluate import EvaluateJob
 from buckler.workflow.jobs.gate import GateDecision, GateJob
 from buckler.workflow.jobs.judge import JudgeJob
+from buckler.workflow.rows import storage
 from buckler.workflow.step import Step, in_order
 from buckler.workflow.store import Store
 
@@ -213,7 +214,7 @@ def dry_run_lines(recipe: PipelineRecipe, store: Store) -> list[str]:
         else:
             steps = in_order(plans[name].targets)
             lines.append(f"{name}: {len(steps)} steps, {sum(store.is_done(step) for step in steps)} done")
-    return lines
+    return list(filter(None, [*lines, storage(in_order(_targets(plans)), store)]))
 
 
 def _targets(plans: Mapping[str, Planned]) -> Sequence[Step]:

@@ -24,6 +24,9 @@ from buckler.models.places import (
 from buckler.models.protocol import ModelSpec
 
 PAIR = re.compile(r"base_model\.model\.(?P<layer>.+)\.lora_(?P<side>[AB])\.weight")
+NOT_LINEAR = re.compile(r"embed|\b(?:wte|wpe|lm_head|output)$")
+"""Names of two-dimensional weights that `all-linear` passes over: embeddings and the output."""
+FLOAT32 = 4
 PLAIN = tuple(
     "layers_to_transform exclude_modules rank_pattern modules_to_save target_parameters trainable_token_indices".split()
 )
@@ -73,6 +76,20 @@ def require_targets(targets: Sequence[str], layers: Collection[str], name: str) 
         )
 
 
+def trained_bytes(spec: ModelSpec, rank: int | None, targets: Sequence[str]) -> int | None:
+    """What a training leaves in float32, by the shapes of the headers: an adapter of this rank on the targets (none: all linear
+    layers), or without a rank the whole model. None where the files are not here, or are not safetensors."""
+    spec = with_base(spec)
+    folder = _folder(spec)
+    if folder is None or folder.is_file() or not Checkpoint(folder).weight_files:
+        return None
+    if rank is None:
+        return FLOAT32 * Checkpoint(folder).parameters
+    layers = _matrices(spec).items()
+    adapted = [one for layer, one in layers if any(_is_end(end, layer) for end in targets) or not (targets or _is_apart(layer))]
+    return FLOAT32 * rank * sum(sum(one.shape) for one in adapted)
+
+
 def absent(targets: Sequence[str], layers: Collection[str]) -> list[str]:
     """The targets that are the end of no layer's name."""
     return [target for target in targets if not any(_is_end(target, layer) for layer in layers)]
@@ -80,6 +97,10 @@ def absent(targets: Sequence[str], layers: Collection[str]) -> list[str]:
 
 def _is_end(target: str, layer: str) -> bool:
     return layer == target or layer.endswith(f".{target}")
+
+
+def _is_apart(layer: str) -> bool:
+    return NOT_LINEAR.search(layer) is not None
 
 
 def _folder(spec: ModelSpec) -> Path | None:

@@ -52,7 +52,6 @@ class Source(Settings):
     """Label of documents that have none of their own."""
     probe_set: Literal["harmful", "borderline", "benign"] | None = None
     """Probe set of the rows: harmful (should be refused), borderline or benign (should be answered)."""
-
     format: str | None = None
     """Format of the rows, if it cannot be detected: a name, or your own as `module:name`."""
 
@@ -242,12 +241,12 @@ def model_spec(run: Run[Settings], role: str) -> ModelSpec:
         return trained_spec(run.inputs[role], None if training is None else partial(base_spec, training, run.folder_of))
     if role not in run.outside:
         raise ConfigError(f"this step needs a {role}, but the recipe names none")
-    spec, planned = _outside_spec(run.outside[role])
+    spec, planned = outside_spec(run.outside[role])
     require_planned_type(spec, planned)
     return spec
 
 
-def _outside_spec(place: str) -> tuple[ModelSpec, str]:
+def outside_spec(place: str) -> tuple[ModelSpec, str]:
     """An outside model, and the type in which it was planned to compute."""
     values = json.loads(place)
     planned = values.pop("computes_in", "auto")
@@ -258,7 +257,7 @@ def base_spec(training: Step, folder_of: Callable[[Step], Path]) -> ModelSpec:
     """What a training step goes on from, where it lies now: an outside model, or what another training step made."""
     if (before := training.inputs.get("model")) is not None:
         return trained_spec(folder_of(before), partial(base_spec, before, folder_of))
-    return _outside_spec(training.outside["model"].place)[0]
+    return outside_spec(training.outside["model"].place)[0]
 
 
 def require_planned_type(spec: ModelSpec, planned: str) -> None:
