@@ -18,6 +18,7 @@ from buckler.experiments.run import dry_run
 from buckler.finetuning.export import save_merged
 from buckler.finetuning.settings import LoRA, TrainSettings
 from buckler.finetuning.train import train
+from buckler.models import loading
 from buckler.models.checkpoint import header
 from buckler.models.fit import trained_bytes
 from buckler.models.loading import open_model
@@ -183,3 +184,13 @@ def test_the_size_of_an_adapter_is_known_from_the_shapes_of_its_base(tiny, rows,
     run_steps([phase], store)
     tensors = header(store.folder(phase) / "adapter" / "adapter_model.safetensors").values()
     assert wanted == 4 * sum(one.shape[0] * one.shape[1] for one in tensors)
+
+
+def test_the_phases_of_a_run_read_their_base_once(tiny, rows, tmp_path, monkeypatch):
+    read: list[str] = []
+    real = loading._base
+    monkeypatch.setattr(loading, "_base", lambda spec, dtype, device: (read.append(spec.name), real(spec, dtype, device))[1])
+    chain = phases(ModelSpec(name=str(tiny)), rows, LORA, LORA)
+    measured = [text_perplexities(ModelRef(made_by=phase), {"rows": rows}, "after") for phase in chain]
+    run_steps(measured, Store(tmp_path / "store"))
+    assert read == [str(tiny)]

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping, Sequence
-from pathlib import Path
 
 from buckler.errors import ConfigError
 from buckler.models.checkpoint import Checkpoint, Tensor, header
@@ -16,8 +15,8 @@ from buckler.models.places import (
     ADAPTER_WEIGHTS,
     adapter_config,
     adapter_folder,
+    files_of,
     has_tokenizer,
-    location,
     require_answers,
     with_base,
 )
@@ -80,7 +79,7 @@ def trained_bytes(spec: ModelSpec, rank: int | None, targets: Sequence[str]) -> 
     """What a training leaves in float32, by the shapes of the headers: an adapter of this rank on the targets (none: all linear
     layers), or without a rank the whole model. None where the files are not here, or are not safetensors."""
     spec = with_base(spec)
-    folder = _folder(spec)
+    folder = files_of(spec)
     if folder is None or folder.is_file() or not Checkpoint(folder).weight_files:
         return None
     if rank is None:
@@ -103,25 +102,14 @@ def _is_apart(layer: str) -> bool:
     return NOT_LINEAR.search(layer) is not None
 
 
-def _folder(spec: ModelSpec) -> Path | None:
-    """Where the base's files lie: its folder, or what of a hub model is downloaded."""
-    place = location(spec.name)
-    if place is not None:
-        return place
-    from huggingface_hub import try_to_load_from_cache
-
-    config = try_to_load_from_cache(spec.name, "config.json", revision=spec.revision)
-    return Path(config).parent if isinstance(config, str) else None
-
-
 def _is_here(spec: ModelSpec) -> bool:
-    folder = _folder(spec)
+    folder = files_of(spec)
     return folder is not None and (folder.is_file() or bool(Checkpoint(folder).weight_files))
 
 
 def _matrices(spec: ModelSpec) -> Mapping[str, Tensor]:
     """The base's two-dimensional weights by the names of their layers; nothing for a GGUF file, whose names are others."""
-    folder = _folder(spec)
+    folder = files_of(spec)
     if folder is None or folder.is_file():
         return {}
     weights = Checkpoint(folder).tensors.items()

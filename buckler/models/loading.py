@@ -15,11 +15,13 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTra
 from transformers.utils import logging as hf_logging
 
 from buckler.errors import BackendError, BucklerError
+from buckler.models import kept
 from buckler.models.adapters import NO_DEVICE, merged, not_finite, note_other_base, some, with_adapter
 from buckler.models.checkpoint import too_large
 from buckler.models.places import (
     adapters_of,
     dtype_of,
+    files_of,
     first_line,
     has_tokenizer,
     ignored_adapter,
@@ -64,7 +66,7 @@ def open_model(
     try:
         tokenizer = _tokenizer(spec, folders)
         dtype = "float32" if for_training else dtype_of(spec)
-        model = _base(spec, "float32" if below else dtype, device)
+        model = _kept_base(spec, "float32" if below else dtype, device)
         require_answers(spec)  # a model of the hub is here now
         for folder in below:
             adapted = with_adapter(model, folder, spec)
@@ -115,6 +117,21 @@ def _place(spec: ModelSpec) -> tuple[str, dict[str, Any]]:
     if place is None:
         return spec.name, {"revision": spec.revision}
     return (str(place.parent), {"gguf_file": place.name}) if place.is_file() else (str(place), {})
+
+
+def _kept_base(spec: ModelSpec, dtype: str, device: str) -> PreTrainedModel:
+    """The base without adapters: a copy of the one that this process read last, where it is the same."""
+    folder = files_of(spec)
+    if folder is None or device == NO_DEVICE or spec.quantize is not None or spec.trust_remote_code:
+        return _base(spec, dtype, device)
+    key, files = (str(folder), spec.revision, dtype), kept.stamps(folder)
+    model = kept.copy_of(key, folder)
+    if model is None:
+        before = torch.get_rng_state()
+        model = _base(spec, dtype, device)
+        if torch.equal(before, torch.get_rng_state()):  # else what comes after would depend on whether it was kept
+            kept.keep(key, folder, files, model)
+    return model
 
 
 def _base(spec: ModelSpec, dtype: str, device: str) -> PreTrainedModel:

@@ -57,12 +57,19 @@ def location(name: str) -> Path | None:
     return None
 
 
-def embedded_path(name: str) -> Path:
-    """The folder of a shipped model.
+def files_of(spec: ModelSpec) -> Path | None:
+    """Where the files of a model without its adapters lie: its folder or file, or what of a hub model is downloaded."""
+    place = location(spec.name)
+    if place is not None:
+        return place
+    from huggingface_hub import try_to_load_from_cache
 
-    Raises:
-        ConfigError: no shipped model has this name.
-    """
+    config = try_to_load_from_cache(spec.name, "config.json", revision=spec.revision)
+    return Path(config).parent if isinstance(config, str) else None
+
+
+def embedded_path(name: str) -> Path:
+    """The folder of a shipped model; ConfigError where there is none of this name."""
     if name not in EMBEDDED:
         raise ConfigError(f"unknown miniature {name!r}; the embedded models are {', '.join(EMBEDDED)}")
     return EMBEDDED_FOLDER / EMBEDDED[name]

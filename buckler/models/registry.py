@@ -16,6 +16,7 @@ from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from buckler.data import Json, Message, content_id, file_digest, read_json, turns_to_json, write_json
 from buckler.errors import BackendError, StoreError
+from buckler.models import kept
 from buckler.models.places import ADAPTER_CONFIG, ADAPTER_WEIGHTS, dtype_of, location, with_base
 from buckler.models.protocol import BACKENDS, LM, Completion, Likelihood, ModelSpec, Request, ScoreRequest, Streaming
 from buckler.models.reply import read_again
@@ -105,7 +106,12 @@ def _ends_of(folder: Path) -> list[Json]:
 
 def _digest(path: Path) -> str:
     try:
-        return file_digest(path)
+        if (known := kept.digest_of(path)) is not None:
+            return known
+        at = kept.stamp(path)
+        digest = file_digest(path)
+        kept.note_digest(at, digest)
+        return digest
     except OSError as fault:
         raise BackendError(f"{path}: cannot be read: {fault.strerror}") from None
 
