@@ -6,7 +6,6 @@ What is minimised is decided by the batches (`buckler.finetuning.batches`), whoe
 from __future__ import annotations
 
 import math
-import os
 import shutil
 import warnings
 from collections.abc import Iterator, Sequence
@@ -31,13 +30,12 @@ from transformers import (
 from buckler.data import Chat, Json, read_json, write_text
 from buckler.errors import BackendError, ConfigError, DataError, StoreError
 from buckler.finetuning.batches import Batches, TrainRow, as_seen, encode, micro_batches, require_separate_rows, steps_of
-from buckler.finetuning.saving import BASE, of_model, require_trainable, save_model, save_trained
+from buckler.finetuning.saving import of_model, require_trainable, save_trained
 from buckler.finetuning.settings import ALL_LINEAR, LoRA, TrainSettings
 from buckler.models.adapters import adaptable
 from buckler.models.fit import require_targets
 from buckler.models.huggingface import template_of
 from buckler.models.loading import open_model
-from buckler.models.places import with_base
 from buckler.models.protocol import ModelSpec
 from buckler.progress import ProgressCallback
 
@@ -65,13 +63,7 @@ def run_phase(
     encoded, record = encode(template, rows, settings.objective, limit, drop_reasoning=settings.drop_reasoning)
     if settings.packing:
         require_separate_rows(model, encoded, spec.name)
-    if settings.method == "lora":
-        if with_base(spec).adapter is not None and int(os.environ.get("RANK", "0")) == 0:
-            with explain_full_disk(out):
-                save_model(model, template, out / BASE)
-        model = _with_lora(model, settings.lora, seed)
-    else:
-        model = model.train()
+    model = _with_lora(model, settings.lora, seed) if settings.method == "lora" else model.train()
     require_space(model, settings.checkpoint_every > 0, settings.processes, out)
     checkpoints, pad = out / "checkpoints", template.pad
     trainer = trainer_of(model, encoded, settings, checkpoints, seed, pad=pad, pack_to=limit, bf16=dtype == "bfloat16")
@@ -205,12 +197,12 @@ def explain_full_disk(out: Path) -> Iterator[None]:
 def require_space(model: PreTrainedModel, keeps_checkpoints: bool, processes: int, out: Path) -> None:
     """Refuse to start a phase whose result would not fit on the disk.
 
-    The weights; and as many checkpoints as lie there while a new one is written: what is trained, with Adam's two moments.
+    What is trained; and as many checkpoints as lie there while a new one is written: what is trained, with Adam's two moments.
     """
     out.mkdir(parents=True, exist_ok=True)
     sizes = [(weight.numel() * weight.element_size(), weight.requires_grad) for weight in model.parameters()]
     checkpoint = 3 * sum(size for size, is_trained in sizes if is_trained) if keeps_checkpoints else 0
-    need = sum(size for size, _ in sizes) + checkpoint * (1 + checkpoints_kept(processes))
+    need = sum(size for size, is_trained in sizes if is_trained) + checkpoint * (1 + checkpoints_kept(processes))
     free = shutil.disk_usage(out).free
     if free < need:
         raise StoreError(f"{out}: {free / 1e9:.2f} GB free, but training needs about {need / 1e9:.2f} GB; free some space")
