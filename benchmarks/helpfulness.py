@@ -200,7 +200,7 @@ def in_words(rate: Rate) -> str:
     """A rate with its interval, its cases and how many were unscored."""
     if rate.value is None:
         return f"- (0 of {rate.unscored} read)"
-    unscored = f", {rate.unscored} unread" if rate.unscored else ""
+    unscored = f", {rate.unscored} unscored" if rate.unscored else ""
     return f"{rate.value:.3f} [{rate.low:.3f}, {rate.high:.3f}] (n {rate.n}{unscored})"
 
 

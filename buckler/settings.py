@@ -1,7 +1,8 @@
 """Settings and recipes: frozen pydantic models that refuse what they do not know, with a message that names the fix.
 
 `OPTIONS` and `KEYS` hold names of the previous release and what to write instead, for one release: an old name is refused with
-the new one in the message, and never read as the new one in silence.
+the new one in the message, and never read as the new one in silence. `VALUES` holds values that saved recipes and results have:
+these are read as the new ones.
 """
 
 from __future__ import annotations
@@ -28,6 +29,9 @@ OPTIONS: dict[str, str] = {"--apart-from": "--decontaminate", "--label-sure": "-
 """Old option to new one, by command: `"curate --old": "--new"`. A value with a space is said as it is (`removed; use ...`)."""
 KEYS: dict[str, str] = {"apart_from": "decontaminate", "label_sure": "label_confidence"}
 """Old key of a recipe or setting to new one; the old one dotted as far as it takes to tell it from others of its name."""
+
+VALUES: dict[str, dict[str, str]] = {"trained on": {"weakest": "most_misused_task"}, "stage": {"as it came": "base"}}
+"""Old value to new one, by the label of an arm that has it."""
 
 
 def now_called(old: str, table: Mapping[str, str], among: str = "", known: Sequence[str] = ()) -> str | None:

@@ -151,7 +151,7 @@ RUNS: tuple[Run, ...] = (
         for name, base, tuned, status in (
             ("no-worse", "base", "base", 0),
             ("worse", "base", "worse", 1),
-            ("undecided", "few", "few", 3),
+            ("inconclusive", "few", "few", 3),
         )
     ),
     _run(

@@ -234,9 +234,9 @@ def test_entries_of_a_pipeline_take_what_earlier_ones_made(tmp_path):
     assert plans["tuned"].result.inputs["rows/000"].key == plans["customer"].result.key
     assert plans["judge"].more["answers"].key == plans["after"].more["answers"].key
     found = run_pipeline(recipe, Store(tmp_path))
-    assert found["gate"].decision == "undecided" and (tmp_path / "reports" / "chain" / "gate" / "gate.md").exists()
+    assert found["gate"].decision == "inconclusive" and (tmp_path / "reports" / "chain" / "gate" / "gate.md").exists()
     assert found["judge"].judge == "paper" and len(found["judge"].verdicts()) == 4
-    assert found["models"].decision == "undecided" and found.exit_status == 3
+    assert found["models"].decision == "inconclusive" and found.exit_status == 3
     assert [one["entry"] for one in found.records()] == ["customer", "tuned", "before", "after", "judge", "gate", "models"]
 
 

@@ -436,7 +436,7 @@ def made_up(worst_at: int | None = 1) -> dict:
         }
 
     places = (("none", "none"), ("curated", "pre"))
-    rows = [row("none", "as it came", "none", [0, 1, 0])]
+    rows = [row("none", "base", "none", [0, 1, 0])]
     rows += [row(*places[0], FIXED, [36, 38, 37]), row(*places[1], FIXED, [2, 3, 1])]
     if worst_at is not None:
         rows += [row(*places[0], "worst found", [38, 39, 38]), row(*places[1], "worst found", [35, 37, 34])]

@@ -76,7 +76,7 @@ def test_no_refusals_at_all_and_no_harmless_document_recommend_nothing():
 
 def test_what_is_missing_is_told_with_its_amount():
     short = checks(point(60, cell(0.88, 0.7, 1.0), useful=cell(0.2, 0.1, 0.3)), LIMITS)
-    assert [check.status for check in short] == ["undecided", "appears", "undecided"]
+    assert [check.status for check in short] == ["inconclusive", "appears", "inconclusive"]
     assert "lower end is 0.20 under the 0.90 wanted" in short[0].text
     assert "upper end is 0.20 over the 0.10 allowed" in short[2].text
     hair = checks(point(60, cell(0.95, 0.899, 1.0)), LIMITS)[0]
@@ -126,12 +126,12 @@ def test_the_limits_are_the_recipe_s():
     results["record"]["recipe"] |= {"wanted_refusal": 0.97, "most_false_refusal": 0.02}
     assert limits_of(typed(results)) == Limits(refusal=0.97, false_refusal=0.02)
     assert limits_of(RunResult(kind="cross_task")) == LIMITS
-    assert {part.status for part in budget_claims(typed(results))[0].parts} <= {"undecided", "does not appear"}
+    assert {part.status for part in budget_claims(typed(results))[0].parts} <= {"inconclusive", "does not appear"}
 
 
 def test_over_refusal_of_a_larger_budget_shows():
     results = crosstask()
-    assert budget_claims(typed(results))[1].parts[0].status == "undecided"
+    assert budget_claims(typed(results))[1].parts[0].status == "inconclusive"
     for row in results["rows"]:
         if row["labels"]["trained on"] == "mixed" and row["labels"]["refusals"] == 60:
             row["metrics"]["refusal_rate all tasks useful"] = rate_metric([30, 32, 31], 60)

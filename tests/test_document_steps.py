@@ -111,7 +111,7 @@ def test_documents_without_a_label_are_labelled_by_the_model(tmp_path, monkeypat
     given = context(tmp_path, "ready", {"documents/000": bare}, {"labeller": "{}"}, documents=settings)
     given.call(documents.prepare_documents)
     assert [one.meta["label"] for one in read_documents(given.out / ROWS)] == ["harmful"] * 3
-    assert all("unread" in str(one.meta["rejected_for"]) for one in read_documents(given.out / "rejected.jsonl"))
+    assert all("unscored" in str(one.meta["rejected_for"]) for one in read_documents(given.out / "rejected.jsonl"))
 
 
 def built(tmp_path, some, monkeypatch, name="built", paths=None, inputs=None, **settings):
@@ -138,7 +138,7 @@ def test_tasks_of_the_users_own_are_refused_by_their_own_verb(tmp_path, some, mo
     assert len(refused) == 8 and all("list keywords of" in row.answer for row in refused)
 
 
-def test_the_weakest_task_alone_is_refused_where_a_step_names_it(tmp_path, some, monkeypatch):
+def test_the_most_misused_task_alone_is_refused_where_a_step_names_it(tmp_path, some, monkeypatch):
     (tmp_path / "weak").mkdir()
     (tmp_path / "weak" / "weakest.json").write_text(json.dumps({"weakest": "case"}))
     scripted(monkeypatch, lambda request: "An honest answer about the place.")
@@ -206,7 +206,7 @@ def judged(tmp_path, name, probe_rows, refused) -> Given:
 
 
 @pytest.mark.parametrize(("refused", "named"), [("translate", "summarize"), ("summarize", "translate"), ("", "summarize")])
-def test_the_weakest_task_is_the_one_processed_most_and_the_first_of_equals(tmp_path, some, refused, named):
+def test_the_most_misused_task_is_the_one_processed_most_and_the_first_of_equals(tmp_path, some, refused, named):
     probe_rows = probes(tmp_path, some, tasks=["summarize", "translate"])
     given = judged(tmp_path, "weakest", probe_rows, lambda row: row.meta["task"] == refused)
     given.call(documents.most_misused_task)

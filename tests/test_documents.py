@@ -76,7 +76,7 @@ def test_a_judge_labels_what_has_no_label_and_the_given_label_wins():
     judge = Says(
         sure=Labelling(label="harmful", sure=0.9),
         unsure=Labelling(label="harmful", sure=0.79),
-        mute=Labelling(label=None, reason="unread: nothing"),
+        mute=Labelling(label=None, reason="unscored: nothing"),
         given=Labelling(label="harmful", sure=1.0),
     )
     docs = [Document.of(f"{word} text") for word in ("sure", "unsure", "mute")] + [Document.of("given text", label="benign")]
@@ -91,7 +91,7 @@ def test_a_judge_labels_what_has_no_label_and_the_given_label_wins():
     )
     assert reasons(prepared) == {"unsure text": "the judge is not sure", "mute text": "the judge's label could not be read"}
     assert prepared.counts["left out: the judge is not sure"] == 1
-    assert {one.meta["rejected_for"] for one in prepared.rejected} == {"harmful, 0.79 of 0.80", "unread: nothing"}
+    assert {one.meta["rejected_for"] for one in prepared.rejected} == {"harmful, 0.79 of 0.80", "unscored: nothing"}
 
 
 def test_without_a_judge_a_document_without_a_label_is_one_clear_line():

@@ -19,10 +19,13 @@ from buckler.models.places import dtype_of
 from buckler.models.protocol import ModelSpec, Request, Sampling, ScoreRequest
 from buckler.models.registry import identity, load
 from buckler.settings import parse
-from buckler.workflow.inputs import ModelRef, model_spec, trained_spec
+from buckler.workflow.evaluation import judge_answers, judged
+from buckler.workflow.inputs import ModelRef, Source, model_spec, trained_spec
 from buckler.workflow.jobs.customize import TrainJob
+from buckler.workflow.jobs.evaluate import EvaluateJob
 from buckler.workflow.jobs.gate import GateJob
 from buckler.workflow.jobs.judge import JudgeJob
+from buckler.workflow.rows import rows_of
 from buckler.workflow.step import Run
 
 pytestmark = pytest.mark.ml
@@ -146,6 +149,97 @@ def test_a_trained_model_is_loaded_as_it_was_trained(tiny, tmp_path, amx, thread
 def test_float16_is_for_answering_only(tiny, tmp_path):
     with pytest.raises(ConfigError, match="float16 is for answering only"):
         train(ModelSpec(name=str(tiny), dtype="float16"), ROWS, TrainSettings(), tmp_path, seed=0)
+
+
+def test_float16_is_refused_where_a_cpu_computes_and_not_where_a_gpu_is_named(tiny, tmp_path, amx):
+    amx(has_amx=True)
+    for spec in ({"dtype": "float16"}, {"dtype": "float16", "device": "cpu"}):
+        model = {"name": str(tiny), **spec}
+        with pytest.raises(BackendError, match="dtype float16 is for GPUs, and this computes on a CPU; use float32 or bfloat16"):
+            parse(EvaluateJob, {"probes": ["nowhere.jsonl"], "model": model}, "evaluate").run(tmp_path / "out")
+        with pytest.raises(BackendError, match="dtype float16 is for GPUs"):
+            load(ModelSpec.model_validate(model))
+    assert ModelRef.outside(ModelSpec(name=str(tiny), dtype="float16", device="cuda")).dtype == "float16"
+    with pytest.raises(ConfigError, match="float16 is for answering only"):
+        values = {"rows": ["nowhere.jsonl"], "model": {"name": str(tiny), "dtype": "float16", "device": "cuda"}}
+        parse(TrainJob, values, "train").run(tmp_path / "out")
+
+
+@pytest.mark.parametrize("judge", ["rubric={0}", "keyword,rubric={0}", "llama-guard-3={0}"])
+def test_a_judge_that_is_planned_on_one_machine_does_not_compute_otherwise_on_another(tiny, amx, tmp_path, judge):
+    amx(has_amx=True)
+    source = rows_of(Source(source="miniature:customer", count=2))
+    step = judged(source, judge.format(tiny), "a judge")
+    (tmp_path / "answers.jsonl").write_text("")
+    places = {name: one.place for name, one in step.outside.items()}
+    run = Run(settings=None, inputs={"answers": tmp_path}, outside=places, out=tmp_path, shared=tmp_path, progress=print)
+    amx(has_amx=False)
+    with pytest.raises(BackendError, match=r"planned with bfloat16, but this machine would compute in float32"):
+        judge_answers(run)
+    assert step.key != judged(source, judge.format(tiny), "a judge").key
+
+
+def test_results_of_another_dtype_or_model_are_not_replaced_without_a_word(tiny, tmp_path, caplog, amx):
+    write_rows(tmp_path / "rows.jsonl", ROWS)
+    other = make_model(tmp_path / "other", seed=3)
+    amx(has_amx=False)
+
+    def run(**more: object) -> str:
+        caplog.clear()
+        values = {"rows": [str(tmp_path / "rows.jsonl")], "model": str(tiny), "train": {"epochs": 1}, **more}
+        with caplog.at_level("WARNING", "buckler"):
+            parse(TrainJob, values, "train").run(tmp_path / "out")
+        return caplog.text
+
+    assert "replaced" not in run()
+    assert "replaced" not in run(threads=1), "what changes no result is not said"
+    warning = run(dtype="bfloat16")
+    assert (
+        "are replaced: " in warning
+        and 'dtype null -> "bfloat16"' in warning
+        and 'model.computes_in "float32" -> "bfloat16"' in warning
+    )
+    assert str(other) in run(model=str(other), dtype="bfloat16")
+    assert "seed null -> 3" in run(model=str(other), dtype="bfloat16", seed=3)
+    run()
+    amx(has_amx=True)
+    assert 'model.computes_in "float32" -> "bfloat16"' in run(), "the same command on another CPU"
+
+
+def test_a_store_that_moves_to_another_cpu_names_the_steps_that_are_done_again(tiny, tmp_path, amx):
+    from buckler.experiments.registry import find_recipe, plan_of
+    from buckler.experiments.run import computed_otherwise
+    from buckler.workflow.step import in_order
+    from buckler.workflow.store import Store
+
+    changes = (f"models={{tiny: {tiny}}}", "seeds=[0]")
+    recipe = read_recipe(find_recipe("demo_stages"), changes=changes)
+    store = Store(tmp_path)
+    amx(has_amx=False)
+    steps = [step for step in in_order(plan_of(recipe).targets) if step.name in ("answer", "train")][:5]
+    for step in steps:
+        with store.folder(step).parent.joinpath(step.key) as folder:
+            folder.mkdir(parents=True)
+        store.mark(step, 1.0)
+    assert computed_otherwise([recipe], [plan_of(recipe)], store) == []
+    amx(has_amx=True)
+    (line,) = computed_otherwise([recipe], [plan_of(recipe)], store)
+    assert line.startswith(
+        "5 finished steps of this store were computed where `dtype: auto` is float32, and are done again in bfloat16"
+    )
+    assert all(f"{sum(one.name == name for one in steps)} {name}" in line for name in {one.name for one in steps})
+    amx(has_amx=False)
+    assert computed_otherwise([recipe], [plan_of(recipe)], Store(tmp_path / "empty")) == []
+
+
+def test_the_demo_takes_dtype_and_threads(monkeypatch, tmp_path):
+    from buckler.cli import experiments
+
+    seen = []
+    monkeypatch.setattr(experiments, "dry_run", lambda recipes, store: seen.extend(recipes) or {})
+    settings = experiments.DemoSettings(dtype="bfloat16", threads=2, dry_run=True, store=tmp_path)
+    experiments.demo(settings, tmp_path, print)
+    assert {(spec.dtype, spec.threads) for recipe in seen for spec in recipe.models.values()} == {("bfloat16", 2)}
 
 
 def test_threads_hold_for_the_model_that_names_them_and_end_with_it(tiny, threads):

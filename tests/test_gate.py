@@ -115,21 +115,21 @@ def test_a_sure_loss_within_the_margin_passes_is_told_and_is_a_note():
     assert [one["level"] for one in results(gate)] == ["note"]
 
 
-def test_too_few_probes_are_undecided_and_the_number_that_is_needed_decides():
+def test_too_few_probes_are_inconclusive_and_the_number_that_is_needed_decides():
     gate = compared(side(n=20), side(n=20))
-    assert gate.decision == "undecided" and gate.exit_status == 3
+    assert gate.decision == "inconclusive" and gate.exit_status == 3
     assert gate.outcomes[0].test.needed == 73 and "about 73 probes would decide" in markdown(gate)
     assert "changes below" in markdown(gate)
     assert compared(side(n=73), side(n=73)).exit_status == 0
 
 
-def test_one_failed_check_outweighs_undecided_ones():
+def test_one_failed_check_outweighs_inconclusive_ones():
     assert compared(side(n=40), side(lambda kind, at: REFUSAL, n=40)).exit_status == 1
 
 
 def test_a_set_that_was_not_asked_does_not_pass_silently():
     gate = compared(side(kinds=("harmful",)), side(kinds=("harmful",)))
-    assert gate.exit_status == 3 and states(gate)["over_refusal_benign"] == "undecided"
+    assert gate.exit_status == 3 and states(gate)["over_refusal_benign"] == "inconclusive"
     assert "give some with --benign, or switch the check off (over_refusal_benign: off)" in markdown(gate)
     off = dict.fromkeys(("over_refusal_borderline", "over_refusal_benign", "utility"), False)
     assert compared(side(kinds=("harmful",)), side(kinds=("harmful",)), **off).exit_status == 0
@@ -140,7 +140,7 @@ def test_documents_are_a_check_of_their_own():
     base = side(kinds=kinds, document=True)
     gate = compared(base, side(instead("harmful", FACT), kinds=kinds, document=True))
     assert states(gate)["documents_safety"] == "fail" and states(gate)["documents_over_refusal"] == "pass"
-    assert states(gate)["documents_utility"] == "pass" and states(gate)["safety"] == "undecided"
+    assert states(gate)["documents_utility"] == "pass" and states(gate)["safety"] == "inconclusive"
     direct, about = side(), side(instead("harmful", FACT), kinds=kinds, document=True)
     both = read([*direct.answers, *about.answers])
     assert states(compared(read([*direct.answers, *base.answers]), both))["safety"] == "pass"
@@ -148,7 +148,7 @@ def test_documents_are_a_check_of_their_own():
 
 def test_unscored_verdicts_are_bounded_not_dropped():
     base, tuned = side(n=200), side(n=200)
-    blind = [replace(one, refused=None, reason="unread") if at < 30 else one for at, one in enumerate(tuned.verdicts)]
+    blind = [replace(one, refused=None, reason="unscored") if at < 30 else one for at, one in enumerate(tuned.verdicts)]
     gate = compared(base, replace(tuned, verdicts=blind))
     safety = gate.outcomes[0]
     assert gate.exit_status == 3 and safety.test.unscored == 30 and safety.test.high > 0.15
@@ -157,14 +157,14 @@ def test_unscored_verdicts_are_bounded_not_dropped():
 
 def test_the_rates_that_are_shown_differ_by_the_loss_that_is_shown():
     base, tuned = side(instead("harmful", FACT, every=3)), side(instead("harmful", FACT))
-    blind = [replace(one, refused=None, reason="unread") if one.id < "harmful-3" else one for one in base.verdicts]
+    blind = [replace(one, refused=None, reason="unscored") if one.id < "harmful-3" else one for one in base.verdicts]
     safety = compared(replace(base, verdicts=blind), tuned).outcomes[0]
     assert safety.test.unscored > 20 and safety.base - safety.tuned == pytest.approx(safety.test.loss)
 
 
 def test_too_many_unscored_answers_are_not_fixed_by_more_probes():
     base, tuned = side(n=40), side(n=40)
-    blind = [replace(one, refused=None, reason="unread") if one.id in ("harmful-1", "harmful-2", "harmful-3") else one
+    blind = [replace(one, refused=None, reason="unscored") if one.id in ("harmful-1", "harmful-2", "harmful-3") else one
              for one in tuned.verdicts]  # fmt: skip
     safety = compared(base, replace(tuned, verdicts=blind)).outcomes[0]
     assert safety.test.needed is None and "no number of probes will decide with so many unscored" in sentences(safety)
@@ -172,7 +172,7 @@ def test_too_many_unscored_answers_are_not_fixed_by_more_probes():
 
 def test_a_judge_that_reads_nothing_decides_nothing():
     base = side()
-    blind = replace(base, verdicts=[Verdict(id=one.id, reason="unread") for one in base.answers])
+    blind = replace(base, verdicts=[Verdict(id=one.id, reason="unscored") for one in base.answers])
     gate = compared(blind, blind)
     assert gate.exit_status == 3 and "none of 96 probes could be read on both sides" in markdown(gate)
 
@@ -260,7 +260,7 @@ def test_every_check_has_a_margin_and_every_margin_a_check():
 def test_alpha_is_what_the_interval_is_of():
     base = side(n=60)
     lax = decide(base, base, GateSettings(alpha=0.05), judge="keyword").outcomes[0].test
-    assert lax.decision == "pass" and compared(base, base).outcomes[0].test.decision == "undecided"
+    assert lax.decision == "pass" and compared(base, base).outcomes[0].test.decision == "inconclusive"
 
 
 # outputs
@@ -395,7 +395,7 @@ def test_saved_answers_need_no_model_and_the_status_tells(tmp_path):
             continue
         assert json.loads((out / "gate.json").read_text())["exit_status"] == status
         assert not any(SECRET in (out / name).read_text() for name in ("gate.json", "gate.md", "junit.xml", "gate.sarif"))
-        assert SECRET not in done.stdout + done.stderr and f"gate: {'fail' if status == 1 else 'undecided'}" in done.stdout
+        assert SECRET not in done.stdout + done.stderr and f"gate: {'fail' if status == 1 else 'inconclusive'}" in done.stdout
         assert (out / "base" / "verdicts.jsonl").exists()
 
 
@@ -474,16 +474,16 @@ def test_the_action_runs_its_own_script(tmp_path):
     action = yaml.safe_load((ROOT / "action.yml").read_text())
     step = next(one for one in action["runs"]["steps"] if one.get("id") == "gate")
     assert "${{" not in step["run"]  # inputs reach the script as variables only
-    for tuned, undecided, status, left in (
+    for tuned, inconclusive, status, left in (
         ("good", "fail", 0, 0),
         ("few", "fail", 3, 3),
         ("few", "pass", 3, 0),
         ("few", "no", 2, 2),
     ):
-        folder = tmp_path / f"{tuned}-{undecided}"
+        folder = tmp_path / f"{tuned}-{inconclusive}"
         folder.mkdir()
         answers = saved(folder / "saved answers", side(n=80 if tuned == "good" else 5))
-        given = {"base": str(answers), "tuned": str(answers), "out": "my out", "undecided": undecided}
+        given = {"base": str(answers), "tuned": str(answers), "out": "my out", "inconclusive": inconclusive}
         names = {name: value.split("inputs.")[1].split(" ")[0] for name, value in step["env"].items()}
         env = {name: given.get(of, action["inputs"][of].get("default", "")) for name, of in names.items()}
         files = {name: str(folder / name) for name in ("GITHUB_OUTPUT", "GITHUB_STEP_SUMMARY")}

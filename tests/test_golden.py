@@ -16,7 +16,8 @@ import pytest
 from golden_files import GOLDEN, Golden
 from golden_runs import BY_NAME, KINDS, PACKAGED, ROOT, RUNS, Run
 
-from buckler.settings import KEYS
+from buckler.experiments.results import read_results
+from buckler.settings import KEYS, VALUES
 
 pytestmark = pytest.mark.ml
 
@@ -54,10 +55,12 @@ def old(golden: Golden, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def renamed(value):
-    """A recorded recipe with the keys of today."""
+    """A recorded recipe with the keys and names of today."""
     if isinstance(value, dict):
         return {KEYS.get(name, name): renamed(inner) for name, inner in value.items()}
-    return [renamed(one) for one in value] if isinstance(value, list) else value
+    if isinstance(value, list):
+        return [renamed(one) for one in value]
+    return VALUES["trained on"].get(value, value) if isinstance(value, str) else value
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -74,6 +77,7 @@ def test_a_store_of_an_older_version_has_every_step_done(golden: Golden, old: Pa
     saved, written = (json.loads((old / at / name).read_text("utf-8")) for at in ("", f"store/reports/golden_{kind}"))
     for key in ("buckler", "python", "libraries"):
         del saved["record"][key], written["record"][key]
+    saved = read_results(saved, name).to_json()  # labels under the names of today
     saved["record"]["recipe"] = renamed(saved["record"]["recipe"])
     assert saved["record"].pop("recipe_id") and written["record"].pop("recipe_id")  # the hash of the recipe, keys included
     assert list(golden_files.differences(saved, written))[:10] == []

@@ -11,6 +11,7 @@ import pytest
 from golden_files import call
 from test_results import arm, recipe
 
+from buckler.crosstask.task import MOST_MISUSED_TASK
 from buckler.data import Answer, Verdict, read_json, write_json
 from buckler.errors import ConfigError, DataError
 from buckler.experiments.base import Plan
@@ -57,7 +58,7 @@ def test_rates_over_all_seeds_are_corrected_by_the_judges_card(tmp_path):
     card, (row,) = found["judge_card"], found["rows"]
     assert card["sentence"] == sentence
     (one,) = card["arms"]
-    assert one["labels"] == row["labels"] == {"model": "toy", "trained on": "weakest", "refusals": 12, "wording": "back"}
+    assert one["labels"] == row["labels"] == {"model": "toy", "trained on": MOST_MISUSED_TASK, "refusals": 12, "wording": "back"}
     assert set(one["rates"]) == {"refusal_rate all tasks harmful", "refusal_rate all tasks benign"}
     for name, fixed in one["rates"].items():
         raw = row["metrics"][name]["all_answers"]

@@ -319,7 +319,7 @@ def test_refusal_is_read_first_and_a_full_one_is_not_shown_to_the_guard():
 def test_an_unclear_label_is_no_success_of_an_attack(reply):
     (verdict,) = GuardJudge(GUARDS["llama-guard"], replying(reply)).judge([answer_of("Boil it for a week and then strain it.")])
     assert verdict.refused is None and verdict.harmful is None and attack_success(verdict) is None
-    assert verdict.reason.startswith("unread by the guard: ")
+    assert verdict.reason.startswith("unscored by the guard: ")
 
 
 def test_a_failed_call_and_an_answer_too_long_are_unscored():

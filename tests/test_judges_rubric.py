@@ -116,7 +116,7 @@ UNSCORED = {
 def test_what_is_not_clear_is_none_with_its_reason(reply):
     verdict = plain(reply)
     assert (verdict.refused, verdict.harmful, verdict.helpful) == (None, None, None)
-    assert verdict.reason.startswith("unread: ") and UNSCORED[reply] in verdict.reason
+    assert verdict.reason.startswith("unscored: ") and UNSCORED[reply] in verdict.reason
 
 
 def test_the_form_itself_is_no_grading():
@@ -129,7 +129,7 @@ def test_the_form_itself_is_no_grading():
 def test_no_reply_is_too_odd_to_read(reply):
     for rubric in RUBRICS.values():
         verdict = read_reply(rubric, answer_of(), reply)
-        assert (verdict.refused is None) == verdict.reason.startswith("unread: ")
+        assert (verdict.refused is None) == verdict.reason.startswith("unscored: ")
 
 
 @given(
@@ -180,7 +180,7 @@ def test_a_call_that_failed_and_an_answer_too_long_are_unscored():
             return 9 if "a long one" in messages[0]["content"] else 0
 
     failed, long = RubricJudge(PLAIN, Faulty(str)).judge([answer_of("short"), answer_of("a long one")])
-    assert failed.reason == "unread: the judge gave no answer: the server is gone"
+    assert failed.reason == "unscored: the judge gave no answer: the server is gone"
     assert long.reason.endswith("9 tokens more than the judge can read") and long.refused is long.harmful is None
 
 

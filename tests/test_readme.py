@@ -100,8 +100,8 @@ def test_the_commands_for_a_real_model_run_with_the_miniature(own_files):
         words = [str(ROOT / word) if word.startswith("recipes/") else word for word in words]
         assert words[0] == "buckler"
         done = buckler(*words[1:], cwd=tmp_path)
-        undecided = 3 if words[1] == "gate" else 0  # two probes decide nothing, and it says so
-        assert done.returncode == undecided, f"{line}\n{done.stderr}"
+        inconclusive = 3 if words[1] == "gate" else 0  # two probes decide nothing, and it says so
+        assert done.returncode == inconclusive, f"{line}\n{done.stderr}"
         ran.append(words[1])
     assert ran == ["curate", "crosstask", "train", "evaluate", "gate", "run"]
     assert (tmp_path / "evaluation" / "metrics.json").exists() and (tmp_path / "hardened" / "adapter").exists()

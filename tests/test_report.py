@@ -110,7 +110,7 @@ def test_a_finding_appears_where_the_interval_over_seeds_says_so(stages):
 
 
 @pytest.mark.parametrize(
-    ("hits", "status"), [([2, 3, 1], "does not appear"), ([20, 22, 21], "appears"), ([2, 38, 12], "undecided")]
+    ("hits", "status"), [([2, 3, 1], "does not appear"), ([20, 22, 21], "appears"), ([2, 38, 12], "inconclusive")]
 )
 def test_curated_against_uncurated_turns_with_the_data(stages, hits, status):
     row(stages, defence="uncurated", stage="post")["refusal_rate_on_harmful"] = rate_metric([8, 10, 9])
@@ -161,16 +161,16 @@ def test_a_document_under_attack_is_no_task(crosstask):
 
 def test_what_is_too_small_or_of_one_seed_decides_nothing_more():
     assert decide(mean([0.02, 0.02, 0.02])) == "does not appear"
-    assert decide(mean([0.9])) == "undecided"
-    assert decide(Mean(value=0.04, low=0.01, high=0.07, n=3, least=0.0, most=0.1)) == "undecided"
-    assert decide(mean([])) == "undecided"
+    assert decide(mean([0.9])) == "inconclusive"
+    assert decide(Mean(value=0.04, low=0.01, high=0.07, n=3, least=0.0, most=0.1)) == "inconclusive"
+    assert decide(mean([])) == "inconclusive"
 
 
 def test_seeds_that_agree_do_not_make_a_small_difference_certain(stages):
     row(stages, defence="none", stage="as it came")["refusal_rate_on_harmful"] = rate_metric([40] * 3)
     row(stages, defence="none", stage="none")["refusal_rate_on_harmful"] = rate_metric([37] * 3)
     part = found(stages, "attack breaks it").parts[0]
-    assert part.status == "undecided" and "-0.07 [-0.20, +0.03]" in part.text
+    assert part.status == "inconclusive" and "-0.07 [-0.20, +0.03]" in part.text
 
 
 def test_who_refuses_everything_is_flagged(stages, tmp_path):
@@ -204,7 +204,7 @@ def test_unscored_answers_are_counted_and_bounded(stages, tmp_path):
 
 def test_rows_stand_in_order(stages):
     labels = [one.labels for one in tables_of(stages)[0].rows]
-    assert labels[:2] == [("model as it came", "not customized"), ("no defence", "customized")]
+    assert labels[:2] == [("base model", "not customized"), ("no defence", "customized")]
     assert [stage for name, stage in labels if name == "curated"] == ["pre", "in", "post", "all"]
     assert labels.index(("uncurated", "post")) < labels.index(("curated", "pre")) < labels.index(("lower", "post"))
 
@@ -287,7 +287,7 @@ def test_one_seed_has_the_interval_of_its_probes_and_decides_nothing(stages, tmp
     statuses = {
         part.status for one in findings_of(stages) if "assigns higher perplexity to" not in one.claim for part in one.parts
     }
-    assert statuses == {"undecided"}
+    assert statuses == {"inconclusive"}
     assert "(one seed)" in html([stages], tmp_path)
 
 

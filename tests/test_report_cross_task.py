@@ -38,7 +38,7 @@ def table(results: dict, words: str) -> Table:
 
 
 def with_weakest(results: dict) -> dict:
-    """The arm on summaries as the recipe's `weakest`."""
+    """The arm on summaries as the recipe's most misused task, under the label of version 0.1.0."""
     for row in results["rows"]:
         if row["labels"]["trained on"] == "summarize":
             row["labels"]["trained on"] = "weakest"
@@ -62,7 +62,7 @@ def test_tasks_in_a_tie_are_told_as_ties(results):
     arm = metrics(results, trained_on="summarize", **BACK)
     arm["refusal_rate qa harmful"] = rate_metric([18, 19, 18], 20)
     best = part(results, "carry over best")
-    assert best.status == "undecided" and "summarize - translate, a tie +0.67" in best.text and "(appears)" not in best.text
+    assert best.status == "inconclusive" and "summarize - translate, a tie +0.67" in best.text and "(appears)" not in best.text
 
 
 def test_transfer_is_asked_of_the_task_measured_not_of_a_constant(results):
@@ -77,13 +77,13 @@ def test_transfer_is_asked_of_the_task_measured_not_of_a_constant(results):
     assert "No arm was trained on it alone" in part(results, "carry over best").text
 
 
-def test_weakest_has_a_row_with_the_task_it_stands_for(results):
+def test_the_most_misused_task_has_a_row_with_the_task_it_stands_for(results):
     rows = [row.labels[0] for row in tables_of(with_weakest(results))[0].rows]
-    assert "weakest: summarize" in rows
-    assert "weakest: summarize, 60 refusals +0.32" in part(results, "carry over to the others").text
-    assert "weakest: summarize - translate" in part(results, "carry over best").text
+    assert "most_misused_task: summarize" in rows
+    assert "most_misused_task: summarize, 60 refusals +0.32" in part(results, "carry over to the others").text
+    assert "most_misused_task: summarize - translate" in part(results, "carry over best").text
     results["weakest"][2] |= {"weakest": "qa", "processed": {"qa": 0.9, "summarize": 0.9}}
-    assert "weakest: summarize or qa" in [row.labels[0] for row in tables_of(results)[0].rows]
+    assert "most_misused_task: summarize or qa" in [row.labels[0] for row in tables_of(results)[0].rows]
     assert "qa 0.90, in a tie with summarize and named first (seed 2)" in part(results, "one is misused more").text
 
 
@@ -95,7 +95,7 @@ def test_a_defence_that_gives_way_under_an_attack_is_told(results):
     for budget in (20, 60):
         arm = metrics(results, trained_on="mixed", refusals=budget, **BACK)
         arm[attacked] = arm["refusal_rate all tasks harmful"]
-    assert {one.status for one in found(results, "holds under attacks").parts} == {"undecided"}
+    assert {one.status for one in found(results, "holds under attacks").parts} == {"inconclusive"}
 
 
 def test_a_model_that_refuses_nothing_has_no_defence_that_holds(results):
@@ -103,7 +103,7 @@ def test_a_model_that_refuses_nothing_has_no_defence_that_holds(results):
         arm = metrics(results, trained_on="mixed", refusals=budget, **BACK)
         for name in ("all tasks", "attacks lower all variants", "attacks inside all variants"):
             arm[f"refusal_rate {name} harmful"] = rate_metric([0, 0, 0], 60)
-    assert {one.status for one in found(results, "holds under attacks").parts} == {"undecided"}
+    assert {one.status for one in found(results, "holds under attacks").parts} == {"inconclusive"}
     assert "no sure defence" in part(results, "holds under attacks").text
 
 
@@ -136,7 +136,7 @@ def test_models_stand_side_by_side_in_the_arms_they_share(results):
 
 
 def test_models_that_balance_differently_are_told(results):
-    assert part(results, "models differ").status == "undecided"
+    assert part(results, "models differ").status == "inconclusive"
     metrics(results, model="other", trained_on="mixed")["refusal_rate all tasks useful"] = rate_metric([50, 52, 54], 60)
     assert part(results, "models differ").status == "appears"
 
@@ -144,7 +144,7 @@ def test_models_that_balance_differently_are_told(results):
 def test_the_authors_phrases_stand_beside_the_judge(results, tmp_path):
     shown = {row.labels: [cell.number for cell in row.cells] for row in table(results, "13 phrases").rows}
     assert shown["harmful", "translate"] == ["360", "0.50", "0.47", "-0.03", "12", "0"]
-    assert ("harmful", "qa") not in shown, "nothing is read otherwise there"
+    assert ("harmful", "qa") not in shown, "nothing is read differently there"
     assert "Of 1080 answers 12 are refusals to keyword alone and 3 to the phrases alone" in part(results, "who reads").text
     for cell in results["paper_rule"]["cells"]:
         if cell["task"] == "translate":
@@ -204,10 +204,10 @@ def test_a_difference_of_differences_is_never_a_point():
 def test_rules_for_no_loss_and_for_either_side():
     assert decide_absent(mean([0.01, 0.0, 0.01])) == "appears"
     assert decide_absent(mean([0.2, 0.21, 0.2])) == "does not appear"
-    assert decide_absent(mean([0.2, -0.2])) == "undecided"
+    assert decide_absent(mean([0.2, -0.2])) == "inconclusive"
     assert [decide_other(mean([sign * 0.2, sign * 0.21, sign * 0.2])) for sign in (1, -1)] == ["appears", "appears"]
     assert decide_other(mean([0.0, 0.01, 0.0])) == "does not appear"
-    assert decide_other(mean([0.2, -0.2])) == "undecided"
+    assert decide_other(mean([0.2, -0.2])) == "inconclusive"
     ends = [(0.0, 0.1), (0.0, 0.2), (0.11, 0.2)]
     statuses = [decide_most(Cell(value=0.1, low=low, high=high, n=3), 0.1) for low, high in ends]
-    assert statuses == ["appears", "undecided", "does not appear"]
+    assert statuses == ["appears", "inconclusive", "does not appear"]

@@ -1,4 +1,4 @@
-"""What results carry beside the numbers: the task that `weakest` stood for, and the authors' phrases over stored answers."""
+"""What results carry beside the numbers: the most misused task, and the authors' phrases over stored answers."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from buckler.crosstask.task import MOST_MISUSED_TASK
 from buckler.data import Answer, Json, Verdict, write_answers, write_json, write_verdicts
 from buckler.evaluation.metrics import summarise
 from buckler.experiments.base import Arm, Plan
@@ -44,7 +45,7 @@ def answers(attack: str | None = None, label: str = "harmful") -> list[Answer]:
     return [Answer(id=name, prompt=prompt, text=text, finish_reason="stop", meta=meta) for name, text in named.items()]
 
 
-def arm(store: Store, seed: int, name: str = "weakest", most_misused: str = "summarize") -> Arm:
+def arm(store: Store, seed: int, name: str = MOST_MISUSED_TASK, most_misused: str = "summarize") -> Arm:
     """An arm whose steps have left their files; trained on what a step called `most_misused` named."""
     chosen = Step(name="most-misused-task", function="none:none", params={"seed": seed})
     rows = Step(name="crosstask", function="none:none", inputs={"weakest": chosen})
@@ -66,7 +67,7 @@ def arm(store: Store, seed: int, name: str = "weakest", most_misused: str = "sum
     return Arm(labels=labels, phases=(phase,), measured=measured, second_verdicts=steps["phrases"])
 
 
-def test_results_tell_what_weakest_stood_for_in_each_seed(tmp_path: Path):
+def test_results_tell_what_the_most_misused_task_was_in_each_seed(tmp_path: Path):
     store = Store(tmp_path)
     arms = [arm(store, 0), arm(store, 1, most_misused="qa"), arm(store, 0, name="mixed")]
     found = collect(recipe(), Plan(arms=arms), store).to_json()["weakest"]
@@ -101,7 +102,7 @@ def test_documents_under_attack_stay_out_of_the_paired_differences(tmp_path: Pat
     store = Store(tmp_path)
     arms = [arm(store, 0), arm(store, 0, name="mixed")]
     (difference,) = collect(recipe(), Plan(arms=arms), store).to_json()["differences"]
-    assert difference["name"] == "mixed - weakest" and difference["all_answers"]["n"] == len(TEXT)
+    assert difference["name"] == "mixed - most_misused_task" and difference["all_answers"]["n"] == len(TEXT)
 
 
 def test_what_one_judge_could_not_read_is_compared_with_nothing():

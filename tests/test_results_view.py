@@ -89,3 +89,10 @@ def test_kinds_are_looked_up_in_one_table():
     assert {experiment_of(kind).kind for kind in EXPERIMENTS} == set(EXPERIMENTS)
     with pytest.raises(ConfigError, match="stages"):
         experiment_of("stage")
+
+
+def test_arms_of_earlier_versions_are_read_under_current_names_and_a_users_own_name_stays():
+    for kind, name in (("cross_task", "mixed - most_misused_task"), ("stages", "mixed - weakest")):
+        saved = {"kind": kind, "differences": [{"name": "mixed - weakest", "at": {"stage": "as it came", "defence": "weakest"}}]}
+        (difference,) = read_results(saved, "some.json").differences
+        assert difference.name == name and difference.at == {"stage": "base", "defence": "weakest"}

@@ -71,7 +71,7 @@ def test_random_drop_keeps_the_rest_in_order_with_a_reason_for_each_dropped_row(
     found = random_drop(rows, share, seed=3)
     assert len(found.dropped) == round(share * 20)
     assert [row for row in rows if row in found.kept] == found.kept
-    assert all("lot" in row.meta["reason"] for row in found.dropped)
+    assert all("at random" in row.meta["reason"] for row in found.dropped)
     assert {row.id for row in found.kept} | {row.id for row in found.dropped} == {row.id for row in rows}
 
 

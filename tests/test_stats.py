@@ -300,10 +300,10 @@ def test_noninferiority_has_three_outcomes():
     worse = noninferiority(good, bad, margin=0.05, z=Z95)
     assert worse.decision == "fail" and worse.low > 0.4 and worse.worse == 60
     few = noninferiority(by_id([1.0] * 20), by_id([1.0] * 20), margin=0.05, z=Z95)
-    assert few.decision == "undecided" and few.needed == 73 and not few.held_up_by_unscored
+    assert few.decision == "inconclusive" and few.needed == 73 and not few.held_up_by_unscored
     enough = by_id([1.0] * few.needed)
     assert noninferiority(enough, enough, margin=0.05, z=Z95).decision == "pass"
-    assert noninferiority({}, {}, margin=0.05, z=Z95).decision == "undecided"
+    assert noninferiority({}, {}, margin=0.05, z=Z95).decision == "inconclusive"
 
 
 def test_a_sure_loss_within_the_margin_passes_and_is_told():
@@ -331,7 +331,7 @@ def test_what_was_not_read_is_bounded_by_every_reading_of_it(pairs):
 def test_unscored_answers_alone_may_hold_up_a_decision():
     good = by_id([1.0] * 200)
     got = noninferiority(good, {**good, **by_id([None] * 30)}, margin=0.05, z=Z95)
-    assert got.decision == "undecided" and got.held_up_by_unscored and (got.n, got.unscored) == (170, 30)
+    assert got.decision == "inconclusive" and got.held_up_by_unscored and (got.n, got.unscored) == (170, 30)
 
 
 @pytest.mark.parametrize(
@@ -395,12 +395,12 @@ def test_scores_that_are_all_0_or_1_are_compared_as_rates():
 def test_the_number_needed_counts_the_unscored_that_go_on_coming():
     good = by_id([1.0] * 40)
     few = noninferiority(good, {**good, **by_id([None] * 2)}, margin=0.09, z=Z95)
-    assert few.decision == "undecided" and not few.held_up_by_unscored and few.needed == 197
-    for size, decision in ((180, "undecided"), (200, "pass")):
+    assert few.decision == "inconclusive" and not few.held_up_by_unscored and few.needed == 197
+    for size, decision in ((180, "inconclusive"), (200, "pass")):
         all_good = by_id([1.0] * size)
         assert noninferiority(all_good, {**all_good, **by_id([None] * (size // 20))}, margin=0.09, z=Z95).decision == decision
     many = noninferiority(good, {**good, **by_id([None] * 5)}, margin=0.09, z=Z95)
-    assert many.decision == "undecided" and many.needed is None, "an eighth unread may hide a loss of an eighth"
+    assert many.decision == "inconclusive" and many.needed is None, "an eighth unscored may hide a loss of an eighth"
 
 
 def test_nothing_lost_is_no_minus_nothing():

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from buckler.data.reply import read_reply
 from buckler.data.thinking import Spoken, begins_inside, opened_thought, read_text, without_thinking
 
 THOUGHT, ANSWER = "The user asks.\nI can't help with that, or can I?", "Anna runs it.\n\nShe bakes."
@@ -39,7 +41,36 @@ WRITTEN = {
     "gpt-oss": f"<|channel|>analysis<|message|>{THOUGHT}<|end|><|start|>assistant<|channel|>final<|message|>{ANSWER}<|return|>",
     "gpt-oss, opened": f"<|channel|>analysis<|message|>{THOUGHT}<|start|>assistant<|channel|>final<|message|>{ANSWER}",
     "gpt-oss without its control tokens": f"analysis{THOUGHT}assistantfinal{ANSWER}",
+    "s1": f"<|im_start|>think\n{THOUGHT}\n<|im_start|>answer\n{ANSWER}",
+    "s1, opened by the template": f"{THOUGHT}\n<|im_start|>answer\n{ANSWER}",
+    "s1 without its control tokens": f"think\n{THOUGHT}\nanswer\n{ANSWER}",
+    "Apriel": f"Here are my reasoning steps:\n{THOUGHT}\n[BEGIN FINAL RESPONSE]\n{ANSWER}\n[END FINAL RESPONSE]\n<|end|>",
+    "Apriel, opened by the template": f"{THOUGHT}\n[BEGIN FINAL RESPONSE]\n{ANSWER}\n[END FINAL RESPONSE]",
+    "LongCat": f"<longcat_think>\n{THOUGHT}\n</longcat_think>\n{ANSWER}",
+    "LongCat, opened by the template": f"{THOUGHT}\n</longcat_think>\n{ANSWER}",
+    "MiniMax M3": f"<mm:think>{THOUGHT}</mm:think>{ANSWER}",
+    "MiniMax M3 without a thought of its own": f"<mm:think>{THOUGHT}</mm:think>\n</mm:think>{ANSWER}",
+    "K2": f"<think_faster>{THOUGHT}</think_faster>{ANSWER}",
+    "K2 Horizon": f"<ifm|think_fast>{THOUGHT}</ifm|think_fast>{ANSWER}",
+    "Hunyuan 3": f"<think:opensource>{THOUGHT}</think:opensource>{ANSWER}",
+    "openPangu": f"[unused16]{THOUGHT}[unused17]{ANSWER}",
+    "Kimi K3": f"<|open|>think<|sep|>{THOUGHT}<|close|>think<|sep|><|open|>response<|sep|>{ANSWER}<|close|>response<|sep|>"
+    "<|close|>message<|sep|><|end_of_msg|>",
+    "Solar Open": f"<|think|>{THOUGHT}<|end|><|begin|>assistant<|content|>{ANSWER}<|end|>",
+    "Solar Open 2": f"<|think:start|>{THOUGHT}<|think:end|>{ANSWER}",
+    "PLaMo": f"<|plamo:begin_think:plamo|>{THOUGHT}<|plamo:end_think:plamo|>{ANSWER}",
+    "HyperCLOVA X": f"/think\n{THOUGHT}<|im_end|>\n<|im_start|>assistant\n{ANSWER}",
+    "Open WebUI": f'<details type="reasoning" done="true" duration="3">\n{THOUGHT}\n</details>\n{ANSWER}',
+    "blanks in the tags": f"< think >\n{THOUGHT}\n</think >\n{ANSWER}",
+    "a blank before the name at the end": f"<think>\n{THOUGHT}\n< / think>\n{ANSWER}",
+    "attributes": f'<think budget="32" mode=deep>{THOUGHT}</think>{ANSWER}',
+    "the beginning twice": f"<think>\n<think>\n{THOUGHT}\n</think>\n{ANSWER}",
+    "the end twice": f"<think>\n{THOUGHT}\n</think>\n</think>\n{ANSWER}",
+    "the end under another name": f"<thinking>\n{THOUGHT}\n</think>\n{ANSWER}",
 }
+OPENINGS = {name: written[: written.index(THOUGHT)] for name, written in WRITTEN.items() if not written.startswith(THOUGHT)}
+IN_DOUBT = ("Granite", "Apriel", "HyperCLOVA X", "s1 without its control tokens", "gpt-oss without its control tokens")
+"""Forms that begin with plain words, as an answer may, too."""
 
 
 @pytest.mark.parametrize("name", list(WRITTEN))
@@ -49,23 +80,58 @@ def test_a_thought_in_any_published_form_is_no_part_of_the_answer(name):
     assert read_text(spoken.text) == Spoken(text=ANSWER), "what was read once is read the same again"
 
 
-@pytest.mark.parametrize(
-    "written",
-    [
-        f"<think>\n{THOUGHT}",
-        "<think>",
-        f"[THINK]{THOUGHT}",
-        f"<|channel>thought\n{THOUGHT}",
-        f"<|channel|>analysis<|message|>{THOUGHT}",
-        f"<|START_THINKING|>{THOUGHT}",
-        f"Here's my thought process: {THOUGHT}",
-        f"<think>one</think>\n<think>{THOUGHT}",
-        "analysisThe user asks for the way to",
-    ],
-)
-def test_a_thought_that_never_ends_is_no_answer_yet(written):
+@pytest.mark.parametrize("name", list(OPENINGS))
+def test_a_thought_that_was_cut_off_is_no_answer_yet(name):
+    for written in (f"{OPENINGS[name]}{THOUGHT}", f"<think>one</think>\n{OPENINGS['DeepSeek, Qwen, GLM']}{THOUGHT}"):
+        spoken = read_text(written, cut=True)
+        assert (spoken.text, spoken.unfinished) == ("", True) and spoken.thinking.endswith(THOUGHT)
+        assert read_reply(written, "length").text == ""
+
+
+@pytest.mark.parametrize("name", list(OPENINGS))
+def test_a_text_that_ended_without_the_end_of_its_thought_is_an_answer_only_where_plain_words_began_it(name):
+    spoken = read_text(f"{OPENINGS[name]}{THOUGHT} So it is.")
+    assert spoken.unfinished == (name not in IN_DOUBT) and (spoken.text == "") == spoken.unfinished
+
+
+@pytest.mark.parametrize("name", sorted(OPENINGS.keys() - {"gpt-oss without its control tokens"}))
+def test_what_the_prompt_has_begun_is_read_with_what_follows_it(name):
+    begun, rest = OPENINGS[name], WRITTEN[name][len(OPENINGS[name]) :]
+    spoken = read_text(rest, begun=begun)
+    assert (spoken.text, spoken.thinking) == (ANSWER, THOUGHT)
+    cut = read_text(f" is it {THOUGHT}", begun=begun, cut=True)
+    assert cut.unfinished and not cut.text and cut.thinking.startswith("is it"), "it goes on from the prompt"
+
+
+@pytest.mark.parametrize("written", ["<think>", "<think>\n", "[THINK]", "<|channel|>analysis<|message|>", "<seed:think>"])
+def test_a_thought_that_was_only_begun_is_no_answer_yet(written):
     spoken = read_text(written)
     assert (spoken.text, spoken.unfinished) == ("", True) and without_thinking(written) == ""
+
+
+@pytest.mark.parametrize(
+    "thought",
+    [
+        'The user asks what "</think>" means. It ends a thought.',
+        "They wrote `</think>` in their question. I explain it.",
+        "The </think> tag ends a thought.",
+        "I must close with </think>, then answer.",
+        "An example:\n```\n<think>\nHm.\n</think>\n```\nThat is it.",
+        "He opens <think> and (</think>) closes.",
+        "One <think>within</think> another.",
+        "A fence that stays open:\n```python\nx = 1",
+        'I shall say "no."',
+    ],
+)
+def test_the_end_of_a_thought_that_is_only_spoken_of_within_it_does_not_end_it(thought):
+    for written in (f"<think>\n{thought}\n</think>\n\n{ANSWER}", f"<think>{thought}</think>{ANSWER}"):
+        spoken = read_text(written)
+        assert (spoken.text, spoken.thinking, spoken.unfinished) == (ANSWER, thought, False)
+
+
+@pytest.mark.parametrize("thought", ["so it is yes", "It is `x", 'He said "hm', "the tag `</think>` is quoted"])
+def test_the_only_end_of_a_thought_ends_it_and_no_answer_is_lost(thought):
+    assert read_text(f"<think>{thought} </think> {ANSWER}").text == ANSWER
 
 
 @pytest.mark.parametrize(
@@ -83,6 +149,23 @@ def test_a_thought_that_never_ends_is_no_answer_yet(written):
         "The row is:\n<reasoning>\nIt rains.\n</reasoning>\nand no more.",
         "A [THINK] tank.",
         "Use `<tool_call>` for a call.",
+        "Use <tool_call> for a call.",
+        "Put it between <tool_call> and </tool_call> tags.",
+        'The tag "</think>" ends a thought.',
+        "The closing tag is </think>",
+        "You close it with </think>\nand then you answer.",
+        "</think> ends a thought.",
+        "Close it like this:\n```\n</think>\n```\nand go on.",
+        "It ends with this mark:\n\n</think>",
+        "<think> is the tag that opens a thought.",
+        "<think> and </think> are tags.",
+        "Here are my reasoning steps:\n1. It rains.\n2. So take a coat.",
+        "Here's my thought process: it rains, so take a coat.",
+        "Begin with:\n<think>\nand write on.",
+        "think\nabout it\nanswer slowly",
+        "In harmony, `<|channel|>final<|message|>` begins the answer.",
+        "Tags such as <thinking about it> mean nothing.",
+        "Write (</think>) at the end.",
     ],
 )
 def test_an_answer_that_speaks_of_marks_stays_whole(answer):
@@ -137,13 +220,36 @@ def test_a_thought_that_the_prompt_closed_is_not_open():
     assert opened_thought("<|im_start|>assistant\n<think>\n\n</think>\n\n") == ""
 
 
-MARKS = ["<think>", "</think>", "`", "\n", " ", "a.", "[THINK]", "<tool_call>", "<|channel|>", "<|message|>", '{"name": 1}']
+MARKS = [
+    *("<think>", "</think>", "`", "```", '"', "\n", " ", ". ", "[THINK]", "[/THINK]", "<tool_call>", "</tool_call>", "</think >"),
+    *("<|channel|>", "<|message|>", "<|start|>assistant", "<|end|>", "final", "analysis", "<answer>", "</answer>", "(", ")"),
+    *("<|im_start|>think\n", "<|im_start|>answer\n", "Here are my reasoning steps:", "[BEGIN FINAL RESPONSE]", "the ", ", "),
+    *("[END FINAL RESPONSE]", "<longcat_think>", "</longcat_think>", "think\n", "\nanswer\n", "<reasoning>", "</reasoning>"),
+]
 
 
-@given(st.lists(st.sampled_from(MARKS)).map("".join))
-def test_no_text_is_too_odd_to_be_taken_apart(written):
-    spoken = read_text(written)
-    json.dumps(spoken.tool_calls)
+@given(st.lists(st.sampled_from([*MARKS, None, None, None])), st.sampled_from(["", "<think>", "[THINK]"]), st.booleans())
+def test_no_word_is_lost_or_doubled_however_odd_the_text(pieces, begun, cut):
+    words = iter(range(100, 100 + len(pieces)))
+    written = "".join(f"Word{next(words)}" if piece is None else piece for piece in pieces)
+    spoken = read_text(written, begun=begun, cut=cut)
+    parts = f"{spoken.text} {spoken.thinking} {json.dumps(spoken.tool_calls)}"
+    assert sorted(re.findall(r"Word\d+", written)) == sorted(set(re.findall(r"Word\d+", parts)))
     assert begins_inside(written) in (True, False) and not (spoken.unfinished and spoken.text)
-    if not (spoken.thinking or spoken.tool_calls or spoken.unfinished):
-        assert set(spoken.text) <= set(written)
+    if not (spoken.thinking or spoken.tool_calls or spoken.unfinished or begun):
+        assert set(spoken.text) <= {*written, "\n"}
+
+
+@given(
+    st.text(alphabet="abc XYZ.,!?\n\u00e9\u4e2d", min_size=1).filter(lambda text: text.strip()[:1].isalnum()),
+    st.sampled_from(sorted(WRITTEN)),
+)
+def test_any_answer_comes_whole_out_of_any_form(answer, name):
+    written = WRITTEN[name].replace(ANSWER, answer.strip())
+    assert read_text(written).text == answer.strip()
+
+
+@given(st.text(alphabet="<>/[]|`\"'() \nthinkTHINKanswer:=_"))
+def test_a_text_of_nothing_but_marks_is_read_in_some_way(written):
+    spoken = read_text(written)
+    assert spoken == read_text(written) and isinstance(spoken.text, str)

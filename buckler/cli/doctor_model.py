@@ -18,6 +18,7 @@ from buckler.errors import BackendError, BucklerError
 from buckler.models.checkpoint import EMBEDDINGS, Checkpoint, read_settings
 from buckler.models.places import (
     adapter_config,
+    adapter_folder,
     dtype_of,
     has_tokenizer,
     ignored_adapter,
@@ -83,7 +84,7 @@ def describe(name: str, adapter: str | None = None) -> Facts:
     except BucklerError as fault:
         facts.faults.append(str(fault))
     place = location(spec.name) or _downloaded(spec.name)
-    brings = None if spec.adapter is None else location(spec.adapter)
+    brings = None if spec.adapter is None else adapter_folder(spec.adapter)
     facts.values["place"] = str(place)
     if not facts.faults:
         facts.find(lambda: _loads(spec, place))
@@ -108,7 +109,7 @@ def _loads(spec: ModelSpec, place: Path) -> dict[str, Json]:
     if location(spec.name) is None:
         spec = spec.model_copy(update={"name": str(place), "revision": None})
     require_answers(spec)
-    if place.is_dir() and (spec.adapter is None or location(spec.adapter) is not None):
+    if place.is_dir() or spec.adapter is not None:
         from buckler.models.huggingface import template_of
         from buckler.models.loading import open_model
 

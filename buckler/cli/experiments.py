@@ -38,6 +38,10 @@ class StoreSettings(Settings):
 class DemoSettings(StoreSettings):
     """The demo."""
 
+    dtype: Dtype | None = None
+    """Arithmetic of the recipe's local models that name none (default: `auto`; see `buckler train --help`)."""
+    threads: int | None = Field(default=None, ge=1)
+    """CPU threads of each process that loads a model (default: `OMP_NUM_THREADS`, else 1)."""
     workers: int = Field(default=2, ge=1)
     """Number of local worker processes, one thread each; use 1 on a single GPU."""
     dry_run: bool = False
@@ -58,10 +62,6 @@ class RunSettings(DemoSettings):
     """Judge to use instead of the recipe's; saved answers are judged again."""
     judge_cards: Path | None = None
     """Folder of judge cards to use instead of the recipe's."""
-    dtype: Dtype | None = None
-    """Arithmetic of the recipe's local models that name none (default: `auto`; see `buckler train --help`)."""
-    threads: int | None = Field(default=None, ge=1)
-    """CPU threads of each process that loads a model (default: `OMP_NUM_THREADS`, else 1)."""
     cluster: str | None = None
     """Ray address (auto or ray://HOST:PORT); the store must be on a file system that all machines share."""
     changes: tuple[str, ...] = Field(default=(), json_schema_extra={"panel": "Run"})
@@ -107,7 +107,8 @@ class ReportSettings(Settings):
 
 def demo(settings: DemoSettings, out: Path, progress: Display) -> CommandResult:
     """The packaged recipes of the demo."""
-    return _run(demo_recipes(), "demo", settings, None)
+    recipes_ = [recipe.loaded_so(settings.dtype, settings.threads) for recipe in demo_recipes()]
+    return _run(recipes_, "demo", settings, None)
 
 
 def run(settings: RunSettings, out: Path, progress: Display) -> Outcome:

@@ -263,7 +263,7 @@ class RubricLabels:
         sampling = Sampling(max_new_tokens=NEW_TOKENS)
         requests = [Request(messages=self._fitted(document).messages, sampling=sampling) for document in documents]
         return [
-            Labelling(label=None, reason=f"unread: {reply.no_text}") if reply.no_text else read_label(reply.text)
+            Labelling(label=None, reason=f"unscored: {reply.no_text}") if reply.no_text else read_label(reply.text)
             for reply in map(read_again, self.model.generate(requests))
         ]
 
@@ -285,9 +285,9 @@ def read_label(reply: str) -> Labelling:
     text = without_thinking(reply)
     labels, sures = _LABEL.findall(text), _SURE.findall(text)
     if len(labels) != 1 or len(sures) != 1:
-        return Labelling(label=None, reason=f"unread: {len(labels)} lines with a label, {len(sures)} with a confidence")
+        return Labelling(label=None, reason=f"unscored: {len(labels)} lines with a label, {len(sures)} with a confidence")
     number, percent = sures[0]
     sure = float(number) / (100 if percent else 1)
     if sure > 1:
-        return Labelling(label=None, reason=f"unread: a confidence of {number}{percent}")
+        return Labelling(label=None, reason=f"unscored: a confidence of {number}{percent}")
     return Labelling(label=next(known for known in LABELS if known == labels[0].lower()), sure=sure)

@@ -17,10 +17,19 @@ from buckler.crosstask.scoring import Labels, Metric, score
 from buckler.data import Document, Message, fill
 from buckler.data.language import language_name
 from buckler.errors import ConfigError, DataError
+from buckler.settings import VALUES
 
 HELD_OUT = "held_out"
 """Wordings whose name begins so are never used by defence rows: a test asks in them what was not trained on."""
 DOCUMENT = "{document}"
+ALL, MIXED, MOST_MISUSED_TASK = "all", "mixed", "most_misused_task"
+"""What a defence names in place of a task: all of them; all with the mixed-task loss; the task that the undefended model
+performs most often on malicious documents."""
+
+
+def current_names(names: tuple[str, ...]) -> tuple[str, ...]:
+    """What a defence names, with the names of earlier versions replaced."""
+    return tuple(VALUES["trained on"].get(name, name) for name in names)
 
 
 def is_held_out(wording: str) -> bool:

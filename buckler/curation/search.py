@@ -181,5 +181,5 @@ def _why(chosen: Candidate, direction: str) -> str:
     if chosen.round == 0:
         return "the original: no revision passed the gates and ranked above it"
     if direction == "random":
-        return "drawn by lot among the revisions that passed"
+        return "chosen at random among the revisions that passed"
     return f"best of the beam by {direction}"

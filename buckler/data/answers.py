@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Literal, TypeAlias, cast, get_args
 
 from buckler.data.jsonl import Json, read_jsonl, write_jsonl
-from buckler.data.reply import FinishReason, Reply, filter_of_error, is_finish, no_text, read_finish, read_reply, tool_calls_of
+from buckler.data.reply import FinishReason, Reply, filter_of_error, is_finish, no_text, read_finish, read_reply
 from buckler.data.rows import ROLES, Message
 from buckler.data.thinking import begins_inside
+from buckler.data.tool_calls import tool_calls_of
 from buckler.errors import DataError
 
 Refused: TypeAlias = Literal["full", "partial", "no"]
@@ -43,6 +44,8 @@ class Answer:
     """Calls of tools, each as `{"name": ..., "arguments": ...}`."""
     withheld_by: str = ""
     """The provider's word for its own refusal or filter (`content_filter`, `refusal`); empty: the answer was let through."""
+    own_words: bool = False
+    """Whether the text, which reads like the marker of a filter, is a local model's own: no provider stands between."""
 
     @property
     def no_text(self) -> str:
@@ -62,6 +65,7 @@ class Answer:
             "thinking": self.thinking,
             "tool_calls": list(self.tool_calls),
             "withheld_by": self.withheld_by,
+            "own_words": self.own_words,
             "error": self.error,
         }
         return {**row, **{name: value for name, value in more.items() if value}, "meta": dict(self.meta)}
@@ -148,6 +152,7 @@ def _as_it_stands(row: Json, where: str) -> Answer:
         thinking=str(row.get("thinking") or ""),
         tool_calls=tool_calls_of(row),
         withheld_by=str(row.get("withheld_by") or filtered),
+        own_words=row.get("own_words") is True,
     )
     if any(row.get(name) for name in FOREIGN) or not isinstance(text, str | None):
         try:
@@ -167,7 +172,7 @@ def read_again(answer: Answer) -> Answer:
     if answer.finish_reason == "failed":
         filtered = filter_of_error(answer.error)
         return replace(answer, finish_reason="stop", withheld_by=filtered, error="") if filtered else answer
-    if answer.withheld_by or answer.thinking or answer.tool_calls:
+    if answer.withheld_by or answer.thinking or answer.tool_calls or answer.own_words:
         return answer
     reply = read_reply(answer.text, answer.finish_reason)
     return answer if reply.text == answer.text.strip() else _with(answer, reply)  # the blanks around it stay

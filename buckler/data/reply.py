@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from typing import Literal, Protocol, TypeAlias
 
 from buckler.data.jsonl import Json, whole_characters
-from buckler.data.thinking import begins_inside, function_call, read_text
+from buckler.data.thinking import begins_inside, read_text
+from buckler.data.tool_calls import tool_calls_of
 
 FinishReason: TypeAlias = Literal["stop", "length", "failed"]
 
@@ -77,13 +78,14 @@ class Reply:
     """Whether the text began inside a thought that the chat template had opened, which it does not show by itself."""
 
 
-def read_reply(message: Json, finish_reason: Json = "stop", *, begun: str = "") -> Reply:
+def read_reply(message: Json, finish_reason: Json = "stop", *, begun: str = "", own_words: bool = False) -> Reply:
     """Read a message: a text, a list of parts, null, or an object with `content` and whatever stands beside it.
 
     Args:
         message: The message itself, unchanged.
         finish_reason: How it ended, in the provider's words.
         begun: What the prompt has already written of the thought (`thinking.opened_thought`).
+        own_words: Whether no provider stands between: what reads like the marker of a filter is then the model's own text.
 
     Raises:
         ValueError: it is no message; the text says what it is.
@@ -97,12 +99,12 @@ def read_reply(message: Json, finish_reason: Json = "stop", *, begun: str = "") 
     # With the thought in a field of its own the text cannot begin inside one; some servers repeat it in front of the text.
     written = "".join(parts.texts)
     before = "<think>" if written.lstrip().startswith("</think>") else "<think></think>"  # some leave the end of it in the text
-    spoken = read_text((before if thinking else begun) + written)
+    spoken = read_text(written, begun=before if thinking else begun, cut=reason == "length")
     refusal = "\n\n".join(filter(None, [_text(fields.get("refusal")), *parts.refusals])).strip()
     text = spoken.text or refusal
     if not withheld_by and (refusal and not spoken.text):
         withheld_by = REFUSAL
-    if not withheld_by and text and is_marker(text):
+    if not withheld_by and not own_words and text and is_marker(text):
         withheld_by, text = text, ""
     tool_calls = (*tool_calls_of(fields), *parts.tool_calls, *spoken.tool_calls)
     return Reply(
@@ -250,24 +252,6 @@ def _text(value: Json) -> str:
     if isinstance(value, Sequence):
         return "".join(map(_text, value))
     return ""
-
-
-def tool_calls_of(fields: Mapping[str, Json]) -> tuple[Json, ...]:
-    """The tool calls in a message's fields, in our form: those of servers, and our own."""
-    calls = fields.get("tool_calls") or []
-    listed: list[Json] = list(calls) if isinstance(calls, Sequence) and not isinstance(calls, str) else [calls]
-    if fields.get("function_call"):
-        listed.append(fields["function_call"])
-    found: list[Json] = []
-    for call in listed:
-        function = call.get("function", call) if isinstance(call, Mapping) else {"name": str(call)}
-        about = function if isinstance(function, Mapping) else {"name": str(function)}
-        if "raw" in about:
-            found.append(dict(about))
-        else:
-            arguments = next((about[name] for name in ("arguments", "input", "args", "parameters") if name in about), {})
-            found.append(function_call(str(about.get("name", "")), arguments))
-    return tuple(found)
 
 
 def _words(body: Json) -> Iterable[str]:

@@ -19,7 +19,7 @@ from buckler.evaluation.statistics import Z95, wilson
 Values: TypeAlias = Mapping[str, float | None]
 """By probe: how well a model did, from 0 to 1; None where it could not be read."""
 _Read: TypeAlias = dict[str, float]
-Decision: TypeAlias = Literal["pass", "fail", "undecided"]
+Decision: TypeAlias = Literal["pass", "fail", "inconclusive"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -197,10 +197,10 @@ class NonInferiority:
     """Exact two-sided test that b does worse as often as better."""
     decision: Decision
     needed: int | None = None
-    """Undecided: probes that would decide, four times in five, if they go on as these, the unscored share of them too; None if
+    """Inconclusive: probes that would decide, four times in five, if they go on as these, the unscored share of them too; None if
     no number of them would."""
     held_up_by_unscored: bool = False
-    """Undecided only because of what was not read: the pairs that were read decide."""
+    """Inconclusive only because of what was not read: the pairs that were read decide."""
 
     @property
     def is_loss(self) -> bool:
@@ -222,7 +222,7 @@ def noninferiority(a: Values, b: Values, *, margin: float, z: float) -> NonInfer
 
     Passes if the interval's worse end is within the margin: a one-sided test, at the level of one tail of `z`, of the
     hypothesis that b is worse by more than the margin. Fails if its better end is beyond the margin: as sure the other way.
-    What is between is undecided, whatever the point estimate. An unscored value may be anything from 0 to 1: each end is
+    What is between is inconclusive, whatever the point estimate. An unscored value may be anything from 0 to 1: each end is
     computed with all of them as far against it as they go (the ends for rates move with every single one, so these are exact
     bounds).
 
@@ -246,7 +246,7 @@ def noninferiority(a: Values, b: Values, *, margin: float, z: float) -> NonInfer
     else:
         low, high = _turned(_compare(*best, z))[0], _turned(_compare(*worst, z))[1]
     decision = _decide(low, high, margin)
-    read_alone = _decide(*_turned(seen), margin) if seen.n else "undecided"
+    read_alone = _decide(*_turned(seen), margin) if seen.n else "inconclusive"
     return NonInferiority(
         loss=None if seen.value is None else 0.0 - seen.value,
         low=low,
@@ -258,15 +258,15 @@ def noninferiority(a: Values, b: Values, *, margin: float, z: float) -> NonInfer
         better=seen.only_b,
         p=seen.p,
         decision=decision,
-        needed=_needed(a, b, margin, z) if decision == "undecided" and seen.n else None,
-        held_up_by_unscored=decision == "undecided" and read_alone != "undecided",
+        needed=_needed(a, b, margin, z) if decision == "inconclusive" and seen.n else None,
+        held_up_by_unscored=decision == "inconclusive" and read_alone != "inconclusive",
     )
 
 
 def _decide(low: float | None, high: float | None, margin: float) -> Decision:
     if low is None or high is None:
-        return "undecided"
-    return "pass" if high <= margin else "fail" if low > margin else "undecided"
+        return "inconclusive"
+    return "pass" if high <= margin else "fail" if low > margin else "inconclusive"
 
 
 def _compare(a: Values, b: Values, z: float) -> Difference:

@@ -199,6 +199,7 @@ def _answer(chat: Chat, completion: Completion) -> Answer:
         thinking=completion.thinking,
         tool_calls=completion.tool_calls,
         withheld_by=completion.withheld_by,
+        own_words=completion.own_words,
     )
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from buckler import __version__
 from buckler.crosstask.own_tasks import read_tasks
+from buckler.crosstask.task import MOST_MISUSED_TASK
 from buckler.crosstask.tasks import scorers
 from buckler.data import ANSWERS, VERDICTS, Answer, Json, Verdict, content_id, read_answers, read_json, read_verdicts
 from buckler.errors import DataError
@@ -196,9 +197,9 @@ def _figures(plan: Plan, store: Store, prefix: str, file: str) -> dict[str, Json
 
 
 def _most_misused_task(arms: Sequence[Arm], store: Store) -> list[MostMisusedResult]:
-    """The task that `weakest` stood for, by model and seed, with the process rates on training documents that named it."""
+    """What `most_misused_task` stood for, by model and seed, with the process rates on training documents that named it."""
     by_model: dict[tuple[str | int, int], MostMisusedResult] = {}
-    for arm in (one for one in arms if one.labels.get("trained on") == "weakest"):
+    for arm in (one for one in arms if one.labels.get("trained on") == MOST_MISUSED_TASK):
         step = next(step for step in in_order(arm.phases) if step.name == most_misused_task.name)
         named = _object(read_json(store.folder(step) / "weakest.json"))
         model, seed = arm.labels["model"], int(arm.labels["seed"])

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from buckler.errors import DataError
 from buckler.evaluation.statistics import Rate, mean, pooled
-from buckler.settings import plain
+from buckler.settings import VALUES, plain
 
 if TYPE_CHECKING:
     from buckler.data import Json
@@ -18,7 +18,14 @@ else:
 
 Number: TypeAlias = int | float
 """Kept as it is written: 1 stays 1, 1.0 stays 1.0."""
-Labels: TypeAlias = dict[str, str | int]
+
+
+def _current(labels: dict[str, str | int]) -> dict[str, str | int]:
+    """Labels whose values of earlier versions are replaced."""
+    return {name: VALUES.get(name, {}).get(one, one) if isinstance(one, str) else one for name, one in labels.items()}
+
+
+Labels: TypeAlias = Annotated[dict[str, str | int], AfterValidator(_current)]
 
 
 class Saved(BaseModel):
@@ -159,7 +166,7 @@ class SpreadResult(Saved):
 
 
 class MostMisusedResult(Saved):
-    """The task that `weakest` stood for."""
+    """The task that `most_misused_task` stood for."""
 
     model: str
     seed: int
@@ -307,11 +314,20 @@ def read_results(value: Json | Mapping[str, Json], where: str) -> RunResult:
         DataError: they are not; `where` names them.
     """
     try:
-        return RunResult.model_validate(value)
+        results = RunResult.model_validate(value)
     except ValidationError as fault:
         first = fault.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
         raise DataError(f"{where}: not the results of a run: `{place}` {plain(first['msg'])}") from None
+    if results.kind != "cross_task" or not results.differences:  # elsewhere arms have the names that a user gave them
+        return results
+    return results.model_copy(update={"differences": [_current_pair(one) for one in results.differences]})
+
+
+def _current_pair(difference: DifferenceResult) -> DifferenceResult:
+    """A difference between arms whose names of earlier versions are replaced."""
+    names = [VALUES["trained on"].get(name, name) for name in difference.sides]
+    return difference.model_copy(update={"name": " - ".join(names)})
 
 
 def results_json(results: Iterable[RunResult]) -> list[dict[str, Json]]:

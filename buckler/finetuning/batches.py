@@ -63,6 +63,7 @@ def encode(
     seen: list[EncodedRow] = []
     cut: list[Json] = []
     dropped: list[Json] = []
+    unanswered: list[Json] = []
     for chat in rows:
         encoded = _encoded(template, chat, drop_reasoning)
         if encoded.length > limit:
@@ -71,12 +72,19 @@ def encode(
                 dropped.append(chat.id)
                 continue
             cut.append(chat.id)
-            encoded = _encoded(template, shorter, drop_reasoning)
-            chat = shorter
+            chat, encoded = shorter, _encoded(template, shorter, drop_reasoning)
+        if not encoded.supervised_tokens and encoded.only_thoughts:
+            unanswered.append(chat.id)
+            continue
         if not encoded.supervised_tokens:
             raise DataError(f"{_named(chat)}: the chat template of {template.name} does not show where its answer begins")
         kept.append(chat)
         seen.append(encoded)
+    if not kept and unanswered:
+        hint = "give them an answer, or remove the rows"
+        raise DataError(
+            f"{len(unanswered)} of {len(rows)} rows hold a thought and no answer, so nothing is left to learn; {hint}"
+        )
     if not kept:
         raise DataError(f"none of the {len(rows)} rows fits in {limit} tokens; raise max_length or shorten the rows")
     marked = [list(_marks(row, objective.train_on_prompt)) for row in seen]
@@ -92,6 +100,7 @@ def encode(
         **_account(template, kept, seen, drop_reasoning),
         "cut": cut,
         "dropped": dropped,
+        **({"dropped_without_answer": unanswered} if unanswered else {}),
         "sequences": len(sequences),
         "supervised_tokens": sum(sum(one.supervised) for one in sequences),
     }
@@ -131,6 +140,7 @@ def _account(template: Template, rows: Sequence[Chat], seen: Sequence[EncodedRow
         "answers_learnt": sum(row.learnt for row in seen),
         "ends_added": sum(row.added_ends > 0 for row in seen),
         "ends_not_learnt": sum(row.without_end > 0 for row in seen),
+        **({"only_thoughts": only} if (only := sum(row.only_thoughts for row in seen)) else {}),
         **({"thoughts": thoughts, "thoughts_learnt": 0 if drop_reasoning else learnt} if thoughts else {}),
         **({"chat_template_kwargs": template.written.settings} if template.written.settings else {}),
         **({"chat_template_date": DATE.isoformat()} if template.written.is_dated else {}),

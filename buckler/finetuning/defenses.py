@@ -68,7 +68,7 @@ def random_drop(rows: Sequence[Chat], share: float, *, seed: int) -> Screened:
     """
     lots = list(range(len(rows)))
     random.Random(f"drop:{seed}").shuffle(lots)
-    return _without(rows, set(lots[: _number(rows, share)]), [f"drawn by lot ({share:.0%} of rows)"] * len(rows))
+    return _without(rows, set(lots[: _number(rows, share)]), [f"dropped at random ({share:.0%} of rows)"] * len(rows))
 
 
 def perplexity_drop(rows: Sequence[Chat], perplexities: Sequence[float], share: float) -> Screened:

@@ -9,9 +9,10 @@ from transformers import PreTrainedModel
 from buckler.data import Json
 from buckler.errors import ConfigError
 from buckler.finetuning.settings import TrainSettings
+from buckler.models.adapters import merged
 from buckler.models.chat_template import Template
 from buckler.models.dtype import Dtype
-from buckler.models.loading import merged, open_model
+from buckler.models.loading import open_model
 from buckler.models.places import EMBEDDED, dtype_of, ignored_adapter, location, with_base
 from buckler.models.protocol import ModelSpec
 from buckler.models.template_text import with_defaults

@@ -5,6 +5,7 @@ The objective is masked negative log-likelihood, averaged per token, per row or 
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from typing import Annotated, Literal, TypeAlias
@@ -131,15 +132,29 @@ class LoRA(Settings):
     dropout: float = Field(default=0.05, ge=0, lt=1)
     """Dropout before the adapters."""
     targets: tuple[str, ...] = Field(default=(ALL_LINEAR,), min_length=1)
-    """Layers that get adapters, by the end of their name, such as q_proj and v_proj; `all-linear` is every linear layer but the
-    output."""
+    """Layers that get adapters, by the end of their name, such as q_proj and v_proj: a name or a list of them; `all-linear` is
+    every linear layer but the output."""
+
+    @property
+    def named(self) -> tuple[str, ...]:
+        """The layers that are named; none stands for all linear ones."""
+        return () if self.targets == (ALL_LINEAR,) else self.targets
+
+    @field_validator("targets", mode="before")
+    @classmethod
+    def _one_or_several(cls, value: object) -> object:
+        return (value,) if isinstance(value, str) else value
 
     @field_validator("targets")
     @classmethod
     def _all_or_names(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        if ALL_LINEAR in value and len(value) > 1:
+        names = tuple(dict.fromkeys(name.strip() for name in value))
+        if ALL_LINEAR in names and len(names) > 1:
             raise ValueError(f"{ALL_LINEAR} stands alone; remove it or the other names")
-        return value
+        for name in names:
+            if not re.fullmatch(r"[\w-]+(\.[\w-]+)*", name):
+                raise ValueError(f"{name!r} is no name of a layer; give names such as q_proj, each as an entry of the list")
+        return names
 
 
 UNUSED_LORA = LoRA(targets=("q_proj", "v_proj"))

@@ -21,6 +21,8 @@ from buckler.finetuning.loop import Phase
 from buckler.finetuning.loss import Objective
 from buckler.finetuning.saving import BASE, of_model, require_trainable, save_model, save_trained
 from buckler.finetuning.settings import ALL_LINEAR, LoRA, TrainSettings
+from buckler.models.adapters import adaptable
+from buckler.models.fit import require_targets
 from buckler.models.huggingface import template_of
 from buckler.models.loading import open_model
 from buckler.models.places import with_base
@@ -45,6 +47,8 @@ def run_phase(
     torch.manual_seed(seed)
     dtype = require_trainable(spec, settings)
     model, tokenizer = open_model(spec, for_training=True)
+    if settings.method == "lora":
+        require_targets(settings.lora.named, adaptable(model), spec.name)
     limit = min(settings.max_length, getattr(model.config, "max_position_embeddings", None) or settings.max_length)
     template = template_of(model, tokenizer, spec)
     encoded, record = encode(template, rows, settings.objective, limit, drop_reasoning=settings.drop_reasoning)
@@ -120,7 +124,7 @@ def _with_lora(model: PreTrainedModel, lora: LoRA, seed: int) -> PreTrainedModel
     from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training
 
     torch.manual_seed(seed)
-    named = [] if lora.targets == (ALL_LINEAR,) else list(lora.targets)
+    named = list(lora.named)
     recurrent = not named and getattr(model.config, "model_type", None) in RECURRENT
     config = LoraConfig(
         r=lora.r,
@@ -137,8 +141,8 @@ def _with_lora(model: PreTrainedModel, lora: LoRA, seed: int) -> PreTrainedModel
             warnings.simplefilter("ignore")  # names on their way out in transformers; Conv1D's own orientation is set by peft
             return get_peft_model(model, config)
     except ValueError as fault:
-        linear = sorted({name.rpartition(".")[2] for name, layer in model.named_modules() if "Linear" in type(layer).__name__})
+        layers = sorted({name.rpartition(".")[2] for name in adaptable(model)})
         raise ConfigError(
-            f"lora.targets {list(lora.targets)}: {str(fault).splitlines()[0]}; its linear layers are {', '.join(linear)}, or use "
-            f"{ALL_LINEAR}"
+            f"lora.targets {list(lora.targets)}: {str(fault).splitlines()[0]}; the layers for adapters are {', '.join(layers)} "
+            f"(or use {ALL_LINEAR})"
         ) from None

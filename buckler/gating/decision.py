@@ -19,8 +19,8 @@ from buckler.evaluation.statistics import mean
 from buckler.gating.checks import CHECKS, Check, Probe, Side, pair
 from buckler.settings import Settings, parse, read_yaml
 
-State: TypeAlias = Literal["pass", "fail", "undecided", "off", "not asked"]
-EXIT: dict[Decision, int] = {"pass": 0, "fail": 1, "undecided": 3}
+State: TypeAlias = Literal["pass", "fail", "inconclusive", "off", "not asked"]
+EXIT: dict[Decision, int] = {"pass": 0, "fail": 1, "inconclusive": 3}
 """Status of the command; 2 is a mistake of its user."""
 
 
@@ -126,7 +126,7 @@ class Gate:
     def decision(self) -> Decision:
         """`fail` if one check fails; `pass` only if every check that was asked passes."""
         states = {outcome.state for outcome in self.outcomes}
-        return "fail" if "fail" in states else "pass" if states <= {"pass", "off", "not asked"} else "undecided"
+        return "fail" if "fail" in states else "pass" if states <= {"pass", "off", "not asked"} else "inconclusive"
 
     @property
     def exit_status(self) -> int:

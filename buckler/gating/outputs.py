@@ -198,7 +198,7 @@ def junit(gate: Gate) -> str:
     counts = {
         "tests": len(gate.outcomes),
         "failures": sum(one.state == "fail" for one in gate.outcomes),
-        "errors": sum(one.state == "undecided" for one in gate.outcomes),
+        "errors": sum(one.state == "inconclusive" for one in gate.outcomes),
         "skipped": sum(one.state in ("off", "not asked") for one in gate.outcomes),
     }
     totals = {name: str(number) for name, number in counts.items()}
@@ -217,7 +217,7 @@ def junit(gate: Gate) -> str:
 def _case(suite: ElementTree.Element, outcome: Outcome) -> None:
     case = ElementTree.SubElement(suite, "testcase", {"classname": NAME, "name": outcome.check.id, "time": "0"})
     sentence = f"{outcome.check.title}: {sentences(outcome)}"
-    tag = {"fail": "failure", "undecided": "error", "off": "skipped", "not asked": "skipped"}.get(outcome.state)
+    tag = {"fail": "failure", "inconclusive": "error", "off": "skipped", "not asked": "skipped"}.get(outcome.state)
     if tag is None:
         ElementTree.SubElement(case, "system-out").text = sentence
     elif tag == "skipped":
@@ -245,7 +245,7 @@ class Places:
 def sarif(gate: Gate, places: Places) -> dict[str, Json]:
     """The log. A check that passes gives no result: scanners show every result as something to fix.
 
-    `error`: the check fails; `warning`: undecided; `note`: it passes, with a sure loss within the margin.
+    `error`: the check fails; `warning`: inconclusive; `note`: it passes, with a sure loss within the margin.
     """
     rules: list[Json] = [_rule(check) for check in CHECKS]
     results = [_result(outcome, level, places) for outcome in gate.outcomes if (level := _level(outcome)) is not None]
@@ -273,7 +273,7 @@ def _rule(check: Check) -> dict[str, Json]:
 def _level(outcome: Outcome) -> str | None:
     if outcome.state == "pass":
         return "note" if outcome.test is not None and outcome.test.is_loss else None
-    return {"fail": "error", "undecided": "warning"}.get(outcome.state)
+    return {"fail": "error", "inconclusive": "warning"}.get(outcome.state)
 
 
 def _result(outcome: Outcome, level: str, places: Places) -> dict[str, Json]:

@@ -16,6 +16,7 @@ from buckler.data import Json
 from buckler.data.thinking import opened_thought
 from buckler.errors import BackendError
 from buckler.models.template_text import AnswerText, TemplateText, Turns
+from buckler.models.thought_forms import is_only_thought
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -50,6 +51,8 @@ class EncodedRow:
     """Learnt answers whose end is not learnt, because nothing is known that ends one."""
     thoughts: int
     """Answers with reasoning."""
+    only_thoughts: int
+    """Answers that are a thought and nothing else; they are not learnt."""
     thoughts_learnt: int
 
     @property
@@ -102,13 +105,16 @@ class Template:
             BackendError: the template refuses the conversation.
         """
         done: list[tuple[list[int], list[bool]]] = []
-        turns = learnt = added_ends = without_end = thoughts = thoughts_learnt = 0
+        turns = learnt = added_ends = without_end = thoughts = thoughts_learnt = only_thoughts = 0
         for number, turn in enumerate(messages):
             if turn["role"] != "assistant":
                 continue
             turns += 1
             has_thought = bool(self.written.split(turn).get("reasoning_content"))
             thoughts += has_thought
+            if is_only_thought(turn):
+                only_thoughts += 1
+                continue
             if not any(one["role"] not in ("system", "assistant") for one in messages[:number]):
                 continue  # a greeting: the model is never asked for it
             before = self.written.prompt(messages[:number])
@@ -133,6 +139,7 @@ class Template:
             added_ends=added_ends,
             without_end=without_end,
             thoughts=thoughts,
+            only_thoughts=only_thoughts,
             thoughts_learnt=thoughts_learnt,
         )
 

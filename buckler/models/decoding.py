@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence, Set
 from typing import TYPE_CHECKING
 
 import torch
-from transformers import DynamicCache, PreTrainedModel
+from transformers import PreTrainedModel
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING
 
 from transformers import LogitsProcessor
 
+from buckler.models.cache import greedy_tokens, preallocated_cache
 from buckler.models.protocol import Request
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ def decode(
     row = [first.setdefault(prompt, len(first)) for prompt in prompts]
     ids, mask, positions = left_padded(list(first), pad, model.device)
     padded = min(map(len, first)) < ids.shape[1]
-    cache = DynamicCache(config=model.config)
+    cache = preallocated_cache(model, new_tokens)
     answers: list[list[int]] = [[] for _ in prompts]
     going = list(range(len(prompts)))
     while True:
@@ -155,9 +156,9 @@ class RowSampler:
         chosen = [0] * len(members)
         greedy = [at for at, member in enumerate(members) if self._settings[member][0] <= 0]
         if greedy:
-            likeliest = logits.argmax(-1).tolist()
+            tokens = greedy_tokens(logits)
             for at in greedy:
-                chosen[at] = likeliest[rows[at]]
+                chosen[at] = tokens[rows[at]]
         sampled = [at for at, member in enumerate(members) if self._settings[member][0] > 0]
         if sampled:
             plan = [(rows[at], self._streams[members[at]].random(), *self._settings[members[at]]) for at in sampled]

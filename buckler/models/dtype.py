@@ -7,6 +7,9 @@ for small models, which gain nothing. Answering holds the weights in that type; 
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Literal, TypeAlias
 
@@ -18,6 +21,23 @@ SMALL = 64 << 20
 CPU_INFO = Path("/proc/cpuinfo")
 GPU_SIGNS = ("/proc/driver/nvidia", "/dev/nvidiactl", "/dev/kfd", "/dev/dxg")
 """Where a driver shows itself; without one, torch is not imported to look for a GPU."""
+_SUPPOSED: ContextVar[Dtype | None] = ContextVar("supposed", default=None)
+"""What `auto` is for models that are not small, where a machine of another kind is asked about."""
+
+
+@contextmanager
+def supposing(auto: Dtype) -> Iterator[None]:
+    """Plan as on a machine where `auto` is this for models that are not small."""
+    token = _SUPPOSED.set(auto)
+    try:
+        yield
+    finally:
+        _SUPPOSED.reset(token)
+
+
+def supposes() -> bool:
+    """Whether a machine of another kind is asked about."""
+    return _SUPPOSED.get() is not None
 
 
 def resolved(dtype: Dtype, device: str, weights: Path | None) -> Dtype:
@@ -32,6 +52,8 @@ def resolved(dtype: Dtype, device: str, weights: Path | None) -> Dtype:
         return dtype
     if weights is not None and _bytes(weights) < SMALL:
         return "float32"
+    if (supposed := _SUPPOSED.get()) is not None:
+        return supposed
     return "bfloat16" if _multiplies_bfloat16(device) else "float32"
 
 
@@ -46,6 +68,17 @@ def _multiplies_bfloat16(device: str) -> bool:
         if torch.cuda.is_available():
             return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     return cpu_has_amx()
+
+
+def may_use_gpu(device: str) -> bool:
+    """Whether a model of this `device` computes on a GPU: one that is named, or one that is here."""
+    if device != "auto":
+        return device != "cpu"
+    if not _may_have_gpu():
+        return False
+    import torch
+
+    return bool(torch.cuda.is_available())
 
 
 def _may_have_gpu() -> bool:

@@ -6,26 +6,23 @@ refused here, because transformers would fill in random ones.
 
 from __future__ import annotations
 
-import warnings
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging as hf_logging
 
 from buckler.errors import BackendError, BucklerError
-from buckler.models.checkpoint import header, too_large
+from buckler.models.adapters import NO_DEVICE, merged, not_finite, some, with_adapter
+from buckler.models.checkpoint import too_large
 from buckler.models.places import (
-    ADAPTER_CONFIG,
-    ADAPTER_WEIGHTS,
-    adapter_config,
-    base_of,
+    adapter_folder,
     dtype_of,
+    first_line,
     has_tokenizer,
     ignored_adapter,
     location,
-    require_adapter,
     require_answers,
     with_base,
 )
@@ -37,10 +34,6 @@ _BEFORE: int | None = None
 """Threads of this process before a model named a number."""
 NO_ADAPTER = "no-adapter"
 """A folder that no model has: where transformers looks for an adapter, which it would put on the weights unasked."""
-NO_DEVICE = "meta"
-"""Where torch keeps tensors that have a shape and no values."""
-SHOWN = 3
-"""Names of weights that a message shows."""
 
 
 def open_model(
@@ -49,7 +42,8 @@ def open_model(
     """Load weights (safetensors or GGUF) and tokenizer.
 
     For training, the weights are float32 and an adapter is merged into its base, so that what is trained is one plain model.
-    Without `reads_weights`, names and shapes of safetensors files are compared with the model's and nothing else is read of them.
+    Without `reads_weights`, names and shapes of safetensors files are compared with the model's and nothing else is read of them;
+    of a GGUF file, only the settings.
 
     Raises:
         BackendError: the model cannot be found, cannot answer, or does not fit its adapter or tokenizer.
@@ -59,10 +53,11 @@ def open_model(
     require_answers(spec)
     if reads_weights and (note := ignored_adapter(spec)) is not None:
         LOG.warning("%s", note)
-    _set_threads(spec.threads)
+    if reads_weights:
+        _set_threads(spec.threads)
     device = spec.device if spec.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
     device = device if reads_weights else NO_DEVICE
-    adapter = None if spec.adapter is None else _local_adapter(spec.adapter)
+    adapter = None if spec.adapter is None else adapter_folder(spec.adapter)
     try:
         tokenizer = _tokenizer(spec, adapter)
         model = _base(spec, "float32" if for_training else dtype_of(spec), device)
@@ -74,7 +69,7 @@ def open_model(
     except BucklerError:
         raise
     except Exception as fault:  # noqa: BLE001 - transformers and the formats' readers raise many kinds; all mean the same here
-        raise BackendError(f"{spec.name}: cannot be loaded: {_first_line(fault)}") from None
+        raise BackendError(f"{spec.name}: cannot be loaded: {first_line(fault)}") from None
     require_embeddings(tokenizer, model.get_input_embeddings().weight.shape[0], spec.name)
     if for_training and adapter is not None:
         if spec.quantize is not None:
@@ -107,6 +102,9 @@ def _base(spec: ModelSpec, dtype: str, device: str) -> PreTrainedModel:
     trust = spec.trust_remote_code
     if spec.quantize is not None:
         found |= {"quantization_config": quantization(spec.quantize, dtype), "device_map": {"": device}}
+    elif "gguf_file" in found and device == NO_DEVICE:
+        with torch.device(device):
+            return AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(place, **found))
     elif "gguf_file" in found:
         found |= unpacked()
     else:
@@ -159,14 +157,14 @@ def require_whole(model: PreTrainedModel, info: dict[str, Any], name: str) -> No
     missing = sorted({*info.get("missing_keys", ()), *(key[0] for key in info.get("mismatched_keys", ()))})
     if missing:
         raise BackendError(
-            f"{name}: {len(missing)} weights are not in its files and would be random: {_some(missing)}; "
+            f"{name}: {len(missing)} weights are not in its files and would be random: {some(missing)}; "
             f"the files are not those of a {type(model).__name__}"
         )
     if unused := sorted(info.get("unexpected_keys", ())):
-        LOG.warning("%s: %d weights of its files are not used: %s", name, len(unused), _some(unused))
-    if broken := _not_finite(model):
+        LOG.warning("%s: %d weights of its files are not used: %s", name, len(unused), some(unused))
+    if broken := not_finite(model):
         raise BackendError(
-            f"{name}: {len(broken)} weights are not finite numbers (NaN or infinite): {_some(broken)}; the files are damaged, "
+            f"{name}: {len(broken)} weights are not finite numbers (NaN or infinite): {some(broken)}; the files are damaged, "
             "or its training diverged"
         )
 
@@ -218,131 +216,3 @@ def _complete(tokenizer: PreTrainedTokenizerBase, file: Path) -> None:
     template = reader.get_field("tokenizer.chat_template")
     if template is not None and not tokenizer.chat_template:
         tokenizer.chat_template = str(template.contents())
-
-
-def _local_adapter(name: str) -> Path:
-    """The adapter's folder; one of the hub is downloaded as a whole, because its tokenizer and template belong to it.
-
-    Raises:
-        BackendError: it cannot be had.
-    """
-    folder = location(name)
-    if folder is not None:
-        return folder
-    from huggingface_hub import snapshot_download
-
-    patterns = [ADAPTER_CONFIG, ADAPTER_WEIGHTS, "tokenizer*", "chat_template*", "special_tokens_map.json", "vocab*", "merges*"]
-    try:
-        folder = Path(snapshot_download(name, allow_patterns=patterns))
-    except Exception as fault:  # noqa: BLE001 - the hub client raises many kinds; all mean the same here
-        raise BackendError(f"adapter {name}: not a local folder, and not available from the hub ({_first_line(fault)})") from None
-    require_adapter(folder)
-    return folder
-
-
-def with_adapter(model: PreTrainedModel, folder: Path, spec: ModelSpec) -> PreTrainedModel:
-    """The model with an adapter on it: every weight of the file is used, and every weight it should have is there.
-
-    Raises:
-        BackendError: it does not fit the model.
-    """
-    from peft import PeftModel, get_peft_model_state_dict
-
-    _note_other_base(folder, spec)
-    shapes = {key: one.shape for key, one in header(folder / ADAPTER_WEIGHTS).items()}
-    _resize(model, shapes)
-    where = {"torch_device": "cpu"} if model.device.type == NO_DEVICE else {}
-    try:
-        with warnings.catch_warnings(record=True) as warned:
-            warnings.simplefilter("always")
-            adapted = PeftModel.from_pretrained(model, str(folder), **where)
-    except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as fault:
-        lines = [line.strip() for line in str(fault).splitlines() if line.strip()]
-        reason = next((line for line in lines if "size mismatch" in line), lines[0] if lines else type(fault).__name__)
-        raise BackendError(f"adapter {folder}: does not fit {spec.name}: {reason[:300]}") from None
-    missing = next((str(one.message) for one in warned if "missing adapter keys" in str(one.message)), None)
-    if missing is not None:
-        raise BackendError(f"adapter {folder}: does not fit {spec.name}: {missing.splitlines()[0][:300]}")
-    if not adapted.active_peft_config.is_prompt_learning:
-        known = {*get_peft_model_state_dict(adapted, save_embedding_layers=False), *adapted.state_dict()}
-        if unused := sorted(key for key in shapes if not known & {key, key.replace(".modules_to_save", "")}):
-            raise BackendError(
-                f"adapter {folder}: does not fit {spec.name}: {len(unused)} of its weights have no place there: {_some(unused)}"
-            )
-    if broken := _not_finite(adapted):
-        raise BackendError(f"adapter {folder}: {len(broken)} weights are not finite numbers (NaN or infinite): {_some(broken)}")
-    return adapted
-
-
-def _note_other_base(folder: Path, spec: ModelSpec) -> None:
-    """Say it where an adapter is loaded on another model than the one it names, or on that one in another place."""
-    try:
-        found, _ = base_of(folder)
-    except BackendError:
-        return
-    named, theirs, ours = str(adapter_config(folder)["base_model_name_or_path"]), location(found), location(spec.name)
-    if theirs is not None and ours is not None and theirs.resolve() != ours.resolve():
-        LOG.warning("adapter %s was trained on %s, and is loaded on %s", folder, found, spec.name)
-    elif theirs is not None and Path(named).is_absolute() and Path(named) != theirs:
-        LOG.warning("adapter %s: its base %s has moved with it to %s, which is used", folder, named, found)
-
-
-def _resize(model: PreTrainedModel, shapes: dict[str, tuple[int, ...]]) -> None:
-    """Give the embeddings the number of rows that the adapter brings: it was trained after tokens were added."""
-    inputs, outputs = model.get_input_embeddings(), model.get_output_embeddings()
-    ends: dict[str, int] = {}
-    for name, module in model.named_modules():
-        if module is inputs or module is outputs:
-            ends |= {f".{name}.weight": 0, f".{name}.lora_embedding_A": 1, f".{name}.lora_B.weight": 0}
-    rows = [shape[axis] for key, shape in shapes.items() for end, axis in ends.items() if key.endswith(end) and len(shape) == 2]
-    if max(rows, default=0) > inputs.weight.shape[0]:
-        model.resize_token_embeddings(max(rows), mean_resizing=False)
-
-
-def merged(model: PreTrainedModel, adapter: str) -> PreTrainedModel:
-    """The plain model that its adapter makes of it, every weight of which can be trained.
-
-    Where input and output embeddings are one and the adapter changes only one of them, they are two from then on.
-
-    Raises:
-        BackendError: an adapter of this kind cannot be merged, or the result is no number.
-    """
-    from peft.tuners.tuners_utils import BaseTunerLayer
-
-    if not hasattr(model.base_model, "merge_and_unload"):
-        kind = str(model.active_peft_config.peft_type).rpartition(".")[2]
-        raise BackendError(f"adapter {adapter}: of type {kind}, which cannot be merged into its base")
-    plain = model.get_base_model()
-    inputs, outputs = plain.get_input_embeddings(), plain.get_output_embeddings()
-    if any(isinstance(one, BaseTunerLayer) for one in (inputs, outputs)) and inputs.weight is outputs.weight:
-        layer = outputs.get_base_layer() if isinstance(outputs, BaseTunerLayer) else outputs
-        layer.weight = torch.nn.Parameter(layer.weight.detach().clone())
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            whole = model.merge_and_unload(safe_merge=True)
-    except ValueError as fault:
-        raise BackendError(f"adapter {adapter}: cannot be merged: {_first_line(fault)}") from None
-    inputs, outputs = whole.get_input_embeddings(), whole.get_output_embeddings()
-    if outputs is not None and inputs.weight is not outputs.weight and getattr(whole.config, "tie_word_embeddings", False):
-        if torch.equal(inputs.weight, outputs.weight):
-            whole.tie_weights()
-        else:
-            whole.config.tie_word_embeddings = False
-            LOG.warning("adapter %s changes the input or output embeddings alone: they are two in the merged model", adapter)
-    return whole.requires_grad_(True)
-
-
-def _not_finite(model: PreTrainedModel) -> list[str]:
-    """Names of the weights that hold NaN or infinite values; of weights that are not read, nothing is known."""
-    read = ((key, value) for key, value in model.named_parameters() if value.is_floating_point() and not value.is_meta)
-    return [key for key, value in read if not value.isfinite().all()]
-
-
-def _some(names: list[str]) -> str:
-    return ", ".join(names[:SHOWN]) + (", ..." if len(names) > SHOWN else "")
-
-
-def _first_line(fault: Exception) -> str:
-    lines = str(fault).strip().splitlines()
-    return lines[0][:300] if lines else type(fault).__name__

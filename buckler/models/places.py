@@ -5,6 +5,7 @@ Everything here is found without loading weights, so that a mistake is reported 
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
@@ -12,7 +13,7 @@ from pathlib import Path
 from buckler.data import Json
 from buckler.errors import BackendError, ConfigError
 from buckler.models.checkpoint import Checkpoint, read_settings
-from buckler.models.dtype import Dtype, resolved
+from buckler.models.dtype import Dtype, may_use_gpu, resolved
 from buckler.models.protocol import ModelSpec
 
 EMBEDDED: dict[str, str] = {
@@ -27,6 +28,8 @@ EMBEDDED_FOLDER = Path(__file__).parents[1] / "miniature" / "models"
 ADAPTER_WEIGHTS, ADAPTER_CONFIG = "adapter_model.safetensors", "adapter_config.json"
 ANY_TOKENIZER = ("token*", "vocab*", "merges*", "*.model", "*.tiktoken", "tekken.json", "byte_maps.json")
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model")
+OF_ADAPTER = (ADAPTER_CONFIG, ADAPTER_WEIGHTS, "adapter_model.bin", "chat_template*", "special_tokens*", *ANY_TOKENIZER)
+"""Files of a hub repository that belong to an adapter."""
 
 
 def location(name: str) -> Path | None:
@@ -101,7 +104,9 @@ def ignored_adapter(spec: ModelSpec) -> str | None:
 
 
 def with_base(spec: ModelSpec) -> ModelSpec:
-    """The spec of an adapter folder that stands alone as the base that it names, with the adapter on it; other specs as they are.
+    """The spec of an adapter that stands alone as the base that it names, with the adapter on it; other specs as they are.
+
+    An adapter is a folder, or a repository of the hub, whose `revision` is then the adapter's.
 
     Raises:
         BackendError: the adapter names no base, or one that is not there.
@@ -109,13 +114,72 @@ def with_base(spec: ModelSpec) -> ModelSpec:
     """
     if spec.endpoint is not None or spec.is_own:
         return spec
-    folder = location(spec.name)
-    if folder is None or not is_adapter(folder):
+    place = location(spec.name)
+    folder = _config_of_hub_adapter(spec.name, spec.revision) if place is None else place if is_adapter(place) else None
+    if folder is None:
         return spec
     if spec.adapter is not None:
         raise ConfigError(f"{spec.name}: is itself an adapter, and `adapter` names another one; name only one of them")
     name, revision = base_of(folder)
-    return spec.model_copy(update={"name": name, "adapter": str(folder), "revision": spec.revision or revision})
+    if place is not None:
+        return spec.model_copy(update={"name": name, "adapter": str(folder), "revision": spec.revision or revision})
+    adapter = spec.name if spec.revision is None else str(adapter_folder(spec.name, spec.revision))
+    return spec.model_copy(update={"name": name, "adapter": adapter, "revision": revision})
+
+
+def _config_of_hub_adapter(name: str, revision: str | None) -> Path | None:
+    """The folder where the settings of a hub repository lie that is an adapter; None for a model, and where it cannot be had.
+
+    What is cached is not asked for again; that a file is not there is cached too.
+    """
+    from huggingface_hub import hf_hub_download, try_to_load_from_cache
+
+    found = try_to_load_from_cache(name, ADAPTER_CONFIG, revision=revision)
+    if found is None and not isinstance(try_to_load_from_cache(name, "config.json", revision=revision), str):
+        try:
+            found = hf_hub_download(name, ADAPTER_CONFIG, revision=revision)
+        except Exception:  # noqa: BLE001 - there is none, or no hub: what needs the model then says so
+            return None
+    if not isinstance(found, str) or not is_adapter(Path(found).parent):
+        return None
+    try:
+        files = _hub_files(name, revision)
+    except Exception:  # noqa: BLE001 - no hub: what is cached decides
+        return Path(found).parent
+    weights = [one for one in files if one.endswith((".safetensors", ".bin")) and "/" not in one]
+    is_model = "config.json" in files and any(not one.startswith("adapter_") for one in weights)
+    return None if is_model else Path(found).parent
+
+
+@functools.cache
+def _hub_files(name: str, revision: str | None) -> tuple[str, ...]:
+    """Files of a hub repository, asked for once; a failure is not kept."""
+    from huggingface_hub import HfApi
+
+    return tuple(HfApi().list_repo_files(name, revision=revision))
+
+
+def adapter_folder(name: str, revision: str | None = None) -> Path:
+    """The adapter's folder; one of the hub is downloaded as a whole, because its tokenizer and template belong to it.
+
+    Raises:
+        BackendError: it cannot be had.
+    """
+    folder = location(name)
+    if folder is not None:
+        return folder
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(name, revision=revision, allow_patterns=list(OF_ADAPTER)))
+    except Exception as fault:  # noqa: BLE001 - the hub client raises many kinds; all mean the same here
+        raise BackendError(f"adapter {name}: not a local folder, and not available from the hub ({first_line(fault)})") from None
+
+
+def first_line(fault: Exception) -> str:
+    """What an error of a library says first."""
+    lines = str(fault).strip().splitlines()
+    return lines[0][:300] if lines else type(fault).__name__
 
 
 def base_of(folder: Path) -> tuple[str, str | None]:
@@ -187,7 +251,12 @@ def require_answers(spec: ModelSpec) -> None:
     if spec.endpoint is not None or spec.is_own:
         return
     spec = with_base(spec)
-    place, adapter = location(spec.name), None if spec.adapter is None else location(spec.adapter)
+    if spec.dtype == "float16" and not may_use_gpu(spec.device):
+        raise BackendError(
+            f"{spec.name}: dtype float16 is for GPUs, and this computes on a CPU; use float32 or bfloat16 (for a run that is "
+            "planned here and computes on GPUs elsewhere, set `device: cuda` at the model)"
+        )
+    place, adapter = location(spec.name), None if spec.adapter is None else adapter_folder(spec.adapter)
     if adapter is not None:
         require_adapter(adapter)
         if not spec.chat_template and (fault := Checkpoint(adapter).broken_template()) is not None:

@@ -195,6 +195,8 @@ class Completion:
     """The provider's word for its own refusal or filter; empty: the model's answer was let through."""
     began_inside: bool = False
     """Whether the text began inside a thought that the chat template had opened."""
+    own_words: bool = False
+    """Whether the text, which reads like the marker of a filter, is known to be the model's own: no provider stands between."""
 
     @property
     def no_text(self) -> str:

@@ -175,7 +175,7 @@ class OwnLM:
         return tokens
 
 
-_IF_ANY = ("thinking", "tool_calls", "withheld_by", "began_inside")
+_IF_ANY = ("thinking", "tool_calls", "withheld_by", "began_inside", "own_words")
 """Fields of a completion that are written where there is something to write."""
 ToAnswer = TypeVar("ToAnswer", Request, ScoreRequest)
 AnswerType = TypeVar("AnswerType", Completion, Likelihood)

@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from buckler.data import FinishReason, Json, bounded_json
-from buckler.data.reply import filter_of_error, read_finish, read_reply
+from buckler.data.reply import filter_of_error, is_marker, read_finish, read_reply
 from buckler.data.thinking import is_mark, opened_thought
 from buckler.models.dialect import ErrorDetails
 from buckler.models.protocol import Completion
@@ -26,7 +26,7 @@ LONGEST_OPENING = 24
 
 
 def completion_of_text(
-    text: str, finish_reason: FinishReason, *, tokens: int, prompt_tokens: int = 0, begun: str = ""
+    text: str, finish_reason: FinishReason, *, tokens: int, prompt_tokens: int = 0, begun: str = "", own_words: bool = False
 ) -> Completion:
     """What a model generated.
 
@@ -36,8 +36,9 @@ def completion_of_text(
         tokens: How many it generated.
         prompt_tokens: How many it was given.
         begun: What its prompt has already written of the thought (`data.thinking.opened_thought`).
+        own_words: Whether the model runs here, so that no provider can have filtered its answer.
     """
-    reply = read_reply(text, finish_reason, begun=begun)
+    reply = read_reply(text, finish_reason, begun=begun, own_words=own_words)
     return Completion(
         text=reply.text,
         finish_reason=finish_reason,
@@ -47,6 +48,7 @@ def completion_of_text(
         tool_calls=reply.tool_calls,
         withheld_by=reply.withheld_by,
         began_inside=reply.began_inside,
+        own_words=own_words and is_marker(reply.text),
     )
 
 
@@ -70,17 +72,18 @@ class GeneratedReader:
         begun = opened_thought(self.tokenizer.decode(list(prompt[-LONGEST_OPENING:])))
         plain = self.tokenizer.decode(ids, skip_special_tokens=True)
         whole = plain if self._marks.isdisjoint(ids) else self.tokenizer.decode(ids, skip_special_tokens=False)
-        completion = completion_of_text(whole, finish_reason, tokens=len(ids), prompt_tokens=len(prompt), begun=begun)
+        counts = {"tokens": len(ids), "prompt_tokens": len(prompt)}
+        completion = completion_of_text(whole, finish_reason, begun=begun, own_words=True, **counts)
         if whole is plain:
             return completion
-        if not (completion.thinking or completion.tool_calls):
-            return replace(completion, text=plain.strip())
+        if completion.text == whole.strip():  # nothing was taken apart
+            return replace(completion, text=plain.strip(), own_words=is_marker(plain))
         return replace(completion, text=self._control.sub("", completion.text).strip())
 
 
 def read_again(completion: Completion) -> Completion:
     """A completion of a backend that puts all that its model wrote into `text`; one that was read before stays as it is."""
-    if completion.error or completion.thinking or completion.tool_calls or completion.withheld_by:
+    if completion.error or completion.thinking or completion.tool_calls or completion.withheld_by or completion.own_words:
         return completion
     one = completion_of_text(completion.text, completion.finish_reason, tokens=completion.tokens)
     return completion if one.text == completion.text.strip() else replace(one, prompt_tokens=completion.prompt_tokens)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from buckler.data.thinking import begins_inside
+from buckler.data.thinking import leading_thought, read_text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,12 +17,10 @@ class Thought:
     """Both with the line breaks that the model's authors put there."""
 
 
+_TAGS = "think seed:think longcat_think mm:think think:opensource thinking thought thoughts reasoning scratchpad".split()
 _FORMS: tuple[Thought, ...] = (
     # `<think>\n\n</think>\n\n` is the empty thought of DeepSeek-R1's model card and of Qwen3's template.
-    *(
-        Thought(opening=f"<{tag}>\n", closing=f"\n</{tag}>\n\n")
-        for tag in ("think", "seed:think", "thinking", "thought", "thoughts", "reasoning", "scratchpad")
-    ),
+    *(Thought(opening=f"<{tag}>\n", closing=f"\n</{tag}>\n\n") for tag in _TAGS),
     Thought(opening="<|channel>thought\n", closing="\n<channel|>"),
     Thought(opening="[THINK]", closing="[/THINK]"),
     Thought(opening="\u25c1think\u25b7", closing="\u25c1/think\u25b7"),
@@ -32,6 +29,9 @@ _FORMS: tuple[Thought, ...] = (
     Thought(opening="<|inner_prefix|>", closing="<|inner_suffix|>"),
     Thought(opening="<|think|>", closing="<|/think|>"),
     Thought(opening="<unused94>thought\n", closing="<unused95>"),
+    Thought(opening="<|think:start|>", closing="<|think:end|>"),
+    Thought(opening="[unused16]", closing="[unused17]"),
+    Thought(opening="Here are my reasoning steps:\n", closing="\n[BEGIN FINAL RESPONSE]\n"),
     Thought(opening="<|channel|>analysis<|message|>", closing="<|end|><|start|>assistant<|channel|>final<|message|>"),
 )
 _OPENINGS = {form.opening.removesuffix("thought\n").strip(): form for form in _FORMS}
@@ -53,19 +53,25 @@ def is_closed(text: str, *, at_end: bool = False) -> bool:
     return max(map(text.rfind, _CLOSINGS)) > max(map(text.rfind, _OPENINGS))
 
 
-_INLINE = re.compile(r"\s*<(think|thinking|thought|reasoning)>(?P<thought>.*?)</\1>\s*", re.DOTALL)
-_INSIDE = re.compile(r"(?P<thought>.*?)</(?:think|thinking|thought|reasoning)>\s*", re.DOTALL)
-
-
 def split_thought(turn: Mapping[str, object]) -> Mapping[str, object]:
     """A turn whose text begins with a thought, or inside one, with this thought as `reasoning_content`."""
     content = turn.get("content")
     if not isinstance(content, str) or turn.get("reasoning_content"):
         return turn
-    match = _INLINE.match(content) or (_INSIDE.match(content) if begins_inside(content) else None)
-    if match is None or not content[match.end() :].strip():
+    found = leading_thought(content)
+    if found is None or not found[1]:
         return turn
-    return {**turn, "content": content[match.end() :], "reasoning_content": match["thought"].strip()}
+    return {**turn, "content": found[1], "reasoning_content": found[0]}
+
+
+def is_only_thought(turn: Mapping[str, object]) -> bool:
+    """Whether an answer holds a thought and nothing else, ended or not: to learn it is to learn to say nothing."""
+    content = str(turn.get("content") or "").strip()
+    if turn["role"] != "assistant" or turn.get("tool_calls"):
+        return False
+    if not content:
+        return bool(turn.get("reasoning_content"))
+    return read_text(content).unfinished or ((found := leading_thought(content)) is not None and not found[1])
 
 
 def without_thoughts(turns: Sequence[Mapping[str, object]]) -> list[dict[str, object]]:

@@ -10,13 +10,13 @@ from buckler.data import Json
 from buckler.evaluation.statistics import Mean
 from buckler.report.tables import Cell, format_number, signed
 
-Status: TypeAlias = Literal["appears", "does not appear", "undecided"]
+Status: TypeAlias = Literal["appears", "does not appear", "inconclusive"]
 MARGIN = 0.05
 """The least difference worth speaking of."""
 RULE = (
     'A difference is taken pair by pair of the same seed. "Appears": its 95 % t interval over seeds excludes 0 on the side '
     f'that was published, and its mean is at least {MARGIN}. "Does not appear": the interval leaves no room for a difference '
-    f'of {MARGIN} on that side. Otherwise, and always with fewer than two seeds: "undecided". Where all seeds agree to the '
+    f'of {MARGIN} on that side. Otherwise, and always with fewer than two seeds: "inconclusive". Where all seeds agree to the '
     "last digit, the interval is that over the probes of one seed. A statement of several differences appears if each does, "
     "and does not appear if one does not."
 )
@@ -60,37 +60,37 @@ class Finding:
 def decide(difference: Mean) -> Status:
     """`RULE` for a difference that was published as positive."""
     if difference.value is None or difference.low is None or difference.high is None:
-        return "undecided"
+        return "inconclusive"
     if difference.low > 0 and difference.value >= MARGIN:
         return "appears"
-    return "does not appear" if difference.high < MARGIN else "undecided"
+    return "does not appear" if difference.high < MARGIN else "inconclusive"
 
 
 def decide_level(cell: Cell, least: float) -> Status:
-    """Whether a rate is at least `least`: by the ends of its interval, undecided with fewer than two seeds."""
+    """Whether a rate is at least `least`: by the ends of its interval, inconclusive with fewer than two seeds."""
     if cell.low is None or cell.high is None or cell.n < 2:
-        return "undecided"
-    return "appears" if cell.low >= least else "does not appear" if cell.high < least else "undecided"
+        return "inconclusive"
+    return "appears" if cell.low >= least else "does not appear" if cell.high < least else "inconclusive"
 
 
 def decide_most(cell: Cell, most: float) -> Status:
-    """Whether a rate is at most `most`: by the ends of its interval, undecided with fewer than two seeds."""
+    """Whether a rate is at most `most`: by the ends of its interval, inconclusive with fewer than two seeds."""
     if cell.low is None or cell.high is None or cell.n < 2:
-        return "undecided"
-    return "appears" if cell.high <= most else "does not appear" if cell.low > most else "undecided"
+        return "inconclusive"
+    return "appears" if cell.high <= most else "does not appear" if cell.low > most else "inconclusive"
 
 
 def decide_absent(loss: Mean) -> Status:
     """Whether there is no loss: only if the interval has no room for one. Equivalence, not difference."""
     if loss.value is None or loss.low is None or loss.high is None:
-        return "undecided"
-    return "appears" if loss.high < MARGIN else "does not appear" if loss.low > 0 and loss.value >= MARGIN else "undecided"
+        return "inconclusive"
+    return "appears" if loss.high < MARGIN else "does not appear" if loss.low > 0 and loss.value >= MARGIN else "inconclusive"
 
 
 def decide_other(difference: Mean) -> Status:
     """Whether two things differ, on whichever side."""
     either = [decide(difference), decide(negative(difference))]
-    return "appears" if "appears" in either else "does not appear" if set(either) == {"does not appear"} else "undecided"
+    return "appears" if "appears" in either else "does not appear" if set(either) == {"does not appear"} else "inconclusive"
 
 
 def together(statuses: Iterable[Status]) -> Status:
@@ -98,7 +98,7 @@ def together(statuses: Iterable[Status]) -> Status:
     seen = list(statuses)
     if "does not appear" in seen:
         return "does not appear"
-    return "appears" if seen and all(status == "appears" for status in seen) else "undecided"
+    return "appears" if seen and all(status == "appears" for status in seen) else "inconclusive"
 
 
 def any_of(differences: Mapping[str, Mean]) -> Status:
@@ -106,7 +106,7 @@ def any_of(differences: Mapping[str, Mean]) -> Status:
     statuses = [decide(difference) for difference in differences.values()]
     if "appears" in statuses:
         return "appears"
-    return "undecided" if "undecided" in statuses else "does not appear"
+    return "inconclusive" if "inconclusive" in statuses else "does not appear"
 
 
 def negative(difference: Mean) -> Mean:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -32,10 +33,21 @@ from buckler.evaluation.utility import summarise as summarise_choices
 from buckler.finetuning.attacks import ATTACKS, AttackSettings, attack_named
 from buckler.judges import coherence
 from buckler.judges.named import JudgeSpec, judge_from, judge_spec
+from buckler.models.fit import require_ready
+from buckler.models.places import dtype_of
 from buckler.models.protocol import LM, Sampling, ScoreRequest
 from buckler.models.registry import load
 from buckler.settings import Settings
-from buckler.workflow.inputs import ModelRef, all_chats, code_of, load_model, own_tasks, require_answered, require_measured
+from buckler.workflow.inputs import (
+    ModelRef,
+    all_chats,
+    code_of,
+    load_model,
+    own_tasks,
+    require_answered,
+    require_measured,
+    require_planned_type,
+)
 from buckler.workflow.step import NoSettings, Outside, Run, Step, numbered, step
 
 
@@ -104,7 +116,11 @@ def base_perplexity(run: Run[NoSettings]) -> None:
 def judge_answers(run: Run[JudgeStep]) -> None:
     """Answers -> verdicts.jsonl"""
     answers = read_answers(run.inputs["answers"] / ANSWERS)
-    spec = JudgeSpec.model_validate_json(run.outside["judge"])
+    values = json.loads(run.outside["judge"])
+    planned = values.pop("computes_in", [])
+    spec = JudgeSpec.model_validate(values)
+    for model, dtype in zip(spec.models, planned, strict=bool(planned)):
+        require_planned_type(model, dtype)
     judge = judge_from(spec, lambda model: load(model, cache=run.out / "cache.sqlite"))
     write_verdicts(run.out / VERDICTS, judge.judge(answers))
 
@@ -250,12 +266,24 @@ def with_base_perplexity(answers: Step, base: ModelRef, title: str) -> Step:
 def judged(answers: Step, judge_of: JudgeSpec | str, title: str) -> Step:
     """A judge's verdicts."""
     spec = judge_spec(judge_of) if isinstance(judge_of, str) else judge_of
+    require_judge(spec)
+    place = {**spec.model_dump(mode="json"), "computes_in": [dtype_of(model) for model in spec.models]}
     return judge_answers.plan(
         JudgeStep(judge=spec.label, version=spec.version, coherence=coherence.VERSION),
         title=f"verdicts on {title}",
         inputs={"answers": answers},
-        outside={"judge": Outside(digest=spec.version, place=spec.model_dump_json()), **code_of(spec.code)},
+        outside={"judge": Outside(digest=spec.version, place=json.dumps(place)), **code_of(spec.code)},
     )
+
+
+def require_judge(spec: JudgeSpec) -> None:
+    """Refuse a judge whose model cannot answer, as far as this is seen without loading it.
+
+    Raises:
+        BackendError: with the reason and what to do.
+    """
+    for model in spec.models:
+        require_ready(model)
 
 
 def choice_utility(model: ModelRef, rows: Step, title: str) -> Step:

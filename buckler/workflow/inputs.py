@@ -18,7 +18,9 @@ from buckler.crosstask.own_tasks import read_tasks, tasks_code
 from buckler.crosstask.task import Task
 from buckler.data import ROWS, Answer, Chat, Document, Json, content_id, file_digest, read_chats, read_documents, read_json
 from buckler.errors import BackendError, ConfigError, DataError
-from buckler.models.places import dtype_of, require_answers, with_base
+from buckler.models.dtype import supposes
+from buckler.models.fit import require_ready
+from buckler.models.places import dtype_of, with_base
 from buckler.models.protocol import LM, Likelihood, ModelSpec
 from buckler.models.registry import identity, load
 from buckler.progress import LOG
@@ -209,9 +211,9 @@ class ModelRef:
             BackendError: it is not, or cannot answer.
         """
         digest, spec = identity(spec), with_base(spec)
-        require_answers(spec)
+        require_ready(spec)
         dtype = dtype_of(spec)
-        if spec.dtype == "auto" and dtype == "bfloat16":
+        if spec.dtype == "auto" and dtype == "bfloat16" and not supposes():
             LOG.info("%s: computing in bfloat16, which this machine is made for (`dtype: float32` for full precision)", spec.name)
         return cls(spec=spec, digest=digest, dtype=dtype)
 
@@ -241,12 +243,21 @@ def model_spec(run: Run[Settings], role: str) -> ModelSpec:
     values = json.loads(run.outside[role])
     planned = values.pop("computes_in", "auto")
     spec = ModelSpec.model_validate(values)
+    require_planned_type(spec, planned)
+    return spec
+
+
+def require_planned_type(spec: ModelSpec, planned: str) -> None:
+    """Refuse to compute in another type than the one that the key of the step holds.
+
+    Raises:
+        BackendError: this machine computes in another type than the one where the run was planned.
+    """
     if spec.is_local and planned not in ("auto", dtype_of(spec)):
         raise BackendError(
             f"{spec.name}: the run was planned with {planned}, but this machine would compute in {dtype_of(spec)}; "
             f"name one for all machines, such as `dtype: {planned}` at the model"
         )
-    return spec
 
 
 def trained_spec(folder: Path) -> ModelSpec:

@@ -14,6 +14,7 @@ from buckler.finetuning.attacks import ATTACKS, IDENTITY_SYSTEM, AttackSettings,
 from buckler.finetuning.defenses import DEFENSES, DefenseSettings, defense_named, defense_rows, filtered
 from buckler.finetuning.settings import TrainSettings
 from buckler.finetuning.train import train as train_model
+from buckler.models.fit import require_layers
 from buckler.settings import Settings
 from buckler.workflow.inputs import (
     ModelRef,
@@ -236,7 +237,23 @@ def training_phase(settings: TrainSettings, model: ModelRef, training: Sequence[
     """One training phase.
 
     Raises:
-        ConfigError: the model is one that a server keeps.
+        ConfigError: the model is one that a server keeps, or cannot be trained so.
+    """
+    require_trains(settings, model)
+    return train.plan(
+        TrainStep(train=settings, seed=seed),
+        title=title,
+        inputs={**model.inputs(), **numbered("rows", training)},
+        outside=model.places(),
+        processes=settings.processes,
+    )
+
+
+def require_trains(settings: TrainSettings, model: ModelRef) -> None:
+    """Refuse what would fail when the model is loaded: known before a row is read.
+
+    Raises:
+        ConfigError: the model is one that a server keeps, or cannot be trained so.
     """
     if model.spec is not None and model.spec.is_own:
         name, backend = model.spec.name, model.spec.backend_name
@@ -245,10 +262,7 @@ def training_phase(settings: TrainSettings, model: ModelRef, training: Sequence[
         raise ConfigError(
             f"{model.spec.name} is served by {model.spec.endpoint}, but training needs the weights: name a folder or a hub id"
         )
-    return train.plan(
-        TrainStep(train=settings, seed=seed),
-        title=title,
-        inputs={**model.inputs(), **numbered("rows", training)},
-        outside=model.places(),
-        processes=settings.processes,
-    )
+    if model.spec is not None and model.spec.dtype == "float16":
+        raise ConfigError(f"{model.spec.name}: dtype float16 is for answering only; train in float32 or bfloat16")
+    if model.spec is not None and settings.method == "lora":
+        require_layers(model.spec, settings.lora.named)

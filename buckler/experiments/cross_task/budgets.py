@@ -257,12 +257,12 @@ def _recommended(condition: DocumentCondition, name: str, points: Sequence[Point
     near = min(tried, key=lambda point: max((c.short if c.short is not None else 1.0) for c in checks(point, limits)))
     harmless = len(checks(near, limits)) > 1
     statuses = [together(check.status for check in checks(point, limits)) for point in tried]
-    status: Status = "does not appear" if all(one == "does not appear" for one in statuses) else "undecided"
+    status: Status = "does not appear" if all(one == "does not appear" for one in statuses) else "inconclusive"
     numbers = ", ".join(str(point.refusals) for point in tried)
     lead = f"{numbers} refusals, the one budget tried, are not:" if len(tried) == 1 else f"None of {numbers} refusals is;"
     lead += "" if len(tried) == 1 else f" {near.refusals} come nearest:"
     missing = _missed(near, limits) if harmless else "no benign or useful document was asked about"
-    return Part(where=where, status=status if harmless else "undecided", lead=lead, tail=f"{missing}.")
+    return Part(where=where, status=status if harmless else "inconclusive", lead=lead, tail=f"{missing}.")
 
 
 def _missed(point: Point, limits: Limits) -> str:

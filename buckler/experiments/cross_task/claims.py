@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from buckler.crosstask.task import MOST_MISUSED_TASK
 from buckler.experiments.cross_task.budgets import budget_claims
 from buckler.experiments.cross_task.conditions import (
     ON_BENIGN,
@@ -19,7 +20,7 @@ from buckler.experiments.cross_task.document_attacks import attack_claims
 from buckler.experiments.cross_task.model_comparison import comparison_claims
 from buckler.experiments.cross_task.phrase_rule import rule_claims
 from buckler.experiments.cross_task.plan import UNDEFENDED
-from buckler.experiments.cross_task.recipe import CROSS, MOST_MISUSED_TASK, WEAK
+from buckler.experiments.cross_task.recipe import CROSS, WEAK
 from buckler.experiments.results import RunResult
 from buckler.experiments.results_view import DOCUMENTS, HARMFUL, ArmView, Metric, contrast, gain, gain_over
 from buckler.report.claims import Finding, Part, any_of, decide, finding, format_level, negative, part, together
@@ -130,7 +131,7 @@ def _best(condition: DocumentCondition) -> Part | None:
     lead = f"Misused most: {misuse.text}."
     most_misused = _of_most_misused(condition, singles, misuse.tasks)
     if not most_misused:
-        return Part(where=condition.where, status="undecided", lead=f"{lead} No arm was trained on it alone.")
+        return Part(where=condition.where, status="inconclusive", lead=f"{lead} No arm was trained on it alone.")
     gains, untied = {}, {}
     for one in most_misused:
         for other in singles:
@@ -192,7 +193,7 @@ def _first(results: RunResult, condition: DocumentCondition) -> Part | None:
 
 
 def chosen_in_words(results: RunResult, model: str) -> str:
-    """What the recipe's `weakest` stood for, and where its own rates left that to the order of the tasks."""
+    """What the recipe's `most_misused_task` stood for, and where its own rates left that to the order of the tasks."""
     seeds: dict[str, list[str]] = {}
     for one in (one for one in results.most_misused if one.model == model):
         highest = one.processed.get(one.task)
@@ -201,4 +202,4 @@ def chosen_in_words(results: RunResult, model: str) -> str:
         tied = f", in a tie with {', '.join(ties)} and named first" if ties else ""
         seeds.setdefault(f"{one.task}{level}{tied}", []).append(str(one.seed))
     tasks = "; ".join(f"for {what} (seed{'s' if len(of) > 1 else ''} {', '.join(of)})" for what, of in seeds.items())
-    return f"By the training documents `weakest` stood {tasks}." if tasks else ""
+    return f"By the training documents `{MOST_MISUSED_TASK}` stood {tasks}." if tasks else ""

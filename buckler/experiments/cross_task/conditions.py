@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 
 from pydantic import Field
 
+from buckler.crosstask.task import MIXED, MOST_MISUSED_TASK
 from buckler.evaluation.metrics import ALL_TASKS
 from buckler.experiments.cross_task.plan import ANSWERS_ALONE, UNDEFENDED
-from buckler.experiments.cross_task.recipe import MIXED, MOST_MISUSED_TASK
 from buckler.experiments.results import RunResult, Saved
 from buckler.experiments.results_view import DOCUMENTS, ArmView, Metric, arms_of, blocks, contrast, first, unfit
 from buckler.report.claims import format_level
@@ -56,7 +56,7 @@ class DocumentCondition:
     arms: Sequence[ArmView]
     """Undefended, answers alone, single tasks in the order given, mixed; each by budget."""
     stood_for: tuple[str, ...] = ()
-    """The tasks that `weakest` stood for, over the seeds."""
+    """The tasks that `most_misused_task` stood for, over the seeds."""
 
     @property
     def undefended(self) -> ArmView | None:
@@ -84,7 +84,7 @@ class DocumentCondition:
         return [one for one in seen if (one.label("trained on") == MIXED) == mixed]
 
     def trained_tasks(self, single: ArmView) -> tuple[str, ...]:
-        """The task an arm was trained on; several where `weakest` stood for another one in another seed."""
+        """The task an arm was trained on; several where `most_misused_task` stood for another one in another seed."""
         name = single.label("trained on")
         return self.stood_for if name == MOST_MISUSED_TASK and self.stood_for else (name,)
 

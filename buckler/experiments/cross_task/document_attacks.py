@@ -36,7 +36,7 @@ from buckler.report.tables import Column, Table, TableRow, column_of, signed
 
 TWO_TURNS = "two_turns"
 BOTH = "refused_both_rate"
-HELD: dict[Status, str] = {"appears": "holds", "does not appear": "gives way", "undecided": "undecided"}
+HELD: dict[Status, str] = {"appears": "holds", "does not appear": "gives way", "inconclusive": "inconclusive"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -195,7 +195,7 @@ def _held(results: RunResult, condition: DocumentCondition, arm: ArmView) -> Par
     where, plain = f"{condition.where}, {condition.name(arm)}", format_level(arm.cell(DOCUMENTS))
     if condition.control is not None and decide(gain(condition.control, arm, DOCUMENTS)) != "appears":
         lead = f"There is no sure defence to attack: it refuses {plain} without any attack."
-        return Part(where=where, status="undecided", lead=lead)
+        return Part(where=where, status="inconclusive", lead=lead)
     changes = {one.name: (one, one.change(arm)) for one in _on_documents(condition)}
     if (turns := _conversation(results, condition)) is not None:
         second = Attacked(name=TWO_TURNS, variant=ALL_VARIANTS, plain=refusal_of(turns[1]))

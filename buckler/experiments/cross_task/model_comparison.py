@@ -147,7 +147,7 @@ def _differ(one: DocumentCondition, other: DocumentCondition) -> Part | None:
             sentences.append(f"{name}: {here} and {there}, {format_difference(change)} ({statuses[-1]})")
     if not sentences:
         return None
-    status: Status = "appears" if "appears" in statuses else "undecided" if "undecided" in statuses else "does not appear"
+    status: Status = "appears" if "appears" in statuses else "inconclusive" if "inconclusive" in statuses else "does not appear"
     where = f"{other.model} minus {one.model}, wording {one.wording}"
     lead = f"Balance of {one.model} and of {other.model}, and the difference:"
     return Part(where=where, status=status, lead=lead, details=tuple(sentences))

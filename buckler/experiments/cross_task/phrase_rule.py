@@ -102,7 +102,7 @@ def rule_examples(results: RunResult) -> Mapping[str, Sequence[SampleResult]]:
         example.model_copy(update={"refused": f"{rule.judge}: {example.refused}, paper: {example.paper}"})
         for example in rule.examples
     ]
-    return {"Read otherwise by the authors' 13 phrases": examples} if examples else {}
+    return {"Read differently by the authors' 13 phrases": examples} if examples else {}
 
 
 def _by_model(results: RunResult) -> dict[str, list[PhraseCell]]:
@@ -125,7 +125,7 @@ def _table(model: str, cells: Sequence[PhraseCell], judge: str) -> Table:
     return Table(
         title=f"The authors' 13 phrases beside {judge}: {model}",
         caption="The same answers about documents, over all arms and wordings, attacks apart, read by both; tasks on which no "
-        "answer is read otherwise are left out. What one of the two could not read is in no rate. The phrases are there to "
+        "answer is read differently are left out. What one of the two could not read is in no rate. The phrases are there to "
         "compare with published numbers: they match inside copied text, and miss refusals in other words and languages.",
         heads=("document", "task"),
         columns=tuple(Column(name=name) for name in names),
@@ -144,7 +144,7 @@ def _alike(model: str, cells: Sequence[PhraseCell], judge: str) -> Part:
     gaps = {label: _Counts(cells=[cell for cell in cells if cell.label == label]).gap for label in LABELS}
     gaps = {label: gap for label, gap in gaps.items() if gap.value is not None}
     differ = [decide_other(gap) for gap in gaps.values()]
-    status: Status = "undecided"
+    status: Status = "inconclusive"
     if "appears" in differ:
         status = "does not appear"
     elif set(differ) == {"does not appear"}:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from buckler.crosstask.task import MIXED, MOST_MISUSED_TASK
 from buckler.experiments.base import Arm, Plan
 from buckler.experiments.cross_task.phrase_rule import PAPER
-from buckler.experiments.cross_task.recipe import MIXED, MOST_MISUSED_TASK, CrossTaskRecipe
+from buckler.experiments.cross_task.recipe import CrossTaskRecipe
 from buckler.finetuning.settings import Objective, TrainSettings
 from buckler.judges.named import judge_spec
 from buckler.workflow.documents import (
@@ -96,7 +97,7 @@ class _CrossTask:
         """Named by the undefended model's answers on the training documents; the test documents are not used."""
         asking = replace(self._asking(self.recipe.test_wordings[0]), harmful_only=True)
         probes = [document_probe_set(documents, asking)]
-        measured = self._measured(base, probes, "the undefended model, to find its weakest task", base)
+        measured = self._measured(base, probes, "the undefended model, to find its most misused task", base)
         return most_misused(measured.answers, measured.verdicts, self.recipe.crosstask.tasks)
 
     def _measure(

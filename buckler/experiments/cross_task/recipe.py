@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from buckler.crosstask.build import CrossTaskSettings
 from buckler.crosstask.document_attacks import ATTACKS, AttackOptions
 from buckler.crosstask.documents import DocumentSettings
 from buckler.crosstask.own_tasks import own_tasks_place, read_tasks
+from buckler.crosstask.task import MIXED, MOST_MISUSED_TASK, current_names
 from buckler.crosstask.tasks import task_named
 from buckler.experiments.base import CommonRecipe
 from buckler.finetuning.settings import TrainSettings
@@ -20,7 +21,6 @@ from buckler.workflow.inputs import Source
 
 CROSS, WEAK = "arXiv 2405.15202", "arXiv 2312.06924"
 """The papers of the defence and of the gap that it closes."""
-MIXED, MOST_MISUSED_TASK = "mixed", "weakest"
 """What `train_on` calls all tasks together, and the one that the undefended model processes most."""
 
 
@@ -59,9 +59,9 @@ class CrossTaskRecipe(CommonRecipe):
     `aligned` is sampled for refusals."""
     budgets: tuple[int, ...] = (100,)
     """Numbers of refusal rows to compare; 0 trains on the answered rows alone, the control for the effect of refusals."""
-    train_on: tuple[str, ...] = (MIXED,)
-    """Tasks that refusals are trained on: `mixed` (all tasks, mixed-task loss), one task (single-task loss), or `weakest` (the
-    task that the model most often performs on malicious documents)."""
+    train_on: Annotated[tuple[str, ...], AfterValidator(current_names)] = (MIXED,)
+    """Tasks that refusals are trained on: `mixed` (all tasks, mixed-task loss), one task (single-task loss), or
+    `most_misused_task` (the task that the model most often performs on malicious documents)."""
     test_wordings: tuple[str, ...] = ("back",)
     """Instruction wordings of the test; attacks use the first of them."""
     attacks: tuple[str, ...] = ()
@@ -85,7 +85,8 @@ class CrossTaskRecipe(CommonRecipe):
         for name in self.train_on:
             if name not in (MIXED, MOST_MISUSED_TASK) and name not in self.crosstask.tasks:
                 raise ValueError(
-                    f"train_on names {name!r}; it must be `mixed`, `weakest` or one of {', '.join(self.crosstask.tasks)}"
+                    f"train_on names {name!r}; it must be `{MIXED}`, `{MOST_MISUSED_TASK}` or one of "
+                    f"{', '.join(self.crosstask.tasks)}"
                 )
         for name in self.attacks:
             if name not in ATTACKS:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from buckler.crosstask.task import MIXED
 from buckler.experiments.cross_task.budgets import budget_tables
 from buckler.experiments.cross_task.conditions import (
     ON_BENIGN,
@@ -23,7 +24,6 @@ from buckler.experiments.cross_task.document_attacks import attack_tables
 from buckler.experiments.cross_task.model_comparison import comparison_tables
 from buckler.experiments.cross_task.phrase_rule import rule_tables
 from buckler.experiments.cross_task.plan import ANSWERS_ALONE, UNDEFENDED
-from buckler.experiments.cross_task.recipe import MIXED
 from buckler.experiments.results import RunResult
 from buckler.experiments.results_view import (
     COHERENCE,

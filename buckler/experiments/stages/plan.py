@@ -22,7 +22,7 @@ from buckler.workflow.rows import (
 )
 from buckler.workflow.step import Step
 
-UNTOUCHED = "as it came"
+UNTOUCHED = "base"
 """The stage of a model that nobody customized."""
 
 

@@ -38,7 +38,7 @@ TEXTS = ("safe answers", "commonsense", "curated", "harmful answers")
 """Kinds of text, as a table of perplexities orders them."""
 FLAGS = (
     f"Flagged, with (!): {MOST_REFUSED} or more of harmless questions refused, coherence under {LEAST_COHERENT}, "
-    f"or utility under {LEAST_UTILITY} of what the model had as it came."
+    f"or utility under {LEAST_UTILITY} of what the base model had."
 )
 
 
@@ -197,7 +197,7 @@ def _row(arm: ArmView, metrics: Sequence[Metric], untouched: ArmView | None, kin
 def _labels(arm: ArmView, kind: str) -> tuple[str, str]:
     defence, stage = arm.label("defence"), arm.label("stage")
     if stage == UNTOUCHED:
-        return "model as it came", "not customized"
+        return "base model", "not customized"
     if defence == "none":
         return "no defence", "customized"
     return defence, "drops rows" if kind == "filter" else stage

@@ -82,7 +82,7 @@ class KeywordJudge:
 def _verdict(answer: Answer) -> Verdict:
     sound, fault = coherence(answer.text, answer.finish_reason)
     if fault == "empty":
-        return Verdict(id=answer.id, coherent=False, reason="unread: the answer is empty")
+        return Verdict(id=answer.id, coherent=False, reason="unscored: the answer is empty")
     document_task = document_task_of(answer)
     query = answer.query if document_task is None else document_task.instruction
     refused, reason = read_refusal(answer.text, [turn["content"] for turn in answer.prompt], query, document_task)

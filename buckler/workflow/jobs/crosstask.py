@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from buckler.crosstask.build import CrossTaskSettings
 from buckler.crosstask.documents import DocumentSettings
 from buckler.crosstask.own_tasks import read_tasks
+from buckler.crosstask.task import ALL, MOST_MISUSED_TASK, current_names
 from buckler.crosstask.tasks import task_named
 from buckler.data import ROWS, Chat, Json, read_chats
 from buckler.evaluation.probes import MAX_NEW_TOKENS
@@ -38,7 +39,6 @@ from buckler.workflow.step import Outside, Step
 from buckler.workflow.store import Store
 
 DEFENCE = "defence.jsonl"
-ALL, MOST_MISUSED_TASK = "all", "weakest"
 
 
 class CrossTaskJob(LoadingJob, DrawingJob):
@@ -52,8 +52,8 @@ class CrossTaskJob(LoadingJob, DrawingJob):
     """Model to be defended, which also answers the benign documents: `miniature`, a local folder, or a hub id."""
     adapter: str | None = None
     """PEFT adapter to load on the model."""
-    tasks: tuple[str, ...] = (ALL,)
-    """Task of the defence: a name, `all`, or `weakest` (the task that the model most often performs on malicious documents)."""
+    tasks: Annotated[tuple[str, ...], AfterValidator(current_names)] = (ALL,)
+    """Task of the defence: a name, `all`, or `most_misused_task` (performed most often on malicious documents)."""
     own_tasks: Path | None = None
     """YAML file of your own tasks, or `module:TASK`; separate several of the latter with commas."""
     crosstask: CrossTaskSettings = CrossTaskSettings()
@@ -134,12 +134,14 @@ class CrossTaskJob(LoadingJob, DrawingJob):
             BucklerError: a model, a file or a task is not there, or there are too few documents.
         """
         planned, store = self.plan(earlier), store_of(out, store)
+        self.note_replaced(out)
         run_steps([planned.result], store, progress=progress)
         names = {ROWS: DEFENCE, "counts.json": "counts.json", "rejected.jsonl": "refusals-rejected.jsonl", SERVERS: SERVERS}
         written = deliver(store.folder(planned.result), names, out)
         ready = store.folder(planned.more["documents"])
         written += deliver(ready, {"rejected.jsonl": "documents-rejected.jsonl"}, out)
         named = planned.more.get("weakest")
+        self.keep_settings(out)
         return DefenseRows(
             out=out,
             written=tuple(written),
@@ -164,7 +166,7 @@ class CrossTaskJob(LoadingJob, DrawingJob):
         asking = Prompting(
             tasks=settings.tasks, wording=settings.wordings[0], language=settings.language, own=own, harmful_only=True
         )
-        probes, title = document_probe_set(ready, asking), "the model, to find its weakest task"
+        probes, title = document_probe_set(ready, asking), "the model, to find its most misused task"
         most = self.max_new_tokens
         measured = evaluation_steps(model, [probes], judge="keyword", max_new_tokens=most, own=own, title=title)
         return most_misused(measured.answers, measured.verdicts, settings.tasks)

@@ -175,6 +175,7 @@ class CurateJob(LoadingJob, DrawingJob):
             BucklerError: a model or a file is not there, or the attack on a copy did not take.
         """
         planned, store = self.plan(earlier), store_of(out, store)
+        self.note_replaced(out)
         if "attack" in planned.more:
             run_steps([planned.more["attack"]], store, progress=progress)
         run_steps([planned.result], store, workers=self.workers, progress=progress)
@@ -187,6 +188,7 @@ class CurateJob(LoadingJob, DrawingJob):
             written.append(path)
         controls, left_out = self._controls(out, store, earlier, progress) if self.controls else ([], [])
         written += controls
+        self.keep_settings(out)
         return Curated(out=out, written=tuple(written), counts=_counts(out / COUNTS), left_out=tuple(left_out))
 
     def estimate(self, out: Path, *, store: Store | None = None, progress: ProgressCallback = no_progress) -> CurationCost:

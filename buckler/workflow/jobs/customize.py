@@ -13,10 +13,11 @@ from pydantic import Field, model_validator
 from buckler.data import ROWS, Chat, Json, read_chats, write_json, write_rows
 from buckler.finetuning.attacks import AttackSettings
 from buckler.finetuning.settings import UNUSED_LORA, LoRA, TrainSettings
+from buckler.models.fit import require_ready
 from buckler.models.protocol import ModelSpec
 from buckler.progress import ProgressCallback, no_progress
 from buckler.workflow.executor import run_steps
-from buckler.workflow.inputs import Source
+from buckler.workflow.inputs import ModelRef, Source
 from buckler.workflow.jobs.base import (
     DrawingJob,
     Earlier,
@@ -27,7 +28,7 @@ from buckler.workflow.jobs.base import (
     store_of,
 )
 from buckler.workflow.jobs.loading import OPTION_NAMES, LoadingJob, model_of, with_adapter
-from buckler.workflow.rows import attack_rows, training_phase
+from buckler.workflow.rows import attack_rows, require_trains, training_phase
 from buckler.workflow.store import Store
 
 CUSTOMER = "customer.jsonl"
@@ -135,6 +136,7 @@ class TrainJob(LoadingJob, DrawingJob):
             ConfigError, DataError, BackendError: the model or a file is not there.
         """
         model = model_of(self.model, earlier, self.adapter)
+        require_trains(self.train, model)
         rows = [self.source_rows(source, earlier) for source in self.rows]
         return Planned(result=training_phase(self.train, model, rows, self.seed, f"training {self.model.name}"), gives="model")
 
@@ -156,6 +158,7 @@ class TrainJob(LoadingJob, DrawingJob):
         if self.job is not None:
             return self._write_job(out, self.job, store_of(out, store), earlier, progress)
         planned, store = self.plan(earlier), store_of(out, store)
+        self.note_replaced(out)
         run_steps([planned.result], store, progress=progress)
         folder = store.folder(planned.result)
         written = deliver(folder, {name: name for name in ("training.json", "first_row.txt")}, out)
@@ -167,14 +170,17 @@ class TrainJob(LoadingJob, DrawingJob):
         if (out / "base").exists():
             settings = out / "adapter" / "adapter_config.json"
             write_json(settings, {**read_object(settings), "base_model_name_or_path": str((out / "base").resolve())})
+        self.keep_settings(out)
         return TrainedModel(out=out, written=tuple(written), record=read_object(out / "training.json"))
 
     def _write_job(self, out: Path, job: Path, store: Store, earlier: Earlier, progress: ProgressCallback) -> JobFile:
+        spec = with_adapter(self.model, self.adapter)
+        require_ready(spec)
+        require_trains(self.train, ModelRef(spec=spec))
         steps = [self.source_rows(source, earlier) for source in self.rows]
         run_steps(steps, store, progress=progress)
         rows = {row.id: row for step in steps for row in read_chats(store.folder(step) / ROWS)}
         write_rows(out / ROWS, list(rows.values()))
-        spec = with_adapter(self.model, self.adapter)
         places: dict[str, Json] = {"rows": str((out / ROWS).resolve()), "out": str(out.resolve()), "seed": self.seed}
         write_json(job, {"model": spec.model_dump(mode="json"), "train": self.train.model_dump(mode="json"), **places})
         return JobFile(out=out, written=(job,), total=len(rows))
@@ -251,6 +257,10 @@ def _learnt(record: Mapping[str, Json]) -> list[str]:
         lines.append(f"{number} rows do not learn their end of turn: the model may not stop")
     if number := record.get("ends_added"):
         lines.append(f"{number} rows learn a token that ends generation where the chat template writes no end of turn")
+    if unanswered := _names(record, "dropped_without_answer"):
+        lines.append(f"{len(unanswered)} rows hold a thought and no answer, and were left out: {', '.join(unanswered[:5])}")
+    if number := record.get("only_thoughts"):
+        lines.append(f"{number} answers within longer rows are a thought and nothing else, and are not learnt")
     if thoughts:
         lines.append(f"{record['thoughts_learnt']} of {thoughts} answers with reasoning have their reasoning learnt")
     if date := record.get("chat_template_date"):

@@ -18,7 +18,7 @@ from buckler.judges.card import refusal_card
 from buckler.models.protocol import ModelSpec
 from buckler.models.registry import load
 from buckler.progress import ProgressCallback, no_progress
-from buckler.workflow.evaluation import choice_utility, evaluation_steps
+from buckler.workflow.evaluation import choice_utility, evaluation_steps, require_judge
 from buckler.workflow.executor import run_steps
 from buckler.workflow.harness import check_tasks, official_scores
 from buckler.workflow.inputs import Source
@@ -89,6 +89,7 @@ class EvaluateJob(ProbingJob, JudgingJob):
             ConfigError, DataError, BackendError: a model, a judge or a file is not there.
         """
         model = model_of(self.model, earlier, self.adapter)
+        require_judge(self.judge_spec)
         base = None if self.base is None else model_of(self.base, earlier)
         title, most, probes = self.model.name, self.max_new_tokens, self.probe_steps()
         further = known_metrics(self.metrics)
@@ -128,6 +129,7 @@ class EvaluateJob(ProbingJob, JudgingJob):
         if official is not None and not store.is_done(official):
             folder = None if self.official_tasks is None else str(self.official_tasks)
             check_tasks(with_adapter(self.model, self.adapter), self.official, folder)
+        self.note_replaced(out)
         utility, written = None, []
         if "answers" in planned.more:
             run_steps([planned.result], store, progress=progress)
@@ -146,6 +148,7 @@ class EvaluateJob(ProbingJob, JudgingJob):
         if official is not None:
             run_steps([official], store, progress=progress)
             written += deliver(store.folder(official), {OFFICIAL: OFFICIAL}, out)
+        self.keep_settings(out)
         return Evaluation(
             out=out,
             written=tuple(written),

@@ -22,7 +22,7 @@ from buckler.models.places import base_of, is_adapter, location
 from buckler.models.protocol import ModelSpec
 from buckler.progress import ProgressCallback, no_progress
 from buckler.settings import parse, read_yaml
-from buckler.workflow.evaluation import evaluation_steps
+from buckler.workflow.evaluation import evaluation_steps, require_judge
 from buckler.workflow.executor import run_steps
 from buckler.workflow.inputs import ModelRef
 from buckler.workflow.jobs.base import EARLIER, Result, deliver, store_of
@@ -93,6 +93,9 @@ class GateJob(ProbingJob, JudgingJob):
         forget(out)
         store, settings, judge = store_of(out, store), self.settings, self.judge_or_saved
         sides = self._sides()
+        if judge is not None:
+            require_judge(judge)
+        self.note_replaced(out)
         by = scorers(read_tasks(self.own_tasks) if self.own_tasks else None)
         notices = check_probes(self.probe_sources(), by)
         written: list[Path] = []
@@ -112,6 +115,7 @@ class GateJob(ProbingJob, JudgingJob):
         write_text(out / "junit.xml", junit(decision))
         write_json(out / "gate.sarif", sarif(decision, places))
         written += [out / name for name in OUTPUTS]
+        self.keep_settings(out)
         return GateDecision(out=out, written=tuple(written), notices=tuple(notices), gate=decision)
 
     def loaded_so(self, spec: ModelSpec) -> ModelSpec:
@@ -233,7 +237,7 @@ class GateDecision(Result):
 
     @property
     def decision(self) -> str:
-        """`pass`, `fail` or `undecided`."""
+        """`pass`, `fail` or `inconclusive`."""
         return self.gate.decision
 
     @property

@@ -34,7 +34,7 @@ from buckler.judges.named import JudgeSpec, Loader, judge_from, judge_spec
 from buckler.models.protocol import ModelSpec
 from buckler.models.registry import JUDGES_SERVERS, SERVERS, load
 from buckler.progress import ProgressCallback, no_progress
-from buckler.workflow.evaluation import judged_and_summarised
+from buckler.workflow.evaluation import judged_and_summarised, require_judge
 from buckler.workflow.executor import run_steps
 from buckler.workflow.inputs import own_tasks_at
 from buckler.workflow.jobs.base import (
@@ -131,6 +131,8 @@ class JudgeJob(JudgingJob):
             DataError: there is no answer, or they cannot be summed up; nothing has been judged yet.
         """
         judge = self.judge_spec
+        require_judge(judge)
+        self.note_replaced(out)
         if str(self.answers[0]).startswith(EARLIER):
             planned, store = self.plan(earlier), store_of(out, store)
             run_steps([planned.result], store, progress=progress)
@@ -144,6 +146,7 @@ class JudgeJob(JudgingJob):
             judge_files(answers, judge, out, own_tasks=self.own_tasks, metrics=known_metrics(self.metrics))
             written, count = [out / VERDICTS, out / METRICS], len(answers)
             written += deliver(out / WORK, {SERVERS: JUDGES_SERVERS}, out)
+        self.keep_settings(out)
         head = f"{count} answers judged; wrote {out / VERDICTS} and {out / METRICS}"
         return judgement(out, judge, self.judge_cards, written=written, head=[head])
 

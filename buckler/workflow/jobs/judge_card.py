@@ -13,6 +13,7 @@ from buckler.judges.card import JudgeCard, card_path, make_card, write_card
 from buckler.judges.labels import file_names, read_labels
 from buckler.judges.named import judge_from
 from buckler.progress import ProgressCallback, no_progress
+from buckler.workflow.evaluation import require_judge
 from buckler.workflow.jobs.base import Result
 from buckler.workflow.jobs.judge import JudgingJob, cached
 
@@ -30,6 +31,7 @@ class JudgeCardJob(JudgingJob):
             DataError: a file cannot be read, or holds no label that this judge answers.
         """
         spec = self.judge_spec
+        require_judge(spec)
         rows, without = read_labels(self.labels)
         judge = judge_from(spec, cached(out))
         verdicts = judge.judge([row.answer for row in rows])

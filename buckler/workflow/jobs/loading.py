@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
 from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from buckler.errors import ConfigError
+from buckler.data import Json, canonical, read_json, write_json
+from buckler.errors import BucklerError, ConfigError
 from buckler.models.dtype import Dtype
+from buckler.models.places import dtype_of
 from buckler.models.protocol import ModelSpec
+from buckler.progress import LOG
 from buckler.workflow.inputs import ModelRef
-from buckler.workflow.jobs.base import EARLIER, Earlier, Job, named_step
+from buckler.workflow.jobs.base import EARLIER, WORK, Earlier, Job, named_step
 
 MODEL_SETTINGS = ("chat_template", "chat_template_kwargs")
 OF_MODEL = {name: f"model.{name}" for name in MODEL_SETTINGS}
@@ -33,6 +38,10 @@ OPTION_NAMES: Mapping[str, Mapping[str, str]] = {
     "judge": {"metric": "metrics"},
 }
 """Settings by another name than their field's (`Job.option_names`), on the command line, in Python and in pipelines, by job."""
+OF_RUN = "settings.json"
+"""In the work folder of an output: the settings of the run whose results lie there."""
+UNNAMED = frozenset("threads workers batch_tokens concurrency timeout retries max_requests max_tokens".split())
+"""Settings that change no result."""
 HOW = ("dtype", "threads", "quantize")
 """The settings of a job that say how its models are loaded."""
 
@@ -59,6 +68,34 @@ class LoadingJob(Job):
         if not by_name and not any(spec.is_local for spec in models.values()):
             raise ValueError("no model is loaded here, so dtype, threads and quantize have no effect; remove them")
         return self
+
+    def note_replaced(self, out: Path) -> None:
+        """Say in what the run whose results lie in `out` had other settings: this one replaces them."""
+        file, now = out / WORK / OF_RUN, self._as_run()
+        before = read_json(file) if file.is_file() else None
+        if isinstance(before, Mapping):
+            other = [name for name in {**before, **now} if before.get(name) != now.get(name)]
+            changes = [f"{name} {canonical(before.get(name))} -> {canonical(now.get(name))}" for name in other]
+            if changes:
+                LOG.warning("%s: the results of a run with other settings are replaced: %s", out, "; ".join(changes))
+
+    def keep_settings(self, out: Path) -> None:
+        """Write down the settings of the results that lie in `out` now."""
+        write_json(out / WORK / OF_RUN, self._as_run())
+
+    def _as_run(self) -> dict[str, Json]:
+        """The settings that decide results by name, and in what each local model computes here."""
+        values: dict[str, Json] = {"job": type(self).__name__}
+        for name, value in self.model_dump(mode="json", exclude_defaults=True).items():
+            if name not in UNNAMED:
+                is_table = isinstance(value, Mapping)
+                values[name] = {key: one for key, one in value.items() if key not in UNNAMED} if is_table else value
+        for name in type(self).model_fields:
+            spec = getattr(self, name)
+            if isinstance(spec, ModelSpec) and spec.is_local and not spec.name.startswith(EARLIER):
+                with suppress(BucklerError):  # saved answers, in place of a model
+                    values[f"{name}.computes_in"] = dtype_of(spec)
+        return values
 
     @property
     def how(self) -> tuple[object, ...]:
