@@ -281,16 +281,18 @@ def compare(name: str, place: str, options: argparse.Namespace) -> None:
     print(f"{name}, {arithmetic}: {options.count} rows, {ours[0]['tokens']} tokens, {len(ours[0]['losses'])} steps", flush=True)
     allowed = 2e-2 if ours[0]["bf16"] else 1e-4
     for side, runs in found.items():
-        apart = max(abs(a - b) for a, b in zip(runs[0]["losses"], ours[0]["losses"], strict=False))
+        difference = max(abs(a - b) for a, b in zip(runs[0]["losses"], ours[0]["losses"], strict=False))
         if side != "trl-packed":
-            assert len(runs[0]["losses"]) == len(ours[0]["losses"]) and apart < allowed, f"{side}: losses {apart:.1e} apart"
+            assert len(runs[0]["losses"]) == len(ours[0]["losses"]) and difference < allowed, (
+                f"{side}: losses differ by {difference:.1e}"
+            )
         ratios = sorted(run["cpu"] / own["cpu"] for run, own in zip(runs, ours, strict=True))
         cpu = median(run["cpu"] for run in runs)
         memory = median(run["memory"] for run in runs)
         print(
             f"  {side:22} {cpu:7.2f} CPU s  {ours[0]['tokens'] / cpu:7.0f} tokens/s  {memory:6.0f} MB  "
             f"ratio {median(ratios):4.2f} ({ratios[0]:4.2f} to {ratios[-1]:4.2f})"
-            + ("" if side == "trl-packed" else f"  losses {apart:.0e} apart"),
+            + ("" if side == "trl-packed" else f"  losses differ by {difference:.0e}"),
             flush=True,
         )
 
