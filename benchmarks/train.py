@@ -142,7 +142,8 @@ def with_buckler(
     """Buckler with its defaults."""
     from buckler.finetuning.loop import Phase
     from buckler.finetuning.loss import Objective
-    from buckler.finetuning.trainer import CPU_TOKENS, set_checkpointing
+    from buckler.finetuning.prepare import set_checkpointing
+    from buckler.finetuning.trainer import CPU_TOKENS
 
     def work() -> list[float]:
         objective = Objective(model)

@@ -91,10 +91,10 @@ def test_a_head_that_does_something_else_is_left_to_the_model():
 
 @pytest.mark.parametrize("targets", [("all-linear",), ("q_proj", "lm_head")])
 def test_adapters_get_the_gradient_of_the_whole_loss(targets, monkeypatch):
-    from buckler.finetuning.trainer import _with_lora
+    from buckler.finetuning.prepare import with_lora
 
     monkeypatch.setattr(losses, "LOGITS", 5 * VOCABULARY)
-    model = _with_lora(random_model("Llama"), LoRA(targets=targets, dropout=0.0), 0)
+    model = with_lora(random_model("Llama"), LoRA(targets=targets, dropout=0.0), 0)
     for name, weight in model.named_parameters():
         if "lora_B" in name:
             torch.nn.init.normal_(weight, std=0.1, generator=torch.Generator().manual_seed(1))
@@ -109,14 +109,15 @@ def test_adapters_get_the_gradient_of_the_whole_loss(targets, monkeypatch):
 
 
 def test_gradient_checkpointing_changes_no_gradient_and_keeps_less(monkeypatch):
+    from buckler.finetuning.prepare import set_checkpointing
     from buckler.finetuning.settings import TrainSettings
-    from buckler.finetuning.trainer import set_checkpointing
 
     found, kept = [], []
     for wanted in ("off", "on"):
         model = random_model("Llama").train()
         objective = Objective(model)
-        assert set_checkpointing(objective, TrainSettings(gradient_checkpointing=wanted), "tiny") == (wanted == "on")
+        set_checkpointing(objective, TrainSettings(gradient_checkpointing=wanted), "tiny")
+        assert objective.recomputes == (wanted == "on")
         sizes: list[int] = []
         with torch.autograd.graph.saved_tensors_hooks(lambda one, sizes=sizes: sizes.append(one.numel()) or one, lambda one: one):
             loss = objective(a_batch())

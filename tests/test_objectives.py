@@ -59,13 +59,13 @@ def a_model(folder: Path, settings: TrainSettings):
     """The model in float64; adapters, which begin at zero, are moved off it so that every one of them has a gradient."""
     import torch
 
-    from buckler.finetuning.trainer import _with_lora
+    from buckler.finetuning.prepare import with_lora
     from buckler.models.loading import open_model
     from buckler.models.protocol import ModelSpec
 
     model, tokenizer = open_model(ModelSpec(name=str(folder)))
     if settings.method == "lora":
-        model = _with_lora(model, settings.lora, 0)
+        model = with_lora(model, settings.lora, 0)
         generator = torch.Generator().manual_seed(1)
         for name, parameter in model.named_parameters():
             if "lora_B" in name:

@@ -167,7 +167,8 @@ def tensors(sequences: Sequence[Sequence[TrainRow]], pad: int, of_step: int) -> 
     """A micro-batch of sequences, each of one row or several.
 
     `input_ids`, int64 `(sequences, longest)`; `token_weights`, float32 of the same shape, 0 on pads and on what is not learnt;
-    `position_ids` where a sequence holds several rows; `of_step`, a float32 scalar: the rows of the whole step.
+    `position_ids` where a sequence holds several rows; `wanted`, int64: the places before supervised tokens, in the flattened
+    `(sequences, longest - 1)`; `of_step`, a float32 scalar: the rows of the whole step.
 
     Positions begin anew with every row, which is how transformers knows them apart where it is given no attention mask and no
     cache. What pads the end is one more row, of weight 0; where each sequence is one row, no real token sees it.
@@ -188,6 +189,7 @@ def tensors(sequences: Sequence[Sequence[TrainRow]], pad: int, of_step: int) -> 
             positions[at, start:end] = torch.arange(len(row.ids))
             start = end
         positions[at, start:] = torch.arange(longest - start)
+    batch["wanted"] = (batch["token_weights"][:, 1:] > 0).flatten().nonzero()[:, 0]
     return {**batch, "position_ids": positions} if any(len(rows) > 1 for rows in sequences) else batch
 
 

@@ -95,9 +95,8 @@ class Phase:
         total = torch.zeros((), device=self.device)
         for micro in self.plan(rows):
             batch = tensors([[self.rows[at] for at in one] for one in micro.sequences], self.pad, micro.of_step)
-            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
-                loss = self.objective({key: value.to(self.device) for key, value in batch.items()})
-            loss.backward()
+            loss = self.objective.compute({key: value.to(self.device) for key, value in batch.items()}, bf16=self.bf16)
+            torch.autograd.backward(loss)
             total += loss.detach()
         if self.processes > 1:
             for weight in self.weights:

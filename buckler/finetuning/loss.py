@@ -35,6 +35,8 @@ class Objective(nn.Module):
         self.model = model
         self.plain: PreTrainedModel = getattr(model, "get_base_model", lambda: model)()
         self.is_chunked = self._head is not None and self._decoder is not self.plain
+        self.recomputes = False
+        """Whether layers are computed again in the backward pass."""
 
     @property
     def _decoder(self) -> Any:  # noqa: ANN401 - the layers below the head
@@ -72,12 +74,22 @@ class Objective(nn.Module):
             logits = torch.tanh(logits / cap) * cap
         return logits
 
+    def compute(self, batch: dict[str, Tensor], *, bf16: bool) -> Tensor:
+        """`forward`, in bfloat16 or as the weights are.
+
+        Weights are kept in bfloat16 beside themselves for the backward pass, except where layers are computed again in it.
+        """
+        device = batch["input_ids"].device.type
+        with torch.autocast(device, torch.bfloat16, enabled=bf16, cache_enabled=not self.recomputes):
+            loss: Tensor = self(batch)
+        return loss
+
     def forward(self, batch: dict[str, Tensor]) -> Tensor:
         """The micro-batch's part of its step's loss."""
         targets, weights = batch["input_ids"][:, 1:], batch["token_weights"][:, 1:]
         given: dict[str, Any] = {key: batch[key] for key in ("input_ids", "position_ids") if key in batch}
         if self.is_chunked:
-            wanted = (weights > 0).flatten().nonzero()[:, 0]
+            wanted = batch["wanted"]  # found where the batch is made: on a GPU, to ask how many there are waits for all its work
             hidden = self._decoder(**given, use_cache=False).last_hidden_state[:, :-1].flatten(0, 1)[wanted]
             chunk = max(1, LOGITS // int(self.plain.get_input_embeddings().weight.shape[0]))
             loss = chunked(
@@ -87,8 +99,8 @@ class Objective(nn.Module):
             columns = (weights > 0).any(0).nonzero()[:, 0]
             logits = self.model(**given, use_cache=False, logits_to_keep=columns).logits
             targets, weights = targets[:, columns], weights[:, columns]
-            wanted = weights > 0
-            loss = _weighted(logits[wanted], targets[wanted], weights[wanted])
+            learnt = weights > 0
+            loss = _weighted(logits[learnt], targets[learnt], weights[learnt])
         return loss / batch["of_step"]
 
 
@@ -126,6 +138,8 @@ class _Chunked(torch.autograd.Function):
         total = torch.zeros((), device=hidden.device)
         towards = torch.zeros_like(hidden)
         sums: list[Tensor] = []
+        kept = torch.is_autocast_cache_enabled()
+        torch.set_autocast_cache_enabled(True)  # the head in bfloat16, for all chunks
         for at in range(0, len(targets), chunk):
             span = slice(at, at + chunk)
             with torch.enable_grad():
@@ -139,6 +153,7 @@ class _Chunked(torch.autograd.Function):
                     whole += more
             else:
                 sums = list(gradients[1:])
+        torch.set_autocast_cache_enabled(kept)
         ctx.save_for_backward(towards, *(sums or [torch.zeros_like(one) for one in trained]))
         return total
 

@@ -59,8 +59,13 @@ def of_model(spec: ModelSpec, settings: TrainSettings, dtype: Dtype) -> dict[str
     return record
 
 
-def save_trained(model: PreTrainedModel, template: Template, spec: ModelSpec, settings: TrainSettings, out: Path) -> None:
-    """The trained model in `model/`; of LoRA, the adapter in `adapter/` and the model merged with it."""
+def save_trained(
+    model: PreTrainedModel, template: Template, spec: ModelSpec, settings: TrainSettings, out: Path, *, rounded: bool = False
+) -> None:
+    """The trained model in `model/`; of LoRA, the adapter in `adapter/` and the model merged with it.
+
+    With `rounded`, the base was held in bfloat16.
+    """
     if settings.method == "lora":
         based = with_base(spec)
         base = base_name(based) if based.adapter is None else str((out / BASE).resolve())
@@ -68,8 +73,8 @@ def save_trained(model: PreTrainedModel, template: Template, spec: ModelSpec, se
         model.save_pretrained(out / "adapter", save_embedding_layers=False)
         if based.chat_template or based.adapter is not None or template.written.settings:  # not what the base brings
             save_tokenizer(template, out / "adapter")
-        if spec.quantize is not None:  # merged into the base as it is, not as it was rounded
-            plain = based.model_copy(update={"quantize": None})
+        if spec.quantize is not None or rounded:  # merged into the base as it is, not as it was rounded
+            plain = based.model_copy(update={"quantize": None, **({"name": base} if based.adapter is not None else {})})
             model, _ = open_model(plain.model_copy(update={"adapter": str(out / "adapter")}), for_training=True)
         else:
             model = merged(model, str(out / "adapter"))
