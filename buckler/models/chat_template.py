@@ -56,6 +56,8 @@ class EncodedRow:
     only_thoughts: int
     """Answers that are a thought and nothing else; they are not learnt."""
     thoughts_learnt: int
+    calls_learnt: int
+    """Learnt answers that call tools."""
 
     @property
     def length(self) -> int:
@@ -98,17 +100,23 @@ class Template:
             raise BackendError(f"{name}: neither tokenizer nor template names an end of turn, so an answer would never end")
 
     def prompt(self, messages: Turns) -> list[int]:
-        """The ids after which the model answers `messages`."""
+        """The ids after which the model answers `messages`.
+
+        Raises:
+            BackendError: the template refuses the conversation, or leaves out what it holds of tools.
+        """
+        self.written.require_tools(messages)
         return self.ids(self.written.prompt(messages))
 
     def row(self, messages: Turns) -> EncodedRow:
         """The ids of a whole conversation and which of them are answers.
 
         Raises:
-            BackendError: the template refuses the conversation.
+            BackendError: the template refuses the conversation, or leaves out what it holds of tools.
         """
+        self.written.require_tools(messages)
         done: list[tuple[list[int], list[bool]]] = []
-        turns = learnt = added_ends = without_end = rewritten = thoughts = thoughts_learnt = only_thoughts = 0
+        turns = learnt = added_ends = without_end = rewritten = thoughts = thoughts_learnt = only_thoughts = calls_learnt = 0
         for number, turn in enumerate(messages):
             if turn["role"] != "assistant":
                 continue
@@ -136,6 +144,7 @@ class Template:
             without_end += end == "none"
             rewritten += answer.is_rewritten
             thoughts_learnt += has_thought and answer.has_thought
+            calls_learnt += bool(turn.get("tool_calls"))
         return EncodedRow(
             sequences=tuple(Encoded(ids=ids, supervised=marks) for ids, marks in done),
             turns=turns,
@@ -146,6 +155,7 @@ class Template:
             thoughts=thoughts,
             only_thoughts=only_thoughts,
             thoughts_learnt=thoughts_learnt,
+            calls_learnt=calls_learnt,
         )
 
     def pair(self, messages: Turns, answer: str) -> tuple[list[int], list[int]]:

@@ -6,7 +6,7 @@ What a template does is found by rendering a small conversation with it, not by 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from functools import cached_property
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from jinja2 import TemplateError, meta
 
-from buckler.data import Json
+from buckler.data import Json, tools_in
 from buckler.data.thinking import opened_thought
 from buckler.errors import BackendError
 from buckler.models.template_check import (
@@ -29,13 +29,14 @@ from buckler.models.template_check import (
     reason_of,
     unknown_names,
 )
+from buckler.models.template_turns import SAMPLE_MARKS, folded, in_form, sample, with_marks
 from buckler.models.thought_forms import Thought, form_of, is_closed, split_thought
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 Turns: TypeAlias = Sequence[Mapping[str, object]]
-"""Turns as `buckler.data.Message`; a template may also be given tool turns and tool calls."""
+"""Turns as `buckler.data.Message`."""
 THINKING = "buckler0thinking"
 """The thought of the small conversation, which no template writes by itself."""
 DATE = date(2024, 7, 26)
@@ -245,13 +246,35 @@ class TemplateText:
         """An answer with the thought in its text as `reasoning_content`, where the template knows thoughts."""
         return split_thought(turn) if turn["role"] == "assistant" and self.thought is not None else turn
 
+    def require_tools(self, messages: Turns) -> None:
+        """
+        Raises:
+            BackendError: the template leaves out the tools of a conversation, a call of one, or a result.
+        """
+        turns, marks = with_marks(messages)
+        written = self._render(turns, ask=messages[-1]["role"] != "assistant") if marks else ""
+        if missing := next((part for mark, part in marks.items() if mark not in written), None):
+            raise BackendError(
+                f"{self.name}: the chat template does not write {missing}; give one that does with --chat-template FILE, "
+                "or write tools, calls and results as text in the turns"
+            )
+
+    @cached_property
+    def _text_arguments(self) -> bool:
+        """Whether the arguments of calls must be given as a text; most templates write an object as JSON themselves."""
+        fits = [all(mark in self._try(sample(form), ask=True) for mark in SAMPLE_MARKS) for form in (False, True)]
+        return fits == [False, True]
+
     def _render(self, messages: Turns, *, ask: bool) -> str:
         """Template text. Control tokens written inside a message are broken apart, so that no text can end a turn."""
         turns = [dict(self.split(turn)) for turn in messages]
+        tools = tools_in(turns)
+        if tools or any("tool_calls" in turn for turn in turns):
+            turns = [in_form(turn, self._text_arguments) for turn in turns]
         if not self._takes_system:
-            turns = list(_folded(turns))
+            turns = list(folded(turns))
         try:
-            return self._apply(turns, ask)
+            return self._apply(turns, ask, **({"tools": tools} if tools else {}))
         except Exception as fault:  # noqa: BLE001 - templates raise whatever they like
             roles = ", ".join(str(turn["role"]) for turn in messages[:8])
             more = ", ..." * (len(messages) > 8)
@@ -277,7 +300,7 @@ class TemplateText:
             chat_template=self._text,
             tokenize=False,
             add_generation_prompt=ask,
-            **{**self.settings, **settings},
+            **{key: self._tame(value) if key == "tools" else value for key, value in {**self.settings, **settings}.items()},
         )
         return str(rendered)
 
@@ -294,17 +317,6 @@ class TemplateText:
 
 def _turn(role: str, content: str) -> dict[str, object]:
     return {"role": role, "content": content}
-
-
-def _folded(turns: Sequence[dict[str, object]]) -> Iterator[dict[str, object]]:
-    """A leading system turn as the beginning of the first user turn, for templates without a system role."""
-    system = str(turns[0]["content"]) if turns and turns[0]["role"] == "system" and len(turns) > 1 else None
-    for turn in turns if system is None else turns[1:]:
-        if system is not None and turn["role"] == "user":
-            yield {**turn, "content": f"{system}\n\n{turn['content']}"}
-            system = None
-        else:
-            yield turn
 
 
 def _added(tokenizer: PreTrainedTokenizerBase) -> set[str]:
