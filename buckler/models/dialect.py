@@ -200,19 +200,18 @@ class Dialect:
 
     def to_json(self) -> dict[str, Json]:
         """As it is recorded."""
-        merged = {"merges_system": True} if self.merges_system else {}
-        at = {"refused_at": dict(self.refused_at)} if self.refused_at else {}
-        return {"renamed": dict(self.renamed), "left_out": dict(self.left_out), **at, **merged}
+        more: dict[str, Json] = {"refused_at": dict(self.refused_at), "merges_system": self.merges_system}
+        more = {name: value for name, value in more.items() if value}
+        return {"renamed": dict(self.renamed), "left_out": dict(self.left_out), **more}
 
     @classmethod
     def from_json(cls, record: Mapping[str, Json]) -> Dialect:
         """As it was recorded."""
-        renamed, left_out, at = ({**one} if isinstance(one := record.get(name), Mapping) else {} for name in _TABLES)
-        texts = [{name: str(value) for name, value in table.items()} for table in (renamed, left_out)]
-        return cls(renamed=texts[0], left_out=texts[1], refused_at=at, merges_system=record.get("merges_system") is True)
+        tables = {name: value for name, value in record.items() if isinstance(value, Mapping)}
+        words = {name: {one: str(word) for one, word in tables.get(name, {}).items()} for name in ("renamed", "left_out")}
+        return cls(**words, refused_at=tables.get("refused_at", {}), merges_system=record.get("merges_system") is True)
 
 
-_TABLES = ("renamed", "left_out", "refused_at")
 Doubt: TypeAlias = Callable[[Fault], bool]
 """Whether a fault that may pass may as well be about the form of the request: that is tried before it is waited for."""
 
@@ -325,13 +324,9 @@ class Negotiator:
         for name in found.renamed.keys() - known.renamed.keys():
             LOG.info("%s: %s is sent as %s", self.server, name, found.renamed[name])
         for name in found.left_out.keys() - known.left_out.keys():
-            LOG.warning(
-                "%s: %s is refused (%s), so it is not sent%s, and the server's own default holds",
-                self.server,
-                name,
-                found.left_out[name],
-                f" at {found.refused_at[name]}" if name in found.refused_at else "",
-            )
+            at = f" at {found.refused_at[name]}" if name in found.refused_at else ""
+            why = f"{name} is refused ({found.left_out[name]}), so it is not sent{at}, and the server's own default holds"
+            LOG.warning("%s: %s", self.server, why)
         for name in (known.refused_at.keys() - found.refused_at.keys()) & found.left_out.keys():
             LOG.warning("%s: %s is refused at every value, so it is not sent at all", self.server, name)
         if found.merges_system and not known.merges_system:
