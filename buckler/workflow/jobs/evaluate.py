@@ -165,14 +165,14 @@ class EvaluateJob(ProbingJob, JudgingJob):
         """Reach every server that is asked late, and see that it gives what it will be asked for; weights are there already."""
         measuring = {"--base": self.base, "--utility of": self.model if self.utility else None}
         for option, spec in measuring.items():
-            if spec is not None and spec.endpoint is not None and not load(spec).can_score:
+            if spec is not None and spec.endpoint is not None and not load(spec, negotiate=False).can_score:
                 raise ConfigError(
                     f"{option} {spec.name}: {spec.endpoint} returns no log-probabilities; name local weights or a vLLM server"
                 )
         probes = self.probes or self.harmful or self.borderline or self.benign
         for spec in self.judge_spec.models if probes else ():
             if spec.endpoint is not None:
-                load(spec)
+                load(spec, negotiate=False)
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
