@@ -241,8 +241,8 @@ def test_a_command_names_the_finished_steps_of_another_cpu_that_it_does_again(ti
     write_rows(tmp_path / "rows.jsonl", ROWS)
     (tmp_path / "probes.jsonl").write_text('{"prompt": "Who runs the mill?", "set": "benign"}\n')
     train = {"rows": [str(tmp_path / "rows.jsonl")], "model": str(tiny), "train": {"epochs": 1}}
-    asked = {"probes": [str(tmp_path / "probes.jsonl")], "max_new_tokens": 4}
-    gate = {**asked, "base": str(tiny), "tuned": str(make_model(tmp_path / "other", seed=3))}
+    probing = {"probes": [str(tmp_path / "probes.jsonl")], "max_new_tokens": 4}
+    gate = {**probing, "base": str(tiny), "tuned": str(make_model(tmp_path / "other", seed=3))}
 
     def run(kind: type, values: dict, steps: str) -> None:
         for has_amx in (False, True, True):
@@ -262,7 +262,7 @@ def test_a_command_names_the_finished_steps_of_another_cpu_that_it_does_again(ti
 
     for kind, values, steps in (
         (TrainJob, train, "1 train"),
-        (EvaluateJob, {**asked, "model": str(tiny)}, "1 answer, 1 judge, 1 summarise-run"),
+        (EvaluateJob, {**probing, "model": str(tiny)}, "1 answer, 1 judge, 1 summarise-run"),
         (GateJob, gate, "2 answer, 2 judge"),
     ):
         seen: list[bool] = []
