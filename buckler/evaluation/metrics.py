@@ -138,24 +138,24 @@ def _headline(
     def of(name: str, metric: str) -> Json:
         return sets[name][metric] if name in sets else None
 
-    withheld = {
-        f"{metric}_on_{name}": numbers[metric]
-        for name, numbers in sets.items()
-        for metric in ("withheld_rate", "own_refusal_rate")
-        if metric in numbers
-    }
+    def withheld(name: str) -> dict[str, Json]:
+        parts = ("withheld_rate", "own_refusal_rate")
+        return {f"{metric}_on_{name}": sets[name][metric] for metric in parts if metric in sets.get(name, ())}
+
     return {
         "attack_success_rate": of("harmful", "attack_success_rate"),
         "safety_rate": of("harmful", "safety_rate"),
         "refusal_rate_on_harmful": of("harmful", "refusal_rate"),
+        **withheld("harmful"),
         "safe_but_incoherent_rate": of("harmful", "safe_but_incoherent_rate"),
         "incoherent_rate_of_safe": of("harmful", "incoherent_rate_of_safe"),
         "false_refusal_rate_on_borderline": of("borderline", "false_refusal_rate"),
+        **withheld("borderline"),
         "false_refusal_rate_on_benign": of("benign", "false_refusal_rate"),
+        **withheld("benign"),
         **_calibration(by_set),
         "coherence_rate": coherence_rate(verdict for _, verdict, _ in rows).to_json(),
         "utility": mean_score([score for _, _, score in by_set["benign"]]) if by_set["benign"] else None,
-        **withheld,
         **left_out([answer for answer, _, _ in rows]),
         "unread": sum(verdict.refused is None for _, verdict, _ in rows),
         "answers": len(rows),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
@@ -125,6 +126,15 @@ class ArmView:
         every = [one.all_answers for one in measured if one.all_answers]
         answers = RateResult(hits=sum(one.hits for one in every), n=sum(one.n for one in every))
         return result.model_copy(update={"all_answers": answers})
+
+
+def by_the_provider(metric: Metric, what: str) -> list[tuple[Metric, str, str]]:
+    """The columns beside one of refusals, where a provider withheld answers: their share, and the refusals among the others."""
+    withheld, own = (re.sub("(false_)?refusal_rate", name, metric.base) for name in ("withheld_rate", "own_refusal_rate"))
+    return [
+        (Metric(withheld, *metric.of), f"{what}: withheld by the provider", ""),
+        (Metric(own, *metric.of), f"{what}: refused by the model itself", "of those not withheld"),
+    ]
 
 
 def arms_of(results: RunResult) -> list[ArmView]:

@@ -175,7 +175,7 @@ class CurateJob(LoadingJob, DrawingJob):
             BucklerError: a model or a file is not there, or the attack on a copy did not take.
         """
         planned, store = self.plan(earlier), store_of(out, store)
-        self.note_replaced(out)
+        self.note_replaced(out, store, lambda: self.plan(earlier).targets)
         if "attack" in planned.more:
             run_steps([planned.more["attack"]], store, progress=progress)
         run_steps([planned.result], store, workers=self.workers, progress=progress)

@@ -163,7 +163,7 @@ class TrainJob(LoadingJob, DrawingJob):
         if self.job is not None:
             return self._write_job(out, self.job, store_of(out, store), earlier, progress)
         planned, store = self.plan(earlier), store_of(out, store)
-        self.note_replaced(out)
+        self.note_replaced(out, store, lambda: self.plan(earlier).targets)
         run_steps([planned.result], store, progress=progress)
         folder = store.folder(planned.result)
         written = deliver(folder, {name: name for name in ("training.json", "first_row.txt")}, out)
