@@ -164,7 +164,7 @@ class TrainJob(LoadingJob, DrawingJob):
             return self._write_job(out, self.job, store_of(out, store), earlier, progress)
         planned, store = self.plan(earlier), store_of(out, store)
         self.note_replaced(out)
-        run_steps([planned.result], store, progress=progress)
+        run_steps([planned.result], store, whole=True, progress=progress)
         folder = store.folder(planned.result)
         written = deliver(folder, {name: name for name in ("training.json", "first_row.txt")}, out)
         for name in ("model", "adapter", "base"):
