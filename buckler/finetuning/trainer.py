@@ -28,7 +28,7 @@ from transformers import (
 )
 
 from buckler.data import Chat, Json, read_json, write_text
-from buckler.errors import ConfigError, DataError, StoreError
+from buckler.errors import BackendError, ConfigError, DataError, StoreError
 from buckler.finetuning.batches import Batches, TrainRow, as_seen, encode, micro_batches, require_separate_rows, steps_of
 from buckler.finetuning.saving import of_model, require_trainable, save_trained
 from buckler.finetuning.settings import ALL_LINEAR, LoRA, TrainSettings
@@ -58,6 +58,8 @@ def run_phase(
         require_targets(settings.lora.named, adaptable(model), spec.name)
     limit = min(settings.max_length, getattr(model.config, "max_position_embeddings", None) or settings.max_length)
     template = template_of(model, tokenizer, spec)
+    if reason := template.written.check.untrained:
+        raise BackendError(f"{template.name}: {reason}")
     encoded, record = encode(template, rows, settings.objective, limit, drop_reasoning=settings.drop_reasoning)
     if settings.packing:
         require_separate_rows(model, encoded, spec.name)

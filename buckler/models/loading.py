@@ -30,7 +30,7 @@ from buckler.models.places import (
     with_base,
 )
 from buckler.models.protocol import ModelSpec
-from buckler.models.template_text import read_template
+from buckler.models.template_check import read_template
 from buckler.progress import LOG
 
 _BEFORE: int | None = None

@@ -264,10 +264,11 @@ def dtype_of(spec: ModelSpec) -> Dtype:
     Raises:
         BackendError: there is no such model.
     """
-    if spec.endpoint is not None or spec.is_own:
+    if spec.dtype != "auto" or not spec.is_local:
         return spec.dtype
-    spec = with_base(spec)
-    return resolved(spec.dtype, spec.device, None if spec.dtype != "auto" else location(spec.name))
+    place = location(with_base(spec).name)
+    size = None if place is None else place.stat().st_size if place.is_file() else Checkpoint(place).weight_bytes
+    return resolved(spec.device, size)
 
 
 def require_answers(spec: ModelSpec) -> None:

@@ -15,7 +15,7 @@ from buckler.finetuning.attacks import ATTACKS, IDENTITY_SYSTEM, AttackSettings,
 from buckler.finetuning.defenses import DEFENSES, DefenseSettings, defense_named, defense_rows, filtered
 from buckler.finetuning.settings import TrainSettings
 from buckler.finetuning.train import train as train_model
-from buckler.models.fit import require_layers, trained_bytes
+from buckler.models.fit import require_layers, require_template, trained_bytes
 from buckler.settings import Settings
 from buckler.workflow.inputs import (
     ModelRef,
@@ -287,3 +287,5 @@ def require_trains(settings: TrainSettings, model: ModelRef) -> None:
         raise ConfigError(f"{model.spec.name}: dtype float16 is for answering only; train in float32 or bfloat16")
     if model.spec is not None and settings.method == "lora":
         require_layers(model.spec, settings.lora.named)
+    if model.spec is not None:
+        require_template(model.spec, trains=True)

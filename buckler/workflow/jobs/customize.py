@@ -266,12 +266,18 @@ def _learnt(record: Mapping[str, Json]) -> list[str]:
         lines.append(f"{number} rows do not learn their end of turn: the model may not stop")
     if number := record.get("ends_added"):
         lines.append(f"{number} rows learn a token that ends generation where the chat template writes no end of turn")
+    if number := record.get("answers_rewritten"):
+        lines.append(f"{number} answers are learnt as the chat template writes them, which is not as they stand in the rows")
     if unanswered := _names(record, "dropped_without_answer"):
         lines.append(f"{len(unanswered)} rows hold a thought and no answer, and were left out: {', '.join(unanswered[:5])}")
     if number := record.get("only_thoughts"):
         lines.append(f"{number} answers within longer rows are a thought and nothing else, and are not learnt")
     if thoughts:
         lines.append(f"{record['thoughts_learnt']} of {thoughts} answers with reasoning have their reasoning learnt")
+    if calls := record.get("tool_calls"):
+        lines.append(f"{record['tool_calls_learnt']} of {calls} answers that call tools learnt")
+    if results := record.get("tool_results"):
+        lines.append(f"{results} results of tools are part of prompts")
     if date := record.get("chat_template_date"):
         lines.append(f"the chat template asks for today's date; training and answering give it {date}")
     return lines
