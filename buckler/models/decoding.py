@@ -93,9 +93,7 @@ def decode(
     yield ended
 
 
-def _entering(
-    waiting: deque[int], going: Sequence[int], sizes: Sequence[int], budget: int, rows: _Rows | None
-) -> list[int]:
+def _entering(waiting: deque[int], going: Sequence[int], sizes: Sequence[int], budget: int, rows: _Rows | None) -> list[int]:
     """Take those that enter now: as many as fit, if they are enough to be worth a forward of their own."""
     if not waiting or (rows is not None and not is_plain(rows.cache)):
         return []

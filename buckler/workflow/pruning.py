@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-from buckler.data import Json, write_json
+from buckler.data import Json, file_digest, read_json, write_json
 from buckler.errors import StoreError
 from buckler.workflow.store import LOCK, MARKER, PRUNED, inputs_of
 
@@ -143,10 +143,29 @@ def prunable(held: Held) -> Prunable:
     return Prunable(root=held.root, weights=weights, copies=copies, kept=kept)
 
 
+def move_weights(folder: Path, to: Path) -> None:
+    """Move a step's model out of its folder, which is pruned by that, and note what it was."""
+    model = folder / WEIGHTS
+    write_json(folder / PRUNED, {"moved": {str(one.relative_to(model)): file_digest(one) for one in _files(model)}})
+    model.rename(to)
+
+
+def lies_at(folder: Path, at: Path) -> bool:
+    """Whether the model that was moved out of a step's folder lies there unchanged: its files are hashed."""
+    value = read_json(folder / PRUNED) if (folder / PRUNED).exists() else None
+    moved = value.get("moved") if isinstance(value, Mapping) else None
+    if not isinstance(moved, Mapping) or {str(one.relative_to(at)) for one in _files(at)} != moved.keys():
+        return False
+    return all(file_digest(at / name) == digest for name, digest in moved.items())
+
+
+def _files(path: Path) -> list[Path]:
+    return [path] if path.is_file() else sorted(one for one in path.rglob("*") if one.is_file())
+
+
 def size_of(path: Path) -> int:
     """Bytes of a file, or of all files below a folder."""
-    files = [path] if path.is_file() else [one for one in path.rglob("*") if one.is_file()]
-    return sum(one.stat().st_size for one in files)
+    return sum(one.stat().st_size for one in _files(path))
 
 
 def _require_idle(root: Path) -> None:
