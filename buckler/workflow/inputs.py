@@ -210,7 +210,7 @@ class ModelRef:
         Raises:
             BackendError: it is not, or cannot answer.
         """
-        digest, spec = identity(spec), with_base(spec)
+        digest, spec = identity(spec, planned=True), with_base(spec)
         require_ready(spec)
         dtype = dtype_of(spec)
         if spec.dtype == "auto" and dtype == "bfloat16" and not supposes():

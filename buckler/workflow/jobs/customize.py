@@ -28,6 +28,7 @@ from buckler.workflow.jobs.base import (
     store_of,
 )
 from buckler.workflow.jobs.loading import OPTION_NAMES, LoadingJob, model_of, with_adapter
+from buckler.workflow.pruning import lies_at, move_weights
 from buckler.workflow.rows import attack_rows, require_trains, training_phase
 from buckler.workflow.store import Store
 
@@ -162,14 +163,18 @@ class TrainJob(LoadingJob, DrawingJob):
         """
         if self.job is not None:
             return self._write_job(out, self.job, store_of(out, store), earlier, progress)
-        planned, store = self.plan(earlier), store_of(out, store)
+        planned, own, store = self.plan(earlier), store is None, store_of(out, store)
         self.note_replaced(out, store, lambda: self.plan(earlier).targets)
-        run_steps([planned.result], store, progress=progress)
+        run_steps([planned.result], store, whole=not lies_at(store.folder(planned.result), out / "model"), progress=progress)
         folder = store.folder(planned.result)
         written = deliver(folder, {name: name for name in ("training.json", "first_row.txt")}, out)
         for name in ("model", "adapter", "base"):
+            if name == "model" and store.is_pruned(planned.result):
+                continue  # it was moved there
             shutil.rmtree(out / name, ignore_errors=True)
-            if (folder / name).exists() and (name == "adapter" or self.merge):
+            if name == "model" and own and not (folder / "adapter").exists():
+                move_weights(folder, out / name)
+            elif (folder / name).exists() and (name == "adapter" or self.merge):
                 shutil.copytree(folder / name, out / name)
         if self.merge and not (out / "model").exists():
             from buckler.finetuning.export import save_merged
