@@ -60,9 +60,7 @@ class PreallocatedLayer(DynamicLayer):  # type: ignore[misc]
     def right_aligned(self, columns: Tensor) -> None:
         """Let column `columns[row, at]`, int64 `(rows, tokens)`, of each row be its column `at`."""
         at = columns[:, None, :, None]
-        self._held = tuple(
-            live.gather(2, at.expand(-1, live.shape[1], -1, live.shape[3])) for live in (self.keys, self.values)
-        )
+        self._held = tuple(live.gather(2, at.expand(-1, live.shape[1], -1, live.shape[3])) for live in (self.keys, self.values))
         self._first = 0
         self._view(*columns.shape)
 
