@@ -152,7 +152,8 @@ def main() -> None:
         rivals["inspect"] = by_inspect(options.model, requests, max(options.sizes), options.dtype)
     model.generate(requests[:2])
     first = {name: timed(work)[0] for name, work in rivals.items()} if len(options.sizes) > 1 else dict.fromkeys(rivals, 0.0)
-    print("tried:", ", ".join(f"{name} {seconds:.1f} CPU s" for name, seconds in first.items() if seconds), flush=True)
+    if len(options.sizes) > 1:
+        print("tried:", ", ".join(f"{name} {seconds:.1f} CPU s" for name, seconds in first.items()), flush=True)
     kinds = {name.split()[0] for name in rivals}
     best = {kind: min((name for name in rivals if name.split()[0] == kind), key=lambda name: first[name]) for kind in kinds}
     sides: list[tuple[str, Work]] = [("ours", ours), *((best[kind], rivals[best[kind]]) for kind in sorted(kinds))]
@@ -162,6 +163,7 @@ def main() -> None:
         for name, work in sides if turn % 2 == 0 else reversed(sides):
             seconds, texts[name] = timed(work)
             ran[name].append(seconds)
+            print(f"  {name} {seconds:.2f}", flush=True)
     if not options.rounds:
         return
     print(f"{options.model} {options.dtype}, {len(requests)} prompts, {torch.get_num_threads()} threads, {options.rounds} rounds")
