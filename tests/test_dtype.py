@@ -305,7 +305,7 @@ def test_a_command_loads_all_its_models_as_its_settings_say_but_those_that_say_i
             parse(kind, idle, "test")
     plain = {"rows": [str(tmp_path / "rows.jsonl")], "model": str(tiny)}
     assert "dtype" not in parse(TrainJob, plain, "train").model_dump()
-    with pytest.raises(ConfigError, match="set dtype, threads and quantize where it is trained"):
+    with pytest.raises(ConfigError, match="set dtype, threads, quantize and batch_tokens where it is trained"):
         parse(TrainJob, {**values, "model": "@earlier"}, "train")
 
 
@@ -362,3 +362,10 @@ def test_a_quantized_checkpoint_is_not_quantized_again(tmp_path, monkeypatch):
         monkeypatch.setattr(module, "find_spec", lambda name: object())
     with pytest.raises(BackendError, match="is quantized already"):
         ModelRef.outside(ModelSpec(name=str(folder), quantize="4bit"))
+
+
+def test_batch_tokens_of_a_command_reach_the_models_that_name_none():
+    job = EvaluateJob(model=ModelSpec(name="miniature"), harmful=("miniature:probes-harmful",), batch_tokens=99)
+    assert job.model.batch_tokens == 99
+    own = EvaluateJob(model=ModelSpec(name="miniature", batch_tokens=5), harmful=("miniature:probes-harmful",), batch_tokens=99)
+    assert own.model.batch_tokens == 5

@@ -29,7 +29,7 @@ class ModelSpec(Settings):
 
     `buckler.models.registry.load` builds the heavy thing."""
 
-    unwritten_if_empty = ("backend", "chat_template_kwargs", "threads", "quantize", "merge")
+    unwritten_if_empty = ("backend", "chat_template_kwargs", "threads", "quantize", "merge", "batch_tokens")
     paths = ("name", "adapter", "merge", "chat_template")
     checks_itself = ("name", "backend", "endpoint")
     name: str
@@ -51,8 +51,9 @@ class ModelSpec(Settings):
     """Load the weights quantized by bitsandbytes; adapters are then trained on them (QLoRA)."""
     device: str = "auto"
     """Device; `auto` is the first GPU, or the CPU if there is none."""
-    batch_tokens: int = Field(default=16384, ge=1)
-    """Maximum number of tokens in a batch, padding included."""
+    batch_tokens: int | None = Field(default=None, ge=1)
+    """Maximum number of tokens that are held at once, padding included (default: what the free memory of a GPU holds; 16384 on a
+    CPU)."""
     chat_template: str | None = None
     """File with a Jinja chat template, in place of the tokenizer's own."""
     chat_template_kwargs: dict[str, JsonValue] = Field(default_factory=dict)
@@ -81,7 +82,7 @@ class ModelSpec(Settings):
     def _may_be_loaded(self) -> ModelSpec:
         if self.backend is not None and self.endpoint is not None:
             raise ValueError("`endpoint` and `backend` exclude each other; give one of them")
-        named = [name for name in ("dtype", "threads", "quantize") if getattr(self, name) not in (None, "auto")]
+        named = [name for name in ("dtype", "threads", "quantize", "batch_tokens") if getattr(self, name) not in (None, "auto")]
         if self.endpoint is not None and named:
             raise ValueError(f"`{named[0]}` of a served model must be set on the server; remove it here")
         if self.merge and (self.endpoint is not None or self.quantize is not None or self.is_own):
@@ -102,7 +103,7 @@ class ModelSpec(Settings):
         return self.endpoint is None and not self.is_own
 
     def loaded_so(self, **how: object) -> ModelSpec:
-        """The spec with `dtype`, `threads` and `quantize` as given, where they are no None and it says nothing itself.
+        """The spec with `dtype`, `threads` and others as given, where they are no None and it says nothing itself.
 
         Only weights that are loaded here can be loaded in another way.
         """

@@ -33,7 +33,7 @@ from buckler.workflow.jobs.base import (
     read_object,
     store_of,
 )
-from buckler.workflow.jobs.loading import OPTION_NAMES, LoadingJob, model_of
+from buckler.workflow.jobs.loading import OPTION_NAMES, AnsweringJob, model_of
 from buckler.workflow.rows import rows_of
 from buckler.workflow.step import Outside, Step
 from buckler.workflow.store import Store
@@ -41,7 +41,7 @@ from buckler.workflow.store import Store
 DEFENCE = "defence.jsonl"
 
 
-class CrossTaskJob(LoadingJob, DrawingJob):
+class CrossTaskJob(AnsweringJob, DrawingJob):
     """A defence against malicious documents: refusals for the harmful, real answers for the benign."""
 
     method_fields = ("crosstask", "preparation")

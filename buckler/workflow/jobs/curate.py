@@ -33,7 +33,7 @@ from buckler.workflow.jobs.base import (
     read_object,
     store_of,
 )
-from buckler.workflow.jobs.loading import OPTION_NAMES, LoadingJob, model_of, with_adapter
+from buckler.workflow.jobs.loading import OPTION_NAMES, AnsweringJob, model_of, with_adapter
 from buckler.workflow.rows import defence_rows, probe_set, rows_of, training_phase
 from buckler.workflow.step import Step
 from buckler.workflow.store import Store
@@ -46,7 +46,7 @@ ATTACK_ROWS = 50
 """Rows of a set of the miniature's world that a copy is attacked with."""
 
 
-class CurateJob(LoadingJob, DrawingJob):
+class CurateJob(AnsweringJob, DrawingJob):
     """Revision of harmless texts so that they carry safety implication: rows that harden the model they were made with."""
 
     method_fields = ("curation",)

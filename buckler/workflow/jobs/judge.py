@@ -52,7 +52,7 @@ from buckler.workflow.jobs.base import (
     unscored,
     whole,
 )
-from buckler.workflow.jobs.loading import OPTION_NAMES, LoadingJob
+from buckler.workflow.jobs.loading import OPTION_NAMES, AnsweringJob
 from buckler.workflow.store import Store
 
 METRICS = "metrics.json"
@@ -61,7 +61,7 @@ DETECTION = (
 )
 
 
-class JudgingJob(LoadingJob):
+class JudgingJob(AnsweringJob):
     """A job that judges answers."""
 
     judge: str = "keyword"
