@@ -50,11 +50,16 @@ def resolved(dtype: Dtype, device: str, weights: Path | None) -> Dtype:
     """
     if dtype != "auto":
         return dtype
-    if weights is not None and _bytes(weights) < SMALL:
+    if is_small(weights):
         return "float32"
     if (supposed := _SUPPOSED.get()) is not None:
         return supposed
     return "bfloat16" if _multiplies_bfloat16(device) else "float32"
+
+
+def is_small(weights: Path | None) -> bool:
+    """Whether a local model, of this folder or file, is small; None is a model of the hub."""
+    return weights is not None and _bytes(weights) < SMALL
 
 
 def _bytes(weights: Path) -> int:

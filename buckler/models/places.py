@@ -28,6 +28,8 @@ EMBEDDED_FOLDER = Path(__file__).parents[1] / "miniature" / "models"
 ADAPTER_WEIGHTS, ADAPTER_CONFIG = "adapter_model.safetensors", "adapter_config.json"
 ANY_TOKENIZER = ("token*", "vocab*", "merges*", "*.model", "*.tiktoken", "tekken.json", "byte_maps.json")
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model")
+FLASH = {"flash_attention_2": "flash_attn", "flash_attention_3": "flash_attn_interface"}
+"""Packages that attention implementations are in."""
 OF_ADAPTER = (ADAPTER_CONFIG, ADAPTER_WEIGHTS, "adapter_model.bin", "chat_template*", "special_tokens*", *ANY_TOKENIZER)
 """Files of a hub repository that belong to an adapter."""
 
@@ -256,6 +258,10 @@ def require_answers(spec: ModelSpec) -> None:
             f"{spec.name}: dtype float16 is for GPUs, and this computes on a CPU; use float32 or bfloat16 (for a run that is "
             "planned here and computes on GPUs elsewhere, set `device: cuda` at the model)"
         )
+    package = FLASH.get(spec.attn_implementation or "")
+    if package and not (may_use_gpu(spec.device) and find_spec(package) is not None and dtype_of(spec) != "float32"):
+        needs = f"a GPU, the package {package}, and bfloat16 or float16"
+        raise BackendError(f"{spec.name}: attn_implementation {spec.attn_implementation} needs {needs}; use sdpa")
     place, adapter = location(spec.name), None if spec.adapter is None else adapter_folder(spec.adapter)
     if adapter is not None:
         require_adapter(adapter)

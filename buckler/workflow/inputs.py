@@ -264,7 +264,8 @@ def trained_spec(folder: Path) -> ModelSpec:
     """The model of a training step, computing as it did in training: that is part of the key of what uses it."""
     record = read_json(folder / "training.json") if (folder / "training.json").exists() else {}
     values = record if isinstance(record, Mapping) else {}
-    spec = ModelSpec.model_validate({"name": str(folder / "model"), "threads": values.get("threads")})
+    how = {name: values.get(name) for name in ("threads", "attn_implementation")}
+    spec = ModelSpec.model_validate({"name": str(folder / "model"), **how})
     dtype = values.get("dtype", "float32")
     return spec if dtype == dtype_of(spec) else spec.model_copy(update={"dtype": dtype})
 
