@@ -128,10 +128,11 @@ def _measured(config: PretrainedConfig, settings: TrainSettings, bf16: bool, len
     per_row = (peaks[1] - peaks[0]) // (PROBED[1] - PROBED[0])
     held = _bytes(weights)
     if quantize is not None:
-        matrices = sum(
-            one.weight.numel() for one in model.modules() if type(one) is nn.Linear and one.weight.dtype == torch.bfloat16
-        )
-        held -= int(matrices * (2 - QUANTIZED[quantize]))
+        head = objective.plain.get_output_embeddings()
+        linear = [
+            one.weight for one in model.modules() if type(one) is nn.Linear and one is not head and not one.weight.requires_grad
+        ]
+        held -= int(sum(weight.numel() for weight in linear) * (2 - QUANTIZED[quantize]))
     layers = [_bytes(layer.parameters()) for part in model.modules() if isinstance(part, nn.ModuleList) for layer in part]
     ends = [layer for layer in (objective.plain.get_input_embeddings(), objective.plain.get_output_embeddings()) if layer]
     return Need(
