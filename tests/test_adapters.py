@@ -196,12 +196,16 @@ def test_an_adapter_of_the_hub_is_checked_as_one_that_lies_here(tiny, first, tmp
         open_model(spec)
 
 
-def test_two_adapters_at_once_and_adapters_on_adapters_are_refused(first, tmp_path):
+def test_an_adapter_on_an_adapter_is_a_model_and_one_that_leads_back_to_itself_is_refused(tiny, first, tmp_path):
     with pytest.raises(ConfigError, match="is itself an adapter"):
         identity(ModelSpec(name=str(first / "adapter"), adapter=str(first / "adapter")))
     stacked = change(first / "adapter", tmp_path / "adapter", base_model_name_or_path=str(first / "adapter"))
-    with pytest.raises(BackendError, match=r"its base model .* is itself an adapter"):
-        identity(ModelSpec(name=str(stacked)))
+    assert nll(stacked) == near(nll(first / "model", first / "adapter")) != near(nll(first / "model"))
+    assert identity(ModelSpec(name=str(stacked))) != identity(ModelSpec(name=str(first / "adapter")))
+    change(stacked, tmp_path / "other", base_model_name_or_path=str(tmp_path / "ring"))
+    ring = change(stacked, tmp_path / "ring", base_model_name_or_path=str(tmp_path / "other"))
+    with pytest.raises(BackendError, match="leads back to itself"):
+        identity(ModelSpec(name=str(ring)))
 
 
 def test_the_tokenizer_added_tokens_and_template_of_an_adapter_are_used(tiny, tmp_path):

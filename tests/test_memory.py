@@ -161,11 +161,11 @@ def test_a_dry_run_of_train_tells_the_memory_and_reads_no_row(tiny, tmp_path):
 def test_a_dry_run_of_a_recipe_tells_the_memory_of_models_that_are_not_small(tiny, tmp_path, monkeypatch):
     from commands import call
 
-    from buckler.models import dtype
+    from buckler.models import places
 
     words = ("run", "demo_stages", "--dry-run", "--store", "runs", "--set", "seeds=[0]")
     assert "memory:" not in call(words, tmp_path)[1]
-    monkeypatch.setattr(dtype, "SMALL", 0)
+    monkeypatch.setattr(places, "SMALL", 0)
     out = call((*words, "--set", "models.miniature.dtype=float32"), tmp_path)[1]
     assert "training miniature, method full" in out and out.count("memory: weights") == 1
 

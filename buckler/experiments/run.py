@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import statistics
 import sys
 from collections import Counter
@@ -18,17 +17,14 @@ from buckler.experiments.collect import collect, collect_again
 from buckler.experiments.pages import print_results, write_report
 from buckler.experiments.registry import experiment_of, plan_of, read_recipe, recipe_folder
 from buckler.experiments.results import RunResult, read_results
-from buckler.finetuning.settings import TrainSettings
-from buckler.finetuning.train import memory_of
-from buckler.models.dtype import Dtype, is_small, supposing
-from buckler.models.places import dtype_of, location
-from buckler.models.protocol import ModelSpec
+from buckler.models.dtype import Dtype, supposing
+from buckler.models.places import dtype_of
 from buckler.progress import LOG, show_progress
 from buckler.registry import read_from
 from buckler.workflow.curation import CurateStep, curate
 from buckler.workflow.executor import Event, Outcome, execute
 from buckler.workflow.jobs.base import Result, read_object
-from buckler.workflow.rows import DrawStep, TrainStep, train
+from buckler.workflow.rows import DrawStep, memory, storage
 from buckler.workflow.step import Step, in_order
 from buckler.workflow.store import Store
 
@@ -137,7 +133,9 @@ def dry_run(recipes: Sequence[CommonRecipe], store: Store) -> dict[str, Json]:
             done = sum(store.is_done(step) for step in of_name)
             say(f"  {name:21} {len(of_name):5} steps, {done} done, {_cost(of_name, store)}")
             counted.setdefault(recipe.name, {})[name] = {"steps": len(of_name), "done": done}
-        for line in _memory([step for step in steps if step.name == train.name and not store.is_done(step)]):
+        for line in memory(steps, store):
+            say(f"  {line}")
+        if line := storage(steps, store):
             say(f"  {line}")
     if plans:
         steps = in_order([step for plan in plans for step in plan.targets])
@@ -184,25 +182,6 @@ def _cost(steps: Sequence[Step], store: Store) -> str:
     if not known:
         return f"{at_most}seconds not known until one has run in this store"
     return f"{at_most}about {len(left) * statistics.median(known):.0f} s of one worker left"
-
-
-def _memory(phases: Sequence[Step]) -> list[str]:
-    """What each kind of training phase needs of a device's memory; of small models, which fit everywhere, nothing."""
-    kinds: dict[str, tuple[ModelSpec, TrainSettings]] = {}
-    for phase in phases:
-        settings, first = TrainStep.model_validate(phase.params).train, phase
-        while "model" in first.inputs:
-            first = first.inputs["model"]
-        values = json.loads(first.outside["model"].place)
-        values.pop("computes_in", None)
-        spec = ModelSpec.model_validate(values)
-        shape = settings.model_dump(include={"method", "lora", "gradient_checkpointing", "max_length"})
-        kinds.setdefault(f"{first.outside['model'].digest} {shape}", (spec, settings))
-    lines: list[str] = []
-    for spec, settings in kinds.values():
-        if not is_small(location(spec.name)):
-            lines += [f"training {spec.name}, method {settings.method}", *(f"  {line}" for line in memory_of(spec, settings)[0])]
-    return lines
 
 
 def _revisions(step: Step) -> int:

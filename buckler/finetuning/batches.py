@@ -134,14 +134,19 @@ def _account(template: Template, rows: Sequence[Chat], seen: Sequence[EncodedRow
     learnt = sum(row.thoughts_learnt for row in seen)
     if template.written.thought is None:  # those within a text are a part of it
         learnt += thoughts - sum(bool(turn.get("reasoning_content")) for turn in turns)
+    calls = sum(bool(turn.get("tool_calls")) for turn in turns)
+    results = sum(turn["role"] == "tool" for chat in rows for turn in chat.messages)
     return {
         "rows": len(rows),
         "answers": sum(row.turns for row in seen),
         "answers_learnt": sum(row.learnt for row in seen),
         "ends_added": sum(row.added_ends > 0 for row in seen),
         "ends_not_learnt": sum(row.without_end > 0 for row in seen),
+        **({"answers_rewritten": rewritten} if (rewritten := sum(row.rewritten for row in seen)) else {}),
         **({"only_thoughts": only} if (only := sum(row.only_thoughts for row in seen)) else {}),
         **({"thoughts": thoughts, "thoughts_learnt": 0 if drop_reasoning else learnt} if thoughts else {}),
+        **({"tool_calls": calls, "tool_calls_learnt": sum(row.calls_learnt for row in seen)} if calls else {}),
+        **({"tool_results": results} if results else {}),
         **({"chat_template_kwargs": template.written.settings} if template.written.settings else {}),
         **({"chat_template_date": DATE.isoformat()} if template.written.is_dated else {}),
     }

@@ -92,12 +92,12 @@ def explain_full_disk(out: Path) -> Iterator[None]:
 def require_space(model: PreTrainedModel, keeps_checkpoints: bool, out: Path) -> None:
     """Refuse to start a phase whose result would not fit on the disk.
 
-    The weights; and as many checkpoints as lie there while a new one is written: what is trained, with Adam's two moments.
+    What is trained; and as many checkpoints as lie there while a new one is written: what is trained, with Adam's two moments.
     """
     out.mkdir(parents=True, exist_ok=True)
     sizes = [(weight.numel() * weight.element_size(), weight.requires_grad) for weight in model.parameters()]
     checkpoint = 3 * sum(size for size, is_trained in sizes if is_trained) if keeps_checkpoints else 0
-    need = sum(size for size, _ in sizes) + checkpoint * (1 + KEPT)
+    need = sum(size for size, is_trained in sizes if is_trained) + checkpoint * (1 + KEPT)
     free = shutil.disk_usage(out).free
     if free < need:
         raise StoreError(f"{out}: {free / 1e9:.2f} GB free, but training needs about {need / 1e9:.2f} GB; free some space")

@@ -68,15 +68,14 @@ def with_lora(model: PreTrainedModel, lora: LoRA, seed: int) -> PreTrainedModel:
         ) from None
 
 
-def hold_frozen_in_bfloat16(model: PreTrainedModel) -> bool:
-    """Whether frozen matrices are held in bfloat16 from now on, the type in which autocast multiplies them anyway.
+def hold_frozen_in_bfloat16(model: PreTrainedModel) -> None:
+    """Hold frozen matrices in bfloat16 from now on, the type in which autocast multiplies them anyway.
 
     The arithmetic stays the same and the weights take half the memory. A head that is tied to the embeddings gets its own. The
     base is read again before adapters are merged into it.
     """
     if getattr(model.config, "model_type", None) in RECURRENT:
-        return False
+        return
     layers = [layer for layer in model.modules() if type(layer) is nn.Linear and not layer.weight.requires_grad]
     for layer in layers:
         layer.weight = nn.Parameter(layer.weight.detach().to(torch.bfloat16), requires_grad=False)
-    return bool(layers)

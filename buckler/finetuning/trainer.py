@@ -12,20 +12,19 @@ import torch
 from torch import distributed
 
 from buckler.data import Chat, Json, write_text
-from buckler.errors import ConfigError
+from buckler.errors import BackendError, ConfigError
 from buckler.finetuning.batches import TrainRow, as_seen, encode, require_separate_rows
 from buckler.finetuning.checkpoints import explain_full_disk, require_space
 from buckler.finetuning.loop import Phase
 from buckler.finetuning.loss import Objective
 from buckler.finetuning.memory import need_of
 from buckler.finetuning.prepare import hold_frozen_in_bfloat16, set_checkpointing, with_lora
-from buckler.finetuning.saving import BASE, of_model, require_trainable, save_model, save_trained
+from buckler.finetuning.saving import of_model, require_trainable, save_trained
 from buckler.finetuning.settings import TrainSettings
 from buckler.models.adapters import adaptable
 from buckler.models.fit import require_targets
 from buckler.models.huggingface import template_of
 from buckler.models.loading import open_model
-from buckler.models.places import with_base
 from buckler.models.protocol import ModelSpec
 from buckler.progress import LOG, ProgressCallback
 
@@ -47,21 +46,22 @@ def run_phase(
         require_targets(settings.lora.named, adaptable(model), spec.name)
     limit = min(settings.max_length, getattr(model.config, "max_position_embeddings", None) or settings.max_length)
     template = template_of(model, tokenizer, spec)
+    if reason := template.written.check.untrained:
+        raise BackendError(f"{template.name}: {reason}")
+    if reason := template.written.check.untrained:
+        raise BackendError(f"{template.name}: {reason}")
     encoded, record = encode(template, rows, settings.objective, limit, drop_reasoning=settings.drop_reasoning)
     if settings.packing:
         require_separate_rows(model, encoded, spec.name)
-    if settings.method == "lora":
-        if with_base(spec).adapter is not None and first:
-            with explain_full_disk(out):
-                save_model(model, template, out / BASE)
-        model = with_lora(model, settings.lora, seed)
+    model = with_lora(model, settings.lora, seed) if settings.method == "lora" else model
     model.train()
     require_space(model, settings.checkpoint_every > 0, out)
     objective = Objective(model)
     if not objective.compare(encoded[0].ids):
         LOG.warning("%s: its output head is not the usual one; logits are made for all supervised columns at once", spec.name)
     set_checkpointing(objective, settings, spec.name)
-    rounded = settings.method == "lora" and dtype == "bfloat16" and hold_frozen_in_bfloat16(model)
+    if settings.method == "lora" and dtype == "bfloat16":
+        hold_frozen_in_bfloat16(model)
     budget = settings.micro_batch_tokens or micro_batch_tokens(objective, spec, settings, dtype, encoded, limit)
     phase = Phase(
         objective,
@@ -85,7 +85,7 @@ def run_phase(
                 "gradient_checkpointing to on, or method to lora"
             ) from None
         if first:
-            save_trained(model, template, spec, settings, out, rounded=rounded)
+            save_trained(model, template, spec, settings, out)
             shutil.rmtree(out / "checkpoints", ignore_errors=True)
     record |= of_model(spec, settings, dtype)
     record["max_length"] = limit

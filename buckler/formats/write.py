@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TypeAlias, TypeGuard
 
 from buckler.data import Chat, Json, read_json, write_json, write_text
+from buckler.data.tool_calls import with_text_arguments
 from buckler.errors import DataError
 from buckler.registry import Registry
 
@@ -45,7 +46,16 @@ def _chat(rows: Sequence[Chat]) -> str:
 
 def _openai(rows: Sequence[Chat]) -> str:
     """The fine-tuning file of OpenAI: the messages and nothing else, each row ending with an answer."""
-    return _lines([{"messages": _answered(row, "openai").to_json()["messages"]} for row in rows])
+    return _lines([_openai_row(_answered(row, "openai").to_json()) for row in rows])
+
+
+def _openai_row(row: Mapping[str, Json]) -> dict[str, Json]:
+    turns = [turn for turn in listed if isinstance(turn, Mapping)] if isinstance(listed := row["messages"], list) else []
+    messages: list[Json] = [
+        {**turn, "tool_calls": with_text_arguments(calls)} if isinstance(calls := turn.get("tool_calls"), list) else turn
+        for turn in turns
+    ]
+    return {"messages": messages, **({"tools": row["tools"]} if "tools" in row else {})}
 
 
 def _alpaca(rows: Sequence[Chat]) -> str:
@@ -88,8 +98,9 @@ def _alternating(row: Chat, format: str) -> tuple[str | None, list[str]]:
     """The system text and the turns; these formats have no word for anything but question and answer in turn."""
     system = row.messages[0]["content"] if row.messages[0]["role"] == "system" else None
     turns = row.messages[0 if system is None else 1 :]
-    if [turn["role"] for turn in turns] != ["user", "assistant"] * (len(turns) // 2):
-        roles = ", ".join(turn["role"] for turn in row.messages)
+    calls = any("tool_calls" in turn or "tools" in turn for turn in row.messages)
+    if calls or [turn["role"] for turn in turns] != ["user", "assistant"] * (len(turns) // 2):
+        roles = ", ".join(turn["role"] for turn in row.messages) + ", with tools" * calls
         raise DataError(f"row {row.id}: {format} needs alternating user and assistant turns, got {roles}; use the format `chat`")
     return system, [turn["content"] for turn in turns]
 

@@ -13,8 +13,6 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import Literal, TypeAlias
 
-from buckler.models.checkpoint import Checkpoint
-
 Dtype: TypeAlias = Literal["auto", "float32", "bfloat16", "float16"]
 SMALL = 64 << 20
 """Bytes of weights below which a local model is small: it computes in float32 on every machine, so that numbers are the same."""
@@ -40,30 +38,18 @@ def supposes() -> bool:
     return _SUPPOSED.get() is not None
 
 
-def resolved(dtype: Dtype, device: str, weights: Path | None) -> Dtype:
-    """The type that `dtype` stands for; never `auto`.
+def resolved(device: str, weight_bytes: int | None) -> Dtype:
+    """The type that `auto` stands for.
 
     Args:
-        dtype: What is asked for.
         device: Where the model is to be loaded, or `auto`.
-        weights: Its local folder or file; None for a model of the hub.
+        weight_bytes: Size of its weights; None where it is not known, for a model of the hub.
     """
-    if dtype != "auto":
-        return dtype
-    if is_small(weights):
+    if weight_bytes is not None and weight_bytes < SMALL:
         return "float32"
     if (supposed := _SUPPOSED.get()) is not None:
         return supposed
     return "bfloat16" if _multiplies_bfloat16(device) else "float32"
-
-
-def is_small(weights: Path | None) -> bool:
-    """Whether a local model, of this folder or file, is small; None is a model of the hub."""
-    return weights is not None and _bytes(weights) < SMALL
-
-
-def _bytes(weights: Path) -> int:
-    return weights.stat().st_size if weights.is_file() else Checkpoint(weights).weight_bytes
 
 
 def _multiplies_bfloat16(device: str) -> bool:

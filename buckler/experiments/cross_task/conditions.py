@@ -201,7 +201,7 @@ class Misuse:
         """In words: `summarize 1.00 (0.89, 1.00), in a tie with translate`."""
         first, *ties = self.tasks
         tied = f", in a tie with {', '.join(ties)}" if ties else ""
-        close = f", not told apart from {', '.join(self.near)}" if self.near else ""
+        close = f", no clear difference from {', '.join(self.near)}" if self.near else ""
         return f"{first} {format_level(self.rates[first])}{tied}{close}"
 
 

@@ -125,7 +125,7 @@ def _misuse_tables(seen: Sequence[DocumentCondition]) -> list[Table]:
     columns = [column_of(task, [row.cells[at] for row in rows]) for at, task in enumerate(tasks)]
     caption = (
         "How often the undefended model does the task on a malicious document: 1 - refusal; low is good. Most misused: the "
-        "highest rate, ties at two decimals told as ties; in brackets what the interval of the difference does not set apart."
+        "highest rate, ties at two decimals shown as ties; in brackets what the interval of the difference does not set apart."
     )
     title = "Malicious documents processed by the undefended model, by task"
     return [
