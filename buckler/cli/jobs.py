@@ -67,6 +67,7 @@ COMMANDS: dict[str, Command[Any]] = {
     ),
     "train": Command(
         settings=jobs.TrainJob,
+        dry_run=lambda job, out, progress: job.estimate(out),
         layout=Layout(
             arguments=("rows",),
             flatten=("train",),

@@ -29,7 +29,7 @@ class ModelSpec(Settings):
 
     `buckler.models.registry.load` builds the heavy thing."""
 
-    unwritten_if_empty = ("backend", "chat_template_kwargs", "threads", "quantize", "merge", "batch_tokens")
+    unwritten_if_empty = tuple("backend chat_template_kwargs threads quantize attn_implementation merge batch_tokens".split())
     paths = ("name", "adapter", "merge", "chat_template")
     checks_itself = ("name", "backend", "endpoint")
     name: str
@@ -49,6 +49,9 @@ class ModelSpec(Settings):
     threads may differ in their last bits."""
     quantize: Literal["4bit", "8bit"] | None = None
     """Load the weights quantized by bitsandbytes; adapters are then trained on them (QLoRA)."""
+    attn_implementation: Literal["eager", "sdpa", "flash_attention_2", "flash_attention_3"] | None = None
+    """Attention as transformers computes it (default: its own choice, mostly sdpa). The flash ones need their package, a GPU and
+    bfloat16 or float16."""
     device: str = "auto"
     """Device; `auto` is the first GPU, or the CPU if there is none."""
     batch_tokens: int | None = Field(default=None, ge=1)
@@ -82,7 +85,8 @@ class ModelSpec(Settings):
     def _may_be_loaded(self) -> ModelSpec:
         if self.backend is not None and self.endpoint is not None:
             raise ValueError("`endpoint` and `backend` exclude each other; give one of them")
-        named = [name for name in ("dtype", "threads", "quantize", "batch_tokens") if getattr(self, name) not in (None, "auto")]
+        of_loading = ("dtype", "threads", "quantize", "attn_implementation", "batch_tokens")
+        named = [name for name in of_loading if getattr(self, name) not in (None, "auto")]
         if self.endpoint is not None and named:
             raise ValueError(f"`{named[0]}` of a served model must be set on the server; remove it here")
         if self.merge and (self.endpoint is not None or self.quantize is not None or self.is_own):
