@@ -143,12 +143,12 @@ def options_of(model: type[Settings], layout: Layout) -> list[Option]:
 
 
 def _option(name: str, path: str, info: FieldInfo, default: object, layout: Layout) -> Option:
-    shown = default
+    shown, text = default, layout.help.get(name) or info.description or ""
     if isinstance(default, BaseModel):
         shown = next(iter(default.model_dump(exclude_unset=True).values()), None)
     elif isinstance(default, tuple):
         shown = list(default) or None
-    elif isinstance(default, Mapping):
+    elif isinstance(default, Mapping) or "(default:" in text:
         shown = None
     required = info.is_required() if "." not in path else False
     return Option(
@@ -159,7 +159,7 @@ def _option(name: str, path: str, info: FieldInfo, default: object, layout: Layo
         default=shown,
         required=required,
         argument=name in layout.arguments,
-        help=_help(layout.help.get(name) or info.description or ""),
+        help=_help(text),
     )
 
 

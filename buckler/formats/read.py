@@ -80,7 +80,8 @@ def read_chats(path: Path | str, *, limit: int | None = None, format: str | None
         if turns[-1]["role"] == "assistant" and not turns[-1]["content"].strip() and not turns[-1].get("tool_calls"):
             blank.append(where)
             turns = turns[:-1]
-        chat = chat_from_json({"messages": turns}, where)  # type: ignore[dict-item]
+        with FORMATS.boundary(name):
+            chat = chat_from_json({"messages": turns}, where)  # type: ignore[dict-item]
         chats.append(replace(chat, meta={"source": source, "format": name, **meta_of(row, where, chat.id), **extra}))
     if blank and len(blank) < len(chats):
         raise DataError(f"{blank[0]}: the answer is empty (in {len(blank)} of {len(chats)} rows); fill it in or remove the row")

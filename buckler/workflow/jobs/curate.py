@@ -15,7 +15,7 @@ from buckler.curation.settings import CONTROLS, PRESETS, UNCURATED, CurateSettin
 from buckler.data import ROWS, Chat, Json, each_chat, read_chats, read_jsonl, write_text
 from buckler.evaluation.probes import set_of
 from buckler.finetuning.settings import TrainSettings
-from buckler.formats import WRITERS, write_chats
+from buckler.formats.write import suffix_of, write_chats
 from buckler.models.protocol import ModelSpec
 from buckler.models.registry import SERVERS
 from buckler.progress import ProgressCallback, no_progress
@@ -80,7 +80,7 @@ class CurateJob(AnsweringJob, DrawingJob):
     controls: bool = False
     """Also write control data sets (uncurated, seed words only, perplexity only, ...) to `controls/`."""
     export: tuple[str, ...] = ()
-    """Additional output formats for other trainers: alpaca, sharegpt, openai."""
+    """Additional output formats for other trainers: alpaca, sharegpt, openai, or your own as `module:name`."""
     licence: str = ""
     """Licence of the source texts for the dataset card: an SPDX identifier such as cc-by-4.0."""
     workers: int = Field(default=1, ge=1)
@@ -109,7 +109,7 @@ class CurateJob(AnsweringJob, DrawingJob):
     @classmethod
     def _known_formats(cls, names: tuple[str, ...]) -> tuple[str, ...]:
         for name in names:
-            WRITERS.get(name)
+            suffix_of(name)
         return names
 
     @model_validator(mode="after")
@@ -183,7 +183,7 @@ class CurateJob(AnsweringJob, DrawingJob):
         written += deliver(store.root / "shared", {SERVERS: SERVERS}, out)
         written.append(self._card(store.folder(planned.more["texts"]) / ROWS, out))
         for name in self.export:
-            path = out / f"curated.{name.rpartition(':')[2]}{'.json' if name in ('alpaca', 'sharegpt') else '.jsonl'}"
+            path = out / f"curated.{name.rpartition(':')[2]}{suffix_of(name)}"
             write_chats(path, read_chats(out / CURATED), name)
             written.append(path)
         controls, left_out = self._controls(out, store, earlier, progress) if self.controls else ([], [])
