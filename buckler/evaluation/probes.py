@@ -8,7 +8,8 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import count
 
 from buckler.data import Answer, Chat
 from buckler.data.answers import of_one_model
@@ -146,6 +147,55 @@ def describe(probes: Sequence[Chat], name: str) -> Described:
 def _names(probe: Chat) -> Sequence[object]:
     names = probe.meta.get("unread_columns", ())
     return names if isinstance(names, list | tuple) else ()
+
+
+def merge(files: Sequence[Sequence[Chat]]) -> list[Chat]:
+    """The probes of several inputs, each once, with `meta["benchmarks"]` where two or more of them are files.
+
+    A probe of two files keeps what the first says of it, completed by the second, and names both: it counts in the numbers of
+    each, and once in those over all.
+    """
+    names = benchmark_names(files)
+    named = sum(name is not None for name in names) > 1
+    merged: dict[str, Chat] = {}
+    for name, probes in zip(names, files, strict=True):
+        for probe in probes:
+            earlier = merged.get(probe.id, probe)
+            of = earlier.meta.get("benchmarks")
+            benchmarks = list(dict.fromkeys([*(of if isinstance(of, list) else []), *([name] if name else [])]))
+            more = {"benchmarks": benchmarks} if named and benchmarks else {}
+            merged[probe.id] = replace(probe, meta={**probe.meta, **earlier.meta, **more})
+    return list(merged.values())
+
+
+def benchmark_names(files: Sequence[Sequence[Chat]]) -> list[str | None]:
+    """What each input is called: the published set that its content shows, else its file; None for rows of no file.
+
+    Where two would be called the same, the file, the format, and last a number tell them apart.
+    """
+    called = [_called(probes) for probes in files]
+    names = [next(iter(one), None) for one in called]
+    for at in (1, 2):
+        further = {name: {one[at : at + 1] for other, one in zip(names, called, strict=True) if other == name} for name in names}
+        names = [
+            f"{name} ({one[at]})" if len(further[name]) > 1 and at < len(one) else name
+            for name, one in zip(names, called, strict=True)
+        ]
+    unique: list[str | None] = []
+    for name in names:
+        same = (name if number == 1 else f"{name} ({number})" for number in count(1))
+        unique.append(None if name is None else next(one for one in same if one not in unique))
+    return unique
+
+
+def _called(probes: Sequence[Chat]) -> tuple[str, ...]:
+    """The names of a file of probes, the best first: published set, file, format."""
+    meta = probes[0].meta if probes else {}
+    if "format" not in meta:
+        return ()
+    file = meta.get("file", meta.get("source"))
+    named = [meta.get("benchmark"), file, meta["format"]]
+    return tuple(str(name) for name in named if name)
 
 
 def pairs_between(probes: Sequence[Chat]) -> int:

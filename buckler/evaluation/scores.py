@@ -132,6 +132,12 @@ def about_document(meta: Mapping[str, Json]) -> bool:
     return isinstance(meta.get("task"), str) and isinstance(meta.get("label"), str)
 
 
+def benchmarks_of(meta: Mapping[str, Json]) -> Sequence[str]:
+    """The benchmarks that a probe belongs to, where several were asked."""
+    names = meta.get("benchmarks")
+    return [str(name) for name in names] if isinstance(names, list | tuple) else []
+
+
 def attack_of(row: Row) -> str | None:
     """The attack a document probe is under; None for one asked as it is."""
     attack = row[0].meta.get("attack")

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 from buckler.data import Chat, Json, Message, fill
 from buckler.errors import BackendError, DataError
@@ -74,6 +74,12 @@ class Choice:
     """The same over its length in bytes of UTF-8 (`acc_bytes`)."""
     tied: bool | None
     """Whether several choices are equally the likeliest: then their order decided, not the model."""
+
+    @classmethod
+    def from_json(cls, row: Json) -> Choice:
+        """The row that `to_json` wrote."""
+        values: dict[str, Any] = dict(row) if isinstance(row, Mapping) else {}
+        return cls(**{**values, "likelihoods": tuple(values.get("likelihoods", ()))})
 
     def to_json(self) -> dict[str, Json]:
         """The row as it stands on disk."""
@@ -172,3 +178,12 @@ def summarise(choices: Iterable[Choice]) -> UtilityScore:
         acc_bytes=rate(one.right_by_byte for one in seen),
         ties=sum(one.tied is True for one in seen),
     )
+
+
+def pooled(rows: Iterable[Json]) -> UtilityScore:
+    """The same over the saved questions of several files, each question once: as it was answered where it stands first."""
+    choices: dict[str, Choice] = {}
+    for row in rows:
+        one = Choice.from_json(row)
+        choices.setdefault(one.id, one)
+    return summarise(choices.values())

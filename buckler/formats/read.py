@@ -81,7 +81,8 @@ def read_chats(path: Path | str, *, limit: int | None = None, format: str | None
             blank.append(where)
             turns = turns[:-1]
         chat = chat_from_json({"messages": turns}, where)  # type: ignore[dict-item]
-        chats.append(replace(chat, meta={"source": source, "format": name, **meta_of(row, where, chat.id), **extra}))
+        meta = {"source": source, "format": name, **meta_of(row, where, chat.id), **extra}
+        chats.append(replace(chat, meta=meta if meta["source"] == source else {**meta, "file": source}))
     if blank and len(blank) < len(chats):
         raise DataError(f"{blank[0]}: the answer is empty (in {len(blank)} of {len(chats)} rows); fill it in or remove the row")
     return chats
