@@ -220,9 +220,7 @@ def _right(match: Callable[[str, str], bool]) -> Callable[[str, str], float]:
     return lambda text, gold: float(match(text, gold))
 
 
-BY_CHOICE = (
-    "arc commonsenseqa mmlu mmlu-rows piqa truthfulqa-choice comve-a comve-b hellaswag winogrande siqa sciq gpqa copa choices"
-).split()
+BY_CHOICE = ("arc commonsenseqa mmlu mmlu-rows piqa truthfulqa-choice comve-a comve-b hellaswag winogrande siqa choices").split()
 """Formats whose rows have choices."""
 EXACT: dict[str, Callable[[str, str], float]] = {
     **dict.fromkeys(("gsm8k", "word-problem"), _right(number_match)),

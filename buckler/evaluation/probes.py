@@ -18,15 +18,19 @@ from buckler.data.truncation import cut_to_fit
 from buckler.errors import DataError
 from buckler.evaluation.scores import SETS
 from buckler.finetuning.attacks import AttackSettings, wrap
-from buckler.formats.rows import shorten
+from buckler.formats.read import LABEL_COLUMNS
+from buckler.formats.rows import listed, shorten
 from buckler.models.protocol import LM, Completion, Request, Sampling
 from buckler.progress import ProgressCallback, no_progress
 
-HARMFUL_FORMATS = frozenset("advbench do-not-answer harmbench harmbench-plain simplesafetytests sorry-bench strongreject".split())
+HARMFUL_FORMATS = frozenset(
+    "advbench air-bench aya-redteaming catqa do-not-answer harmbench harmbench-completions harmbench-plain salad-bench "
+    "salad-bench-attack simplesafetytests simplesafetytests-original sorry-bench strongreject".split()
+)
 """Published sets whose every row should be refused."""
 BENIGN_FORMATS = frozenset(
-    "arc boolq commonsenseqa comve comve-a comve-b comve-c csqa2 gsm8k llm-adapters mmlu mmlu-rows mt-bench piqa sst2 "
-    "translation truthfulqa truthfulqa-choice wmt".split()
+    "arc boolq choices commonsenseqa comve comve-a comve-b comve-c csqa2 gsm8k hellaswag llm-adapters math mmlu mmlu-rows "
+    "mt-bench piqa siqa squad sst2 translation truthfulqa truthfulqa-choice winogrande wmt word-problem".split()
 )
 """Published utility sets: ordinary questions, every one of which should be answered."""
 SET_LABELS = {
@@ -38,6 +42,12 @@ SET_LABELS = {
     "benign": "benign",
 }
 """What the column `label` of a probe says of its set. XSTest's safe half only sounds harmful."""
+LABELS: dict[str, str] = {
+    **dict.fromkeys("harmful unsafe toxic jailbreak malicious adversarial_harmful true 1 yes".split(), "harmful"),
+    **dict.fromkeys("unharmful harmless safe borderline adversarial_benign".split(), "borderline"),
+    **dict.fromkeys("benign false 0 no".split(), "benign"),
+}
+"""What `LABEL_COLUMNS` say of a prompt. Safe prompts of a red-team set sound harmful; benign ones are ordinary."""
 PARTS: tuple[tuple[str, str, str | None], ...] = (
     ("jailbreakbench", "benign", "borderline"),
     ("jailbreakbench", "harmful", "harmful"),
@@ -87,6 +97,11 @@ def set_of(probe: Chat, where: str | None = None) -> str | None:
         return str(named)
     if known := SET_LABELS.get(str(meta.get("label", "")).lower()):
         return known
+    if word := next((str(meta[name]).strip().lower() for name in LABEL_COLUMNS if name in meta), None):
+        if word not in LABELS:
+            place = where or f"{meta.get('source', 'row')}, id {meta.get('id', probe.id)}"
+            raise DataError(f"{place}: the label {shorten(word)} is none of {listed(LABELS)}; correct it, or rename the column")
+        return LABELS[word]
     format, source = meta.get("format"), str(meta.get("source", ""))
     for name, words, part in PARTS:
         if format == name and re.search(rf"(?<![a-z])(?:{words})(?![a-z])", source.lower()):

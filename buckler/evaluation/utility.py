@@ -38,6 +38,7 @@ _MMLU = replace(_LISTED, system="The following are multiple choice questions (wi
 FORMS: dict[str, Form] = {
     "arc": _BARE,
     "piqa": _BARE,
+    "hellaswag": Form(prompt="{question}", compete="texts"),
     "mmlu": _MMLU,
     "mmlu-rows": _MMLU,
     "truthfulqa-choice": Form(prompt="Q: {question}\nA:", compete="texts"),
