@@ -50,13 +50,11 @@ class ModelSpec(Settings):
     quantize: Literal["4bit", "8bit"] | None = None
     """Load the weights quantized by bitsandbytes; adapters are then trained on them (QLoRA)."""
     attn_implementation: Literal["eager", "sdpa", "flash_attention_2", "flash_attention_3"] | None = None
-    """Attention as transformers computes it (default: its own choice, mostly sdpa). The flash ones need their package, a GPU and
-    bfloat16 or float16."""
+    """Attention of transformers (default: its choice, mostly sdpa); the flash ones need their package, a GPU and half precision."""
     device: str = "auto"
     """Device; `auto` is the first GPU, or the CPU if there is none."""
     batch_tokens: int | None = Field(default=None, ge=1)
-    """Maximum number of tokens that are held at once, padding included (default: what the free memory of a GPU holds; 16384 on a
-    CPU)."""
+    """Maximum number of tokens held at once, padding included (default: what a GPU's free memory holds; 16384 on a CPU)."""
     chat_template: str | None = None
     """File with a Jinja chat template, in place of the tokenizer's own."""
     chat_template_kwargs: dict[str, JsonValue] = Field(default_factory=dict)
@@ -69,7 +67,7 @@ class ModelSpec(Settings):
     concurrency: int = Field(default=16, ge=1)
     """Maximum number of concurrent requests."""
     timeout: float = Field(default=120.0, gt=0)
-    """Maximum number of seconds from a request to the end of its reply, and to wait where the server asks for it."""
+    """Maximum number of seconds from a request to the end of its reply, and of a wait that the server asks for."""
     retries: int = Field(default=8, ge=0)
     """Maximum number of retries of a failed request."""
     max_requests: int | None = Field(default=None, ge=1)
@@ -288,7 +286,7 @@ class ScriptedLM:
         self.scored: list[ScoreRequest] = []
 
     def generate(self, requests: Sequence[Request]) -> list[Completion]:
-        """One reply a request; every request is kept in `asked`."""
+        """One reply a request; every request is kept in `requests`."""
         self.requests.extend(requests)
         replies = [self._reply(request) for request in requests]
         return [Completion(text=text, finish_reason="stop", tokens=len(text.split())) for text in replies]
