@@ -35,6 +35,7 @@ RIGHTS = {
     "workflow": "errors data progress registry settings models finetuning formats evaluation judges crosstask "
     "curation gating miniature",
     "report": "data evaluation",
+    "integrations": "errors",
     "experiments": "buckler errors data progress registry settings models finetuning evaluation judges crosstask "
     "curation workflow report",
     "api": "errors data progress registry settings models evaluation workflow experiments",
@@ -48,7 +49,7 @@ KNOWN_CYCLES: tuple[str, ...] = ()
 # Packages that take long to import or that few commands need, each with the modules that may import it at their top level.
 # Everywhere else the import stands in the function that needs it.
 HEAVY = {
-    "torch": "finetuning.batches finetuning.trainer models.cache models.decoding"
+    "torch": "finetuning.batches finetuning.trainer integrations.weighted_loss models.cache models.decoding"
     " models.huggingface models.adapters models.loading models.scoring",
     "transformers": "finetuning.saving finetuning.trainer models.cache models.decoding"
     " models.huggingface models.adapters models.loading models.scoring",

@@ -32,6 +32,7 @@ from buckler.data.jsonl import (
 )
 from buckler.data.reply import FinishReason
 from buckler.data.rows import (
+    LOSS_WEIGHT,
     ROLES,
     ROWS,
     Chat,
@@ -42,6 +43,7 @@ from buckler.data.rows import (
     document_from_json,
     each_chat,
     fill,
+    loss_weight,
     read_chats,
     read_documents,
     turns_to_json,
@@ -50,6 +52,7 @@ from buckler.data.rows import (
 
 __all__ = [
     "ANSWERS",
+    "LOSS_WEIGHT",
     "ROLES",
     "ROWS",
     "VERDICTS",
@@ -72,6 +75,7 @@ __all__ = [
     "file_digest",
     "fill",
     "is_json",
+    "loss_weight",
     "read_answers",
     "read_chats",
     "read_documents",

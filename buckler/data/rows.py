@@ -22,6 +22,8 @@ Role: TypeAlias = Literal["system", "user", "assistant"]
 ROLES: tuple[Role, ...] = ("system", "user", "assistant")
 ROWS = "rows.jsonl"
 """The name of a file of rows in the folder of a step."""
+LOSS_WEIGHT = "loss_weight"
+"""Column of a file of rows, and key of a row's meta: the weight of the row's loss, 1 where it is absent."""
 
 _PLACEHOLDER = re.compile(r"\{([a-z][a-z0-9_]*)\}")
 
@@ -198,6 +200,18 @@ def fill(template: str, values: Mapping[str, str]) -> str:
 def _short(value: Json) -> str:
     text = json.dumps(value, ensure_ascii=False, default=str)
     return text if len(text) <= 80 else text[:77] + "..."
+
+
+def loss_weight(row: Chat) -> float:
+    """The weight of a row's loss, 1 where it has none.
+
+    Raises:
+        DataError: it is not a number of at least 0.
+    """
+    weight = row.meta.get(LOSS_WEIGHT, 1.0)
+    if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 <= weight < float("inf"):
+        raise DataError(f"row {row.id}: {LOSS_WEIGHT} must be a number of at least 0, got {weight!r}; correct or remove it")
+    return float(weight)
 
 
 RowT = TypeVar("RowT", Chat, Document)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from buckler.data import Chat, Json
+from buckler.data import LOSS_WEIGHT, Chat, Json
 from buckler.data.truncation import cut_to_fit
 from buckler.errors import BackendError, ConfigError, DataError
 from buckler.finetuning.settings import Objective, token_weights
@@ -144,6 +144,7 @@ def _account(template: Template, rows: Sequence[Chat], seen: Sequence[EncodedRow
         "ends_not_learnt": sum(row.without_end > 0 for row in seen),
         **({"only_thoughts": only} if (only := sum(row.only_thoughts for row in seen)) else {}),
         **({"thoughts": thoughts, "thoughts_learnt": 0 if drop_reasoning else learnt} if thoughts else {}),
+        **({"loss_weights": weighted} if (weighted := sum(LOSS_WEIGHT in chat.meta for chat in rows)) else {}),
         **({"chat_template_kwargs": template.written.settings} if template.written.settings else {}),
         **({"chat_template_date": DATE.isoformat()} if template.written.is_dated else {}),
     }

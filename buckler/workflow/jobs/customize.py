@@ -263,6 +263,8 @@ def _learnt(record: Mapping[str, Json]) -> list[str]:
         lines.append(f"{number} answers within longer rows are a thought and nothing else, and are not learnt")
     if thoughts:
         lines.append(f"{record['thoughts_learnt']} of {thoughts} answers with reasoning have their reasoning learnt")
+    if number := record.get("loss_weights"):
+        lines.append(f"{number} rows have a loss_weight, which the loss uses")
     if date := record.get("chat_template_date"):
         lines.append(f"the chat template asks for today's date; training and answering give it {date}")
     return lines
