@@ -214,6 +214,25 @@ def loss_weight(row: Chat) -> float:
     return float(weight)
 
 
+def features(*, plain: bool) -> list[Json]:
+    """The columns of a file of chats, as a data set card declares them: every file has one schema, whatever is in its `meta`.
+
+    Args:
+        plain: Whether the turns of all rows have a role and a text, and nothing else.
+    """
+    turns: dict[str, Json] = {"list": [{"name": name, "dtype": "string"} for name in ("role", "content")]}
+    return [
+        {"name": "id", "dtype": "string"},
+        {"name": "messages", **(turns if plain else {"dtype": "json"})},
+        {"name": "meta", "dtype": "json"},
+    ]
+
+
+def is_plain(row: Chat) -> bool:
+    """Whether the turns have a role and a text, and nothing else."""
+    return all(turn.keys() == {"role", "content"} for turn in row.messages) and row.to_json().keys() == {"id", "messages", "meta"}
+
+
 RowT = TypeVar("RowT", Chat, Document)
 
 
