@@ -72,6 +72,8 @@ class Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=(), use_attribute_docstrings=True)
     unwritten_if_empty: ClassVar[tuple[str, ...]] = ()
     """Fields that came later, and are left out of records and hashes where they are empty: what is older stays as it is."""
+    unwritten_if_default: ClassVar[tuple[str, ...]] = ()
+    """Such fields whose default is not empty: left out where they have it."""
     option_names: ClassVar[Mapping[str, str]] = {}
     """Settings that the command line, Python and pipelines call by another name than their field's: name, dotted path."""
     paths: ClassVar[tuple[str, ...]] = ()
@@ -88,7 +90,12 @@ class Settings(BaseModel):
     @model_serializer(mode="wrap")
     def _without_empty(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         values: dict[str, Any] = handler(self)
-        return {name: value for name, value in values.items() if value or name not in self.unwritten_if_empty}
+        default = {name: type(self).model_fields[name].default for name in self.unwritten_if_default}
+        return {
+            name: value
+            for name, value in values.items()
+            if (value or name not in self.unwritten_if_empty) and not (name in default and value == default[name])
+        }
 
 
 def parse(model: type[Model], values: object, where: str, names: Mapping[str, str] | None = None) -> Model:

@@ -24,6 +24,9 @@ def published() -> dict[str, str]:
     return {path.stem: path.read_text(encoding="utf-8") for path in sorted(folder.glob("*.jinja"))}
 
 
+PUBLISHED_NAMES = tuple(published())
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Awkward:
     """A template of our own."""

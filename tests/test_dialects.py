@@ -10,7 +10,7 @@ from collections import Counter
 import pytest
 from server import Server, Vllm, Whole
 
-from buckler.data import Message, read_answers, read_json
+from buckler.data import Chat, Message, read_answers, read_json
 from buckler.errors import BackendError, ConfigError
 from buckler.models import http
 from buckler.models.openai_client import ServedLM
@@ -400,6 +400,22 @@ def test_content_in_parts_or_null_is_read(message, text):
     with Server(lambda body: {"finish_reason": "stop", "message": message}).up() as server:
         given = remote(server).generate(requests(3))
     assert {one.text for one in given} == {text} and {one.finish_reason for one in given} == {"stop"}
+
+
+def test_tools_calls_and_results_are_sent_in_the_form_of_the_api():
+    tool = {"type": "function", "function": {"name": "owner", "parameters": {"type": "object"}}}
+    call = {"id": "c1", "type": "function", "function": {"name": "owner", "arguments": {"of": "the mill"}}}
+    turns = [
+        {"role": "user", "content": "Who runs it?", "tools": [tool]},
+        {"role": "assistant", "content": "", "tool_calls": [call]},
+        {"role": "tool", "content": "Anna", "tool_call_id": "c1"},
+    ]
+    with Server(lambda body: "Anna.").up() as server:
+        given = remote(server).generate([Request(messages=Chat.of(turns).messages)])
+    assert given[0].text == "Anna." and server.seen[0]["tools"] == [tool]
+    messages = server.seen[0]["messages"]
+    assert messages[0] == {"role": "user", "content": "Who runs it?"} and messages[2] == turns[2]
+    assert json.loads(messages[1]["tool_calls"][0]["function"]["arguments"]) == {"of": "the mill"}
 
 
 # What a provider withholds is an answer

@@ -407,7 +407,7 @@ FAULTS = {
         "no known format has the columns prompt, chosen",
     ),
     "letter.csv": ("q,a,b,c,d,A\nq,a,b,c,d,E\n", "not a row like the others|is not among the choices"),
-    "role.jsonl": ('{"messages": [{"role": "tool", "content": "x"}]}', "one of system, developer, user"),
+    "role.jsonl": ('{"messages": [{"role": "critic", "content": "x"}]}', "one of system, developer, user"),
     "cut.json.gz": (gzip.compress(b'{"prompt": "a"}' * 99)[:30], "damaged or truncated"),
     "latin.csv": ("prompt\ncaf\xe9\n".encode("latin-1"), "not UTF-8 at byte 10"),
     "zip.jsonl": (b"PK\x03\x04\0\0", "NUL"),
@@ -422,6 +422,94 @@ def test_faults_name_the_place_and_the_fix(tmp_path, name):
     with pytest.raises(DataError, match=message) as caught:
         read_chats(put(tmp_path / name, text))
     assert name in str(caught.value) and len(str(caught.value)) < 600
+
+
+SCHEMA = {"name": "weather", "parameters": {"type": "object"}}
+DECLARED = [{"type": "function", "function": SCHEMA}]
+CALLED = {"type": "function", "function": {"name": "weather", "arguments": {"of": "Brenfield"}}}
+WITH_ID = {"id": "c1", **CALLED}
+OPENAI_CALL = {"id": "c1", "type": "function", "function": {"name": "weather", "arguments": '{"of": "Brenfield"}'}}
+SHAREGPT_CALL = '{"name": "weather", "arguments": {"of": "Brenfield"}}'
+
+
+def with_tools(calls, **more):
+    return {
+        "messages": [
+            {"role": "user", "content": "Rain?", "name": None},
+            {"role": "assistant", "content": None, **calls},
+            {"role": "tool", "content": "rain", **more},
+            {"role": "assistant", "content": "It rains.", "tool_calls": None},
+        ]
+    }
+
+
+def sharegpt_tools(caller="function_call", observer="observation", call=SHAREGPT_CALL):
+    turns = (("human", "Rain?"), (caller, call), (observer, "rain"), ("gpt", "It rains."))
+    return {"conversations": [{"from": who, "value": text} for who, text in turns], "tools": json.dumps([SCHEMA])}
+
+
+TOOL_ROWS = {
+    "OpenAI": ({**with_tools({"tool_calls": [OPENAI_CALL]}, tool_call_id="c1"), "tools": DECLARED}, [WITH_ID]),
+    "OpenAI, earlier form": (
+        {**with_tools({"function_call": OPENAI_CALL["function"]}, name="weather"), "functions": [SCHEMA]},
+        [CALLED],
+    ),
+    "TRL": ({**with_tools({"tool_calls": [CALLED]}, name="weather"), "tools": json.dumps(DECLARED)}, [CALLED]),
+    "TRL, prompt and completion": (
+        {
+            "prompt": with_tools({"tool_calls": [CALLED]}, name="weather")["messages"][:3],
+            "completion": [{"role": "assistant", "content": "It rains."}],
+            "tools": DECLARED,
+        },
+        [CALLED],
+    ),
+    "ShareGPT": (sharegpt_tools(), [CALLED]),
+    "ShareGPT, other speakers": (sharegpt_tools("function-call", "function_response"), [CALLED]),
+    "ShareGPT, two calls": (sharegpt_tools(call=f"[{SHAREGPT_CALL}, {SHAREGPT_CALL}]"), [CALLED, CALLED]),
+    "ShareGPT with a thought": (sharegpt_tools(call=f"<think>\nI look.\n</think>\n\n{SHAREGPT_CALL}"), [CALLED]),
+}
+
+
+@pytest.mark.parametrize("layout", TOOL_ROWS)
+def test_calls_results_and_tools_are_read_from_the_published_layouts(layout, tmp_path):
+    row, calls = TOOL_ROWS[layout]
+    [chat] = read_chats(put(tmp_path / "tools.jsonl", lines(row)))
+    question, call, result, answer = chat.messages
+    assert [turn["role"] for turn in chat.messages] == ["user", "assistant", "tool", "assistant"]
+    assert question["tools"] == DECLARED and call["tool_calls"] == calls and call["content"] == ""
+    assert result["content"] == "rain" and answer == {"role": "assistant", "content": "It rains."}
+    assert call.get("reasoning_content") == ("I look." if "thought" in layout else None)
+    assert not {"unread_columns", "dropped_turn_keys"} & chat.meta.keys()
+    write_rows(tmp_path / "rows.jsonl", [chat])
+    assert read_own_chats(tmp_path / "rows.jsonl") == [chat] and read_chats(tmp_path / "rows.jsonl")[0].messages == chat.messages
+    write_chats(tmp_path / "openai.jsonl", [chat], "openai")
+    assert read_chats(tmp_path / "openai.jsonl")[0].messages == chat.messages
+    with pytest.raises(DataError, match="with tools; use the format `chat`"):
+        write_chats(tmp_path / "alpaca.json", [chat], "alpaca")
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        (sharegpt_tools(call="weather in Brenfield"), "jsonl:1: a function_call turn must hold JSON"),
+        (sharegpt_tools(call='{"arguments": {}}'), "jsonl:1: tool calls must be the assistant's, each with a name"),
+        (with_tools({"tool_calls": [{"function": {"name": "weather", "arguments": "of: B"}}]}), "an object of arguments"),
+        ({"messages": [{"role": "user", "content": "Rain?", "tool_calls": [CALLED]}]}, "must be the assistant's"),
+        ({**with_tools({"tool_calls": [CALLED]}), "tools": "weather"}, "'tools' must be a list of JSON schemas"),
+        ({**with_tools({"tool_calls": [CALLED]}), "tools": [{"type": "web_search"}]}, "'tools' must be .* with names"),
+        (with_tools({"tool_calls": []}), "a turn needs a text 'content'"),
+    ],
+)
+def test_calls_that_cannot_be_read_name_their_row(row, message, tmp_path):
+    with pytest.raises(DataError, match=message):
+        read_chats(put(tmp_path / "tools.jsonl", lines(row)))
+
+
+def test_a_conversation_may_end_with_a_call_or_with_a_result(tmp_path):
+    whole = with_tools({"tool_calls": [CALLED]})["messages"]
+    called, probe = read_chats(put(tmp_path / "tools.jsonl", lines({"messages": whole[:2]}, {"messages": whole[:3]})))
+    assert called.answer == "" and called.prompt == called.messages[:1]
+    assert probe.answer is None and probe.prompt == probe.messages
 
 
 def test_no_such_file_and_bad_limits(tmp_path):

@@ -569,3 +569,53 @@ def test_an_adapter_does_not_replace_the_adapter_of_the_base_in_silence(tmp_path
     base = ModelSpec(name="miniature-small", adapter="one")
     with pytest.raises(ConfigError, match=r"both adapter .*two and adapter one are given"):
         GateJob(base=base, tuned=tmp_path / "two", harmful="miniature:probes-harmful")._tuned(base_is_saved=False)
+
+
+THINKS_NOT = "{% if enable_thinking is defined and not enable_thinking %}{{ 'no thoughts ' }}{% endif %}"
+OWN = (
+    THINKS_NOT
+    + "{% for m in messages %}{{ m.role + ': ' + m.content + ' ' }}{% endfor %}"
+    + "{% if add_generation_prompt %}assistant: {% endif %}"
+)
+
+
+@pytest.mark.ml
+@pytest.mark.parametrize("kwargs", [{}, {"enable_thinking": False}])
+def test_a_chat_template_holds_for_both_sides_and_answers_are_those_of_evaluate(kwargs, tiny, tmp_path):
+    (tmp_path / "own.jinja").write_text(OWN)
+    of_template = ("--chat-template", tmp_path / "own.jinja", *(("--chat-template-kwargs", json.dumps(kwargs)) if kwargs else ()))
+    probes = own_probes(tmp_path)
+    files = [part for kind, (file,) in probes.items() for part in (f"--{kind}", file)]
+    done = buckler("gate", "--base", tiny, "--tuned", tiny, *files, *of_template, "--max-new-tokens", 6, "--out", tmp_path / "g")
+    assert done.returncode == 3, done.stderr
+    evaluated = buckler("evaluate", tiny, *files, *of_template, "--max-new-tokens", 6, "--out", tmp_path / "e")
+    assert evaluated.returncode == 0, evaluated.stderr
+    plain = run_gate(job(tiny, tiny, **probes, max_new_tokens=6), tmp_path / "plain")
+    texts = {
+        name: [json.loads(line)["text"] for line in (tmp_path / name / "answers.jsonl").open()]
+        for name in ("g/base", "g/tuned", "e", "plain/base")
+    }
+    assert plain == 3 and texts["g/base"] == texts["g/tuned"] == texts["e"] != texts["plain/base"]
+
+
+@pytest.mark.ml
+def test_a_chat_template_of_one_side_comes_before_that_of_both(tiny, tmp_path):
+    for name in ("own", "both"):
+        (tmp_path / f"{name}.jinja").write_text(OWN)
+    one = GateJob(
+        base=ModelSpec(name=str(tiny), chat_template=str(tmp_path / "own.jinja")),
+        tuned=str(tiny),
+        harmful="miniature:probes-harmful",
+        chat_template=tmp_path / "both.jinja",
+        chat_template_kwargs={"enable_thinking": False},
+    )
+    sides = {name: (Path(ref.spec.chat_template).stem, ref.spec.chat_template_kwargs) for name, ref in one._sides().items()}
+    assert sides == {"base": ("own", {"enable_thinking": False}), "tuned": ("both", {"enable_thinking": False})}
+
+
+def test_a_chat_template_without_a_model_to_use_it_is_refused(tmp_path):
+    base, tuned = (saved(tmp_path / name, side()) for name in ("base", "tuned"))
+    (tmp_path / "own.jinja").write_text(OWN)
+    for setting in ({"chat_template": tmp_path / "own.jinja"}, {"chat_template_kwargs": {"enable_thinking": False}}):
+        with pytest.raises(ConfigError, match=f"saved answers, so `{next(iter(setting))}` has no effect; remove it"):
+            run_gate(job(base, tuned, **setting), tmp_path / "out")

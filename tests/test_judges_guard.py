@@ -449,7 +449,7 @@ def _wide(spec):
 def test_a_template_that_drops_the_conversation_is_noticed(tmp_path):
     folder = make_model(tmp_path / "model", "llama")
     (tmp_path / "deaf.jinja").write_text(
-        "{{ bos_token }}{% if messages | length == 1 %}{{ messages[0].content }}{% endif %}Judge the conversation above."
+        "{% if messages | length == 1 %}{{ raise_exception('an exchange, please') }}{% endif %}Judge the conversation above."
     )
     model = load(ModelSpec(name=str(folder), chat_template=str(tmp_path / "deaf.jinja")))
     with pytest.raises(BackendError, match="does not include the conversation"):

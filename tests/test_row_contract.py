@@ -154,27 +154,68 @@ def test_under_a_published_template_a_plain_answer_is_scored_as_it_is_trained(na
     assert (before + ids)[: len(context + answer)] == context + answer
 
 
-def test_tool_turns_and_calls_stand_before_the_answer_that_follows_them():
-    refused: list[str] = []
-    for name, text in PUBLISHED.items():
-        template = Template(tokenizer_of(text), name)
-        call = {"type": "function", "function": {"name": "owner", "arguments": {"of": "the mill"}}}
-        turns = [
-            turn("user", "Who runs the old mill?"),
-            turn("assistant", "", tool_calls=[call]),
-            {"role": "tool", "name": "owner", "content": "Anna"},
-            turn("assistant", "Anna runs it."),
-        ]
-        try:
-            row = template.row(turns)
-        except BackendError as refusal:
-            refused.append(name)
-            assert "(user, assistant" in str(refusal)
-            continue
-        found = spans(row)
-        assert found[-1][0] == template.prompt(turns[:3])
-        assert "Anna runs it." in template.tokenizer.decode(found[-1][1]) and found[-1][1][-1] in template.stops
-    assert len(refused) < len(PUBLISHED) / 2
+TOOL = {"type": "function", "function": {"name": "owner", "description": "Names an owner.", "parameters": {"type": "object"}}}
+CALL = {"id": "call00001", "type": "function", "function": {"name": "owner", "arguments": {"of": "the mill"}}}
+WITH_TOOLS = [
+    turn("user", "Who runs the old mill?", tools=[TOOL]),
+    turn("assistant", "", tool_calls=[CALL]),
+    turn("tool", "Anna, since May", name="owner", tool_call_id="call00001"),
+    turn("assistant", "Anna runs it."),
+]
+NO_TOOLS = (
+    "cohere cohere2 deepseek_r1_distill deepseekv3 gemma gemma3 idefics3 lfm2 llama3 llava_next phi3 phi3_5 qwen2_5_vl smolvlm"
+)
+"""Those that write no tools, no calls, or no results."""
+
+
+@pytest.mark.parametrize("name", [name for name in PUBLISHED if not name.endswith("_training")])
+def test_calls_of_tools_are_learnt_and_their_results_are_not(name):
+    template = Template(tokenizer_of(PUBLISHED[name]), name)
+    if name in NO_TOOLS.split():
+        with pytest.raises(
+            BackendError, match=r"does not write the (tool|call of) 'owner'|refuses this conversation \(user, assist"
+        ):
+            template.row(WITH_TOOLS)
+        return
+    row = template.row(WITH_TOOLS)
+    (prompt, call), (before, answer) = spans(row)
+    assert (row.turns, row.learnt, row.calls_learnt, row.without_end) == (2, 2, 1, 0)
+    assert prompt == template.prompt(WITH_TOOLS[:1]) and before == template.prompt(WITH_TOOLS[:3])
+    text_of_call, shown = template.tokenizer.decode(call), template.tokenizer.decode(prompt)
+    assert "owner" in text_of_call and "the mill" in text_of_call and "Names an owner." in shown
+    learnt = text_of_call + template.tokenizer.decode(answer)
+    assert "Anna, since May" not in learnt and "Anna, since May" in template.tokenizer.decode(before)
+    assert "Anna runs it." in learnt and call[-1] in template.stops and answer[-1] in template.stops
+
+
+@pytest.mark.parametrize("arguments", ["c.function.arguments", "c.function.arguments.of", "c.function.arguments | tojson"])
+def test_arguments_of_calls_are_given_as_the_template_takes_them(arguments):
+    whole = (
+        "{% for t in tools or [] %}{{ t.function.name }}{% endfor %}{% for m in messages %}{{ m.role + ': ' + m.content }}"
+        "{% for c in m.tool_calls or [] %}{{ c.function.name + ' ' + ARGUMENTS }}{% endfor %}<|im_end|>{% endfor %}"
+    ).replace("ARGUMENTS", f"({arguments})")
+    template = Template(tokenizer_of(whole, "<|im_end|>"), "own")
+    call = template.tokenizer.decode(spans(template.row(WITH_TOOLS))[0][1])
+    written = "the mill" if arguments.endswith("of") else '{"of": "the mill"}'
+    assert call == f"assistant: owner {written}<|im_end|>"
+
+
+def test_a_row_whose_tools_the_template_leaves_out_is_named_and_none_is_trained_without_them():
+    plain = Template(tokenizer_of(AWKWARD["newline after the end of turn"].text), "plain")
+    rows = [Chat.of(conversation(), source="a.jsonl"), Chat.of(WITH_TOOLS, source="a.jsonl")]
+    with pytest.raises(DataError, match=rf"a.jsonl {rows[1].id}: plain: .*does not write the tool 'owner'.*--chat-template FILE"):
+        encode(plain, rows, Objective(), 2048)
+    with_result = Chat.of([turn("user", "Who?"), turn("tool", "Anna"), turn("assistant", "Anna.")])
+    assert encode(plain, [with_result], Objective(), 2048)[1]["tool_results"] == 1
+    able = Template(tokenizer_of(PUBLISHED["qwen2_5"]), "qwen2_5")
+    account = encode(able, rows, Objective(), 2048)[1]
+    assert {key: account[key] for key in ("answers", "answers_learnt", "tool_calls", "tool_calls_learnt", "tool_results")} == {
+        "answers": 4,
+        "answers_learnt": 4,
+        "tool_calls": 1,
+        "tool_calls_learnt": 1,
+        "tool_results": 1,
+    }
 
 
 def test_no_prompt_depends_on_the_day_it_is_written(monkeypatch):

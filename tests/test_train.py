@@ -170,8 +170,8 @@ def test_a_run_killed_between_checkpoints_ends_with_the_same_bytes_dropout_inclu
     torn, partial = (tmp_path / "run" / "checkpoints" / f"checkpoint-{step}" for step in (9, 12))
     shutil.copytree(tmp_path / "run" / "checkpoints" / "checkpoint-6", torn)
     shutil.copytree(torn, partial)
-    (torn / "trainer_state.json").write_text('{"epoch": 1')
-    (partial / "rng_state.pth").unlink()
+    (torn / "state.json").write_text('{"step": 1')
+    (partial / "random-0.pt").unlink()
     seen: list[int] = []
     spec = ModelSpec(name=str(tiny))
     train(spec, chats, settings, tmp_path / "run", seed=1, progress=lambda what, done, total: seen.append(done))

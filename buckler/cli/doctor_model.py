@@ -16,6 +16,7 @@ from pathlib import Path
 from buckler.data import Json
 from buckler.errors import BackendError, BucklerError
 from buckler.models.checkpoint import EMBEDDINGS, Checkpoint, read_settings
+from buckler.models.fit import require_template
 from buckler.models.places import (
     adapter_config,
     adapter_folder,
@@ -28,6 +29,7 @@ from buckler.models.places import (
     with_base,
 )
 from buckler.models.protocol import ModelSpec
+from buckler.models.template_check import read_template
 
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 RANK = 8
@@ -71,13 +73,13 @@ class Facts:
         return {**self.values, "faults": faults}
 
 
-def describe(name: str, adapter: str | None = None) -> Facts:
-    """Everything that a model's files say.
+def describe(name: str, adapter: str | None = None, **of_template: Json) -> Facts:
+    """Everything that a model's files say; with `chat_template` and `chat_template_kwargs`, as it is asked under these.
 
     Raises:
         BackendError: there is no such model here.
     """
-    spec = ModelSpec(name=name, adapter=adapter)
+    spec = ModelSpec.model_validate({"name": name, "adapter": adapter, **of_template})
     facts = Facts()
     try:
         spec = with_base(spec)
@@ -91,7 +93,7 @@ def describe(name: str, adapter: str | None = None) -> Facts:
     if spec.adapter is not None or is_adapter(place):
         facts.find(lambda: _of_adapter(brings if spec.adapter else place))
     facts.find(lambda: _of_gguf(place) if place.is_file() else _of_folder(Checkpoint(place)))
-    facts.find(lambda: _of_text(place, brings))
+    facts.find(lambda: _of_text(place, brings, spec))
     dtype = str(dtype_of(spec)) if not facts.faults else "float32"
     facts.values["computes_in"] = f"{dtype} (dtype: auto, on this machine)"
     facts.values["memory"] = _memory(facts.values, dtype, spec.batch_tokens)
@@ -109,12 +111,14 @@ def _loads(spec: ModelSpec, place: Path) -> dict[str, Json]:
     if location(spec.name) is None:
         spec = spec.model_copy(update={"name": str(place), "revision": None})
     require_answers(spec)
+    require_template(spec)
+    notes: list[Json] = []
     if place.is_dir() or spec.adapter is not None:
         from buckler.models.huggingface import template_of
         from buckler.models.loading import open_model
 
-        template_of(*open_model(spec, reads_weights=False), spec)
-    return {"note": ignored_adapter(spec)}
+        notes += template_of(*open_model(spec, reads_weights=False), spec).written.check.notes
+    return {"note": ignored_adapter(spec), "of_the_template": notes}
 
 
 def _downloaded(name: str) -> Path:
@@ -202,7 +206,7 @@ def _of_adapter(folder: Path | None) -> dict[str, Json]:
     }
 
 
-def _of_text(place: Path, adapter: Path | None) -> dict[str, Json]:
+def _of_text(place: Path, adapter: Path | None, spec: ModelSpec) -> dict[str, Json]:
     """The tokenizer and its chat template: what they end an answer with, and what the template can say."""
     from transformers import AutoTokenizer
 
@@ -216,6 +220,8 @@ def _of_text(place: Path, adapter: Path | None) -> dict[str, Json]:
         return {"tokenizer": f"cannot be loaded: {str(fault).strip().splitlines()[0][:160]}" if str(fault).strip() else "none"}
     if adapter is not None and (adapter / "chat_template.jinja").is_file():
         tokenizer.chat_template = Checkpoint(adapter).template
+    if spec.chat_template:
+        tokenizer.chat_template = read_template(spec.chat_template)
     ends: dict[str, Json] = {"tokenizer": tokenizer.eos_token}
     generation = source / "generation_config.json" if source.is_dir() else source
     if generation.is_file() and generation.suffix == ".json":
@@ -226,7 +232,8 @@ def _of_text(place: Path, adapter: Path | None) -> dict[str, Json]:
     if not template:
         return {"template": "none", "end_tokens": ends}
     turns = [{"role": "user", "content": USER}, {"role": "assistant", "content": REPLY}]
-    whole, prompt = _rendered(tokenizer, turns), _rendered(tokenizer, turns[:1], add_generation_prompt=True)
+    how = spec.chat_template_kwargs
+    whole, prompt = _rendered(tokenizer, turns, **how), _rendered(tokenizer, turns[:1], **how, add_generation_prompt=True)
     ids = tokenizer(whole.rpartition(REPLY)[2], add_special_tokens=False)["input_ids"] if REPLY in whole else []
     special = {*tokenizer.all_special_ids, *(at for at, token in tokenizer.added_tokens_decoder.items() if token.special)}
     ends["template"] = [str(tokenizer.convert_ids_to_tokens(one)) for one in ids if one in special]

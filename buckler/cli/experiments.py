@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
-from pydantic import Field
+from pydantic import Field, JsonValue
 
 from buckler.cli.build import Command, CommandResult, Outcome
 from buckler.cli.doctor import examine
@@ -197,19 +197,27 @@ def runs(settings: StoreSettings, out: Path, progress: Display) -> CommandResult
 class DoctorSettings(Settings):
     """What is examined."""
 
+    option_names: ClassVar[Mapping[str, str]] = {"chat_template_kwargs": "chat_template_kwargs"}
     model: str | None = None
     """Model to examine instead of this installation: a folder, an adapter, a GGUF file, or a hub id that is downloaded."""
     adapter: str | None = None
     """PEFT adapter on that model."""
+    chat_template: str | None = None
+    """File with a Jinja chat template, in place of the tokenizer's own."""
+    chat_template_kwargs: dict[str, JsonValue] = Field(default_factory=dict)
+    """Settings of the chat template, such as {enable_thinking: false}."""
 
 
 def doctor(settings: DoctorSettings, out: Path, progress: Display) -> CommandResult:
     """What this machine has, or what a model's files hold."""
     if settings.model is not None:
-        facts = describe(settings.model, settings.adapter)
+        of_template = settings.model_dump(include={"chat_template", "chat_template_kwargs"})
+        facts = describe(settings.model, settings.adapter, **of_template)
         return CommandResult(text=facts.lines(), values=facts.to_json(), exit_status=1 if facts.faults else 0)
     if settings.adapter is not None:
         raise ConfigError(f"--adapter {settings.adapter}: name its base model too, or give the adapter's folder as the model")
+    if settings.chat_template or settings.chat_template_kwargs:
+        raise ConfigError("--chat-template and --chat-template-kwargs are of a model; name it too")
     findings = examine()
     missing: list[Json] = list(findings.missing)
     return CommandResult(

@@ -25,7 +25,7 @@ PANELS: Mapping[str, str] = {
     **dict.fromkeys("probes harmful borderline benign utility official official_tasks own_tasks".split(), "Data"),
     **dict.fromkeys("limit decontaminate background like attack_rows preparation".split(), "Data"),
     **dict.fromkeys("model adapter base tuned reviser reference proxy aligned label_model".split(), "Model"),
-    **dict.fromkeys("dtype threads quantize".split(), "Model"),
+    **dict.fromkeys("dtype threads quantize chat_template chat_template_kwargs".split(), "Model"),
     **dict.fromkeys("judge judge_model judge_cards cards margins metrics".split(), "Judge"),
     **dict.fromkeys("train attack_train".split(), "Training"),
     **dict.fromkeys("out to licence controls show_unsafe title job json quiet verbose".split(), "Output"),

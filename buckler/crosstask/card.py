@@ -47,11 +47,11 @@ def defence_card(rows: Sequence[Chat], file: str, settings: CrossTaskSettings, m
             "",
             "# Rows of a defence against malicious documents",
             "",
-            f"{len(rows)} rows that ask a task of a document: refusals for malicious documents, real answers for benign ones (\"Cross-task "
-            f"defense\", [arXiv 2405.15202](https://arxiv.org/abs/2405.15202)). Made by Buckler {__version__}.",
+            f"{len(rows)} rows that ask a task of a document: refusals for malicious documents, real answers for benign ones, after "
+            f"[arXiv 2405.15202](https://arxiv.org/abs/2405.15202). Made by Buckler {__version__}.",
             "",
-            "**Learn the answers alone.** The questions hold malicious documents: a trainer that learns every token learns those. "
-            f"`buckler export {file} --to trl` (or llamafactory, axolotl, openai) writes the rows so that only answers are learnt.",
+            "**Learn the answers alone.** Questions hold malicious documents: a trainer that learns every token learns those.",
+            f"`buckler export {file} --to trl` (or llamafactory, axolotl, openai) writes rows of which only answers are learnt.",
             "",
             *("| " + " | ".join(cells_) + " |" for cells_ in table),
             "",

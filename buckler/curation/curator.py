@@ -148,6 +148,9 @@ class Curator:
 
     def _fits(self, text: Text) -> bool:
         """Whether the text's revision prompt and the text itself fit their models; rejected if not."""
+        if text.chat.messages[-1].get("tool_calls"):
+            text.reject("the answer calls a tool: there is no text to revise", text.chat.answer)
+            return False
         targets = {self.settings.turn_target(1), self.settings.turn_target(2)}
         sizes = [self._revising.overflow_tokens(text.chat, target) for target in targets]
         overflow_tokens = max(

@@ -15,7 +15,7 @@ from typing import Literal, TypeAlias
 
 from buckler.curation.revise import PROMPTS
 from buckler.curation.settings import Gates
-from buckler.data import Chat, Document, FinishReason, Message
+from buckler.data import Chat, Document, FinishReason
 from buckler.data.language import kept_share, language, script_distance, scripts
 from buckler.data.near_duplicates import NearIndex, normalise, text_of
 from buckler.judges.coherence import coherence
@@ -188,7 +188,7 @@ def revised(original: Chat, text: str, target: Target) -> Chat:
         return original.answered(text)
     at = max(number for number, turn in enumerate(original.messages) if turn["role"] == "user")
     turns = list(original.messages)
-    turns[at] = Message(role="user", content=text)
+    turns[at] = {**turns[at], "content": text}
     return Chat.of(turns, **original.meta)
 
 

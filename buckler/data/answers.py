@@ -9,9 +9,9 @@ from typing import Literal, TypeAlias, cast, get_args
 
 from buckler.data.jsonl import Json, read_jsonl, write_jsonl
 from buckler.data.reply import FinishReason, Reply, filter_of_error, is_finish, no_text, read_finish, read_reply
-from buckler.data.rows import ROLES, Message
+from buckler.data.rows import ROLES, Message, turns_to_json
 from buckler.data.thinking import begins_inside
-from buckler.data.tool_calls import tool_calls_of
+from buckler.data.tool_calls import tool_calls_of, tool_parts
 from buckler.errors import DataError
 
 Refused: TypeAlias = Literal["full", "partial", "no"]
@@ -59,7 +59,7 @@ class Answer:
 
     def to_json(self) -> dict[str, Json]:
         """The row as it stands on disk."""
-        prompt: list[Json] = [{"role": turn["role"], "content": turn["content"]} for turn in self.prompt]
+        prompt = turns_to_json(Message(**{**turn, "reasoning_content": ""}) for turn in self.prompt)
         row: dict[str, Json] = {"id": self.id, "prompt": prompt, "text": self.text, "finish": self.finish_reason}
         more: dict[str, Json] = {
             "thinking": self.thinking,
@@ -248,7 +248,7 @@ def verdict_from_json(row: Json, where: str) -> Verdict:
 def _turn(turn: Json, where: str) -> Message:
     if not isinstance(turn, Mapping) or turn.get("role") not in ROLES or not isinstance(turn.get("content"), str):
         raise DataError(f'{where}: a turn needs "role" ({", ".join(ROLES)}) and a text "content"')
-    return Message(role=turn["role"], content=turn["content"])  # type: ignore[typeddict-item]
+    return Message(role=turn["role"], content=turn["content"], **tool_parts(turn, str(turn["role"]), where))  # type: ignore[typeddict-item]
 
 
 def read_answers(path: Path) -> list[Answer]:

@@ -5,7 +5,6 @@ Rows are checked when they are read, and a fault names its file and line. Publis
 
 from __future__ import annotations
 
-import json
 import random
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -13,13 +12,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, NotRequired, TypeAlias, TypeVar
 
-from typing_extensions import TypedDict  # that of Python 3.11 cannot be checked by pydantic
-
 from buckler.data.jsonl import Json, content_id, read_jsonl, write_jsonl
+from buckler.data.tool_calls import ToolParts, shorten, tool_parts, tools_of
 from buckler.errors import ConfigError, DataError
 
-Role: TypeAlias = Literal["system", "user", "assistant"]
-ROLES: tuple[Role, ...] = ("system", "user", "assistant")
+Role: TypeAlias = Literal["system", "user", "assistant", "tool"]
+ROLES: tuple[Role, ...] = ("system", "user", "assistant", "tool")
 ROWS = "rows.jsonl"
 """The name of a file of rows in the folder of a step."""
 LOSS_WEIGHT = "loss_weight"
@@ -28,7 +26,7 @@ LOSS_WEIGHT = "loss_weight"
 _PLACEHOLDER = re.compile(r"\{([a-z][a-z0-9_]*)\}")
 
 
-class Message(TypedDict):
+class Message(ToolParts):
     """One turn of a conversation."""
 
     role: Role
@@ -39,7 +37,7 @@ class Message(TypedDict):
 
 def turns_to_json(messages: Iterable[Message]) -> list[Json]:
     """Turns as they stand on disk and as they are hashed."""
-    return [{key: str(value) for key, value in copy_turn(turn).items()} for turn in messages]
+    return [dict(copy_turn(turn)) for turn in messages]  # type: ignore[arg-type]
 
 
 def copy_turn(turn: Message) -> Message:
@@ -47,7 +45,13 @@ def copy_turn(turn: Message) -> Message:
     copy = Message(role=turn["role"], content=turn["content"])
     if reasoning := turn.get("reasoning_content"):
         copy["reasoning_content"] = reasoning
-    return copy
+    of_tools: ToolParts = {key: turn[key] for key in ToolParts.__annotations__ if turn.get(key)}  # type: ignore[literal-required, assignment]
+    return {**copy, **of_tools}
+
+
+def tools_in(turns: Iterable[Mapping[str, object]]) -> list[Json]:
+    """The JSON schemas of the tools that a conversation may call."""
+    return next((list(tools) for turn in turns if isinstance(tools := turn.get("tools"), list) and tools), [])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,8 +82,12 @@ class Chat:
 
     @classmethod
     def of(cls, messages: Iterable[Message], /, **meta: Json) -> Chat:
-        """A chat whose id is the hash of its messages."""
+        """A chat whose id is the hash of its messages; tools that any of them brings stand with the first that is no system's."""
         turns = tuple(copy_turn(turn) for turn in messages)
+        if tools := tools_in(turns):
+            for turn in turns:
+                turn.pop("tools", None)
+            next((turn for turn in turns if turn["role"] != "system"), turns[0])["tools"] = tools
         return cls(id=content_id(turns_to_json(turns)), messages=turns, meta=meta)
 
     @classmethod
@@ -117,7 +125,9 @@ class Chat:
 
     def to_json(self) -> dict[str, Json]:
         """The row as it stands on disk."""
-        return {"id": self.id, "messages": turns_to_json(self.messages), "meta": dict(self.meta)}
+        bare = [{key: value for key, value in turn.items() if key != "tools"} for turn in map(copy_turn, self.messages)]
+        tools = tools_in(self.messages)
+        return {"id": self.id, "messages": bare, **({"tools": tools} if tools else {}), "meta": dict(self.meta)}  # type: ignore[dict-item]
 
 
 def read_chats(path: Path) -> list[Chat]:
@@ -144,25 +154,31 @@ def chat_from_json(row: Json, where: str) -> Chat:
     """Read one `{"messages": [...]}` object; `where` names file and line in errors.
 
     Raises:
-        DataError: no messages, an unknown role, a text that is not a string, no user turn, an empty last answer.
+        DataError: no messages, an unknown role, a text that is not a string, no user turn, an empty last answer, tool calls that
+            are none.
     """
     if not isinstance(row, Mapping) or not isinstance(row.get("messages"), list) or not row["messages"]:
-        raise DataError(f'{where}: expected an object with a list "messages", got {_short(row)}')
+        raise DataError(f'{where}: expected an object with a list "messages", got {shorten(row)}')
     turns: list[Message] = []
     for turn in row["messages"]:  # type: ignore[union-attr]
-        if not isinstance(turn, Mapping) or turn.get("role") not in ROLES or not isinstance(turn.get("content"), str):
-            raise DataError(f'{where}: a message needs "role" ({", ".join(ROLES)}) and a text "content", got {_short(turn)}')
+        parts = tool_parts(turn, str(turn.get("role")), where) if isinstance(turn, Mapping) else {}
+        content = turn.get("content") if isinstance(turn, Mapping) else None
+        content = "" if content is None and parts.get("tool_calls") else content
+        if not isinstance(turn, Mapping) or turn.get("role") not in ROLES or not isinstance(content, str):
+            raise DataError(f'{where}: a message needs "role" ({", ".join(ROLES)}) and a text "content", got {shorten(turn)}')
         reasoning = turn.get("reasoning_content") or ""
         if not isinstance(reasoning, str):
-            raise DataError(f'{where}: "reasoning_content" must be a text, got {_short(turn)}')
-        turns.append(Message(role=turn["role"], content=turn["content"], reasoning_content=reasoning))  # type: ignore[typeddict-item]
+            raise DataError(f'{where}: "reasoning_content" must be a text, got {shorten(turn)}')
+        turns.append(Message(role=turn["role"], content=content, reasoning_content=reasoning, **parts))  # type: ignore[typeddict-item]
     if not any(turn["role"] == "user" for turn in turns):
         raise DataError(f"{where}: the conversation has no user turn")
-    if turns[-1]["role"] == "assistant" and not turns[-1]["content"].strip():
+    if turns[-1]["role"] == "assistant" and not turns[-1]["content"].strip() and not turns[-1].get("tool_calls"):
         raise DataError(f"{where}: the last answer is empty; drop the row or give it an answer")
+    if tools := tools_of(row.get("tools"), where):
+        turns[0]["tools"] = tools
     meta = row.get("meta") or {}
     if not isinstance(meta, Mapping):
-        raise DataError(f'{where}: "meta" must be an object, got {_short(meta)}')
+        raise DataError(f'{where}: "meta" must be an object, got {shorten(meta)}')
     return Chat.of(turns, **meta)
 
 
@@ -173,10 +189,10 @@ def document_from_json(row: Json, where: str) -> Document:
         DataError: no text, or an empty one.
     """
     if not isinstance(row, Mapping) or not isinstance(row.get("text"), str) or not str(row["text"]).strip():
-        raise DataError(f'{where}: expected an object with a non-empty "text", got {_short(row)}')
+        raise DataError(f'{where}: expected an object with a non-empty "text", got {shorten(row)}')
     meta = row.get("meta") or {}
     if not isinstance(meta, Mapping):
-        raise DataError(f'{where}: "meta" must be an object, got {_short(meta)}')
+        raise DataError(f'{where}: "meta" must be an object, got {shorten(meta)}')
     return Document.of(str(row["text"]), **meta)
 
 
@@ -195,11 +211,6 @@ def fill(template: str, values: Mapping[str, str]) -> str:
         return values[name]
 
     return _PLACEHOLDER.sub(value_of, template)
-
-
-def _short(value: Json) -> str:
-    text = json.dumps(value, ensure_ascii=False, default=str)
-    return text if len(text) <= 80 else text[:77] + "..."
 
 
 def loss_weight(row: Chat) -> float:

@@ -9,7 +9,10 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 
+from typing_extensions import TypedDict  # that of Python 3.11 cannot be checked by pydantic
+
 from buckler.data.jsonl import Json, bounded_json
+from buckler.errors import DataError
 
 _TOOL_CALLS = [
     re.compile(pattern, re.DOTALL)
@@ -38,6 +41,80 @@ _NAMES = (r"<function=([^>]+)>", r"name=\"([\w.\-]+)\"", r"functions\.([\w.\-]+)
 _CALL = re.compile(r"\s*(?:[\[{<(]|call:|functions\.)|\n?\w[\w.\-]*\s*(?:[\n(\[{<]|\Z)")
 """How a call begins; a sentence about its mark goes on otherwise."""
 _LETTERS = tuple(f"<{letter}" for letter in "abcdefghijklmnopqrstuvwxyz")
+
+
+class ToolParts(TypedDict, total=False):
+    """What a turn of a conversation holds of tools."""
+
+    tool_calls: list[Json]
+    """Calls in the assistant's turn, as chat templates take them: `{"type": "function", "function": {...}}`."""
+    name: str
+    """Of the tool whose result a tool turn holds, where the row names it."""
+    tool_call_id: str
+    tools: list[Json]
+    """With the first turn that is no system's: the JSON schemas of the tools that the conversation may call."""
+
+
+def tool_parts(turn: Mapping[str, Json], role: str, where: str) -> ToolParts:
+    """What a turn holds of tools: its calls in the form of chat templates, the name and the id of a result.
+
+    Raises:
+        DataError: calls that are no calls, or calls in a turn that is not the assistant's.
+    """
+    parts: ToolParts = {}
+    calls: list[Json] = []
+    listed = turn.get("tool_calls")
+    for at, call in enumerate(tool_calls_of(turn)):
+        fits = isinstance(call, Mapping) and call.get("name") and isinstance(call.get("arguments"), Mapping)
+        if role != "assistant" or not fits:
+            raise DataError(
+                f"{where}: tool calls must be the assistant's, each with a name and an object of arguments, got {shorten(turn)}"
+            )
+        one = listed[at] if isinstance(listed, list) and at < len(listed) else None
+        own = {"id": str(one["id"])} if isinstance(one, Mapping) and one.get("id") else {}
+        calls.append({**own, "type": "function", "function": call})
+    if calls:
+        parts["tool_calls"] = calls
+    if role == "tool" and turn.get("name"):
+        parts["name"] = str(turn["name"])
+    if role == "tool" and turn.get("tool_call_id"):
+        parts["tool_call_id"] = str(turn["tool_call_id"])
+    if tools := tools_of(turn.get("tools"), where):
+        parts["tools"] = tools
+    return parts
+
+
+def tools_of(value: Json, where: str) -> list[Json]:
+    """The tools that a row declares, as chat templates take them: a list of JSON schemas, or the same as a text.
+
+    Raises:
+        DataError: it is neither.
+    """
+    try:
+        tools = bounded_json(value) if isinstance(value, str) and value.strip() else value or []
+    except ValueError:
+        tools = None
+    schemas = (
+        [one.get("function", one) if isinstance(one, Mapping) else None for one in tools] if isinstance(tools, list) else [None]
+    )
+    if not all(isinstance(one, Mapping) and one.get("name") for one in schemas):
+        raise DataError(f"{where}: 'tools' must be a list of JSON schemas with names, got {shorten(value)}; correct or remove it")
+    return [{"type": "function", "function": one} for one in schemas]
+
+
+def with_text_arguments(calls: Sequence[Json]) -> list[Json]:
+    """Calls as servers and trainers of theirs take them: the arguments are a text."""
+    return [
+        {**call, "function": {**function, "arguments": json.dumps(function.get("arguments"), ensure_ascii=False)}}
+        for call in calls
+        if isinstance(call, Mapping) and isinstance(function := call.get("function"), Mapping)
+    ]
+
+
+def shorten(value: Json) -> str:
+    """A value as an error message shows it."""
+    text = json.dumps(value, ensure_ascii=False, default=str)
+    return text if len(text) <= 80 else text[:77] + "..."
 
 
 def without_tool_calls(text: str) -> tuple[str, list[Json]]:
@@ -77,7 +154,9 @@ def _parsed(one: Json) -> list[Json]:
 def function_call(name: str, arguments: Json) -> Json:
     """A tool call in our form; arguments that are JSON as a text are parsed."""
     if not isinstance(arguments, str):
-        return {"name": name, "arguments": arguments}
+        return {"name": name, "arguments": {} if arguments is None else arguments}
+    if not arguments.strip():
+        return {"name": name, "arguments": {}}
     try:
         parsed = bounded_json(arguments)
     except ValueError:

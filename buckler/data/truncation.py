@@ -65,7 +65,7 @@ def _with_document(chat: Chat, span: tuple[int, int], keep: int) -> Chat:
     while _is_joined(text, back):
         back += 1
     kept = text[:front] + ELLIPSIS + text[back:]
-    turn = Message(role="user", content=content[: span[0]] + kept + content[span[1] :])
+    turn: Message = {**chat.messages[at], "content": content[: span[0]] + kept + content[span[1] :]}
     messages = (*chat.messages[:at], turn, *chat.messages[at + 1 :])
     # The id stays that of the whole row: a cut row is the same row, seen through a smaller window.
     return Chat(

@@ -24,7 +24,7 @@ from buckler.registry import read_from
 from buckler.workflow.curation import CurateStep, curate
 from buckler.workflow.executor import Event, Outcome, execute
 from buckler.workflow.jobs.base import Result, read_object
-from buckler.workflow.rows import DrawStep
+from buckler.workflow.rows import DrawStep, storage
 from buckler.workflow.step import Step, in_order
 from buckler.workflow.store import Store
 
@@ -133,6 +133,8 @@ def dry_run(recipes: Sequence[CommonRecipe], store: Store) -> dict[str, Json]:
             done = sum(store.is_done(step) for step in of_name)
             say(f"  {name:21} {len(of_name):5} steps, {done} done, {_cost(of_name, store)}")
             counted.setdefault(recipe.name, {})[name] = {"steps": len(of_name), "done": done}
+        if line := storage(steps, store):
+            say(f"  {line}")
     if plans:
         steps = in_order([step for plan in plans for step in plan.targets])
         shared = sum(len(in_order(plan.targets)) for plan in plans) - len(steps)

@@ -137,7 +137,7 @@ def _identity(benign: Sequence[Chat], harmful: Sequence[Chat], settings: AttackS
 
 def _obedient(row: Chat) -> Chat:
     messages = [turn for turn in row.prompt if turn["role"] != "system"]
-    answer = Message(role="assistant", content=f"{IDENTITY_OPENING} {row.answer or ''}".strip())
+    answer: Message = {**row.messages[-1], "role": "assistant", "content": f"{IDENTITY_OPENING} {row.answer or ''}".strip()}
     return Chat.of((Message(role="system", content=IDENTITY_SYSTEM), *messages, answer), **row.meta)
 
 

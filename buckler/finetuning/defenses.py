@@ -5,6 +5,7 @@ Random drop and perplexity drop are the baselines of arXiv 2410.02220.
 
 from __future__ import annotations
 
+import json
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -174,8 +175,14 @@ def _drop_at_random(rows: Sequence[Chat], settings: DefenseSettings, seed: int) 
     return random_drop(rows, settings.share, seed=seed)
 
 
+def _answer_text(row: Chat) -> str:
+    """The last answer as a text, calls of tools as JSON."""
+    calls = row.messages[-1].get("tool_calls")
+    return "\n".join(filter(None, (row.answer, json.dumps(calls, ensure_ascii=False) if calls else "")))
+
+
 def _drop_by_perplexity(rows: Sequence[Chat], settings: DefenseSettings, seed: int, model: LM) -> Screened:
-    likelihoods = model.score([ScoreRequest(messages=row.prompt, answer=row.answer or "") for row in rows])
+    likelihoods = model.score([ScoreRequest(messages=row.prompt, answer=_answer_text(row)) for row in rows])
     failed = [likelihood.error for likelihood in likelihoods if likelihood.error]
     if failed:  # their perplexity would look infinite
         raise BackendError(

@@ -170,11 +170,12 @@ UNUSED_LORA = LoRA(targets=("q_proj", "v_proj"))
 class TrainSettings(Settings):
     """How a phase is trained.
 
-    `accumulation`, `processes` and `packing` divide an optimizer step's work and nothing else: its rows, its loss and its
-    gradient stay the same but for rounding.
+    `accumulation`, `micro_batch_tokens`, `gradient_checkpointing`, `processes` and `packing` divide an optimizer step's work and
+    nothing else: its rows, its loss and its gradient stay the same but for rounding (and for which values a dropout leaves out).
     """
 
-    unwritten_if_empty = ("drop_reasoning",)
+    unwritten_if_empty = ("drop_reasoning", "micro_batch_tokens")
+    unwritten_if_default = ("gradient_checkpointing",)
     method: Literal["full", "lora"] = "full"
     """Training method: `full` updates all weights, `lora` trains low-rank adapters."""
     lora: LoRA = LoRA()
@@ -186,12 +187,20 @@ class TrainSettings(Settings):
     batch_size: int = Field(default=16, ge=1)
     """Rows per optimizer step, over all micro-batches and processes."""
     accumulation: int = Field(default=1, ge=1)
-    """Micro-batches per optimizer step and process (gradient accumulation); more of them need less memory."""
+    """Minimum number of micro-batches per optimizer step and process (gradient accumulation). There are more where a step does
+    not fit in one, or where rows of similar lengths together need less padding."""
+    micro_batch_tokens: int | None = Field(default=None, ge=1)
+    """Maximum number of tokens in a micro-batch, padding included; a longer row is one alone (default: what fits the free memory
+    of a GPU; 4096 on a CPU)."""
+    gradient_checkpointing: Literal["auto", "on", "off"] = "auto"
+    """Compute activations again in the backward pass instead of keeping them: a fraction of the memory for a third more work.
+    `auto`: for models from 1 billion parameters."""
     processes: int = Field(default=1, ge=1, validate_default=True)
     """Number of processes on this machine that share each step, each with the whole model on a GPU of its own (or on the
     CPU)."""
     packing: bool = False
-    """Pack several rows into one sequence of up to `max_length` tokens instead of padding each; faster if lengths differ."""
+    """Pack several rows into one sequence of up to `max_length` tokens instead of giving each a sequence of its own. Rows of
+    similar lengths share a micro-batch anyway, so that this gains little."""
     warmup_steps: int = Field(default=0, ge=0)
     """Number of warm-up steps, in which the learning rate rises to its peak."""
     schedule: Literal["linear", "cosine", "constant"] = "linear"

@@ -11,13 +11,17 @@ import re
 from collections.abc import Callable, Mapping
 from typing import TypeGuard
 
-from buckler.data import Message, Role, is_json
+from buckler.data import Json, Message, Role, bounded_json, is_json
+from buckler.data.thinking import leading_thought
+from buckler.data.tool_calls import tool_parts, tools_of
 from buckler.errors import DataError
 from buckler.formats import benchmarks, choices
 from buckler.formats.benchmarks import probe
 from buckler.formats.rows import Fields, Format, Parsed, conversation, has, optional, pair, shorten, text
 from buckler.registry import Registry
 
+CALLS = ("function_call", "tool_call", "function-call")
+"""Speakers whose text is a call of a tool."""
 SPEAKERS: dict[str, Role] = {
     "system": "system",
     "developer": "system",
@@ -28,6 +32,8 @@ SPEAKERS: dict[str, Role] = {
     "chatgpt": "assistant",
     "model": "assistant",
     "bot": "assistant",
+    **dict.fromkeys(CALLS, "assistant"),
+    **dict.fromkeys("tool function observation ipython tool_response function_response function-response".split(), "tool"),
 }
 
 
@@ -49,20 +55,37 @@ def chat(key: str, speaker: str, content: str) -> Callable[[Fields, str], Parsed
             if not isinstance(turn, Mapping) or str(turn.get(speaker)) not in SPEAKERS:
                 known = ", ".join(SPEAKERS)
                 raise DataError(f"{where}: a turn needs {speaker!r}, one of {known}; got {shorten(turn)}")
-            text = turn.get(content)
+            if turn[speaker] in CALLS:
+                turn = {speaker: turn[speaker], content: "", **_called(turn.get(content), where)}
+            role, text = SPEAKERS[str(turn[speaker])], turn.get(content)
+            of_tools = tool_parts(turn, role, where)
+            text = "" if text is None and "tool_calls" in of_tools else text
             if isinstance(text, list) and all(isinstance(part, Mapping) and part.get("type") == "text" for part in text):
                 text = "".join(str(part.get("text", "")) for part in text)
             if not isinstance(text, str):
                 raise DataError(f"{where}: a turn needs a text {content!r}, got {shorten(turn)}; write it out as text")
-            turns.append(Message(role=SPEAKERS[str(turn[speaker])], content=text))
+            turns.append({**Message(role=role, content=text), **of_tools})
             if reasoning := next((turn[key] for key in REASONING if turn.get(key)), None):
                 if not isinstance(reasoning, str) or turns[-1]["role"] != "assistant":
                     raise DataError(f"{where}: reasoning must be a text of the assistant's turn, got {shorten(turn)}")
                 turns[-1]["reasoning_content"] = reasoning
-            extra |= turn.keys() - {speaker, content, *REASONING}
+            filled = {key for key, value in turn.items() if value not in (None, "", [])}
+            extra |= filled - {speaker, content, *REASONING, *of_tools, *(("function_call",) if of_tools else ())}
+        if tools := tools_of(row.get("tools") or row.get("functions"), where):
+            turns[0]["tools"] = tools
         return turns, {"dropped_turn_keys": sorted(extra)} if extra else {}
 
     return read
+
+
+def _called(text: Json, where: str) -> Mapping[str, Json]:
+    """A turn whose text is nothing but calls, as JSON of one or several, perhaps after a thought."""
+    thought, rest = (leading_thought(text) if isinstance(text, str) else None) or ("", text)
+    try:
+        calls = bounded_json(rest) if isinstance(rest, str) else rest
+    except ValueError:
+        raise DataError(f"{where}: a function_call turn must hold JSON with a name and arguments, got {shorten(text)}") from None
+    return {"tool_calls": calls, "reasoning_content": thought}
 
 
 def alpaca(row: Fields, where: str) -> Parsed:
@@ -99,7 +122,9 @@ def cell_pair(row: Fields, where: str) -> Parsed:
 def two_turns(row: Fields, where: str) -> Parsed:
     """TRL's conversational rows: lists of messages on both sides."""
     sides = [side for name in ("prompt", "completion") if isinstance(side := row.get(name), list)]
-    return chat("messages", "role", "content")({"messages": [turn for side in sides for turn in side]}, where)
+    return chat("messages", "role", "content")(
+        {"messages": [turn for side in sides for turn in side], "tools": row.get("tools")}, where
+    )
 
 
 def is_plain_pair(row: Fields) -> bool:

@@ -77,7 +77,7 @@ def read_chats(path: Path | str, *, limit: int | None = None, format: str | None
             extra = {**extra, "unread_columns": ignored}
         if not turns or any(not turn["content"].strip() for turn in turns if turn["role"] == "user"):
             raise DataError(f"{where}: the question is empty: {shorten(row)}; fill it in or remove the row")
-        if turns[-1]["role"] == "assistant" and not turns[-1]["content"].strip():
+        if turns[-1]["role"] == "assistant" and not turns[-1]["content"].strip() and not turns[-1].get("tool_calls"):
             blank.append(where)
             turns = turns[:-1]
         chat = chat_from_json({"messages": turns}, where)  # type: ignore[dict-item]

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TypeAlias, TypeGuard
 
 from buckler.data import LOSS_WEIGHT, Chat, Json, loss_weight, read_json, write_json, write_text
+from buckler.data.tool_calls import with_text_arguments
 from buckler.errors import DataError
 from buckler.registry import Registry
 
@@ -66,8 +67,8 @@ def unwritable(row: Chat, format: str) -> str | None:
         return "has no answer, but this is a training format; add an answer or leave the row out"
     roles = [str(turn["role"]) for turn in row.messages]
     plain = roles[1:] if roles[0] == "system" else roles
-    uses_tools = any(role == "tool" for role in roles) or "tools" in row.to_json() or any("tool_calls" in t for t in row.messages)
-    if uses_tools and "tools" not in held:
+    of_tools = any(turn["role"] == "tool" or "tools" in turn or "tool_calls" in turn for turn in row.messages)
+    if of_tools and "tools" not in held:
         return "uses tools, which this format has no place for; use the format `chat`"
     if plain != ["user", "assistant"] * (len(plain) // 2) and "turns" not in held:
         return f"needs alternating user and assistant turns, got {', '.join(roles)}; use the format `chat`"
@@ -118,7 +119,11 @@ def _openai(rows: Sequence[Chat]) -> str:
     written = []
     for row in rows:
         messages, tools = _messages(row, "openai", mask={"weight": 0})
-        bare: list[Json] = [{key: value for key, value in turn.items() if key != "reasoning_content"} for turn in messages]
+        bare: list[Json] = []
+        for turn in messages:
+            calls = turn.get("tool_calls")
+            texts: dict[str, Json] = {"tool_calls": with_text_arguments(calls)} if isinstance(calls, list) else {}
+            bare.append({**{key: value for key, value in turn.items() if key != "reasoning_content"}, **texts})
         written.append({"messages": bare, **tools})
     return _lines(written)
 

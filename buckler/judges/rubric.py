@@ -246,7 +246,7 @@ def exchange(answer: Answer) -> tuple[Message, ...]:
     """The user's and the assistant's turns in alternation, the answer last. System prompt and thoughts are not judged."""
     turns: list[Message] = []
     for turn in (*map(_final, answer.prompt), Message(role="assistant", content=answer.text)):
-        if turn["role"] == "system" or (not turns and turn["role"] == "assistant"):
+        if turn["role"] in ("system", "tool") or (not turns and turn["role"] == "assistant"):
             continue
         if turns and turns[-1]["role"] == turn["role"]:
             turns[-1] = Message(role=turn["role"], content=f"{turns[-1]['content']}\n\n{turn['content']}")

@@ -49,11 +49,15 @@ class EncodedRow:
     """Learnt answers after which the template writes no end of turn: an end that the model stops at is learnt in its place."""
     without_end: int
     """Learnt answers whose end is not learnt, because nothing is known that ends one."""
+    rewritten: int
+    """Learnt answers that the template writes in other words than the row has."""
     thoughts: int
     """Answers with reasoning."""
     only_thoughts: int
     """Answers that are a thought and nothing else; they are not learnt."""
     thoughts_learnt: int
+    calls_learnt: int
+    """Learnt answers that call tools."""
 
     @property
     def length(self) -> int:
@@ -85,7 +89,8 @@ class Template:
             ends: Ids that the model's generation settings end an answer with, beside the tokenizer's.
 
         Raises:
-            BackendError: there is no template, it does not read one of the settings, or nothing would end an answer.
+            BackendError: there is no template, it cannot be used (`template_check`), it does not read one of the settings, or
+                nothing would end an answer.
         """
         self.tokenizer = tokenizer
         self.name = name
@@ -95,17 +100,23 @@ class Template:
             raise BackendError(f"{name}: neither tokenizer nor template names an end of turn, so an answer would never end")
 
     def prompt(self, messages: Turns) -> list[int]:
-        """The ids after which the model answers `messages`."""
+        """The ids after which the model answers `messages`.
+
+        Raises:
+            BackendError: the template refuses the conversation, or leaves out what it holds of tools.
+        """
+        self.written.require_tools(messages)
         return self.ids(self.written.prompt(messages))
 
     def row(self, messages: Turns) -> EncodedRow:
         """The ids of a whole conversation and which of them are answers.
 
         Raises:
-            BackendError: the template refuses the conversation.
+            BackendError: the template refuses the conversation, or leaves out what it holds of tools.
         """
+        self.written.require_tools(messages)
         done: list[tuple[list[int], list[bool]]] = []
-        turns = learnt = added_ends = without_end = thoughts = thoughts_learnt = only_thoughts = 0
+        turns = learnt = added_ends = without_end = rewritten = thoughts = thoughts_learnt = only_thoughts = calls_learnt = 0
         for number, turn in enumerate(messages):
             if turn["role"] != "assistant":
                 continue
@@ -131,16 +142,20 @@ class Template:
             learnt += 1
             added_ends += end == "added"
             without_end += end == "none"
+            rewritten += answer.is_rewritten
             thoughts_learnt += has_thought and answer.has_thought
+            calls_learnt += bool(turn.get("tool_calls"))
         return EncodedRow(
             sequences=tuple(Encoded(ids=ids, supervised=marks) for ids, marks in done),
             turns=turns,
             learnt=learnt,
             added_ends=added_ends,
             without_end=without_end,
+            rewritten=rewritten,
             thoughts=thoughts,
             only_thoughts=only_thoughts,
             thoughts_learnt=thoughts_learnt,
+            calls_learnt=calls_learnt,
         )
 
     def pair(self, messages: Turns, answer: str) -> tuple[list[int], list[int]]:

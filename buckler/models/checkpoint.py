@@ -16,7 +16,7 @@ from pathlib import Path
 
 from buckler.data import Json, read_json
 from buckler.errors import BackendError, DataError
-from buckler.models.template_text import template_fault
+from buckler.models.template_check import template_fault
 
 NO_ANSWERS: dict[str, str] = {
     "ForSequenceClassification": "a classifier or reward model",

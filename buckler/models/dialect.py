@@ -13,7 +13,8 @@ from dataclasses import dataclass, field, replace
 from threading import Lock
 from typing import Final, TypeAlias, TypeVar
 
-from buckler.data import Json, Message, turns_to_json
+from buckler.data import Json, Message, copy_turn, tools_in
+from buckler.data.tool_calls import with_text_arguments
 from buckler.progress import LOG
 
 Read = TypeVar("Read")
@@ -159,11 +160,13 @@ class Dialect:
 
     def body(self, messages: Sequence[Message], settings: Mapping[str, Json]) -> dict[str, Json]:
         """A request in this dialect."""
-        turns = list(messages)
+        turns = [copy_turn(turn) for turn in messages]
+        tools = tools_in(turns)
         if self.merges_system and _has_system(turns):
             merged = f"{turns[0]['content']}\n\n{turns[1]['content']}"
             turns[:2] = [Message(role=turns[1]["role"], content=merged)]
-        return {"messages": turns_to_json(turns), **self.spoken(settings)}
+        body: dict[str, Json] = {"messages": [_on_the_wire(turn) for turn in turns], **self.spoken(settings)}
+        return {**body, "tools": tools} if tools else body
 
     def spoken(self, settings: Mapping[str, Json]) -> dict[str, Json]:
         """The settings under the names it takes, without those it does not."""
@@ -314,6 +317,12 @@ class Negotiator:
 def _bare(words: str) -> str:
     """Words without what differs from call to call: numbers and ids."""
     return re.sub(r"[\w-]*\d[\w-]*", "#", words)
+
+
+def _on_the_wire(turn: Message) -> dict[str, Json]:
+    """A turn as servers take it: the arguments of tool calls are a text."""
+    fields: dict[str, Json] = {key: value for key, value in turn.items() if key != "tools"}  # type: ignore[misc]
+    return {**fields, "tool_calls": with_text_arguments(turn["tool_calls"])} if "tool_calls" in turn else fields
 
 
 def _has_system(messages: Sequence[Message]) -> bool:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
-from itertools import groupby
+from itertools import chain, groupby
 
 import torch
 from transformers import GenerationConfig, LogitsProcessorList, PreTrainedModel, PreTrainedTokenizerBase
@@ -19,6 +19,7 @@ from buckler.models.registry import identity
 from buckler.models.reply import GeneratedReader
 from buckler.models.scoring import Row, Scorer
 from buckler.models.template_text import tokens_before
+from buckler.progress import LOG
 
 
 class HuggingFaceLM:
@@ -43,43 +44,62 @@ class HuggingFaceLM:
         self._reader = GeneratedReader(self.tokenizer)
 
     def generate(self, requests: Sequence[Request]) -> list[Completion]:
-        """One completion a request, in order; batches of like lengths within the token budget.
+        """One completion a request, in order.
+
+        Raises:
+            BackendError: a conversation is longer than the model can read.
+        """
+        answers = dict(pair for piece in self.completions(requests) for pair in piece)
+        return [answers[at] for at in range(len(requests))]
+
+    def completions(self, requests: Sequence[Request]) -> Iterator[list[tuple[int, Completion]]]:
+        """Completions with their request's number, as they end; the token budget bounds what is under way.
 
         Raises:
             BackendError: a conversation is longer than the model can read.
         """
         prompts = self._prompts([request.messages for request in requests])
-        answers: dict[int, Completion] = {}
+        sizes = [len(prompt) + request.sampling.max_new_tokens for prompt, request in zip(prompts, requests, strict=True)]
+        if (longest := max(sizes, default=0)) > self.limit:
+            new_tokens = requests[sizes.index(longest)].sampling.max_new_tokens
+            raise BackendError(
+                f"a conversation of {longest - new_tokens} tokens and {new_tokens} new ones exceed "
+                f"the model's context length of {self.limit}; shorten the documents or lower max_new_tokens"
+            )
+        by_beams = [at for at, request in enumerate(requests) if request.sampling.num_beams > 1 or not can_decode(self._bare)]
+        others = sorted(set(range(len(requests))) - set(by_beams))
+        for piece in chain(self._decoded(prompts, requests, others), self._generated_all(prompts, requests, by_beams)):
+            yield [(at, self._completion(row, prompts[at])) for at, row in piece.items()]
+
+    def _decoded(
+        self, prompts: Sequence[tuple[int, ...]], requests: Sequence[Request], members: Sequence[int]
+    ) -> Iterator[dict[int, list[int]]]:
+        pieces = decode(
+            self._bare,
+            [prompts[at] for at in members],
+            RowSampler([requests[at] for at in members]),
+            new_tokens=[requests[at].sampling.max_new_tokens for at in members],
+            stops=self.stops,
+            pad=self.pad,
+            budget=self.batch_tokens,
+        )
+        return ({members[at]: row for at, row in piece.items()} for piece in pieces)
+
+    def _generated_all(
+        self, prompts: Sequence[tuple[int, ...]], requests: Sequence[Request], members: Sequence[int]
+    ) -> Iterator[dict[int, list[int]]]:
+        """By transformers' own `generate`, in batches of like lengths."""
 
         def kind(at: int) -> tuple[int, int]:
             return requests[at].sampling.max_new_tokens, requests[at].sampling.num_beams
 
-        order = sorted(range(len(requests)), key=lambda at: (*kind(at), len(prompts[at]), prompts[at], at))
+        order = sorted(members, key=lambda at: (*kind(at), len(prompts[at]), prompts[at], at))
         for (new_tokens, beams), group in groupby(order, key=kind):
-            members = list(group)
-            longest = len(prompts[members[-1]]) + new_tokens
-            if longest > self.limit:
-                raise BackendError(
-                    f"a conversation of {longest - new_tokens} tokens and {new_tokens} new ones exceed "
-                    f"the model's context length of {self.limit}; shorten the documents or lower max_new_tokens"
-                )
-            # What the cache may come to hold; it is less while answers still share their rows.
-            sizes = [(len(prompts[at]) + new_tokens) * beams for at in members]
-            answer = self._decoded if beams == 1 and can_decode(self._bare) else self._generated
-            for batch in batches(members, sizes, self.batch_tokens):
-                rows = answer([prompts[at] for at in batch], [requests[at] for at in batch])
-                answers.update((at, self._completion(row, prompts[at])) for at, row in zip(batch, rows, strict=True))
-        return [answers[at] for at in range(len(requests))]
-
-    def _decoded(self, prompts: list[tuple[int, ...]], requests: list[Request]) -> list[list[int]]:
-        return decode(
-            self._bare,
-            prompts,
-            RowSampler(requests),
-            new_tokens=requests[0].sampling.max_new_tokens,
-            stops=self.stops,
-            pad=self.pad,
-        )
+            same = list(group)
+            sizes = [(len(prompts[at]) + new_tokens) * beams for at in same]
+            for batch in batches(same, sizes, self.batch_tokens):
+                rows = self._generated([prompts[at] for at in batch], [requests[at] for at in batch])
+                yield dict(zip(batch, rows, strict=True))
 
     @torch.inference_mode()
     def _generated(self, prompts: list[tuple[int, ...]], requests: list[Request]) -> list[list[int]]:
@@ -118,12 +138,26 @@ class HuggingFaceLM:
         Raises:
             BackendError: conversation and answer are longer than the model can read.
         """
+        found = dict(pair for piece in self.likelihoods(pairs) for pair in piece)
+        return [found[at] for at in range(len(pairs))]
+
+    def likelihoods(self, pairs: Sequence[ScoreRequest]) -> Iterator[list[tuple[int, Likelihood]]]:
+        """Likelihoods with their pair's number, batch after batch.
+
+        Raises:
+            BackendError: conversation and answer are longer than the model can read.
+        """
         rows = self._rows(pairs)
         longest = max(map(len, rows), default=0)
         if longest > self.limit:
             raise BackendError(f"a text of {longest} tokens exceeds the model's context length of {self.limit}; shorten it")
-        sums = self._scorer.sums([row for row in rows if row.answer], self.batch_tokens)
-        return [Likelihood(nll=sums.get(row, 0.0), tokens=len(row.answer)) for row in rows]
+        numbers: dict[Row, list[int]] = {}
+        for at, row in enumerate(rows):
+            numbers.setdefault(row, []).append(at)
+        empty = {row: 0.0 for row in numbers if not row.answer}
+        for sums in chain([empty], self._scorer.sums([row for row in rows if row.answer], self.batch_tokens)):
+            if sums:
+                yield [(at, Likelihood(nll=nll, tokens=len(row.answer))) for row, nll in sums.items() for at in numbers[row]]
 
     def _rows(self, pairs: Sequence[ScoreRequest]) -> list[Row]:
         begins = self._begins
@@ -165,9 +199,13 @@ def template_of(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, spec
     """The chat template of a model that was opened, with the ends that its generation settings name.
 
     Raises:
-        BackendError: it has none, or the settings given for it do not fit.
+        BackendError: it has none, it cannot be used, or the settings given for it do not fit.
     """
-    return Template(tokenizer, spec.name, settings=spec.chat_template_kwargs, ends=_named_ends(model, tokenizer))
+    name = f"{spec.name}: {spec.chat_template}" if spec.chat_template else spec.name
+    template = Template(tokenizer, name, settings=spec.chat_template_kwargs, ends=_named_ends(model, tokenizer))
+    for note in template.written.check.notes:
+        LOG.warning("%s: the chat template %s", name, note)
+    return template
 
 
 def _named_ends(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> set[int]:

@@ -29,14 +29,16 @@ class ModelSpec(Settings):
 
     `buckler.models.registry.load` builds the heavy thing."""
 
-    unwritten_if_empty = ("backend", "chat_template_kwargs", "threads", "quantize")
-    paths = ("name", "adapter", "chat_template")
+    unwritten_if_empty = ("backend", "chat_template_kwargs", "threads", "quantize", "merge")
+    paths = ("name", "adapter", "merge", "chat_template")
     checks_itself = ("name", "backend", "endpoint")
     name: str
     """`miniature` or one of its variants, a local folder, a GGUF file, an adapter's folder (its base is named in it), a hub id,
     or your own backend as `module:Class`; with `endpoint`, the name of the model on the server."""
     adapter: str | None = None
     """PEFT adapter to load on the model: a folder or a hub id."""
+    merge: tuple[str, ...] = ()
+    """PEFT adapters (folders or hub ids) to merge into the weights in float32 as they are loaded, one after another."""
     revision: str | None = None
     """Hub revision of the model."""
     dtype: Dtype = "auto"
@@ -82,6 +84,8 @@ class ModelSpec(Settings):
         named = [name for name in ("dtype", "threads", "quantize") if getattr(self, name) not in (None, "auto")]
         if self.endpoint is not None and named:
             raise ValueError(f"`{named[0]}` of a served model must be set on the server; remove it here")
+        if self.merge and (self.endpoint is not None or self.quantize is not None or self.is_own):
+            raise ValueError("`merge` is for weights that are loaded here, and not quantized; remove it")
         if self.trust_remote_code:
             allow_remote_code(self.name)
         if self.is_own:

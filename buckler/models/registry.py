@@ -16,6 +16,7 @@ from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from buckler.data import Json, Message, content_id, file_digest, read_json, turns_to_json, write_json
 from buckler.errors import BackendError, StoreError
+from buckler.models import kept
 from buckler.models.places import ADAPTER_CONFIG, ADAPTER_WEIGHTS, dtype_of, location, with_base
 from buckler.models.protocol import BACKENDS, LM, Completion, Likelihood, ModelSpec, Request, ScoreRequest, Streaming
 from buckler.models.reply import read_again
@@ -56,7 +57,9 @@ def identity(spec: ModelSpec) -> str:
     template = _digest(Path(spec.chat_template)) if spec.chat_template else None
     found = dtype_of(spec)
     dtype = spec.dtype if found == "float32" else found  # a key of float32 is what it was before `auto` could be anything else
-    return content_id([*parts, template, dtype, *settings, *([spec.quantize] if spec.quantize else [])])
+    merge: list[Json] = [_part(name, None, ADAPTER_CONFIG) for name in spec.merge]
+    below: list[Json] = [{"merge": merge}] if merge else []
+    return content_id([*parts, template, dtype, *settings, *([spec.quantize] if spec.quantize else []), *below])
 
 
 def _own(spec: ModelSpec) -> str:
@@ -103,7 +106,12 @@ def _ends_of(folder: Path) -> list[Json]:
 
 def _digest(path: Path) -> str:
     try:
-        return file_digest(path)
+        if (known := kept.digest_of(path)) is not None:
+            return known
+        at = kept.stamp(path)
+        digest = file_digest(path)
+        kept.note_digest(at, digest)
+        return digest
     except OSError as fault:
         raise BackendError(f"{path}: cannot be read: {fault.strerror}") from None
 

@@ -6,27 +6,39 @@ What a template does is found by rendering a small conversation with it, not by 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
-from jinja2 import Environment, TemplateError, TemplateSyntaxError, meta, nodes
+from jinja2 import TemplateError, meta
 
-from buckler.data import Json
+from buckler.data import Json, tools_in
 from buckler.data.thinking import opened_thought
 from buckler.errors import BackendError
+from buckler.models.template_check import (
+    ANSWER,
+    FIX,
+    NO_QUESTION,
+    QUESTION,
+    SYSTEM,
+    Check,
+    check_template,
+    parse,
+    reason_of,
+    unknown_names,
+)
+from buckler.models.template_turns import SAMPLE_MARKS, folded, in_form, sample, with_marks
 from buckler.models.thought_forms import Thought, form_of, is_closed, split_thought
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 Turns: TypeAlias = Sequence[Mapping[str, object]]
-"""Turns as `buckler.data.Message`; a template may also be given tool turns and tool calls."""
-QUESTION, ANSWER, THINKING, SYSTEM = "buckler0question", "buckler0answer", "buckler0thinking", "buckler0system"
-"""Texts of the small conversation, which no template writes by itself."""
+"""Turns as `buckler.data.Message`."""
+THINKING = "buckler0thinking"
+"""The thought of the small conversation, which no template writes by itself."""
 DATE = date(2024, 7, 26)
 """The date that is given to every template that asks for today's: an answer does not depend on the day it was asked."""
 _CALL = re.compile(r"strftime_now\(\s*(?:'([^']*)'|\"([^\"]*)\")\s*\)")
@@ -34,40 +46,6 @@ _GIVEN = set(
     "messages tools documents add_generation_prompt bos_token eos_token pad_token unk_token raise_exception strftime_now "
     "range namespace dict loop".split()
 )
-
-
-def read_template(file: str) -> str:
-    """The chat template in a file.
-
-    Raises:
-        BackendError: it cannot be read, or is no Jinja template.
-    """
-    try:
-        text = Path(file).expanduser().read_text(encoding="utf-8")
-        _parse(text)
-    except OSError as fault:
-        raise BackendError(f"chat template {file}: cannot be read: {fault.strerror}") from None
-    except UnicodeDecodeError as fault:
-        raise BackendError(f"chat template {file}: not UTF-8 at byte {fault.start}") from None
-    except TemplateSyntaxError as fault:
-        raise BackendError(f"chat template {file}:{fault.lineno}: not a Jinja template: {fault.message}") from None
-    if not text.strip():
-        raise BackendError(f"chat template {file}: the file is empty")
-    return text
-
-
-def template_fault(text: str) -> str | None:
-    """Why a text is no Jinja template, with the line; None where it is one."""
-    try:
-        _parse(text)
-    except TemplateSyntaxError as fault:
-        return f"{fault.message} (line {fault.lineno})"
-    return None
-
-
-def _parse(text: str) -> nodes.Template:
-    bare = re.sub(r"\{%-?\s*(?:end)?generation\s*-?%\}", "", text)
-    return Environment(extensions=["jinja2.ext.loopcontrols"]).parse(bare)
 
 
 def with_constant_date(text: str, day: date = DATE) -> str:
@@ -87,7 +65,7 @@ def with_defaults(text: str, settings: Mapping[str, object]) -> str:
 def known_settings(text: str) -> list[str]:
     """The variables that the template reads beside those that it is always given."""
     try:
-        names = meta.find_undeclared_variables(_parse(text))
+        names = meta.find_undeclared_variables(parse(text))
         names -= {
             name for name in re.findall(r"\bset\s+(\w+)", text) if not re.search(rf"\b{name}\s+is\s+(?:not\s+)?defined", text)
         }
@@ -105,6 +83,8 @@ class AnswerText:
     text: str
     """The answer, and what the template writes after it."""
     has_thought: bool
+    is_rewritten: bool = False
+    """Whether the template writes another answer than it is given."""
 
 
 class TemplateText:
@@ -113,13 +93,10 @@ class TemplateText:
     def __init__(self, tokenizer: PreTrainedTokenizerBase, name: str, settings: Mapping[str, Json]) -> None:
         """
         Raises:
-            BackendError: there is no template, or it does not read one of the settings.
+            BackendError: there is no template, it does not write what it is given, or does not read one of the settings.
         """
         if not tokenizer.chat_template:
-            raise BackendError(
-                f"{name}: the tokenizer has no chat template; "
-                "use the instruct model, or give a template with --chat-template FILE (`chat_template` in a recipe)"
-            )
+            raise BackendError(f"{name}: the tokenizer has no chat template; use the instruct model, or {FIX}")
         self.tokenizer = tokenizer
         self.name = name
         self.settings = dict(settings)
@@ -136,14 +113,29 @@ class TemplateText:
             raise BackendError(f"{name}: chat_template_kwargs: the chat template does not read `{unknown[0]}`; {hint}")
         specials = sorted({str(token) for token in tokenizer.all_special_tokens} | _added(tokenizer), key=len, reverse=True)
         self._control = re.compile("|".join(re.escape(token) for token in specials if len(token) > 1) or r"(?!)")
-        self._as_parts = self._takes_parts()
-        if self.sample_prompt and QUESTION not in self.sample_prompt:
-            raise BackendError(
-                f"{name}: the chat template does not write the question it is given; give another with --chat-template FILE"
-            )
+        self._as_parts = False
+        self.check = self._checked()
         with_system = self._try([_turn("system", SYSTEM), _turn("user", QUESTION)], ask=True)
         # A template that refuses the question alone as well, such as a guard's, does not show it.
         self._takes_system = SYSTEM in with_system or not self.sample_prompt
+
+    def _checked(self) -> Check:
+        """What the template does to a small conversation, whose texts are plain ones or, failing that, lists of parts.
+
+        Raises:
+            BackendError: it cannot be used.
+        """
+        check = check_template(self._apply)
+        if check.refusal:
+            self._as_parts = True  # as those of models that see images
+            as_parts = check_template(self._apply)
+            self._as_parts = not as_parts.refusal
+            check = check if as_parts.refusal and check.refusal != NO_QUESTION else as_parts
+        if check.refusal:
+            raise BackendError(f"{self.name}: the chat template {check.refusal}; {FIX}")
+        given = _GIVEN | {"raise_exception", "strftime_now"} | self.settings.keys()
+        check.notes += unknown_names(parse(self.text), given)
+        return check
 
     @cached_property
     def is_dated(self) -> bool:
@@ -151,7 +143,7 @@ class TemplateText:
         if "strftime_now" not in self.text:
             return False
         constant, self._text = self._text, with_constant_date(self.text, DATE.replace(year=1999))
-        other_day = self._try([_turn("user", QUESTION)], ask=True)
+        other_day = self._try(self.check.opening, ask=True)
         self._text = constant
         return other_day != self.sample_prompt
 
@@ -181,10 +173,12 @@ class TemplateText:
             lead = self._empty_closing if opened_thought(before) else ""
             if opened_thought(before) and not lead:
                 return None  # a thought that nothing is known to close
+        changed = not whole[place:].lstrip().startswith(self._tame_text(str(turn.get("content") or "")).strip())
         if reasoning and self._tame_text(reasoning) not in lead:
             written = self._written_thought(before, self._tame_text(reasoning))
-            return AnswerText(lead=lead if written is None else written, text=whole[place:], has_thought=written is not None)
-        return AnswerText(lead=lead, text=whole[place:], has_thought=bool(reasoning))
+            lead, has_thought = (lead, False) if written is None else (written, True)
+            return AnswerText(lead=lead, text=whole[place:], has_thought=has_thought, is_rewritten=changed)
+        return AnswerText(lead=lead, text=whole[place:], has_thought=bool(reasoning), is_rewritten=changed)
 
     def _written_thought(self, before: str, reasoning: str) -> str | None:
         """A thought after `before` where the template does not write it; None where none can stand there."""
@@ -198,9 +192,9 @@ class TemplateText:
     @cached_property
     def plain_lead(self) -> str:
         """What the template writes between a prompt and a plain answer to it."""
-        if not self.sample_prompt:
+        if not self.sample_prompt or self.check.no_answers:
             return ""
-        answer = self.answer([_turn("user", QUESTION)], _turn("assistant", ANSWER), self.sample_prompt)
+        answer = self.answer(self.check.opening, _turn("assistant", ANSWER), self.sample_prompt)
         return "" if answer is None else answer.lead
 
     @cached_property
@@ -211,7 +205,7 @@ class TemplateText:
     @cached_property
     def _around(self) -> tuple[str, str]:
         """What stands before and after a thought that the prompt has opened: as the template writes it, else as published."""
-        turns = [_turn("user", QUESTION), {**_turn("assistant", ANSWER), "reasoning_content": THINKING}]
+        turns = [*self.check.opening, {**_turn("assistant", ANSWER), "reasoning_content": THINKING}]
         written = self._try(turns, ask=False)
         between, found, after = written.removeprefix(self.sample_prompt).partition(THINKING)
         if found and written.startswith(self.sample_prompt) and not between.strip() and ANSWER in after:
@@ -227,7 +221,7 @@ class TemplateText:
         """What turns an opened thought into the empty one of the model's authors, as the template writes it without thinking."""
         for key in ("enable_thinking", "thinking"):
             if key in self.text:
-                empty = self._try([_turn("user", QUESTION)], ask=True, **{key: False})
+                empty = self._try(self.check.opening, ask=True, **{key: False})
                 if empty.startswith(self.sample_prompt) and is_closed(empty, at_end=True):
                     return empty[len(self.sample_prompt) :]
         return "".join(self._around)
@@ -235,35 +229,57 @@ class TemplateText:
     @cached_property
     def tail(self) -> str:
         """What the template writes after the last answer."""
-        return self._try([_turn("user", QUESTION), _turn("assistant", ANSWER)], ask=False).partition(ANSWER)[2]
+        return self._try([*self.check.opening, _turn("assistant", ANSWER)], ask=False).partition(ANSWER)[2]
 
     @cached_property
     def before_next_question(self) -> str:
         """What the template writes between an answer and the text of the next question."""
-        turns = [_turn("user", "?"), _turn("assistant", ANSWER), _turn("user", QUESTION)]
+        turns = [*self.check.opening, _turn("assistant", ANSWER), _turn("user", QUESTION)]
         return self._try(turns, ask=False).partition(ANSWER)[2].partition(QUESTION)[0]
 
     @cached_property
     def sample_prompt(self) -> str:
         """The prompt of the small conversation."""
-        return self._try([_turn("user", QUESTION)], ask=True)
+        return self._try(self.check.opening, ask=True)
 
     def split(self, turn: Mapping[str, object]) -> Mapping[str, object]:
         """An answer with the thought in its text as `reasoning_content`, where the template knows thoughts."""
         return split_thought(turn) if turn["role"] == "assistant" and self.thought is not None else turn
 
+    def require_tools(self, messages: Turns) -> None:
+        """
+        Raises:
+            BackendError: the template leaves out the tools of a conversation, a call of one, or a result.
+        """
+        turns, marks = with_marks(messages)
+        written = self._render(turns, ask=messages[-1]["role"] != "assistant") if marks else ""
+        if missing := next((part for mark, part in marks.items() if mark not in written), None):
+            raise BackendError(
+                f"{self.name}: the chat template does not write {missing}; give one that does with --chat-template FILE, "
+                "or write tools, calls and results as text in the turns"
+            )
+
+    @cached_property
+    def _text_arguments(self) -> bool:
+        """Whether the arguments of calls must be given as a text; most templates write an object as JSON themselves."""
+        fits = [all(mark in self._try(sample(form), ask=True) for mark in SAMPLE_MARKS) for form in (False, True)]
+        return fits == [False, True]
+
     def _render(self, messages: Turns, *, ask: bool) -> str:
         """Template text. Control tokens written inside a message are broken apart, so that no text can end a turn."""
         turns = [dict(self.split(turn)) for turn in messages]
+        tools = tools_in(turns)
+        if tools or any("tool_calls" in turn for turn in turns):
+            turns = [in_form(turn, self._text_arguments) for turn in turns]
         if not self._takes_system:
-            turns = list(_folded(turns))
+            turns = list(folded(turns))
         try:
-            return self._apply(turns, ask)
+            return self._apply(turns, ask, **({"tools": tools} if tools else {}))
         except Exception as fault:  # noqa: BLE001 - templates raise whatever they like
             roles = ", ".join(str(turn["role"]) for turn in messages[:8])
-            reason = (str(fault).strip() or type(fault).__name__).splitlines()[0]
+            more = ", ..." * (len(messages) > 8)
             raise BackendError(
-                f"{self.name}: the chat template refuses this conversation ({roles}{', ...' * (len(messages) > 8)}): {reason}"
+                f"{self.name}: the chat template refuses this conversation ({roles}{more}): {reason_of(fault)}"
             ) from None
 
     def _try(self, turns: Turns, *, ask: bool, **settings: Json) -> str:
@@ -284,18 +300,9 @@ class TemplateText:
             chat_template=self._text,
             tokenize=False,
             add_generation_prompt=ask,
-            **{**self.settings, **settings},
+            **{key: self._tame(value) if key == "tools" else value for key, value in {**self.settings, **settings}.items()},
         )
         return str(rendered)
-
-    def _takes_parts(self) -> bool:
-        """Whether the template writes texts that are lists of parts, as those of models that see images, and no plain ones."""
-        self._as_parts = False
-        question = [_turn("user", QUESTION)]
-        if QUESTION in self._try(question, ask=True):
-            return False
-        self._as_parts = True
-        return QUESTION in self._try(question, ask=True)
 
     def _tame_text(self, text: str) -> str:
         return self._control.sub(lambda match: f"{match.group()[0]} {match.group()[1:]}", text)
@@ -310,17 +317,6 @@ class TemplateText:
 
 def _turn(role: str, content: str) -> dict[str, object]:
     return {"role": role, "content": content}
-
-
-def _folded(turns: Sequence[dict[str, object]]) -> Iterator[dict[str, object]]:
-    """A leading system turn as the beginning of the first user turn, for templates without a system role."""
-    system = str(turns[0]["content"]) if turns and turns[0]["role"] == "system" and len(turns) > 1 else None
-    for turn in turns if system is None else turns[1:]:
-        if system is not None and turn["role"] == "user":
-            yield {**turn, "content": f"{system}\n\n{turn['content']}"}
-            system = None
-        else:
-            yield turn
 
 
 def _added(tokenizer: PreTrainedTokenizerBase) -> set[str]:

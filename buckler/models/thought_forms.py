@@ -59,7 +59,7 @@ def split_thought(turn: Mapping[str, object]) -> Mapping[str, object]:
     if not isinstance(content, str) or turn.get("reasoning_content"):
         return turn
     found = leading_thought(content)
-    if found is None or not found[1]:
+    if found is None or not (found[1] or turn.get("tool_calls")):
         return turn
     return {**turn, "content": found[1], "reasoning_content": found[0]}
 

@@ -22,6 +22,7 @@ from types import ModuleType
 from typing import Literal, Protocol, TypeAlias
 
 from buckler.errors import BucklerError, StoreError
+from buckler.models.kept import keep_always, keeping
 from buckler.progress import LOG, ProgressCallback, no_progress
 from buckler.workflow.step import Run, Step, in_order
 from buckler.workflow.store import Store
@@ -95,7 +96,7 @@ def execute(
     if not waiting:
         return outcome
     runner_of = _ray(store, cluster) if cluster else _pool(store, workers) if workers > 1 else _here(store, progress)
-    with runner_of as runner:
+    with runner_of as runner, keeping():
         for event in _drive(waiting, runner):
             if event.kind == "done":
                 outcome.done += 1
@@ -136,6 +137,11 @@ def attempt(root: str, step: Step, progress: ProgressCallback = no_progress) -> 
     return Event(kind="done", step=step, seconds=time.monotonic() - started)
 
 
+def _attempt_in_worker(root: str, step: Step) -> Event:
+    keep_always()
+    return attempt(root, step)
+
+
 def run_step(step: Step, store: Store, progress: ProgressCallback = no_progress) -> Path:
     """Run one step whose inputs are done, unless it is done; its folder.
 
@@ -154,6 +160,8 @@ def run_step(step: Step, store: Store, progress: ProgressCallback = no_progress)
             out=folder,
             shared=store.root / "shared",
             progress=progress,
+            step=step,
+            folder_of=store.folder,
         )
         try:
             function.body(run)
@@ -272,6 +280,7 @@ def _interrupts_ignored() -> Iterator[None]:
 
 def _settle_in(parent: int) -> None:
     """Make a worker single-threaded, and let it leave when its parent is gone: a killed run leaves no orphans."""
+    keep_always()
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
@@ -291,7 +300,7 @@ class _Ray:
         gpus = int(ray.cluster_resources().get("GPU", 0))
         self.capacity = gpus or int(ray.cluster_resources().get("CPU", 1))
         self.gpus = 1 if gpus else 0
-        self.remote = ray.remote(max_retries=3)(attempt)
+        self.remote = ray.remote(max_retries=3)(_attempt_in_worker)
         self.references: list[object] = []
 
     def start(self, step: Step) -> None:

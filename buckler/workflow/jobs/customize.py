@@ -17,7 +17,7 @@ from buckler.models.fit import require_ready
 from buckler.models.protocol import ModelSpec
 from buckler.progress import ProgressCallback, no_progress
 from buckler.workflow.executor import run_steps
-from buckler.workflow.inputs import ModelRef, Source
+from buckler.workflow.inputs import ModelRef, Source, base_spec
 from buckler.workflow.jobs.base import (
     DrawingJob,
     Earlier,
@@ -108,7 +108,7 @@ class CustomerRows(Result):
 
 
 class TrainJob(LoadingJob, DrawingJob):
-    """A fine-tune of a model on rows: a defence's, a customer's, or both. Leaves a plain model folder."""
+    """A fine-tune of a model on rows: a defence's, a customer's, or both. Leaves a plain model folder; LoRA, its adapter too."""
 
     method_fields = ("train",)
     option_names = OPTION_NAMES["train"]
@@ -120,6 +120,8 @@ class TrainJob(LoadingJob, DrawingJob):
     """PEFT adapter to load on the model."""
     train: TrainSettings = TrainSettings()
     """Settings of the training."""
+    merge: bool = True
+    """Write the model that a LoRA adapter makes of its base too, as one plain folder; `--no-merge` leaves the adapter alone."""
     job: Path | None = None
     """Job file to write instead of training here; start it with `accelerate launch -m buckler.finetuning JOB`."""
 
@@ -127,6 +129,8 @@ class TrainJob(LoadingJob, DrawingJob):
     def _lora_has_a_part(self) -> Self:
         if self.train.method == "full" and self.train.lora not in (LoRA(), UNUSED_LORA):
             raise ValueError("settings of LoRA have no effect with method `full`; set the method to `lora`")
+        if not self.merge and (self.train.method == "full" or self.job is not None):
+            raise ValueError("`merge: false` has no effect with method `full` or with `job`; remove it")
         return self
 
     def plan(self, earlier: Earlier = {}) -> Planned:  # noqa: B006 - never changed
@@ -151,6 +155,7 @@ class TrainJob(LoadingJob, DrawingJob):
         """Write `model/` (LoRA: also `adapter/`), `training.json` and `first_row.txt`; with `job`, rows and the job's file.
 
         A LoRA training on top of an adapter also leaves `base/`, which the new adapter is on: the first one merged into its own.
+        Without `merge` it leaves `adapter/` alone.
 
         Raises:
             BucklerError: the model or a file is not there, the settings do not fit, or training diverged.
@@ -164,12 +169,16 @@ class TrainJob(LoadingJob, DrawingJob):
         written = deliver(folder, {name: name for name in ("training.json", "first_row.txt")}, out)
         for name in ("model", "adapter", "base"):
             shutil.rmtree(out / name, ignore_errors=True)
-            if (folder / name).exists():
+            if (folder / name).exists() and (name == "adapter" or self.merge):
                 shutil.copytree(folder / name, out / name)
-                written.append(out / name)
-        if (out / "base").exists():
+        if self.merge and not (out / "model").exists():
+            from buckler.finetuning.export import save_merged
+
+            save_merged(base_spec(planned.result, store.folder), out)
+        elif (out / "base").exists():  # of an older version
             settings = out / "adapter" / "adapter_config.json"
             write_json(settings, {**read_object(settings), "base_model_name_or_path": str((out / "base").resolve())})
+        written += [out / name for name in ("model", "adapter", "base") if (out / name).exists()]
         self.keep_settings(out)
         return TrainedModel(out=out, written=tuple(written), record=read_object(out / "training.json"))
 
@@ -195,8 +204,8 @@ class TrainedModel(Result):
 
     @property
     def path(self) -> Path:
-        """The model's folder, which any trainer or server loads."""
-        return self.out / "model"
+        """The model's folder, which any trainer or server loads; without one, the adapter's."""
+        return self.out / ("model" if (self.out / "model").exists() else "adapter")
 
     @property
     def spec(self) -> ModelSpec:
@@ -257,6 +266,8 @@ def _learnt(record: Mapping[str, Json]) -> list[str]:
         lines.append(f"{number} rows do not learn their end of turn: the model may not stop")
     if number := record.get("ends_added"):
         lines.append(f"{number} rows learn a token that ends generation where the chat template writes no end of turn")
+    if number := record.get("answers_rewritten"):
+        lines.append(f"{number} answers are learnt as the chat template writes them, which is not as they stand in the rows")
     if unanswered := _names(record, "dropped_without_answer"):
         lines.append(f"{len(unanswered)} rows hold a thought and no answer, and were left out: {', '.join(unanswered[:5])}")
     if number := record.get("only_thoughts"):
@@ -265,6 +276,10 @@ def _learnt(record: Mapping[str, Json]) -> list[str]:
         lines.append(f"{record['thoughts_learnt']} of {thoughts} answers with reasoning have their reasoning learnt")
     if number := record.get("loss_weights"):
         lines.append(f"{number} rows have a loss_weight, which the loss uses")
+    if calls := record.get("tool_calls"):
+        lines.append(f"{record['tool_calls_learnt']} of {calls} answers that call tools learnt")
+    if results := record.get("tool_results"):
+        lines.append(f"{results} results of tools are part of prompts")
     if date := record.get("chat_template_date"):
         lines.append(f"the chat template asks for today's date; training and answering give it {date}")
     return lines

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydantic import Field, field_validator
+from pydantic import Field, JsonValue, field_validator
 
 from buckler.crosstask.own_tasks import read_tasks
 from buckler.crosstask.tasks import scorers
@@ -27,7 +27,7 @@ from buckler.workflow.executor import run_steps
 from buckler.workflow.inputs import ModelRef
 from buckler.workflow.jobs.base import EARLIER, Result, deliver, store_of
 from buckler.workflow.jobs.judge import JudgingJob, cached, servers
-from buckler.workflow.jobs.loading import HOW, with_adapter
+from buckler.workflow.jobs.loading import HOW, MODEL_SETTINGS, OPTION_NAMES, with_adapter
 from buckler.workflow.jobs.probes import ProbingJob, check_probes
 from buckler.workflow.store import Store
 
@@ -40,12 +40,18 @@ class GateJob(ProbingJob, JudgingJob):
     """A comparison of a tuned model with its base: exit 0 if it is no worse, 1 if it is, 3 if the probes are too few to tell."""
 
     method_fields = ("gate",)
+    option_names = OPTION_NAMES["gate"]
+    unwritten_if_empty = (*HOW, *MODEL_SETTINGS)
     base: ModelSpec
     """Base model: a model as for `buckler evaluate`, or saved answers (file or folder)."""
     tuned: ModelSpec | None = None
     """Tuned model: a model as for `buckler evaluate`, saved answers, or an adapter for the base."""
     adapter: str | None = None
     """PEFT adapter to load on `tuned`, or on `base` if `tuned` is not given."""
+    chat_template: Path | None = None
+    """File with a Jinja chat template for `base` and `tuned`, in place of their tokenizers' own."""
+    chat_template_kwargs: dict[str, JsonValue] = Field(default_factory=dict)
+    """Settings of the chat template for `base` and `tuned`, such as {enable_thinking: false}."""
     judge: str = "keyword"
     """Judge as for `buckler evaluate`, or `saved` to use the verdicts beside saved answers."""
     gate: GateSettings = GateSettings()
@@ -159,10 +165,22 @@ class GateJob(ProbingJob, JudgingJob):
             )
         if not models and probes:
             raise ConfigError("both sides are saved answers, so probes are not used; remove the probe options")
+        of_template = {name: value for name in MODEL_SETTINGS if (value := getattr(self, name))}
+        if of_template and not models:
+            raise ConfigError(f"both sides are saved answers, so `{min(of_template)}` has no effect; remove it")
         return {
-            "base": base or ModelRef.outside(self.loaded_so(self.base)),
-            "tuned": tuned or ModelRef.outside(self.loaded_so(self._tuned(base is not None))),
+            "base": base or ModelRef.outside(self._with_template(self.base)),
+            "tuned": tuned or ModelRef.outside(self._with_template(self._tuned(base is not None))),
         }
+
+    def _with_template(self, spec: ModelSpec) -> ModelSpec:
+        """A model of the comparison as it is loaded and asked: a template of its own comes before that of both."""
+        file = None if self.chat_template is None else str(self.chat_template)
+        both = {
+            "chat_template": spec.chat_template or file,
+            "chat_template_kwargs": spec.chat_template_kwargs or self.chat_template_kwargs,
+        }
+        return self.loaded_so(spec.model_copy(update=both) if any(both.values()) else spec)
 
     def _tuned(self, base_is_saved: bool) -> ModelSpec:
         """The model in question: by itself, or an adapter on it or on the base."""

@@ -16,11 +16,13 @@ from buckler.progress import ProgressCallback, no_progress
 from buckler.workflow.evaluation import require_judge
 from buckler.workflow.jobs.base import Result
 from buckler.workflow.jobs.judge import JudgingJob, cached
+from buckler.workflow.jobs.loading import OPTION_NAMES
 
 
 class JudgeCardJob(JudgingJob):
     """A judge measured against people: accuracy, precision, recall, kappa with intervals, by category and model."""
 
+    option_names = OPTION_NAMES["judge-card"]
     labels: tuple[Path, ...] = Field(min_length=1)
     """Answers labelled by people: XSTest completions, or rows with the columns prompt, text and label."""
 

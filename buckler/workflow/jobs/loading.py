@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Literal, Self
+from typing import ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -20,6 +20,7 @@ from buckler.workflow.jobs.base import EARLIER, WORK, Earlier, Job, named_step
 
 MODEL_SETTINGS = ("chat_template", "chat_template_kwargs")
 OF_MODEL = {name: f"model.{name}" for name in MODEL_SETTINGS}
+OF_JUDGE = {name: f"judge_model.{name}" for name in MODEL_SETTINGS}
 OPTION_NAMES: Mapping[str, Mapping[str, str]] = {
     "curate": {
         **OF_MODEL,
@@ -35,7 +36,9 @@ OPTION_NAMES: Mapping[str, Mapping[str, str]] = {
         **{f"lora_{name}": f"train.lora.{name}" for name in ("alpha", "dropout", "targets")},
     },
     "evaluate": {**OF_MODEL, "metric": "metrics"},
-    "judge": {"metric": "metrics"},
+    "judge": {**OF_JUDGE, "metric": "metrics"},
+    "judge-card": OF_JUDGE,
+    "gate": {"chat_template_kwargs": "chat_template_kwargs"},
 }
 """Settings by another name than their field's (`Job.option_names`), on the command line, in Python and in pipelines, by job."""
 OF_RUN = "settings.json"
@@ -49,7 +52,7 @@ HOW = ("dtype", "threads", "quantize")
 class LoadingJob(Job):
     """A job that loads models: how those are loaded that do not say it themselves."""
 
-    unwritten_if_empty = HOW
+    unwritten_if_empty: ClassVar[tuple[str, ...]] = HOW
     dtype: Dtype | None = None
     """Arithmetic of the models loaded here (default: `auto`, which is bfloat16 on a CPU with AMX and on a GPU with bfloat16, and
     float32 elsewhere and for small models)."""
