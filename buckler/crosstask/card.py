@@ -47,7 +47,7 @@ def defence_card(rows: Sequence[Chat], file: str, settings: CrossTaskSettings, m
             "",
             "# Rows of a defence against malicious documents",
             "",
-            f"{len(rows)} rows that ask a task of a document: refusals for malicious documents, real answers for benign ones, after "
+            f"{len(rows)} rows that ask a task of a document: refusals for malicious documents, answers for benign ones, as in "
             f"[arXiv 2405.15202](https://arxiv.org/abs/2405.15202). Made by Buckler {__version__}.",
             "",
             "**Learn the answers alone.** Questions hold malicious documents: a trainer that learns every token learns those.",
