@@ -25,9 +25,14 @@ from pydantic.fields import FieldInfo
 
 from buckler.errors import ConfigError
 
-OPTIONS: dict[str, str] = {"--apart-from": "--decontaminate", "--label-sure": "--label-confidence"}
+_EXPORT = "a command of its own: `buckler export curated/curated.jsonl --to LAYOUT --out DIR`, in a recipe an entry `export`"
+OPTIONS: dict[str, str] = {
+    "--apart-from": "--decontaminate",
+    "--label-sure": "--label-confidence",
+    "curate --export": _EXPORT,
+}
 """Old option to new one, by command: `"curate --old": "--new"`. A value with a space is said as it is (`removed; use ...`)."""
-KEYS: dict[str, str] = {"apart_from": "decontaminate", "label_sure": "label_confidence"}
+KEYS: dict[str, str] = {"apart_from": "decontaminate", "label_sure": "label_confidence", "export": _EXPORT}
 """Old key of a recipe or setting to new one; the old one dotted as far as it takes to tell it from others of its name."""
 
 VALUES: dict[str, dict[str, str]] = {"trained on": {"weakest": "most_misused_task"}, "stage": {"as it came": "base"}}

@@ -35,6 +35,7 @@ RIGHTS = {
     "workflow": "errors data progress registry settings models finetuning formats evaluation judges crosstask "
     "curation gating miniature",
     "report": "data evaluation",
+    "integrations": "errors",
     "experiments": "buckler errors data progress registry settings models finetuning evaluation judges crosstask "
     "curation workflow report",
     "api": "errors data progress registry settings models evaluation workflow experiments",
@@ -49,7 +50,7 @@ KNOWN_CYCLES: tuple[str, ...] = ()
 # Everywhere else the import stands in the function that needs it.
 HEAVY = {
     "torch": "finetuning.batches finetuning.checkpoints finetuning.loop finetuning.loss finetuning.memory finetuning.plan"
-    " finetuning.prepare finetuning.trainer"
+    " finetuning.prepare finetuning.trainer integrations.weighted_loss"
     " models.cache models.decoding models.huggingface models.adapters models.loading models.scoring",
     "transformers": "finetuning.loss finetuning.memory finetuning.prepare finetuning.saving"
     " models.cache models.decoding models.huggingface models.adapters models.loading models.scoring",

@@ -58,6 +58,14 @@ COMMANDS: dict[str, Command[Any]] = {
             "buckler crosstask --harmful manuals.jsonl --benign news.jsonl --tasks summarize --refusals 200 --out defence/",
         ),
     ),
+    "export": Command(
+        settings=jobs.ExportJob,
+        layout=Layout(arguments=("rows",)),
+        examples=(
+            "buckler export defence/defence.jsonl --to trl --average task --out trl/",
+            "buckler export curated.jsonl defence.jsonl --to llamafactory --balance task --out llamafactory/",
+        ),
+    ),
     "attack": Command(
         settings=jobs.AttackJob,
         layout=Layout(arguments=("customer",), flatten=("attack",)),

@@ -28,7 +28,7 @@ PANELS: Mapping[str, str] = {
     **dict.fromkeys("dtype threads quantize batch_tokens chat_template chat_template_kwargs".split(), "Model"),
     **dict.fromkeys("judge judge_model judge_cards cards margins metrics".split(), "Judge"),
     **dict.fromkeys("train attack_train".split(), "Training"),
-    **dict.fromkeys("out export licence controls show_unsafe title job json quiet verbose".split(), "Output"),
+    **dict.fromkeys("out to licence controls show_unsafe title job json quiet verbose".split(), "Output"),
     **dict.fromkeys("seed workers store cluster dry_run sample max_requests max_tokens set trust_code".split(), "Run"),
 }
 """The panel of a field, or of all fields in it, where the field names none (`json_schema_extra={"panel": ...}`)."""

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from buckler.data import Chat, Json
+from buckler.data import LOSS_WEIGHT, Chat, Json
 from buckler.data.truncation import cut_to_fit
 from buckler.errors import BackendError, ConfigError, DataError
 from buckler.finetuning.settings import Objective, token_weights
@@ -145,6 +145,7 @@ def _account(template: Template, rows: Sequence[Chat], seen: Sequence[EncodedRow
         **({"answers_rewritten": rewritten} if (rewritten := sum(row.rewritten for row in seen)) else {}),
         **({"only_thoughts": only} if (only := sum(row.only_thoughts for row in seen)) else {}),
         **({"thoughts": thoughts, "thoughts_learnt": 0 if drop_reasoning else learnt} if thoughts else {}),
+        **({"loss_weights": weighted} if (weighted := sum(LOSS_WEIGHT in chat.meta for chat in rows)) else {}),
         **({"tool_calls": calls, "tool_calls_learnt": sum(row.calls_learnt for row in seen)} if calls else {}),
         **({"tool_results": results} if results else {}),
         **({"chat_template_kwargs": template.written.settings} if template.written.settings else {}),

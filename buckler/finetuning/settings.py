@@ -12,7 +12,7 @@ from typing import Annotated, Literal, TypeAlias
 
 from pydantic import Field, ValidationInfo, field_serializer, field_validator
 
-from buckler.data import Chat
+from buckler.data import Chat, loss_weight
 from buckler.errors import ConfigError
 from buckler.settings import Settings
 
@@ -29,7 +29,8 @@ class Objective(Settings):
       counts the same: `L_mix = (1/|A|) sum_a L_a` when the set is defence rows alone. A part keeps the share that its
       rows have of the set (the authors' one shuffled set) times its weight.
 
-    `w_i` is `part_weights[g(i)]`, 1 where none is given. `token_weights` says how a step of a few rows estimates it.
+    `w_i` is `part_weights[g(i)]` times the row's own `loss_weight`, each 1 where none is given. `token_weights` says how a step
+    of a few rows estimates it.
     """
 
     average: Literal["token", "row", "task"] = "row"
@@ -73,22 +74,27 @@ def token_weights(rows: Sequence[Chat], tokens: Sequence[int], objective: Object
         ConfigError: a weight is for a part that no row has, all weights are zero, or tasks are to be averaged and no row
             names one.
     """
-    weights = _row_weights(rows, objective)
+    weights = row_weights(rows, objective)
     per_token = objective.average == "token"
     total = sum(weight * (count if per_token else 1) for weight, count in zip(weights, tokens, strict=True))
     if rows and not total:
-        raise ConfigError("part_weights are zero for every row: there is nothing to train on; make one positive")
+        raise ConfigError("part_weights or loss_weight are zero for every row: there is nothing to train on; make one positive")
     scale = len(rows) / total if rows else 0.0
     return [weight * scale / (1 if per_token else count) for weight, count in zip(weights, tokens, strict=True)]
 
 
-def _row_weights(rows: Sequence[Chat], objective: Objective) -> list[float]:
-    """`w_i`, in which the task average is already written down."""
+def row_weights(rows: Sequence[Chat], objective: Objective) -> list[float]:
+    """`w_i`, in which the task average is already written down.
+
+    Raises:
+        ConfigError: a weight is for a part that no row has, or tasks are to be averaged and no row names one.
+        DataError: a row's `loss_weight` is no weight.
+    """
     parts = Counter(part_of(chat) for chat in rows)
     for name in objective.part_weights:
         if name not in parts:
             raise ConfigError(f"part_weights names {name!r}, but no row has that part; the parts are {sorted(parts)}")
-    weights = [objective.part_weights.get(part_of(chat), 1.0) for chat in rows]
+    weights = [objective.part_weights.get(part_of(chat), 1.0) * loss_weight(chat) for chat in rows]
     if objective.average != "task":
         return weights
     if rows and not any(task_of(chat) for chat in rows):

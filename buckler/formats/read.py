@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from buckler.data import Chat, Json, chat_from_json
+from buckler.data import LOSS_WEIGHT, Chat, Json, chat_from_json
 from buckler.errors import ConfigError, DataError
 from buckler.formats.chats import FORMATS, matches, parsed
 from buckler.formats.files import PLURALS, load_table, numbered, unfold
@@ -24,7 +24,7 @@ META_COLUMNS = frozenset(
     (
         "category label harmful id id_v1 id_v2 index question_id behaviorid functionalcategory type focus note pair task "
         "subject split risk_area types_of_harm set prompt_style specific_harms harm_area confidence title url lang language "
-        "topic_prompt tags"
+        "topic_prompt tags loss_weight"
     ).split()
 )
 """Columns that are kept in a row's meta under their own name."""
@@ -202,7 +202,24 @@ def meta_of(row: Fields, where: str, own_id: str) -> dict[str, Json]:
         meta |= own
     if isinstance(flags := meta.get("category"), Mapping):
         meta["category"] = ", ".join(name for name, on in flags.items() if on is True)  # BeaverTails: true or false by category
+    if LOSS_WEIGHT in meta:
+        meta[LOSS_WEIGHT] = _weight(meta[LOSS_WEIGHT], where)
     return meta
+
+
+def _weight(value: Json, where: str) -> float:
+    """The weight of a row's loss; a table of texts holds it as one.
+
+    Raises:
+        DataError: it is no number of at least 0.
+    """
+    try:
+        weight = -1.0 if isinstance(value, bool) or not isinstance(value, str | int | float) else float(value)
+    except (ValueError, OverflowError):
+        weight = -1.0
+    if not 0 <= weight < float("inf"):
+        raise DataError(f"{where}: {LOSS_WEIGHT} must be a number of at least 0, got {shorten(value)}; correct or remove it")
+    return weight
 
 
 def with_context(path: Path | str, name: str, rows: list[tuple[str, Fields]]) -> list[tuple[str, Fields]]:

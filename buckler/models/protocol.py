@@ -50,7 +50,7 @@ class ModelSpec(Settings):
     quantize: Literal["4bit", "8bit"] | None = None
     """Load the weights quantized by bitsandbytes; adapters are then trained on them (QLoRA)."""
     attn_implementation: Literal["eager", "sdpa", "flash_attention_2", "flash_attention_3"] | None = None
-    """Attention of transformers (default: its choice, mostly sdpa); the flash ones need their package, a GPU and half precision."""
+    """Attention of transformers (default: its choice, mostly sdpa); flash ones need their package, a GPU and half precision."""
     device: str = "auto"
     """Device; `auto` is the first GPU, or the CPU if there is none."""
     batch_tokens: int | None = Field(default=None, ge=1)

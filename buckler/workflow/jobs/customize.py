@@ -308,6 +308,8 @@ def _learnt(record: Mapping[str, Json]) -> list[str]:
         lines.append(f"{number} answers within longer rows are a thought and nothing else, and are not learnt")
     if thoughts:
         lines.append(f"{record['thoughts_learnt']} of {thoughts} answers with reasoning have their reasoning learnt")
+    if number := record.get("loss_weights"):
+        lines.append(f"{number} rows have a loss_weight, which the loss uses")
     if calls := record.get("tool_calls"):
         lines.append(f"{record['tool_calls_learnt']} of {calls} answers that call tools learnt")
     if results := record.get("tool_results"):
