@@ -32,7 +32,7 @@ def cross_task_claims(results: RunResult) -> list[Finding]:
     seen = document_conditions(results)
     return [
         *finding(
-            "There is a hole: the undefended model refuses a harmful question and processes a malicious document.",
+            "There is a gap: the undefended model refuses a harmful question and processes a malicious document.",
             f"{WEAK}: Llama-2-7B-chat processes 10 to 32 % of malicious documents, by task; it refuses direct questions.",
             [_hole(condition) for condition in seen],
         ),
