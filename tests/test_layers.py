@@ -51,7 +51,7 @@ HEAVY = {
     "torch": "finetuning.batches finetuning.checkpoints finetuning.loop finetuning.loss finetuning.memory finetuning.plan"
     " finetuning.prepare finetuning.trainer"
     " models.cache models.decoding models.huggingface models.adapters models.loading models.scoring",
-    "transformers": "finetuning.loss finetuning.memory finetuning.prepare finetuning.saving finetuning.trainer"
+    "transformers": "finetuning.loss finetuning.memory finetuning.prepare finetuning.saving"
     " models.cache models.decoding models.huggingface models.adapters models.loading models.scoring",
     **dict.fromkeys(("accelerate", "datasets", "gguf", "huggingface_hub", "peft", "pyarrow", "safetensors", "tokenizers"), ""),
     **dict.fromkeys(("matplotlib", "numpy", "pandas", "scipy", "sklearn"), ""),

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TypeAlias, TypeGuard
 
 from buckler.data import Chat, Json, read_json, write_json, write_text
 from buckler.data.tool_calls import with_text_arguments
-from buckler.errors import DataError
+from buckler.errors import ConfigError, DataError
 from buckler.registry import Registry
 
 
@@ -34,6 +35,20 @@ def write_chats(path: Path, rows: Sequence[Chat], format: str) -> int:
         # After the data: an entry must never name a file that is not there.
         write_json(path.with_name("dataset_info.json"), entry)
     return len(rows)
+
+
+def suffix_of(format: str) -> str:
+    """How the name of a file in a format ends: the writer's `suffix`, where it has one.
+
+    Raises:
+        ConfigError: there is no such format, or its suffix is none.
+    """
+    if format in ("alpaca", "sharegpt"):
+        return ".json"
+    suffix: object = getattr(WRITERS.get(format), "suffix", ".jsonl")
+    if not isinstance(suffix, str) or not re.fullmatch(r"\.\w[\w.]*", suffix):
+        raise ConfigError(f"export format {format!r}: its `suffix` must end a file's name, such as '.md', got {suffix!r}")
+    return suffix
 
 
 def _lines(rows: Sequence[Mapping[str, Json]]) -> str:

@@ -15,7 +15,7 @@ from buckler.curation.settings import CONTROLS, PRESETS, UNCURATED, CurateSettin
 from buckler.data import ROWS, Chat, Json, each_chat, read_chats, read_jsonl, write_text
 from buckler.evaluation.probes import set_of
 from buckler.finetuning.settings import TrainSettings
-from buckler.formats import WRITERS, write_chats
+from buckler.formats.write import suffix_of, write_chats
 from buckler.models.protocol import ModelSpec
 from buckler.models.registry import SERVERS
 from buckler.progress import ProgressCallback, no_progress
@@ -33,7 +33,7 @@ from buckler.workflow.jobs.base import (
     read_object,
     store_of,
 )
-from buckler.workflow.jobs.loading import OPTION_NAMES, LoadingJob, model_of, with_adapter
+from buckler.workflow.jobs.loading import OPTION_NAMES, AnsweringJob, model_of, with_adapter
 from buckler.workflow.rows import defence_rows, probe_set, rows_of, training_phase
 from buckler.workflow.step import Step
 from buckler.workflow.store import Store
@@ -46,7 +46,7 @@ ATTACK_ROWS = 50
 """Rows of a set of the miniature's world that a copy is attacked with."""
 
 
-class CurateJob(LoadingJob, DrawingJob):
+class CurateJob(AnsweringJob, DrawingJob):
     """Revision of harmless texts so that they carry safety implication: rows that harden the model they were made with."""
 
     method_fields = ("curation",)
@@ -80,7 +80,7 @@ class CurateJob(LoadingJob, DrawingJob):
     controls: bool = False
     """Also write control data sets (uncurated, seed words only, perplexity only, ...) to `controls/`."""
     export: tuple[str, ...] = ()
-    """Additional output formats for other trainers: alpaca, sharegpt, openai."""
+    """Additional output formats for other trainers: alpaca, sharegpt, openai, or your own as `module:name`."""
     licence: str = ""
     """Licence of the source texts for the dataset card: an SPDX identifier such as cc-by-4.0."""
     workers: int = Field(default=1, ge=1)
@@ -109,7 +109,7 @@ class CurateJob(LoadingJob, DrawingJob):
     @classmethod
     def _known_formats(cls, names: tuple[str, ...]) -> tuple[str, ...]:
         for name in names:
-            WRITERS.get(name)
+            suffix_of(name)
         return names
 
     @model_validator(mode="after")
@@ -175,7 +175,7 @@ class CurateJob(LoadingJob, DrawingJob):
             BucklerError: a model or a file is not there, or the attack on a copy did not take.
         """
         planned, store = self.plan(earlier), store_of(out, store)
-        self.note_replaced(out)
+        self.note_replaced(out, store, lambda: self.plan(earlier).targets)
         if "attack" in planned.more:
             run_steps([planned.more["attack"]], store, progress=progress)
         run_steps([planned.result], store, workers=self.workers, progress=progress)
@@ -183,7 +183,7 @@ class CurateJob(LoadingJob, DrawingJob):
         written += deliver(store.root / "shared", {SERVERS: SERVERS}, out)
         written.append(self._card(store.folder(planned.more["texts"]) / ROWS, out))
         for name in self.export:
-            path = out / f"curated.{name.rpartition(':')[2]}{'.json' if name in ('alpaca', 'sharegpt') else '.jsonl'}"
+            path = out / f"curated.{name.rpartition(':')[2]}{suffix_of(name)}"
             write_chats(path, read_chats(out / CURATED), name)
             written.append(path)
         controls, left_out = self._controls(out, store, earlier, progress) if self.controls else ([], [])
