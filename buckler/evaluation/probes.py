@@ -21,6 +21,7 @@ from buckler.finetuning.attacks import AttackSettings, wrap
 from buckler.formats.read import LABEL_COLUMNS
 from buckler.formats.rows import listed, shorten
 from buckler.models.protocol import LM, Completion, Request, Sampling
+from buckler.models.template_check import ConversationRefused
 from buckler.progress import ProgressCallback, no_progress
 
 HARMFUL_FORMATS = frozenset(
@@ -241,7 +242,7 @@ def answer_probes(
     A probe whose document does not fit the model is cut in its middle, and its meta says so.
 
     Raises:
-        DataError: a probe does not fit, and there is nothing to cut; none has been asked yet.
+        DataError: a probe does not fit, and there is nothing to cut, or the chat template refuses it; none has been asked yet.
     """
     fitting = [_fitted(model, wrap(attack, probe), sampling) for probe in probes]
     completions: list[Completion] = []
@@ -272,9 +273,12 @@ def _fitted(model: LM, probe: Chat, sampling: Sampling) -> Chat:
     def overflow_tokens(chat: Chat) -> int:
         return model.overflow_tokens(chat.messages, sampling.max_new_tokens)
 
-    fitted = cut_to_fit(probe, overflow_tokens, 0)
+    place = f"{probe.meta.get('source', 'probe')}, id {probe.meta.get('id', probe.id)}"
+    try:
+        fitted = cut_to_fit(probe, overflow_tokens, 0)
+    except ConversationRefused as fault:
+        raise DataError(f"{place}: {fault}; change the row or remove it") from None
     if fitted is None:
-        place = f"{probe.meta.get('source', 'probe')}, id {probe.meta.get('id', probe.id)}"
         over = f"{overflow_tokens(probe)} tokens over the model's context length, including {sampling.max_new_tokens} new tokens"
         raise DataError(f"{place}: {over}; remove it, or lower max_new_tokens")
     return fitted
