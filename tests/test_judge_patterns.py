@@ -98,8 +98,8 @@ def test_the_leftmost_match_of_the_first_alternative_wins(source, text):
 
 
 def test_what_a_pattern_needs_is_found_and_alternatives_are_told_apart():
-    spelled, verbs = needs_of(r"\bi can(?:not|'t) (?:help|say)\b")
-    assert {*spelled} == {"i can't say", "i cannot say", "i can't help", "i cannot help"} and {*verbs} == {"say", "help"}
+    texts, verbs = needs_of(r"\bi can(?:not|'t) (?:help|say)\b")
+    assert {*texts} == {"i can't say", "i cannot say", "i can't help", "i cannot help"} and {*verbs} == {"say", "help"}
     assert needs_of(r"\w+(?:ly|s)?") == () and needs_of(r"(?!never)x?") == ()
     assert alternatives_of(r"\b(?:a|b(?:c|d))e|[|]f") == [r"\b(?:a)e", r"\b(?:b(?:c|d))e", "[|]f"]
     assert alternatives_of("(?:a|b)*c") == ["(?:a|b)*c"]

@@ -28,6 +28,7 @@ Exact = frozenset[str] | None
 Needs = tuple[tuple[str, ...], ...]
 """Sets of texts, of each of which every match holds one."""
 NOTHING: frozenset[str] = frozenset({""})
+UNREGISTERED = -1
 SHORT = ""
 """Stands for texts of fewer characters, which are looked for everywhere."""
 _of_bit: list[Alternative] = []
@@ -63,15 +64,19 @@ class Alternative:
 class Gated:
     """A compiled pattern."""
 
-    __slots__ = ("bits", "finditer", "match", "unsure")
+    __slots__ = ("bits", "finditer", "match", "source", "unsure")
 
     def __init__(self, source: str) -> None:
         pattern = re.compile(source)
-        self.match, self.finditer = pattern.match, pattern.finditer
-        self.bits = 0
+        self.source, self.match, self.finditer = source, pattern.match, pattern.finditer
+        self.bits = UNREGISTERED
         self.unsure: list[Alternative] = []
-        """Those that may match a text whatever stands in it."""
-        for order, one in enumerate(alternatives_of(source)):
+        """Alternatives that may match a text whatever stands in it."""
+
+    def register(self) -> None:
+        """Find out what its alternatives need, when it is first searched."""
+        self.bits = 0
+        for order, one in enumerate(alternatives_of(self.source)):
             alternative = Alternative(one, order)
             if not alternative.needs:
                 self.unsure.append(alternative)
@@ -86,6 +91,8 @@ class Gated:
 
     def search(self, text: str, start: int = 0) -> re.Match[str] | None:
         """The first match from `start` on."""
+        if self.bits == UNREGISTERED:
+            self.register()
         bits = _bits(text) & self.bits
         if not bits and not self.unsure:
             return None
@@ -112,6 +119,9 @@ def compiled(source: str) -> Gated:
 
 def possible(patterns: Sequence[Gated], text: str) -> list[Gated]:
     """Those of several patterns that may match a text, in their order."""
+    for pattern in patterns:
+        if pattern.bits == UNREGISTERED:
+            pattern.register()
     bits = _bits(text)
     return [pattern for pattern in patterns if pattern.bits & bits or pattern.unsure]
 
