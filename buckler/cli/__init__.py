@@ -35,6 +35,7 @@ COMMANDS: Mapping[str, Mapping[str, str]] = {
         "curate": "Rewrite harmless rows with safety-related wording; training on them hardens the model they were made with.",
         "seeds": "Extract seed words from papers: terms that co-occur with safety vocabulary, each with its sentences.",
         "crosstask": "Build training rows against malicious documents: refusals for harmful documents, answers for benign ones.",
+        "export": "Write rows in the layout of another trainer (TRL, LLaMA-Factory, axolotl, OpenAI), with its configuration.",
     },
     "Attack and train": {
         "attack": "Simulate a published customization attack on your own data, to test a defence.",

@@ -12,20 +12,19 @@ from typing import TYPE_CHECKING
 
 from buckler.data import Json, read_json, write_json
 from buckler.errors import StoreError
-from buckler.experiments.base import CommonRecipe, Plan
+from buckler.experiments.base import CommonRecipe
 from buckler.experiments.collect import collect, collect_again
 from buckler.experiments.pages import print_results, write_report
 from buckler.experiments.registry import experiment_of, plan_of, read_recipe, recipe_folder
 from buckler.experiments.results import RunResult, read_results
-from buckler.models.dtype import Dtype, supposing
-from buckler.models.places import dtype_of
 from buckler.progress import LOG, show_progress
 from buckler.registry import read_from
 from buckler.workflow.curation import CurateStep, curate
 from buckler.workflow.executor import Event, Outcome, execute
 from buckler.workflow.jobs.base import Result, read_object
+from buckler.workflow.jobs.loading import computed_otherwise
 from buckler.workflow.pruning import Held, prunable
-from buckler.workflow.rows import DrawStep, storage
+from buckler.workflow.rows import DrawStep, memory, storage
 from buckler.workflow.step import Step, in_order
 from buckler.workflow.store import Store
 
@@ -91,7 +90,7 @@ def _run(recipes: Sequence[CommonRecipe], store: Store, *, workers: int, cluster
     """The results of every recipe; steps that several share are run once."""
     known = [recipe for recipe in recipes if experiment_of(recipe.kind).loop is None]
     plans = {recipe.name: plan_of(recipe) for recipe in known}
-    for line in computed_otherwise(known, list(plans.values()), store):
+    for line in of_other_types(known, store):
         LOG.warning("%s", line)
     if plans:
         # Rows are drawn and compared with the probes before anything is trained: what is wrong with them shows in seconds.
@@ -134,6 +133,8 @@ def dry_run(recipes: Sequence[CommonRecipe], store: Store) -> dict[str, Json]:
             done = sum(store.is_done(step) for step in of_name)
             say(f"  {name:21} {len(of_name):5} steps, {done} done, {_cost(of_name, store)}")
             counted.setdefault(recipe.name, {})[name] = {"steps": len(of_name), "done": done}
+        for line in memory(steps, store):
+            say(f"  {line}")
         if line := storage(steps, store):
             say(f"  {line}")
     if plans:
@@ -141,33 +142,15 @@ def dry_run(recipes: Sequence[CommonRecipe], store: Store) -> dict[str, Json]:
         shared = sum(len(in_order(plan.targets)) for plan in plans) - len(steps)
         done = sum(store.is_done(step) for step in steps)
         say(f"{len(steps)} steps in all, {done} done, {shared} shared between recipes")
-    for line in computed_otherwise(known, plans, store):
+    for line in of_other_types(known, store):
         say(line)
     return dict(counted)
 
 
-def computed_otherwise(recipes: Sequence[CommonRecipe], plans: Sequence[Plan], store: Store) -> list[str]:
-    """What is said where finished steps are done again because `dtype: auto` was another type on the machine that did them."""
-    here = {step.key: step for step in in_order([step for plan in plans for step in plan.targets])}
-    if not (store.root / "steps").is_dir() or all(map(store.is_done, here.values())):
-        return []
-    specs = [spec for recipe in recipes for spec in recipe.models.values() if spec.is_local and spec.dtype == "auto"]
-    now = {dtype_of(spec) for spec in specs}
-    others: tuple[Dtype, ...] = ("float32", "bfloat16")
-    for other in others:
-        with supposing(other):
-            if {dtype_of(spec) for spec in specs} == now:
-                continue
-            steps = in_order([step for recipe in recipes for step in plan_of(recipe).targets])
-        done = Counter(step.name for step in steps if step.key not in here and store.is_done(step))
-        if done:
-            named = ", ".join(f"{number} {name}" for name, number in done.most_common())
-            way = "; `--dtype bfloat16` uses them" if other == "bfloat16" else ""
-            return [
-                f"{done.total()} finished steps of this store were computed where `dtype: auto` is {other}, and are done again "
-                f"in {' and '.join(sorted(now))} ({named}){way}"
-            ]
-    return []
+def of_other_types(recipes: Sequence[CommonRecipe], store: Store) -> list[str]:
+    """Notes on finished steps of these recipes that are done again in another type."""
+    specs = [spec for recipe in recipes for spec in recipe.models.values()]
+    return computed_otherwise(specs, lambda: [step for recipe in recipes for step in plan_of(recipe).targets], store)
 
 
 def _cost(steps: Sequence[Step], store: Store) -> str:

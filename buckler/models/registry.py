@@ -125,8 +125,10 @@ def _commit(name: str, revision: str | None) -> str:
         raise BackendError(f"{name}: not a local folder, and not available from the hub ({reason[:160]})") from None
 
 
-def load(spec: ModelSpec, *, cache: Path | None = None) -> LM:
+def load(spec: ModelSpec, *, cache: Path | None = None, negotiate: bool = True) -> LM:
     """Build the model `spec` names; with `cache`, completions asked for before are read from that file.
+
+    The dialect of a server is found now, with one call for one token, unless it is recorded beside the cache (`negotiate`).
 
     Raises:
         BackendError: it cannot be found, reached or loaded, or has no chat template.
@@ -138,9 +140,19 @@ def load(spec: ModelSpec, *, cache: Path | None = None) -> LM:
         model: LM = BACKENDS.get(name)(spec)
     if spec.is_own:
         model = OwnLM(model, name, identity(spec))
+    if negotiate and isinstance(model, Recorded):
+        model.negotiate(None if cache is None else _recorded(cache.with_name(SERVERS), model.called))
     if cache is not None:
         model = CachedLM(model, cache)
+        model.note()
     return model
+
+
+def _recorded(file: Path, called: str) -> Mapping[str, Json] | None:
+    """What an earlier run found out about a server."""
+    records = read_json(file) if file.is_file() else None
+    record = records.get(called) if isinstance(records, Mapping) else None
+    return record if isinstance(record, Mapping) else None
 
 
 class OwnLM:
@@ -186,9 +198,12 @@ AnswerType = TypeVar("AnswerType", Completion, Likelihood)
 
 @runtime_checkable
 class Recorded(Protocol):
-    """A model that finds out what it is while it is asked: a server's dialect."""
+    """A model that finds out what it is when it is loaded, and while it is asked: a server's dialect."""
 
     called: str
+
+    def negotiate(self, known: Mapping[str, Json] | None = None) -> None:
+        """Find it out before anything else is asked, or take what an earlier run recorded."""
 
     def record(self) -> dict[str, Json]:
         """What was found out so far."""
@@ -259,7 +274,7 @@ class CachedLM:
             for piece in ask(list(wanted.values())):
                 came = {names[at]: one for at, one in piece}
                 self._keep(came)
-                self._note()
+                self.note()
                 known.update(came)
         return [known[key] for key in keys]
 
@@ -270,7 +285,7 @@ class CachedLM:
         with self._database() as database:
             database.executemany("INSERT OR IGNORE INTO given VALUES (?, ?)", rows)
 
-    def _note(self) -> None:
+    def note(self) -> None:
         """Write beside the answers what was found out about the server that gave them."""
         if isinstance(self.model, Recorded) and (record := self.model.record()) != self._noted:
             self._noted = record
