@@ -48,8 +48,6 @@ def run_phase(
     template = template_of(model, tokenizer, spec)
     if reason := template.written.check.untrained:
         raise BackendError(f"{template.name}: {reason}")
-    if reason := template.written.check.untrained:
-        raise BackendError(f"{template.name}: {reason}")
     encoded, record = encode(template, rows, settings.objective, limit, drop_reasoning=settings.drop_reasoning)
     if settings.packing:
         require_separate_rows(model, encoded, spec.name)
