@@ -277,6 +277,8 @@ def compare(name: str, place: str, options: argparse.Namespace) -> None:
     for turn in range(options.rounds):
         for side in options.sides if turn % 2 == 0 else reversed(options.sides):
             found[side].append(child(side, place, options))
+            last = found[side][-1]
+            print(f"{name} {side}: {last['cpu']:.2f} CPU s, {last['memory']:.0f} MB", file=sys.stderr, flush=True)
     ours = found["buckler"]
     arithmetic = "bfloat16" if ours[0]["bf16"] else "float32"
     print(f"{name}, {arithmetic}: {options.count} rows, {ours[0]['tokens']} tokens, {len(ours[0]['losses'])} steps", flush=True)

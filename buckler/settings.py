@@ -182,7 +182,7 @@ def _explain(model: type[BaseModel], fault: ValidationError, names: Mapping[str,
 
 def plain(message: str) -> str:
     """What pydantic says is wrong, to stand after the name of the value."""
-    message = message.removeprefix("Value error, ").partition(" or an instance of ")[0]
+    message = message.removeprefix("Value error, ").partition(" or an instance of ")[0].replace("a valid tuple", "a list")
     return message.partition(", unable to parse")[0].replace("Input should", "must").replace("Field required", "is required")
 
 

@@ -554,7 +554,7 @@ def test_a_side_is_its_whole_spec_and_not_its_name_alone(tmp_path):
     with pytest.raises(BackendError, match="nowhere"):
         api.gate(spec, "miniature-small", harmful="miniature:probes-harmful", limit=2, store=tmp_path)
     job = GateJob(base="miniature-small", tuned=ModelSpec(name="miniature-small", batch_tokens=64))
-    assert (job.base.batch_tokens, job.tuned.batch_tokens) == (16384, 64)
+    assert (job.base.batch_tokens, job.tuned.batch_tokens) == (None, 64)
 
 
 def test_settings_of_a_model_beside_saved_answers_are_refused(tmp_path):

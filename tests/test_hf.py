@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 import math
 import random
+from types import SimpleNamespace
 
 import pytest
 import torch
 from architectures import random_model
 from conftest import make_model
+from transformers import LlamaConfig
 
 from buckler.data import Message
 from buckler.errors import BackendError
+from buckler.models.huggingface import CPU_BATCH_TOKENS, batch_tokens_of
 from buckler.models.protocol import ModelSpec, Request, Sampling, ScoreRequest, Streaming
 from buckler.models.registry import identity, load
 
@@ -313,3 +316,14 @@ def test_answers_and_likelihoods_are_handed_over_as_they_come(tiny, tmp_path):
     assert all(one == expected[at] for piece in pieces for at, one in piece)
     assert sorted(at for piece in sum_pieces for at, _ in piece) == list(range(len(pairs)))
     assert all(one.nll == pytest.approx(sums[at].nll, rel=1e-6) for piece in sum_pieces for at, one in piece)
+
+
+def test_batches_fill_half_of_the_free_memory_of_a_gpu_and_are_of_one_size_on_a_cpu(monkeypatch, tiny):
+    lm = load(ModelSpec(name=str(tiny)))
+    assert lm.batch_tokens == CPU_BATCH_TOKENS
+    assert load(ModelSpec(name=str(tiny), batch_tokens=77)).batch_tokens == 77
+    shape = LlamaConfig(hidden_size=4096, num_hidden_layers=32, num_attention_heads=32, num_key_value_heads=8)
+    model = SimpleNamespace(device=torch.device("cuda"), config=shape, dtype=torch.bfloat16)
+    for free, expected in ((40 << 30, (20 << 30) // (2 * 32 * 8 * 128 * 2)), (0, CPU_BATCH_TOKENS), (1 << 40, 1 << 20)):
+        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device, free=free: (free, 80 << 30))
+        assert batch_tokens_of(model) == expected

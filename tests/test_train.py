@@ -51,6 +51,19 @@ def test_what_was_cut_and_dropped_is_in_the_record(tiny, tmp_path):
     assert "Summarize the above article" in seen and ">>>I cannot help with that." in seen and "[...]" in seen
 
 
+def test_each_row_that_fits_is_tokenized_once(tiny, monkeypatch):
+    from buckler.finetuning.batches import encode
+    from buckler.finetuning.settings import Objective
+    from buckler.models.chat_template import Template
+    from buckler.models.loading import open_model
+
+    calls: list[object] = []
+    own = Template.row
+    monkeypatch.setattr(Template, "row", lambda self, messages: calls.append(messages) or own(self, messages))
+    encode(Template(open_model(ModelSpec(name=str(tiny)))[1], "tiny"), rows({"case": 7}), Objective(), 96)
+    assert len(calls) == 7
+
+
 def test_no_row_is_longer_than_the_model_can_read(tiny, tmp_path):
     text = "soup and salt " * 400
     long = Chat.pair(f"Read this. {text}", "salt", document=[11, 11 + len(text)])

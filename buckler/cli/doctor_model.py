@@ -35,7 +35,7 @@ BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 RANK = 8
 """Of the adapters whose memory is reported: the default."""
 FORMULAS = {
-    "answering": "weights x bytes of the arithmetic, and the cache of batch_tokens tokens",
+    "answering": "weights x bytes of the arithmetic, and the cache of batch_tokens tokens (16384 where none are named)",
     "lora": "4 bytes a weight, and 16 bytes a weight of the adapters (rank 8 on all linear layers)",
     "full": "16 bytes a weight: itself, its gradient and Adam's two moments in float32",
 }
@@ -96,7 +96,7 @@ def describe(name: str, adapter: str | None = None, **of_template: Json) -> Fact
     facts.find(lambda: _of_text(place, brings, spec))
     dtype = str(dtype_of(spec)) if not facts.faults else "float32"
     facts.values["computes_in"] = f"{dtype} (dtype: auto, on this machine)"
-    facts.values["memory"] = _memory(facts.values, dtype, spec.batch_tokens)
+    facts.values["memory"] = _memory(facts.values, dtype, spec.batch_tokens or 16384)
     return facts
 
 

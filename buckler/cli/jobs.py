@@ -32,7 +32,8 @@ COMMANDS: dict[str, Command[Any]] = {
         ),
         examples=(
             "buckler curate texts.jsonl --model Qwen/Qwen2.5-7B-Instruct --preset quick --out curated/",
-            "buckler curate miniature:commonsense --limit 20 --words miniature --set curation.temperatures='[0.4]' --out rows/",
+            "buckler curate miniature:commonsense --limit 20 --words miniature --helpfulness local "
+            "--set curation.temperatures='[0.4]' --out rows/",
         ),
     ),
     "seeds": Command(
@@ -75,6 +76,7 @@ COMMANDS: dict[str, Command[Any]] = {
     ),
     "train": Command(
         settings=jobs.TrainJob,
+        dry_run=lambda job, out, progress: job.estimate(out),
         layout=Layout(
             arguments=("rows",),
             flatten=("train",),

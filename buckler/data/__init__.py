@@ -16,12 +16,12 @@ from buckler.data.answers import (
     write_answers,
     write_verdicts,
 )
+from buckler.data.digests import file_digest, planned_digest
 from buckler.data.jsonl import (
     Json,
     bounded_json,
     canonical,
     content_id,
-    file_digest,
     is_json,
     read_json,
     read_jsonl,
@@ -83,6 +83,7 @@ __all__ = [
     "is_json",
     "is_plain",
     "loss_weight",
+    "planned_digest",
     "read_answers",
     "read_chats",
     "read_documents",

@@ -7,7 +7,9 @@ number holds for any architecture, with and without adapters, checkpointing and 
 
 from __future__ import annotations
 
+import functools
 import math
+import os
 import weakref
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -18,18 +20,28 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-from transformers import AutoModelForCausalLM, PretrainedConfig
+from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig
 
+from buckler.data import Json
+from buckler.errors import BackendError
 from buckler.finetuning.loss import Objective
 from buckler.finetuning.prepare import hold_frozen_in_bfloat16, set_checkpointing, with_lora
 from buckler.finetuning.settings import TrainSettings
+from buckler.models.places import dtype_of, first_line, location, with_base
+from buckler.models.protocol import ModelSpec
 
 QUANTIZED = {"4bit": 0.52, "8bit": 1.01}
 """Bytes of a weight that bitsandbytes holds, with its scales."""
 SHARE = 0.92
 """Of a device's memory: the rest is for the CUDA context, the workspaces of kernels and what is lost between allocations."""
+REFERENCE = 80 * 10**9
+"""Bytes of the GPU that is reported where none is here."""
 PROBED = (1, 16)
 """Rows of the two micro-batches that are measured; others lie on the line through them, or below."""
+
+
+_FOUND: dict[tuple[object, ...], Need] = {}
+"""What was measured in this process: a run's phases are often of one shape."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,16 +79,16 @@ class Need:
         return math.ceil(self.lasting / room) if room > 0 else None
 
     def lines(self, device: int, name: str) -> list[str]:
-        """What a user is told of the phase on a device of so many bytes."""
+        """The need in words, and whether a device of so many bytes meets it."""
         parts = (("weights", self.weights), ("gradients", self.gradients), ("optimizer", self.optimizer))
-        told = ", ".join(f"{what} {_size(size)}" for what, size in parts)
-        said = f"memory: {told}, micro-batch {_size(self.fixed + self.per_row)} (1 row of {self.length} tokens)"
+        lasting = ", ".join(f"{what} {_size(size)}" for what, size in parts)
+        parts_line = f"memory: {lasting}, micro-batch {_size(self.fixed + self.per_row)} (1 row of {self.length} tokens)"
         rows = self.rows_on(device)
         if rows:
-            return [said, f"fits {name} ({_size(device)}), with micro-batches of up to {rows * self.length} tokens"]
+            return [parts_line, f"fits {name} ({_size(device)}), with micro-batches of up to {rows * self.length} tokens"]
         count = self.devices(device)
         sharded = "" if count is None else f"; a trainer that shards (`buckler export`) needs {count} such devices"
-        return [said, f"does NOT fit {name} ({_size(device)}): it needs {_size(int(self.peak() / SHARE))}{sharded}"]
+        return [parts_line, f"does NOT fit {name} ({_size(device)}): it needs {_size(int(self.peak() / SHARE))}{sharded}"]
 
 
 def need_of(config: PretrainedConfig, settings: TrainSettings, *, bf16: bool, length: int, quantize: str | None = None) -> Need:
@@ -89,6 +101,14 @@ def need_of(config: PretrainedConfig, settings: TrainSettings, *, bf16: bool, le
         length: Tokens of a row.
         quantize: How the weights are held.
     """
+    shapes = config.to_json_string(use_diff=False)
+    key = (shapes, settings.method, settings.lora.model_dump_json(), settings.gradient_checkpointing, bf16, length, quantize)
+    if key not in _FOUND:
+        _FOUND[key] = _measured(config, settings, bf16, length, quantize)
+    return _FOUND[key]
+
+
+def _measured(config: PretrainedConfig, settings: TrainSettings, bf16: bool, length: int, quantize: str | None) -> Need:
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
         if settings.method == "lora":
@@ -108,10 +128,11 @@ def need_of(config: PretrainedConfig, settings: TrainSettings, *, bf16: bool, le
     per_row = (peaks[1] - peaks[0]) // (PROBED[1] - PROBED[0])
     held = _bytes(weights)
     if quantize is not None:
-        matrices = sum(
-            one.weight.numel() for one in model.modules() if type(one) is nn.Linear and one.weight.dtype == torch.bfloat16
-        )
-        held -= int(matrices * (2 - QUANTIZED[quantize]))
+        head = objective.plain.get_output_embeddings()
+        linear = [
+            one.weight for one in model.modules() if type(one) is nn.Linear and one is not head and not one.weight.requires_grad
+        ]
+        held -= int(sum(weight.numel() for weight in linear) * (2 - QUANTIZED[quantize]))
     layers = [_bytes(layer.parameters()) for part in model.modules() if isinstance(part, nn.ModuleList) for layer in part]
     ends = [layer for layer in (objective.plain.get_input_embeddings(), objective.plain.get_output_embeddings()) if layer]
     return Need(
@@ -123,6 +144,40 @@ def need_of(config: PretrainedConfig, settings: TrainSettings, *, bf16: bool, le
         length=length,
         gathered=2 * max(layers, default=0) + _bytes({id(one.weight): one.weight for one in ends}.values()),
     )
+
+
+def report(spec: ModelSpec, settings: TrainSettings) -> tuple[list[str], dict[str, Json]]:
+    """What a dry run says of a phase's memory: lines, and the same as values. Rows are taken to be of `max_length` tokens.
+
+    Raises:
+        BackendError: the model's configuration cannot be read.
+    """
+    spec = with_base(spec)
+    config = _config(spec)
+    length = min(settings.max_length, getattr(config, "max_position_embeddings", None) or settings.max_length)
+    of = functools.partial(need_of, config, settings, length=length, quantize=spec.quantize)
+    here = of(bf16=dtype_of(spec) == "bfloat16")
+    if spec.device != "cpu" and torch.cuda.is_available():
+        device, name = torch.cuda.get_device_properties(0).total_memory, torch.cuda.get_device_name(0)
+        lines = here.lines(device, name)
+    else:
+        device, name = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"), "the memory of this machine"
+        lines = here.lines(device, name)
+        lines.append("on a GPU: " + of(bf16=spec.dtype != "float32").lines(REFERENCE, "one of 80 GB")[1])
+    parts = "weights gradients optimizer fixed per_row length".split()
+    values: dict[str, Json] = {part: getattr(here, part) for part in parts}
+    return lines, {**values, "peak": here.peak(), "device": device, "fits": here.rows_on(device) > 0}
+
+
+def _config(spec: ModelSpec) -> PretrainedConfig:
+    place = location(spec.name)
+    file = place is not None and place.is_file()
+    found = {"gguf_file": place.name} if place is not None and file else {"revision": spec.revision}
+    source = spec.name if place is None else str(place.parent if file else place)
+    try:
+        return AutoConfig.from_pretrained(source, trust_remote_code=spec.trust_remote_code, **found)
+    except Exception as fault:  # noqa: BLE001 - transformers raises many kinds
+        raise BackendError(f"{spec.name}: its configuration cannot be read: {first_line(fault)}") from None
 
 
 def _peak(objective: Objective, rows: int, length: int, *, bf16: bool) -> int:

@@ -12,11 +12,12 @@ import torch
 from torch import distributed
 
 from buckler.data import Chat, Json, write_text
-from buckler.errors import BackendError
-from buckler.finetuning.batches import as_seen, encode, require_separate_rows
+from buckler.errors import BackendError, ConfigError
+from buckler.finetuning.batches import TrainRow, as_seen, encode, require_separate_rows
 from buckler.finetuning.checkpoints import explain_full_disk, require_space
 from buckler.finetuning.loop import Phase
 from buckler.finetuning.loss import Objective
+from buckler.finetuning.memory import need_of
 from buckler.finetuning.prepare import hold_frozen_in_bfloat16, set_checkpointing, with_lora
 from buckler.finetuning.saving import of_model, require_trainable, save_trained
 from buckler.finetuning.settings import TrainSettings
@@ -61,6 +62,7 @@ def run_phase(
     set_checkpointing(objective, settings, spec.name)
     if settings.method == "lora" and dtype == "bfloat16":
         hold_frozen_in_bfloat16(model)
+    budget = settings.micro_batch_tokens or micro_batch_tokens(objective, spec, settings, dtype, encoded, limit)
     phase = Phase(
         objective,
         encoded,
@@ -68,22 +70,50 @@ def run_phase(
         seed,
         pad=template.pad,
         max_length=limit,
-        budget=settings.micro_batch_tokens or CPU_TOKENS,
+        budget=budget,
         bf16=dtype == "bfloat16",
     )
     if first:
         shown = "[redacted: the row is marked as harmful]" if rows[0].meta.get("harmful") else as_seen(encoded[0], tokenizer)
         write_text(out / "first_row.txt", shown + "\n")
     with explain_full_disk(out):
-        phase.run(out / "checkpoints", progress)
+        try:
+            phase.run(out / "checkpoints", progress)
+        except torch.OutOfMemoryError:
+            raise ConfigError(
+                f"{spec.name}: the GPU has no memory left; set a smaller micro_batch_tokens (it was {budget}), "
+                "gradient_checkpointing to on, or method to lora"
+            ) from None
         if first:
             save_trained(model, template, spec, settings, out)
             shutil.rmtree(out / "checkpoints", ignore_errors=True)
     record |= of_model(spec, settings, dtype)
     record["max_length"] = limit
+    if budget != CPU_TOKENS:
+        record["micro_batch_tokens"] = budget
     record["steps"] = len(phase.losses)
     record["losses"] = [round(fmean(phase.losses[at : at + SHOWN_STEPS]), 5) for at in range(0, len(phase.losses), SHOWN_STEPS)]
     return record
+
+
+def micro_batch_tokens(
+    objective: Objective, spec: ModelSpec, settings: TrainSettings, dtype: str, rows: Sequence[TrainRow], limit: int
+) -> int:
+    """Tokens of a micro-batch that the free memory of a GPU has room for; all processes take the least of theirs."""
+    device = objective.plain.device
+    if device.type != "cuda":
+        return CPU_TOKENS
+    length = limit if settings.packing else max(len(row.ids) for row in rows)
+    need = need_of(objective.plain.config, settings, bf16=dtype == "bfloat16", length=length, quantize=spec.quantize)
+    fitting = need.rows_on(torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device))
+    if not fitting:
+        LOG.warning("%s: %s", spec.name, "; ".join(need.lines(torch.cuda.mem_get_info(device)[1], "this GPU")))
+    tokens = max(1, fitting) * length
+    if distributed.is_initialized():
+        least = torch.tensor(tokens, device=device)
+        distributed.all_reduce(least, op=distributed.ReduceOp.MIN)
+        tokens = int(least)
+    return tokens
 
 
 def join_others(device: str) -> bool:

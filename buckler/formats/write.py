@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import TypeAlias, TypeGuard
 
 from buckler.data import LOSS_WEIGHT, Chat, Json, loss_weight, read_json, write_json, write_text
 from buckler.data.tool_calls import with_text_arguments
-from buckler.errors import DataError
+from buckler.errors import ConfigError, DataError
 from buckler.registry import Registry
 
 MASKED_TURNS = "masked_turns"
@@ -56,6 +57,20 @@ def write_chats(path: Path, rows: Sequence[Chat], format: str) -> int:
     if entry:  # after the data: an entry must never name a file that is not there
         write_json(path.with_name("dataset_info.json"), {**known, path.stem: entry})
     return len(rows)
+
+
+def suffix_of(format: str) -> str:
+    """How the name of a file in a format ends: the writer's `suffix`, where it has one.
+
+    Raises:
+        ConfigError: there is no such format, or its suffix is none.
+    """
+    if format in ("alpaca", "sharegpt"):
+        return ".json"
+    suffix: object = getattr(WRITERS.get(format), "suffix", ".jsonl")
+    if not isinstance(suffix, str) or not re.fullmatch(r"\.\w[\w.]*", suffix):
+        raise ConfigError(f"export format {format!r}: its `suffix` must end a file's name, such as '.md', got {suffix!r}")
+    return suffix
 
 
 def unwritable(row: Chat, format: str) -> str | None:

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 WORTH = 4
 """Newcomers enter when they are a quarter of the rows under way, or all that wait: a forward for few costs nearly as much."""
+READ, CPU_READ = 16384, 2048
+"""Most tokens of prompts that are read at once. More would not fit beside a large cache, nor into a CPU's caches."""
 LEAD = 64
 """Tokens that reading the common beginning of all prompts once must save to be worth a forward of its own."""
 
@@ -66,6 +68,9 @@ def decode(
     """
     # The longest first: newcomers then never need more columns than the rows that are there.
     waiting = deque(sorted(range(len(prompts)), key=lambda at: (-len(prompts[at]), prompts[at], at)))
+    lengths = [len(prompt) for prompt in prompts]
+    sizes = [length + new for length, new in zip(lengths, new_tokens, strict=True)]
+    most = CPU_READ if model.device.type == "cpu" else READ
     lead = _Lead(model, prompts, max(new_tokens, default=1))
     answers: list[list[int]] = [[] for _ in prompts]
     rows: _Rows | None = None
@@ -82,7 +87,7 @@ def decode(
     ended: dict[int, list[int]] = {}
     while waiting or rows is not None:
         going = [] if rows is None else [at for members in rows.members for at in members]
-        if entering := _entering(waiting, going, [len(p) + n for p, n in zip(prompts, new_tokens, strict=True)], budget, rows):
+        if entering := _entering(waiting, going, lengths, sizes, budget, most, rows):
             if ended:
                 yield ended
                 ended = {}
@@ -93,18 +98,26 @@ def decode(
     yield ended
 
 
-def _entering(waiting: deque[int], going: Sequence[int], sizes: Sequence[int], budget: int, rows: _Rows | None) -> list[int]:
-    """Take those that enter now: as many as fit, if they are enough to be worth a forward of their own."""
+def _entering(
+    waiting: deque[int],
+    going: Sequence[int],
+    lengths: Sequence[int],
+    sizes: Sequence[int],
+    budget: int,
+    most: int,
+    rows: _Rows | None,
+) -> list[int]:
+    """Take those that enter now: as many as fit, of at most `most` tokens, if they are worth a forward of their own."""
     if not waiting or (rows is not None and not is_plain(rows.cache)):
         return []
     longest = max((sizes[at] for at in going), default=0)
-    count = 0
+    count, read = 0, 0
     for at in waiting:
-        longest = max(longest, sizes[at])
-        if (len(going) + count + 1) * longest > budget:
+        longest, read = max(longest, sizes[at]), max(read, lengths[at])
+        if (len(going) + count + 1) * longest > budget or (count + 1) * read > most:
             break
         count += 1
-    worth = not going or count == len(waiting) or count * WORTH >= len(going)
+    worth = not going or count == len(waiting) or count * WORTH >= len(going) or (count + 1) * read > most
     return [waiting.popleft() for _ in range(max(count, not going))] if worth else []
 
 

@@ -21,6 +21,9 @@ from buckler.models.scoring import Row, Scorer
 from buckler.models.template_text import tokens_before
 from buckler.progress import LOG
 
+CPU_BATCH_TOKENS = 16384
+"""More gain nothing on a CPU, where forwards of 64 rows already cost what their arithmetic costs."""
+
 
 class HuggingFaceLM:
     """A transformers model behind `generate` and `score`."""
@@ -32,7 +35,7 @@ class HuggingFaceLM:
         self.model, self.tokenizer = open_model(spec)
         self.template = template_of(self.model, self.tokenizer, spec)
         self.device = self.model.device
-        self.batch_tokens = spec.batch_tokens
+        self.batch_tokens = spec.batch_tokens or batch_tokens_of(self.model)
         self.limit = int(getattr(self.model.config, "max_position_embeddings", 0) or 1 << 30)
         self.pad = self.template.pad
         self.stops = frozenset(self.template.stops)
@@ -187,6 +190,21 @@ class HuggingFaceLM:
         distinct = dict(zip(keys, conversations, strict=True))
         known = {key: tuple(self.template.prompt(messages)) for key, messages in distinct.items()}
         return [known[key] for key in keys]
+
+
+def batch_tokens_of(model: PreTrainedModel) -> int:
+    """Tokens that are held at once where the spec does not say it.
+
+    On a GPU, their keys and values fill half of the free memory; the other half is for prompts as they are read, and logits.
+    """
+    if model.device.type != "cuda":
+        return CPU_BATCH_TOKENS
+    config = model.config.get_text_config()
+    heads = int(config.num_attention_heads)
+    width = getattr(config, "head_dim", None) or config.hidden_size // heads
+    values = 2 * config.num_hidden_layers * (getattr(config, "num_key_value_heads", None) or heads) * width
+    free, _ = torch.cuda.mem_get_info(model.device)
+    return min(1 << 20, max(CPU_BATCH_TOKENS, int(free // 2 // (values * model.dtype.itemsize))))
 
 
 def _bare(model: PreTrainedModel) -> PreTrainedModel:

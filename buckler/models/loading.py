@@ -137,6 +137,8 @@ def _kept_base(spec: ModelSpec, dtype: str, device: str) -> PreTrainedModel:
 def _base(spec: ModelSpec, dtype: str, device: str) -> PreTrainedModel:
     place, found = _place(spec)
     trust = spec.trust_remote_code
+    if spec.attn_implementation is not None and device != NO_DEVICE:
+        found["attn_implementation"] = spec.attn_implementation
     if spec.quantize is not None:
         found |= {"quantization_config": quantization(spec.quantize, dtype), "device_map": {"": device}}
     elif "gguf_file" in found and device == NO_DEVICE:

@@ -13,7 +13,7 @@ from pathlib import Path
 from buckler.data import Json
 from buckler.errors import BackendError, ConfigError
 from buckler.models.checkpoint import Checkpoint, read_settings
-from buckler.models.dtype import Dtype, may_use_gpu, resolved
+from buckler.models.dtype import SMALL, Dtype, may_use_gpu, resolved
 from buckler.models.protocol import ModelSpec
 
 EMBEDDED: dict[str, str] = {
@@ -28,6 +28,8 @@ EMBEDDED_FOLDER = Path(__file__).parents[1] / "miniature" / "models"
 ADAPTER_WEIGHTS, ADAPTER_CONFIG = "adapter_model.safetensors", "adapter_config.json"
 ANY_TOKENIZER = ("token*", "vocab*", "merges*", "*.model", "*.tiktoken", "tekken.json", "byte_maps.json")
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model")
+FLASH = {"flash_attention_2": "flash_attn", "flash_attention_3": "flash_attn_interface"}
+"""Packages that attention implementations are in."""
 OF_ADAPTER = (ADAPTER_CONFIG, ADAPTER_WEIGHTS, "adapter_model.bin", "chat_template*", "special_tokens*", *ANY_TOKENIZER)
 """Files of a hub repository that belong to an adapter."""
 
@@ -266,9 +268,18 @@ def dtype_of(spec: ModelSpec) -> Dtype:
     """
     if spec.dtype != "auto" or not spec.is_local:
         return spec.dtype
+    return resolved(spec.device, _weight_bytes(spec))
+
+
+def is_small(spec: ModelSpec) -> bool:
+    """Whether a model that is here is small: it computes in float32 on every machine."""
+    size = _weight_bytes(spec)
+    return size is not None and size < SMALL
+
+
+def _weight_bytes(spec: ModelSpec) -> int | None:
     place = location(with_base(spec).name)
-    size = None if place is None else place.stat().st_size if place.is_file() else Checkpoint(place).weight_bytes
-    return resolved(spec.device, size)
+    return None if place is None else place.stat().st_size if place.is_file() else Checkpoint(place).weight_bytes
 
 
 def require_answers(spec: ModelSpec) -> None:
@@ -285,6 +296,10 @@ def require_answers(spec: ModelSpec) -> None:
             f"{spec.name}: dtype float16 is for GPUs, and this computes on a CPU; use float32 or bfloat16 (for a run that is "
             "planned here and computes on GPUs elsewhere, set `device: cuda` at the model)"
         )
+    package = FLASH.get(spec.attn_implementation or "")
+    if package and not (may_use_gpu(spec.device) and find_spec(package) is not None and dtype_of(spec) != "float32"):
+        needs = f"a GPU, the package {package}, and bfloat16 or float16"
+        raise BackendError(f"{spec.name}: attn_implementation {spec.attn_implementation} needs {needs}; use sdpa")
     place, brought = location(spec.name), adapters_of(spec)
     for adapter in brought:
         require_adapter(adapter)

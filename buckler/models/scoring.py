@@ -17,7 +17,7 @@ import torch
 from torch.nn.functional import cross_entropy
 from transformers import DynamicCache, PreTrainedModel
 
-from buckler.models.decoding import batches, can_decode, left_padded, right_padded
+from buckler.models.decoding import CPU_READ, batches, can_decode, left_padded, right_padded
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 
 LOGITS = 1 << 24
 """Most logits made at once: 64 MiB of float32."""
-CPU_TOKENS = 2048
-"""Tokens read at once on a CPU: a larger batch gains nothing there and falls out of the CPU's caches."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -68,7 +66,7 @@ class Scorer:
         for batch in _cut(sorted(shared, key=lambda row: (len(row.context), row)), budget):
             yield dict(zip(batch, self._reduced(self._after_shared(batch), batch), strict=True))
         if self._model.device.type == "cpu":
-            budget = min(budget, CPU_TOKENS)
+            budget = min(budget, CPU_READ)
         for batch in _cut(sorted(alone, key=lambda row: (len(row), row)), budget):
             yield dict(zip(batch, self._reduced(self._after(batch), batch), strict=True))
 

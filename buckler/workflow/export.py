@@ -13,7 +13,7 @@ from buckler.errors import DataError
 from buckler.finetuning.other_trainers import by_answer, learnt_answers, weighted
 from buckler.finetuning.settings import Objective
 from buckler.formats import WRITERS, write_chats
-from buckler.formats.write import BY_ANSWER, HELD, MASKED_TURNS, lost_in, unwritable
+from buckler.formats.write import BY_ANSWER, HELD, MASKED_TURNS, lost_in, suffix_of, unwritable
 from buckler.models.protocol import ModelSpec
 from buckler.settings import Settings
 from buckler.workflow.inputs import ModelRef, all_chats, code_of, model_spec
@@ -44,7 +44,7 @@ class Prepared:
 
 def file_name(to: str) -> str:
     """The file of rows in a layout."""
-    return f"{to.rpartition(':')[2]}.{'json' if to in ('alpaca', 'sharegpt') else 'jsonl'}"
+    return f"{to.rpartition(':')[2]}{suffix_of(to)}"
 
 
 @step("export")

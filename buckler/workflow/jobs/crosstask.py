@@ -34,7 +34,7 @@ from buckler.workflow.jobs.base import (
     read_object,
     store_of,
 )
-from buckler.workflow.jobs.loading import OPTION_NAMES, LoadingJob, model_of
+from buckler.workflow.jobs.loading import OPTION_NAMES, AnsweringJob, model_of
 from buckler.workflow.rows import rows_of
 from buckler.workflow.step import Outside, Step
 from buckler.workflow.store import Store
@@ -42,7 +42,7 @@ from buckler.workflow.store import Store
 DEFENCE = "defence.jsonl"
 
 
-class CrossTaskJob(LoadingJob, DrawingJob):
+class CrossTaskJob(AnsweringJob, DrawingJob):
     """A defence against malicious documents: refusals for the harmful, real answers for the benign."""
 
     method_fields = ("crosstask", "preparation")
@@ -135,7 +135,7 @@ class CrossTaskJob(LoadingJob, DrawingJob):
             BucklerError: a model, a file or a task is not there, or there are too few documents.
         """
         planned, store = self.plan(earlier), store_of(out, store)
-        self.note_replaced(out)
+        self.note_replaced(out, store, lambda: self.plan(earlier).targets)
         run_steps([planned.result], store, progress=progress)
         names = {ROWS: DEFENCE, "counts.json": "counts.json", "rejected.jsonl": "refusals-rejected.jsonl", SERVERS: SERVERS}
         written = deliver(store.folder(planned.result), names, out)

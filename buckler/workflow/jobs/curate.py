@@ -32,7 +32,7 @@ from buckler.workflow.jobs.base import (
     read_object,
     store_of,
 )
-from buckler.workflow.jobs.loading import OPTION_NAMES, LoadingJob, model_of, with_adapter
+from buckler.workflow.jobs.loading import OPTION_NAMES, AnsweringJob, model_of, with_adapter
 from buckler.workflow.rows import defence_rows, probe_set, rows_of, training_phase
 from buckler.workflow.step import Step
 from buckler.workflow.store import Store
@@ -45,7 +45,7 @@ ATTACK_ROWS = 50
 """Rows of a set of the miniature's world that a copy is attacked with."""
 
 
-class CurateJob(LoadingJob, DrawingJob):
+class CurateJob(AnsweringJob, DrawingJob):
     """Revision of harmless texts so that they carry safety implication: rows that harden the model they were made with."""
 
     method_fields = ("curation",)
@@ -165,7 +165,7 @@ class CurateJob(LoadingJob, DrawingJob):
             BucklerError: a model or a file is not there, or the attack on a copy did not take.
         """
         planned, store = self.plan(earlier), store_of(out, store)
-        self.note_replaced(out)
+        self.note_replaced(out, store, lambda: self.plan(earlier).targets)
         if "attack" in planned.more:
             run_steps([planned.more["attack"]], store, progress=progress)
         run_steps([planned.result], store, workers=self.workers, progress=progress)
