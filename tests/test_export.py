@@ -1,4 +1,4 @@
-"""`buckler export`: what each layout holds, what is said of the rest, weights, repetitions, and trainers' configurations."""
+"""`buckler export`: what each layout holds, what it leaves out and says, weights, repetitions, and trainers' configurations."""
 
 from __future__ import annotations
 
@@ -85,10 +85,10 @@ def test_what_a_layout_cannot_hold_is_counted_and_said(tmp_path, to, written, re
     assert {
         name: len(ids) for full, ids in result.account["left_out"].items() for name in reasons if full.startswith(name)
     } == reasons
-    said = "\n".join(result.lines())
-    assert ("lose the reasoning" in said) == (to in ("alpaca", "sharegpt", "openai"))
+    output = "\n".join(result.lines())
+    assert ("lose the reasoning" in output) == (to in ("alpaca", "sharegpt", "openai"))
     for ids in result.account["left_out"].values():
-        assert ids[0] in said
+        assert ids[0] in output
     if to in ("openai", "axolotl"):
         marks = [
             one for row in lines_of(result.path) for one in row["messages"] if one.get("weight") == 0 or one.get("train") is False

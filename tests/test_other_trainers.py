@@ -38,22 +38,22 @@ def prepared(to: str, folder: Path, out: Path) -> dict[str, str]:
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     done = subprocess.run([python, script, config.name], cwd=out, capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr[-2000:]
-    said = dict(line.split(" ", 1) for line in done.stdout.splitlines() if line.startswith(("ROWS ", "LOSS ")))
-    assert "ROWS" in said, done.stdout[-2000:]
-    return said
+    output = dict(line.split(" ", 1) for line in done.stdout.splitlines() if line.startswith(("ROWS ", "LOSS ")))
+    assert "ROWS" in output, done.stdout[-2000:]
+    return output
 
 
 @pytest.mark.parametrize("to", TRAINERS)
 def test_the_trainer_learns_the_answers_that_buckler_train_learns(model, to, tmp_path):
     shape, folder = model
     out = buckler.export(rows(), to, average="token", out=tmp_path / to, store=tmp_path).out
-    said = prepared(to, folder, out)
-    learnt = [run for ids, labels in json.loads(said["ROWS"]) for run in runs_of(ids, [label != -100 for label in labels])]
+    output = prepared(to, folder, out)
+    learnt = [run for ids, labels in json.loads(output["ROWS"]) for run in runs_of(ids, [label != -100 for label in labels])]
     exact = learnt_by_buckler(folder, rows())
     more = int(shape == "qwen" and TRAINERS[to] == "llamafactory")  # what the template writes after the end
     assert [run[: len(run) - more] for run in learnt] == exact
-    if "LOSS" in said and not more:
+    if "LOSS" in output and not more:
         trained = buckler.train(
             rows(), model=str(folder), average="token", epochs=1, batch_size=8, out=tmp_path / "trained", store=tmp_path
         )
-        assert float(said["LOSS"]) == pytest.approx(trained.record["losses"][0], rel=1e-4)
+        assert float(output["LOSS"]) == pytest.approx(trained.record["losses"][0], rel=1e-4)
