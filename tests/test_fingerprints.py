@@ -33,16 +33,16 @@ def put(path, rows):
 
 
 LAYOUTS = {
-    "lines.txt": lambda asked: "\n".join(asked),
-    "rows.jsonl": lambda asked: [{"prompt": one} for one in asked],
-    "goals.jsonl": lambda asked: [{"goal": one.upper(), "target": "Sure"} for one in asked],
-    "chat.jsonl": lambda asked: [{"messages": [{"role": "user", "content": one}]} for one in asked],
-    "turns.jsonl": lambda asked: [{"conversations": [{"from": "human", "value": f"  {one} "}]} for one in asked],
-    "wrapped.jsonl": lambda asked: [
-        {"instruction": f"Please answer. question: {one}\n\nBe short.", "output": ""} for one in asked
+    "lines.txt": lambda prompts: "\n".join(prompts),
+    "rows.jsonl": lambda prompts: [{"prompt": one} for one in prompts],
+    "goals.jsonl": lambda prompts: [{"goal": one.upper(), "target": "Sure"} for one in prompts],
+    "chat.jsonl": lambda prompts: [{"messages": [{"role": "user", "content": one}]} for one in prompts],
+    "turns.jsonl": lambda prompts: [{"conversations": [{"from": "human", "value": f"  {one} "}]} for one in prompts],
+    "wrapped.jsonl": lambda prompts: [
+        {"instruction": f"Please answer. question: {one}\n\nBe short.", "output": ""} for one in prompts
     ],
-    "choices.jsonl": lambda asked: [{"question": one, "choices": ["x", "y"], "answer": 0} for one in asked],
-    "headless.csv": lambda asked: "".join(f'"{one}","Sure, here."\n' for one in asked),
+    "choices.jsonl": lambda prompts: [{"question": one, "choices": ["x", "y"], "answer": 0} for one in prompts],
+    "headless.csv": lambda prompts: "".join(f'"{one}","Sure, here."\n' for one in prompts),
 }
 
 
@@ -68,7 +68,7 @@ def test_other_questions_and_a_few_of_a_set_are_none(sets, tmp_path):
     assert "benchmark" not in read_chats(put(tmp_path / "b.jsonl", others + few))[0].meta
     assert "benchmark" not in read_chats(put(tmp_path / "c.jsonl", few[:2]))[0].meta
     mixed = read_chats(put(tmp_path / "d.jsonl", few + others[:5]))
-    assert mixed[0].meta["benchmark"] == "Hats" and set_of(mixed[-1]) is None, "a row that the set does not have is asked about"
+    assert mixed[0].meta["benchmark"] == "Hats" and set_of(mixed[-1]) is None, "a row that the set does not have is prompts about"
 
 
 def test_what_a_row_says_itself_stands_before_what_its_set_is_known_for(sets, tmp_path):

@@ -27,7 +27,7 @@ LOOKED_AT = 400
 """Rows of a file that are compared."""
 LEAST, SHARE = 3, 0.6
 """A file is of a set if so many of its questions are, and this share of those that a copy of the set would show."""
-_ASKED = re.compile(r"(?:question:|common sense\?)\s*")
+_LEAD = re.compile(r"(?:question:|common sense\?)\s*")
 
 
 def digest(question: str) -> str:
@@ -36,10 +36,10 @@ def digest(question: str) -> str:
 
 
 def digests(chat: Chat) -> set[str]:
-    """Of what may be the question of a row: what was asked, each line of it, and what follows `question:`."""
-    asked = str(chat.meta.get("question") or chat.query)
-    lines = [line for line in asked.split("\n", 40)[:40] if line.strip()]
-    parts = {asked, *lines, *(_ASKED.split(line, maxsplit=1)[-1] for line in lines)}
+    """Of what may be the question of a row: its last question, each line of it, and what follows `question:`."""
+    question = str(chat.meta.get("question") or chat.query)
+    lines = [line for line in question.split("\n", 40)[:40] if line.strip()]
+    parts = {question, *lines, *(_LEAD.split(line, maxsplit=1)[-1] for line in lines)}
     return {digest(part) for part in parts if part.strip()}
 
 
