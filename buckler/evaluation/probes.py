@@ -18,6 +18,7 @@ from buckler.data.truncation import cut_to_fit
 from buckler.errors import DataError
 from buckler.evaluation.scores import SETS
 from buckler.finetuning.attacks import AttackSettings, wrap
+from buckler.formats.fingerprints import kind_of
 from buckler.formats.read import LABEL_COLUMNS
 from buckler.formats.rows import listed, shorten
 from buckler.models.protocol import LM, Completion, Request, Sampling
@@ -103,6 +104,8 @@ def set_of(probe: Chat, where: str | None = None) -> str | None:
             place = where or f"{meta.get('source', 'row')}, id {meta.get('id', probe.id)}"
             raise DataError(f"{place}: the label {shorten(word)} is none of {listed(LABELS)}; correct it, or rename the column")
         return LABELS[word]
+    if isinstance(known_as := meta.get("benchmark"), str) and (kind := kind_of(probe, known_as)):
+        return kind
     format, source = meta.get("format"), str(meta.get("source", ""))
     for name, words, part in PARTS:
         if format == name and re.search(rf"(?<![a-z])(?:{words})(?![a-z])", source.lower()):
@@ -117,6 +120,8 @@ class Described:
     """What a file of probes holds."""
 
     format: str
+    benchmark: str | None
+    """The published set that its content is of, whole or in part."""
     categories: Mapping[str | None, Mapping[str, int]]
     """By set (None: nothing tells it), how many rows of each category; `""` counts those without one."""
     repeats: Mapping[int, int]
@@ -152,6 +157,7 @@ def describe(probes: Sequence[Chat], name: str) -> Described:
             repeats[number] = earlier
     return Described(
         format=str(probes[0].meta.get("format", "")) if probes else "",
+        benchmark=str(probes[0].meta["benchmark"]) if probes and "benchmark" in probes[0].meta else None,
         categories=categories,
         repeats=repeats,
         checkable=sum("gold" in probe.meta for probe in probes),
