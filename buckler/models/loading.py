@@ -124,7 +124,7 @@ def _kept_base(spec: ModelSpec, dtype: str, device: str) -> PreTrainedModel:
     folder = files_of(spec)
     if folder is None or device == NO_DEVICE or spec.quantize is not None or spec.trust_remote_code:
         return _base(spec, dtype, device)
-    key, files = (str(folder), spec.revision, dtype), kept.stamps(folder)
+    key, files = (str(folder), spec.revision, dtype, spec.attn_implementation), kept.stamps(folder)
     model = kept.copy_of(key, folder)
     if model is None:
         before = torch.get_rng_state()
