@@ -5,8 +5,9 @@
 Both sides hold the same model object and tokenizer, are given the same rows as text, and tokenize them. HFLM runs with the
 quickest of several fixed batch sizes, found on the same rows first (its `auto` probes the longest row only, and finds the
 largest batch that fits, not the quickest). Runs are warm and alternate in order; the best of each side counts. Numbers must
-agree to 1e-4. Without `--model`, two models: the miniature, where the layers cost most and both sides run the same ones, and a random Llama of 4
-layers and 256 dimensions with a vocabulary of 32,000, where the output head does. Prints wall and CPU seconds and their ratios.
+agree to 1e-4. Without `--model`, two models: the miniature, where the layers cost most and both sides run the same ones, and a
+random Llama of 4 layers and 256 dimensions with a vocabulary of 32,000, where the output head does. Prints wall and CPU seconds
+and their ratios.
 """
 
 from __future__ import annotations
