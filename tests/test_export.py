@@ -117,7 +117,7 @@ def test_tools_stand_where_the_trainer_looks_for_them(tmp_path):
     assert axolotl["tools"] == [tool] and axolotl["messages"][1]["tool_calls"] == [call]
     for to in ("alpaca", "sharegpt", "llamafactory"):
         result = exported(tmp_path, [row, Chat.pair("a", "b")], to)
-        assert list(result.account["left_out"].values()) == [[row.id]] and "uses tools" in "\n".join(result.lines())
+        assert list(result.account["left_out"].values()) == [[row.id]] and "with tools" in "\n".join(result.lines())
 
 
 def test_llama_factory_learns_last_answers_where_some_are_masked(tmp_path):

@@ -84,7 +84,7 @@ def unwritable(row: Chat, format: str) -> str | None:
     plain = roles[1:] if roles[0] == "system" else roles
     of_tools = any(turn["role"] == "tool" or "tools" in turn or "tool_calls" in turn for turn in row.messages)
     if of_tools and "tools" not in held:
-        return "uses tools, which this format has no place for; use the format `chat`"
+        return "is a conversation with tools; use the format `chat`"
     if plain != ["user", "assistant"] * (len(plain) // 2) and "turns" not in held:
         return f"needs alternating user and assistant turns, got {', '.join(roles)}; use the format `chat`"
     if row.meta.get(MASKED_TURNS) and "masks" not in held:
