@@ -196,12 +196,16 @@ def test_an_adapter_of_the_hub_is_checked_as_one_that_lies_here(tiny, first, tmp
         open_model(spec)
 
 
-def test_two_adapters_at_once_and_adapters_on_adapters_are_refused(first, tmp_path):
+def test_an_adapter_on_an_adapter_is_a_model_and_one_that_leads_back_to_itself_is_refused(tiny, first, tmp_path):
     with pytest.raises(ConfigError, match="is itself an adapter"):
         identity(ModelSpec(name=str(first / "adapter"), adapter=str(first / "adapter")))
     stacked = change(first / "adapter", tmp_path / "adapter", base_model_name_or_path=str(first / "adapter"))
-    with pytest.raises(BackendError, match=r"its base model .* is itself an adapter"):
-        identity(ModelSpec(name=str(stacked)))
+    assert nll(stacked) == near(nll(first / "model", first / "adapter")) != near(nll(first / "model"))
+    assert identity(ModelSpec(name=str(stacked))) != identity(ModelSpec(name=str(first / "adapter")))
+    change(stacked, tmp_path / "other", base_model_name_or_path=str(tmp_path / "ring"))
+    ring = change(stacked, tmp_path / "ring", base_model_name_or_path=str(tmp_path / "other"))
+    with pytest.raises(BackendError, match="leads back to itself"):
+        identity(ModelSpec(name=str(ring)))
 
 
 def test_the_tokenizer_added_tokens_and_template_of_an_adapter_are_used(tiny, tmp_path):
@@ -342,9 +346,9 @@ def test_a_prompt_tuning_answers_and_is_refused_as_what_a_training_goes_on_from(
     ("name", "expected"), [("Phi3", "qkv_proj"), ("GPT2", "c_attn"), ("Mamba", "in_proj"), ("Llama", "up_proj")]
 )
 def test_all_linear_layers_are_found_on_every_architecture(name, expected):
-    from buckler.finetuning.trainer import _with_lora
+    from buckler.finetuning.prepare import with_lora
 
-    model = _with_lora(random_model(name), LoRA(), 0)
+    model = with_lora(random_model(name), LoRA(), 0)
     adapted = {key.rpartition(".")[2] for key in model.targeted_module_names}
     assert expected in adapted and not adapted & {"lm_head", "wte", "embed_tokens"}
     if name != "Mamba":
@@ -354,10 +358,10 @@ def test_all_linear_layers_are_found_on_every_architecture(name, expected):
 
 
 def test_targets_that_no_layer_has_are_refused_with_those_it_has():
-    from buckler.finetuning.trainer import _with_lora
+    from buckler.finetuning.prepare import with_lora
 
     with pytest.raises(ConfigError, match=r"lora.targets \['wq'\].*q_proj.*all-linear"):
-        _with_lora(random_model("Llama"), LoRA(targets=("wq",)), 0)
+        with_lora(random_model("Llama"), LoRA(targets=("wq",)), 0)
 
 
 @pytest.mark.parametrize("given", [{"r": 4}, {"targets": ["q_proj"]}, {"alpha": 1}])

@@ -28,9 +28,12 @@ def samplings(temperature: float, count: int) -> list[Request]:
 
 
 def answers(
-    model: PreTrainedModel, prompt_ids: list[tuple[int, ...]], requests: list[Request], new_tokens: int
+    model: PreTrainedModel, prompt_ids: list[tuple[int, ...]], requests: list[Request], new_tokens: int, budget: int = 100_000
 ) -> list[list[int]]:
-    return decode(model, prompt_ids, RowSampler(requests), new_tokens=new_tokens, stops=STOPS, pad=0)
+    limits = [new_tokens] * len(requests)
+    pieces = decode(model, prompt_ids, RowSampler(requests), new_tokens=limits, stops=STOPS, pad=0, budget=budget)
+    given = {at: answer for piece in pieces for at, answer in piece.items()}
+    return [given[at] for at in range(len(requests))]
 
 
 @pytest.fixture
@@ -97,3 +100,58 @@ def test_answers_end_with_a_stop_or_at_the_limit():
         assert not STOPS & set(answer[:-1])
         assert answer[-1] in STOPS or len(answer) == 12
     assert {answer[-1] in STOPS for answer in given} == {True, False}
+
+
+@pytest.mark.parametrize("name", ["Llama", "Qwen3", "GPT2", "Mixtral", "Mistral", "Gemma2", "Lfm2"])
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+@pytest.mark.parametrize("budget", [1, 150, 400])
+def test_answers_do_not_depend_on_who_leaves_and_enters(name, temperature, budget):
+    model = random_model(name)
+    prompt_ids = prompts(3, 12, 21, 5, 5, 17, 9, 30, 1, 8)
+    prompt_ids[4:6] = [prompt_ids[2]] * 2
+    requests = samplings(temperature, len(prompt_ids))
+    assert answers(model, prompt_ids, requests, 25, budget) == answers(model, prompt_ids, requests, 25)
+
+
+def test_each_request_has_a_limit_of_its_own():
+    model, limits = random_model("Llama"), [1, 7, 3, 12]
+    prompt_ids, requests = prompts(9, 9, 4, 20), samplings(0.0, 4)
+    longest = answers(model, prompt_ids, requests, 12)
+    pieces = decode(model, prompt_ids, RowSampler(requests), new_tokens=limits, stops=STOPS, pad=0, budget=60)
+    given = {at: answer for piece in pieces for at, answer in piece.items()}
+    assert given == {at: answer[:limit] for at, (answer, limit) in enumerate(zip(longest, limits, strict=True))}
+
+
+def test_waiting_prompts_enter_before_the_last_row_has_left_and_stay_within_the_budget(forwards):
+    model = random_model("Llama")
+    prompt_ids, requests = prompts(*[9] * 40), samplings(1.5, 40)
+    given = answers(model, prompt_ids, requests, 30, budget=8 * 39)
+    assert len({len(answer) for answer in given}) > 5
+    read_again = [step for step, (_, length) in enumerate(forwards) if length > 1]
+    assert len(read_again) > 40 // 8
+    assert any(forwards[step - 1][0] > 1 for step in read_again[1:])
+    assert max(rows for rows, _ in forwards) == 8
+    whole = sum(max(len(answer) for answer in given[start : start + 8]) for start in range(0, 40, 8))
+    assert len(forwards) - len(read_again) < whole
+
+
+def test_what_all_prompts_begin_with_is_read_once(forwards):
+    model = random_model("Llama")
+    lead, *ends = prompts(40, 3, 9, 1, 5)
+    prompt_ids, requests = [lead + end for end in ends], samplings(0.0, 4)
+    alone = [answers(model, [prompt], [one], 10)[0] for prompt, one in zip(prompt_ids, requests, strict=True)]
+    forwards.clear()
+    assert answers(model, prompt_ids, requests, 10) == alone
+    assert forwards[:2] == [(1, 40), (4, 9)]
+    forwards.clear()
+    assert answers(model, [lead + ends[0], lead], requests[:2], 10)[0] == alone[0]
+    assert forwards[0] == (2, 43)  # thirty-nine tokens are too few to gain by
+
+
+@pytest.mark.parametrize("name", ["Gemma2", "Lfm2"])
+def test_models_that_forget_read_every_prompt_whole(name):
+    model = random_model(name)
+    lead, *ends = prompts(40, 3, 9, 1, 5)
+    prompt_ids, requests = [lead + end for end in ends], samplings(0.0, 4)
+    alone = [answers(model, [prompt], [one], 10)[0] for prompt, one in zip(prompt_ids, requests, strict=True)]
+    assert answers(model, prompt_ids, requests, 10) == alone

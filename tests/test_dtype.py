@@ -305,11 +305,13 @@ def test_a_command_loads_all_its_models_as_its_settings_say_but_those_that_say_i
             parse(kind, idle, "test")
     plain = {"rows": [str(tmp_path / "rows.jsonl")], "model": str(tiny)}
     assert "dtype" not in parse(TrainJob, plain, "train").model_dump()
-    with pytest.raises(ConfigError, match="set dtype, threads and quantize where it is trained"):
+    with pytest.raises(ConfigError, match="set dtype, threads, quantize and batch_tokens where it is trained"):
         parse(TrainJob, {**values, "model": "@earlier"}, "train")
 
 
-@pytest.mark.parametrize("setting", [{"dtype": "bfloat16"}, {"threads": 2}, {"quantize": "4bit"}])
+@pytest.mark.parametrize(
+    "setting", [{"dtype": "bfloat16"}, {"threads": 2}, {"quantize": "4bit"}, {"attn_implementation": "sdpa"}]
+)
 def test_a_served_model_takes_no_setting_of_loading(setting):
     with pytest.raises(ConfigError, match="must be set on the server"):
         parse(ModelSpec, {"name": "m", "endpoint": "http://127.0.0.1:1/v1", **setting}, "model")
@@ -362,3 +364,47 @@ def test_a_quantized_checkpoint_is_not_quantized_again(tmp_path, monkeypatch):
         monkeypatch.setattr(module, "find_spec", lambda name: object())
     with pytest.raises(BackendError, match="is quantized already"):
         ModelRef.outside(ModelSpec(name=str(folder), quantize="4bit"))
+
+
+def test_batch_tokens_of_a_command_reach_the_models_that_name_none():
+    job = EvaluateJob(model=ModelSpec(name="miniature"), harmful=("miniature:probes-harmful",), batch_tokens=99)
+    assert job.model.batch_tokens == 99
+    own = EvaluateJob(model=ModelSpec(name="miniature", batch_tokens=5), harmful=("miniature:probes-harmful",), batch_tokens=99)
+    assert own.model.batch_tokens == 5
+
+
+def test_attention_is_computed_as_the_model_says_also_after_training(tiny, tmp_path):
+    from buckler.models.kept import keeping
+    from buckler.models.loading import open_model
+    from buckler.models.registry import load
+    from buckler.workflow.inputs import trained_spec
+
+    spec = ModelSpec(name=str(tiny), attn_implementation="eager")
+    assert open_model(spec)[0].config._attn_implementation == "eager"
+    assert open_model(ModelSpec(name=str(tiny)))[0].config._attn_implementation == "sdpa"
+    with keeping():
+        found = [open_model(one)[0].config._attn_implementation for one in (spec, ModelSpec(name=str(tiny)), spec)]
+    assert found == ["eager", "sdpa", "eager"] and identity(spec) != identity(ModelSpec(name=str(tiny)))
+    assert "attn_implementation" not in ModelSpec(name=str(tiny)).model_dump()
+    train(spec, ROWS, TrainSettings(epochs=1), tmp_path, seed=0)
+    trained = trained_spec(tmp_path)
+    assert trained.attn_implementation == "eager" and load(trained) is not None
+    for name in ("flash_attention_2", "flash_attention_3"):
+        with pytest.raises(BackendError, match="needs a GPU, the package flash_attn"):
+            ModelRef.outside(ModelSpec(name=str(tiny), attn_implementation=name))
+
+
+def test_frozen_weights_in_bfloat16_change_no_loss_and_the_base_of_a_merge_is_not_rounded(tiny, tmp_path, monkeypatch):
+    from safetensors.torch import load_file
+
+    from buckler.finetuning import trainer
+
+    spec = ModelSpec(name=str(tiny), dtype="bfloat16")
+    settings = TrainSettings(method="lora", epochs=2, batch_size=4, learning_rate=1e-2)
+    half = train(spec, ROWS, settings, tmp_path / "half", seed=0)
+    monkeypatch.setattr(trainer, "hold_frozen_in_bfloat16", lambda model: False)
+    whole = train(spec, ROWS, settings, tmp_path / "whole", seed=0)
+    assert half == whole
+    models = [load_file(tmp_path / name / "model" / "model.safetensors") for name in ("half", "whole")]
+    for name, value in models[0].items():
+        torch.testing.assert_close(value, models[1][name], rtol=0, atol=1e-6)

@@ -5,15 +5,18 @@ from __future__ import annotations
 import json
 import math
 import random
+from types import SimpleNamespace
 
 import pytest
 import torch
 from architectures import random_model
 from conftest import make_model
+from transformers import LlamaConfig
 
 from buckler.data import Message
 from buckler.errors import BackendError
-from buckler.models.protocol import ModelSpec, Request, Sampling, ScoreRequest
+from buckler.models.huggingface import CPU_BATCH_TOKENS, batch_tokens_of
+from buckler.models.protocol import ModelSpec, Request, Sampling, ScoreRequest, Streaming
 from buckler.models.registry import identity, load
 
 pytestmark = pytest.mark.ml
@@ -294,3 +297,33 @@ def test_an_end_that_is_no_id_is_one_clear_error(tmp_path, named):
     path.write_text(json.dumps({**json.loads(path.read_text()), "eos_token_id": named}))
     with pytest.raises(BackendError, match=r"eos_token_id|generation_config"):
         load(ModelSpec(name=str(folder)))
+
+
+def test_answers_and_likelihoods_are_handed_over_as_they_come(tiny, tmp_path):
+    lm = load(ModelSpec(name=str(tiny)))
+    assert isinstance(lm, Streaming)
+    requests = [
+        Request(messages=user(text), sampling=Sampling(temperature=1.5, max_new_tokens=12, seed=seed))
+        for text in TEXTS
+        for seed in range(4)
+    ]
+    pairs = [ScoreRequest(messages=user(text), answer=answer) for text in TEXTS for answer in ("", f"{text} and salt")]
+    expected, sums = lm.generate(requests), lm.score(pairs)
+    lm.batch_tokens = batch_tokens(lm, requests, 3)
+    pieces, sum_pieces = list(lm.completions(requests)), list(lm.likelihoods(pairs))
+    assert len(pieces) > 3 and len(sum_pieces) > 1
+    assert sorted(at for piece in pieces for at, _ in piece) == list(range(len(requests)))
+    assert all(one == expected[at] for piece in pieces for at, one in piece)
+    assert sorted(at for piece in sum_pieces for at, _ in piece) == list(range(len(pairs)))
+    assert all(one.nll == pytest.approx(sums[at].nll, rel=1e-6) for piece in sum_pieces for at, one in piece)
+
+
+def test_batches_fill_half_of_the_free_memory_of_a_gpu_and_are_of_one_size_on_a_cpu(monkeypatch, tiny):
+    lm = load(ModelSpec(name=str(tiny)))
+    assert lm.batch_tokens == CPU_BATCH_TOKENS
+    assert load(ModelSpec(name=str(tiny), batch_tokens=77)).batch_tokens == 77
+    shape = LlamaConfig(hidden_size=4096, num_hidden_layers=32, num_attention_heads=32, num_key_value_heads=8)
+    model = SimpleNamespace(device=torch.device("cuda"), config=shape, dtype=torch.bfloat16)
+    for free, expected in ((40 << 30, (20 << 30) // (2 * 32 * 8 * 128 * 2)), (0, CPU_BATCH_TOKENS), (1 << 40, 1 << 20)):
+        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device, free=free: (free, 80 << 30))
+        assert batch_tokens_of(model) == expected

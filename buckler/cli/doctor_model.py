@@ -1,7 +1,7 @@
 """`buckler doctor MODEL`: what a model folder, an adapter or a GGUF file holds, found without loading its weights.
 
 The memory of each command is a stated formula on the number of weights; activations, which grow with the rows of a step and their
-length, come on top of it.
+length, come on top of it: `buckler train --dry-run` reports them.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 RANK = 8
 """Of the adapters whose memory is reported: the default."""
 FORMULAS = {
-    "answering": "weights x bytes of the arithmetic, and the cache of batch_tokens tokens",
-    "lora": "4 bytes a weight, and 16 bytes a weight of the adapters (rank 8 on all linear layers)",
+    "answering": "weights x bytes of the arithmetic, and the cache of batch_tokens tokens (16384 where none are named)",
+    "lora": "weights x bytes of the arithmetic, and 16 bytes a weight of the adapters (rank 8 on all linear layers)",
     "full": "16 bytes a weight: itself, its gradient and Adam's two moments in float32",
 }
 USER, REPLY = "What is the soup made of?", "Carrots."
@@ -96,7 +96,7 @@ def describe(name: str, adapter: str | None = None, **of_template: Json) -> Fact
     facts.find(lambda: _of_text(place, brings, spec))
     dtype = str(dtype_of(spec)) if not facts.faults else "float32"
     facts.values["computes_in"] = f"{dtype} (dtype: auto, on this machine)"
-    facts.values["memory"] = _memory(facts.values, dtype, spec.batch_tokens)
+    facts.values["memory"] = _memory(facts.values, dtype, spec.batch_tokens or 16384)
     return facts
 
 
@@ -278,7 +278,7 @@ def _memory(values: Mapping[str, Json], dtype: str, batch_tokens: int) -> dict[s
         return {}
     needs = {
         "answering": weights * BYTES[dtype] + cache * BYTES[dtype] * batch_tokens,
-        "lora": 4 * weights + 16 * adapters,
+        "lora": BYTES[dtype] * weights + 16 * adapters,
         "full": 16 * weights,
     }
     return {name: {"bytes": need, "formula": FORMULAS[name]} for name, need in needs.items()}

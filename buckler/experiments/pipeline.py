@@ -31,14 +31,16 @@ from buckler.workflow.executor import run_steps
 from buckler.workflow.jobs.base import EARLIER, Planned, Result, named_step
 from buckler.workflow.jobs.crosstask import CrossTaskJob
 from buckler.workflow.jobs.curate import CurateJob
-from buckler.workflow.jobs.customize import AttackJob, TrainJob
+from buckler.workflow.jobs.customize import AttackJob, TrainedModel, TrainJob
 from buckler.workflow.jobs.evaluate import EvaluateJob
+from buckler.workflow.jobs.export import ExportJob
 from buckler.workflow.jobs.gate import GateDecision, GateJob
 from buckler.workflow.jobs.judge import JudgeJob
+from buckler.workflow.rows import storage
 from buckler.workflow.step import Step, in_order
 from buckler.workflow.store import Store
 
-AnyJob: TypeAlias = CurateJob | CrossTaskJob | AttackJob | TrainJob | EvaluateJob | JudgeJob | GateJob
+AnyJob: TypeAlias = CurateJob | CrossTaskJob | AttackJob | ExportJob | TrainJob | EvaluateJob | JudgeJob | GateJob
 NAME = r"^[a-z0-9][a-z0-9_-]*$"
 
 
@@ -53,6 +55,8 @@ class Entry(Settings):
     """Training rows against malicious documents."""
     attack: AttackJob | None = None
     """Customer's training rows under an attack."""
+    export: ExportJob | None = None
+    """Rows in the layout of another trainer."""
     train: TrainJob | None = None
     """Fine-tuning of a model."""
     evaluate: EvaluateJob | None = None
@@ -196,7 +200,7 @@ def run_pipeline(
     for entry in recipe.steps:
         for job in entry.jobs.values():
             if isinstance(job, GateJob):
-                results[entry.label] = _with_files(job, out, plans).run(out / entry.label, store=store, progress=progress)
+                results[entry.label] = _with_files(job, results).run(out / entry.label, store=store, progress=progress)
             else:
                 results[entry.label] = job.run(out / entry.label, store=store, earlier=plans, progress=progress)
     return PipelineResult(out=out, written=tuple(result.out for result in results.values()), results=results)
@@ -213,7 +217,7 @@ def dry_run_lines(recipe: PipelineRecipe, store: Store) -> list[str]:
         else:
             steps = in_order(plans[name].targets)
             lines.append(f"{name}: {len(steps)} steps, {sum(store.is_done(step) for step in steps)} done")
-    return lines
+    return list(filter(None, [*lines, storage(in_order(_targets(plans)), store)]))
 
 
 def _targets(plans: Mapping[str, Planned]) -> Sequence[Step]:
@@ -235,12 +239,12 @@ def _check_gate(job: GateJob, plans: Mapping[str, Planned]) -> None:
         job.check()
 
 
-def _with_files(job: GateJob, out: Path, plans: Mapping[str, Planned]) -> GateJob:
+def _with_files(job: GateJob, results: Mapping[str, Result]) -> GateJob:
     """The gate with what the earlier entries that it names made: saved answers, or a model."""
     changes: dict[str, object] = {}
     for side, spec in (("base", job.base), ("tuned", job.tuned)):
         if spec is not None and spec.name.startswith(EARLIER):
             entry = spec.name.removeprefix(EARLIER)
-            place = out / entry / "model" if plans[entry].gives == "model" else out / entry
-            changes[side] = spec.model_copy(update={"name": str(place)})
+            made = results[entry]
+            changes[side] = spec.model_copy(update={"name": str(made.path if isinstance(made, TrainedModel) else made.out)})
     return job.model_copy(update=changes)

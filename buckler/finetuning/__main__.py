@@ -15,6 +15,7 @@ from typing import cast
 
 from buckler.data import Json, read_chats, read_json, write_json
 from buckler.errors import BucklerError, ConfigError
+from buckler.finetuning.export import save_merged
 from buckler.finetuning.settings import TrainSettings
 from buckler.finetuning.trainer import run_phase
 from buckler.models.protocol import ModelSpec
@@ -34,8 +35,11 @@ def main(path: Path) -> None:
     settings = TrainSettings.model_validate(job["train"]).model_copy(update={"processes": processes})
     out, seed = Path(str(job["out"])), int(cast(int, job["seed"]))
     rows = read_chats(Path(str(job["rows"])))
-    record = run_phase(ModelSpec.model_validate(job["model"]), rows, settings, out, seed, no_progress)
+    spec = ModelSpec.model_validate(job["model"])
+    record = run_phase(spec, rows, settings, out, seed, no_progress)
     if int(os.environ.get("RANK", "0")) == 0:
+        if settings.method == "lora":
+            save_merged(spec, out)
         seen: dict[str, Json] = {**record, "settings": settings.model_dump(mode="json"), "seed": seed}
         write_json(out / "training.json", seen)
 

@@ -1,4 +1,4 @@
-"""What a training leaves: a plain model folder, the adapter with the name of its base, and what the record says of them."""
+"""What a training leaves: a plain model folder, or an adapter with the name of its base; and what the record says of them."""
 
 from __future__ import annotations
 
@@ -9,14 +9,13 @@ from transformers import PreTrainedModel
 from buckler.data import Json
 from buckler.errors import ConfigError
 from buckler.finetuning.settings import TrainSettings
-from buckler.models.adapters import merged
 from buckler.models.chat_template import Template
 from buckler.models.dtype import Dtype
-from buckler.models.loading import open_model
-from buckler.models.places import EMBEDDED, dtype_of, ignored_adapter, location, with_base
+from buckler.models.places import EMBEDDED, adapters_of, dtype_of, ignored_adapter, location, with_base
 from buckler.models.protocol import ModelSpec
 from buckler.models.template_text import with_defaults
 
+ADAPTER = "adapter"
 BASE = "base"
 """Folder of the base that a second adapter is on: the first one merged into its own."""
 
@@ -49,6 +48,8 @@ def of_model(spec: ModelSpec, settings: TrainSettings, dtype: Dtype) -> dict[str
     record: dict[str, Json] = {} if dtype == "float32" else {"dtype": dtype}
     if spec.threads is not None:
         record["threads"] = spec.threads
+    if spec.attn_implementation is not None:
+        record["attn_implementation"] = spec.attn_implementation
     if spec.quantize is not None:
         record["quantize"] = spec.quantize
     if (note := ignored_adapter(spec)) is not None:
@@ -60,20 +61,16 @@ def of_model(spec: ModelSpec, settings: TrainSettings, dtype: Dtype) -> dict[str
 
 
 def save_trained(model: PreTrainedModel, template: Template, spec: ModelSpec, settings: TrainSettings, out: Path) -> None:
-    """The trained model in `model/`; of LoRA, the adapter in `adapter/` and the model merged with it."""
-    if settings.method == "lora":
-        based = with_base(spec)
-        base = base_name(based) if based.adapter is None else str((out / BASE).resolve())
-        model.peft_config["default"].base_model_name_or_path = base
-        model.save_pretrained(out / "adapter", save_embedding_layers=False)
-        if based.chat_template or based.adapter is not None or template.written.settings:  # not what the base brings
-            save_tokenizer(template, out / "adapter")
-        if spec.quantize is not None:  # merged into the base as it is, not as it was rounded
-            plain = based.model_copy(update={"quantize": None})
-            model, _ = open_model(plain.model_copy(update={"adapter": str(out / "adapter")}), for_training=True)
-        else:
-            model = merged(model, str(out / "adapter"))
-    save_model(model, template, out / "model")
+    """The trained model in `model/`; of LoRA the adapter alone in `adapter/`, which names what it is on."""
+    if settings.method == "full":
+        save_model(model, template, out / "model")
+        return
+    based = with_base(spec)
+    below = adapters_of(based)
+    model.peft_config["default"].base_model_name_or_path = str(below[-1].resolve()) if below else base_name(based)
+    model.save_pretrained(out / ADAPTER, save_embedding_layers=False)
+    if based.chat_template or based.adapter is not None or template.written.settings:  # not what lies there already
+        save_tokenizer(template, out / ADAPTER)
 
 
 def save_model(model: PreTrainedModel, template: Template, folder: Path) -> None:

@@ -17,7 +17,7 @@ from buckler.finetuning.settings import LoRA, TrainSettings
 from buckler.models.protocol import ModelSpec
 from buckler.progress import ProgressCallback, no_progress, note_loading
 
-__all__ = ["LoRA", "TrainSettings", "train"]
+__all__ = ["LoRA", "TrainSettings", "memory_of", "train"]
 
 
 def train(
@@ -27,9 +27,12 @@ def train(
     out: Path,
     *,
     seed: int,
+    merge: bool = True,
     progress: ProgressCallback = no_progress,
 ) -> dict[str, Json]:
-    """Fine-tune `spec` on `rows`; writes `out/model` (LoRA: merged, the adapter in `out/adapter`) and what it saw.
+    """Fine-tune `spec` on `rows`; writes `out/model`, and what it saw.
+
+    LoRA writes `out/adapter`, and with `merge` the model merged with it as `out/model`.
 
     A killed run goes on from its last checkpoint and ends with the same weights. With `settings.processes` above 1 this
     process starts them and waits.
@@ -57,5 +60,20 @@ def train(
     else:
         gpus = require_gpus(settings.processes, spec.device)
         record = cast("dict[str, Json]", on_processes(settings.processes, run_phase, job, progress, gpus=gpus))
+    if merge and settings.method == "lora":
+        from buckler.finetuning.export import save_merged
+
+        save_merged(spec, out)
     write_json(out / "training.json", {**record, "settings": settings.model_dump(mode="json"), "seed": seed})
     return record
+
+
+def memory_of(spec: ModelSpec, settings: TrainSettings) -> tuple[list[str], dict[str, Json]]:
+    """What a dry run says of a phase's memory: lines, and the same as values.
+
+    Raises:
+        BackendError: the model's configuration cannot be read.
+    """
+    from buckler.finetuning.memory import report
+
+    return report(spec, settings)

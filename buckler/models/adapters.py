@@ -28,7 +28,6 @@ def with_adapter(model: PreTrainedModel, folder: Path, spec: ModelSpec) -> PreTr
     """
     from peft import PeftModel, get_peft_model_state_dict
 
-    _note_other_base(folder, spec)
     shapes = {key: one.shape for key, one in header(folder / ADAPTER_WEIGHTS).items()}
     _resize(model, shapes)
     where = {"torch_device": "cpu"} if model.device.type == NO_DEVICE else {}
@@ -54,7 +53,7 @@ def with_adapter(model: PreTrainedModel, folder: Path, spec: ModelSpec) -> PreTr
     return adapted
 
 
-def _note_other_base(folder: Path, spec: ModelSpec) -> None:
+def note_other_base(folder: Path, spec: ModelSpec) -> None:
     """Say it where an adapter is loaded on another model than the one it names, or on that one in another place."""
     try:
         found, _ = base_of(folder)

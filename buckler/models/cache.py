@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class PreallocatedLayer(DynamicLayer):  # type: ignore[misc]
-    """The keys and values of a layer, `(rows, heads, tokens, width)`, as views of tensors with room for more tokens."""
+    """The keys and values of a layer, `(rows, heads, tokens, width)`, as views of tensors with room for more of them."""
 
     keys: Tensor
     values: Tensor
@@ -24,43 +24,67 @@ class PreallocatedLayer(DynamicLayer):  # type: ignore[misc]
     def __init__(self, room: int) -> None:
         super().__init__()
         self._room = max(1, room)
-        self._allocated: tuple[Tensor, ...] = ()
+        self._held: tuple[Tensor, ...] = ()
+        self._first = 0
+        """The column of `_held` where the views begin."""
 
     def update(self, key_states: Tensor, value_states: Tensor, *args: object, **kwargs: object) -> tuple[Tensor, Tensor]:
         """Write new tokens behind those that are there."""
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
-        before = self.get_seq_length()
-        after = before + key_states.shape[-2]
-        if not self._allocated or self._allocated[0].shape[2] < after:
-            self._allocated = (self._longer(self.keys, key_states, before), self._longer(self.values, value_states, before))
-        self.keys, self.values = (
-            held[: new.shape[0], :, :after] for held, new in zip(self._allocated, (key_states, value_states), strict=True)
-        )
+        before, added = self.get_seq_length(), key_states.shape[2]
+        if not self._held or self._held[0].shape[2] < self._first + before + added:
+            self._hold((key_states, value_states), key_states.shape[0], before + added + self._room)
+        self._view(key_states.shape[0], before + added)
         self.keys[:, :, before:] = key_states
         self.values[:, :, before:] = value_states
         return self.keys, self.values
 
-    def _longer(self, old: Tensor, new: Tensor, before: int) -> Tensor:
-        """A tensor with room for what `old` holds, for `new` and for more."""
-        rows, heads, added, width = new.shape
-        held = new.new_empty(rows, heads, before + added + self._room, width)
-        if before:
-            held[:, :, :before] = old
-        return held
-
     def reorder_cache(self, beam_idx: Tensor) -> None:
-        """Choose rows; in place where there are no more of them than before."""
-        if not self.get_seq_length():
+        """Choose rows; those that stay in their place are not touched."""
+        rows, tokens = len(beam_idx), self.get_seq_length()
+        if not tokens:
             return
-        keys, values = self.keys[beam_idx], self.values[beam_idx]
-        if self._allocated[0].shape[0] < len(beam_idx):
-            self.keys, self.values, self._allocated = keys, values, ()
-            return
-        tokens = keys.shape[2]
-        self.keys, self.values = (held[: len(beam_idx), :, :tokens] for held in self._allocated)
-        self.keys.copy_(keys)
-        self.values.copy_(values)
+        moved = (beam_idx != torch.arange(rows, device=beam_idx.device)).nonzero()[:, 0]
+        chosen = [live[beam_idx[moved]] for live in (self.keys, self.values)]
+        if self._held[0].shape[0] < rows:
+            self._hold((self.keys, self.values), rows + rows // 2, tokens + self._room)
+        self._view(rows, tokens)
+        self.keys[moved], self.values[moved] = chosen
+
+    def drop_first(self, tokens: int) -> None:
+        """Forget the first columns: no row has a token there."""
+        self._first += tokens
+        self._view(self.keys.shape[0], self.get_seq_length() - tokens)
+
+    def right_aligned(self, columns: Tensor) -> None:
+        """Let column `columns[row, at]`, int64 `(rows, tokens)`, of each row be its column `at`."""
+        at = columns[:, None, :, None]
+        self._held = tuple(live.gather(2, at.expand(-1, live.shape[1], -1, live.shape[3])) for live in (self.keys, self.values))
+        self._first = 0
+        self._view(*columns.shape)
+
+    def append_rows(self, other: PreallocatedLayer) -> None:
+        """Put the rows of another layer, which has no more tokens, below: they end together at the right."""
+        rows, tokens, free = self.keys.shape[0], self.get_seq_length(), self.get_seq_length() - other.get_seq_length()
+        both = rows + other.keys.shape[0]
+        if self._held[0].shape[0] < both:
+            self._hold((self.keys, self.values), both, tokens + self._room)
+        self._view(both, tokens)
+        for live, new in ((self.keys, other.keys), (self.values, other.values)):
+            live[rows:, :, :free] = 0  # never attended to, but numbers
+            live[rows:, :, free:] = new
+
+    def _view(self, rows: int, tokens: int) -> None:
+        self.keys, self.values = (held[:rows, :, self._first : self._first + tokens] for held in self._held)
+
+    def _hold(self, like: tuple[Tensor, Tensor], rows: int, tokens: int) -> None:
+        """Room for so many rows and tokens, in which what there is stands first."""
+        live = (self.keys, self.values) if self.get_seq_length() else ()
+        self._held = tuple(one.new_empty(rows, one.shape[1], tokens, one.shape[3]) for one in like)
+        self._first = 0
+        for held, old in zip(self._held, live, strict=False):
+            held[: old.shape[0], :, : old.shape[2]] = old
 
 
 def preallocated_cache(model: PreTrainedModel, room: int) -> DynamicCache:
@@ -71,6 +95,11 @@ def preallocated_cache(model: PreTrainedModel, room: int) -> DynamicCache:
     cache = DynamicCache(config=model.config)
     cache.layers = [PreallocatedLayer(room) if type(layer) is DynamicLayer else layer for layer in cache.layers]
     return cache
+
+
+def is_plain(cache: DynamicCache) -> bool:
+    """Whether all that is remembered lies in preallocated layers, whose rows and columns can be chosen, moved and joined."""
+    return all(type(layer) is PreallocatedLayer for layer in cache.layers)
 
 
 def greedy_tokens(logits: Tensor) -> list[int]:

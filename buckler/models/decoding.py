@@ -1,33 +1,36 @@
-"""Decoding over a transformers model and its cache, where answers that hold the same tokens so far share one row.
+"""Decoding over a transformers model and its cache, where rows leave as their answers end and waiting ones enter.
 
-The rows of a batch are the leaves of a trie. All requests with one prompt begin in one row, which is its prefill; a row splits
-where their draws part, and leaves when its answers have ended. One prefill a prompt, room freed by short answers, and low
-temperatures that mostly agree are then one thing: choosing which rows of the cache go on. `batches`, `left_padded` and
-`right_padded` make batches of lists of token ids, for scoring too. `RowSampler` samples by temperature and nucleus where every
-answer has its own settings and its own random stream.
+The rows of a batch are the leaves of a trie. All requests with one prompt begin in one row; a row splits where their draws part,
+and leaves when its answers have ended. One prefill a prompt, room freed by short answers, and low temperatures that mostly
+agree are then one thing: choosing which rows of the cache go on. What all prompts begin with is read once, and newcomers are
+read in a batch of their own that joins the others. `batches`, `left_padded` and `right_padded` make batches of lists of token
+ids, for scoring too. `RowSampler` samples by temperature and nucleus where every answer has its own settings and its own random
+stream.
 """
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Sequence, Set
+import random
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence, Set
 from typing import TYPE_CHECKING
 
 import torch
-from transformers import PreTrainedModel
+from transformers import DynamicCache, LogitsProcessor, PreTrainedModel
 
-if TYPE_CHECKING:
-    from torch import Tensor
-import random
-from typing import TYPE_CHECKING
-
-from transformers import LogitsProcessor
-
-from buckler.models.cache import greedy_tokens, preallocated_cache
+from buckler.models.cache import greedy_tokens, is_plain, preallocated_cache
 from buckler.models.protocol import Request
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+WORTH = 4
+"""Newcomers enter when they are a quarter of the rows under way, or all that wait: a forward for few costs nearly as much."""
+READ, CPU_READ = 16384, 2048
+"""Most tokens of prompts that are read at once. More would not fit beside a large cache, nor into a CPU's caches."""
+LEAD = 64
+"""Tokens that reading the common beginning of all prompts once must save to be worth a forward of its own."""
 
 
 def can_decode(model: PreTrainedModel) -> bool:
@@ -44,53 +47,187 @@ def decode(
     prompts: Sequence[tuple[int, ...]],
     sampler: RowSampler,
     *,
-    new_tokens: int,
+    new_tokens: Sequence[int],
     stops: Set[int],
     pad: int,
-) -> list[list[int]]:
-    """Continue each prompt until it draws one of `stops` or has `new_tokens` tokens.
-
-    A forward reads ids `(rows, length)`, int64: the left-padded prompts, then `(leaves, 1)`, the last token of each leaf. Mask
-    `(rows, tokens so far)` and the cache follow the leaves; logits are `(rows, vocabulary)` of the last place only.
+    budget: int,
+) -> Iterator[dict[int, list[int]]]:
+    """Continue each prompt until it draws one of `stops` or has as many tokens as it may.
 
     Args:
         model: a causal model for which `can_decode` holds.
         prompts: token ids, one tuple a request; equal ones are read once.
         sampler: draws for request `i` from its own stream.
-        new_tokens: most tokens of an answer.
+        new_tokens: most tokens of each answer.
         stops: ids that end an answer.
         pad: any id; it fills the left of shorter prompts and is never attended to.
+        budget: most tokens that the cache may come to hold, padding included, if no answer ends early and all differ.
 
-    Returns:
-        The ids of each answer, the stop included where there is one.
+    Yields:
+        The ids of answers, the stop included where there is one, by their requests' numbers; each once, before others enter.
     """
-    first: dict[tuple[int, ...], int] = {}
-    row = [first.setdefault(prompt, len(first)) for prompt in prompts]
-    ids, mask, positions = left_padded(list(first), pad, model.device)
-    padded = min(map(len, first)) < ids.shape[1]
-    cache = preallocated_cache(model, new_tokens)
+    # The longest first: newcomers then never need more columns than the rows that are there.
+    waiting = deque(sorted(range(len(prompts)), key=lambda at: (-len(prompts[at]), prompts[at], at)))
+    lengths = [len(prompt) for prompt in prompts]
+    sizes = [length + new for length, new in zip(lengths, new_tokens, strict=True)]
+    most = CPU_READ if model.device.type == "cpu" else READ
+    lead = _Lead(model, prompts, max(new_tokens, default=1))
     answers: list[list[int]] = [[] for _ in prompts]
-    going = list(range(len(prompts)))
-    while True:
-        # Without padding the model needs no mask, and takes a quicker way.
-        places = {"attention_mask": mask, "position_ids": positions} if padded else {}
-        logits = model(input_ids=ids, past_key_values=cache, use_cache=True, logits_to_keep=1, **places).logits[:, -1]
-        for at, token in zip(going, sampler.draw(logits, going, [row[at] for at in going]), strict=True):
+    rows: _Rows | None = None
+
+    def drawn(rows: _Rows, logits: Tensor) -> _Rows | None:
+        """The rows that go on."""
+        row = {at: number for number, members in enumerate(rows.members) for at in members}
+        for at, token in zip(row, sampler.draw(logits, list(row), list(row.values())), strict=True):
             answers[at].append(token)
-        going = [at for at in going if answers[at][-1] not in stops and len(answers[at]) < new_tokens]
-        if not going:
-            return answers
-        leaves: dict[tuple[int, int], int] = {}
-        for at in going:
-            row[at] = leaves.setdefault((row[at], answers[at][-1]), len(leaves))
-        parents = [parent for parent, _ in leaves]
-        if parents != list(range(len(logits))):
-            kept = torch.tensor(parents, device=ids.device)
-            cache.reorder_cache(kept)  # the one choice of rows that every kind of layer knows, recurrent ones too
-            mask, positions = mask[kept], positions[kept]
-        ids = torch.tensor([[token] for _, token in leaves], device=ids.device)
-        mask = torch.cat([mask, mask.new_ones(len(leaves), 1)], 1)
-        positions = positions[:, -1:] + 1
+        going = {at: tokens[-1] for at in row if (tokens := answers[at])[-1] not in stops and len(tokens) < new_tokens[at]}
+        ended.update((at, answers[at]) for at in row if at not in going)
+        return rows.split(going) if going else None
+
+    ended: dict[int, list[int]] = {}
+    while waiting or rows is not None:
+        going = [] if rows is None else [at for members in rows.members for at in members]
+        if entering := _entering(waiting, going, lengths, sizes, budget, most, rows):
+            if ended:
+                yield ended
+                ended = {}
+            newcomers = drawn(*lead.rows({at: prompts[at] for at in entering}, pad))
+            rows = newcomers if rows is None else rows if newcomers is None else rows.joined(newcomers)
+        elif rows is not None:
+            rows = drawn(rows, rows.read())
+    yield ended
+
+
+def _entering(
+    waiting: deque[int],
+    going: Sequence[int],
+    lengths: Sequence[int],
+    sizes: Sequence[int],
+    budget: int,
+    most: int,
+    rows: _Rows | None,
+) -> list[int]:
+    """Take those that enter now: as many as fit, of at most `most` tokens, if they are worth a forward of their own."""
+    if not waiting or (rows is not None and not is_plain(rows.cache)):
+        return []
+    longest = max((sizes[at] for at in going), default=0)
+    count, read = 0, 0
+    for at in waiting:
+        longest, read = max(longest, sizes[at]), max(read, lengths[at])
+        if (len(going) + count + 1) * longest > budget or (count + 1) * read > most:
+            break
+        count += 1
+    worth = not going or count == len(waiting) or count * WORTH >= len(going) or (count + 1) * read > most
+    return [waiting.popleft() for _ in range(max(count, not going))] if worth else []
+
+
+class _Lead:
+    """What all prompts begin with, read once where that is worth a forward and the model's memory can be moved."""
+
+    def __init__(self, model: PreTrainedModel, prompts: Sequence[tuple[int, ...]], room: int) -> None:
+        self._model, self._room = model, room
+        distinct = set(prompts)
+        least, most = (min(distinct), max(distinct)) if len(distinct) > 1 else ((), ())
+        same = next((at for at, (a, b) in enumerate(zip(least, most, strict=False)) if a != b), min(len(least), len(most)))
+        self._ids = least[: min(same, min(map(len, distinct), default=1) - 1)]
+        self._cache: DynamicCache | None = None
+        cache = preallocated_cache(model, 1)
+        if len(self._ids) * (len(distinct) - 1) >= LEAD and is_plain(cache):
+            ids = torch.tensor([self._ids], device=model.device)
+            model(input_ids=ids, past_key_values=cache, use_cache=True, logits_to_keep=1)
+            self._cache = cache
+
+    def rows(self, prompts: Mapping[int, tuple[int, ...]], pad: int) -> tuple[_Rows, Tensor]:
+        """Rows that hold the prompts of requests, and logits `(rows, vocabulary)` after them."""
+        rows: dict[tuple[int, ...], list[int]] = {}
+        for at, prompt in prompts.items():
+            rows.setdefault(prompt, []).append(at)
+        cache, lead = preallocated_cache(self._model, self._room), 0 if self._cache is None else len(self._ids)
+        ids, mask, positions = left_padded([prompt[lead:] for prompt in rows], pad, self._model.device)
+        if self._cache is not None:
+            for layer, held in zip(cache.layers, self._cache.layers, strict=True):
+                layer.update(*(one.expand(len(rows), -1, -1, -1) for one in (held.keys, held.values)))
+        # Without padding the model needs no mask, and takes a quicker way.
+        padded = len(set(map(len, rows))) > 1
+        held = torch.cat([mask.new_ones(len(rows), lead), mask], 1)
+        places = {"attention_mask": held, "position_ids": positions + lead} if padded else {}
+        logits = self._model(input_ids=ids, past_key_values=cache, use_cache=True, logits_to_keep=1, **places).logits[:, -1]
+        if lead and padded:
+            # Pads stand between the lead and what follows it: let them stand at the left.
+            column = torch.arange(lead + ids.shape[1], device=ids.device) - (mask == 0).sum(1)[:, None]
+            columns = torch.where(column < lead, column.clamp(min=0), column + (mask == 0).sum(1)[:, None])
+            for layer in cache.layers:
+                layer.right_aligned(columns)
+        return _Rows(self._model, cache, list(rows.values()), list(map(len, rows))), logits
+
+
+class _Rows:
+    """Answers under way: the rows of a cache, left-padded, and the requests that share each.
+
+    The mask is `(rows, tokens of the cache)`; ids and positions of a forward are `(rows, 1)`, of the token drawn last.
+    """
+
+    def __init__(self, model: PreTrainedModel, cache: DynamicCache, members: list[list[int]], lengths: list[int]) -> None:
+        self._model, self.cache, self.members, self._lengths = model, cache, members, lengths
+        self._width = max(lengths)
+        self._last: list[int] = []
+
+    def read(self) -> Tensor:
+        """Logits `(rows, vocabulary)` after the last tokens."""
+        place = self._model.device
+        ids, positions = torch.tensor([self._last, self._lengths], device=place)[:, :, None]
+        self._lengths = [length + 1 for length in self._lengths]
+        self._width += 1
+        places = {}
+        if min(self._lengths) < self._width:
+            mask = (torch.arange(self._width, device=place) >= self._width - 1 - positions).long()
+            places = {"attention_mask": mask, "position_ids": positions}
+        output = self._model(input_ids=ids, past_key_values=self.cache, use_cache=True, logits_to_keep=1, **places)
+        logits: Tensor = output.logits[:, -1]
+        return logits
+
+    def split(self, going: Mapping[int, int]) -> _Rows:
+        """The rows of requests that go on, each with the token it drew: one row for each different answer."""
+        leaves: dict[tuple[int, int], list[int]] = {}
+        for row, members in enumerate(self.members):
+            for at in members:
+                if at in going:
+                    leaves.setdefault((row, going[at]), []).append(at)
+        chosen = _in_place(list(leaves))
+        parents = [row for row, _ in chosen]
+        if parents != list(range(len(self.members))):
+            # The one choice of rows that every kind of layer knows, recurrent ones too.
+            self.cache.reorder_cache(torch.tensor(parents, device=self._model.device))
+        self.members = [leaves[leaf] for leaf in chosen]
+        self._lengths = [self._lengths[row] for row in parents]
+        self._last = [token for _, token in chosen]
+        unused = self._width - max(self._lengths)
+        if unused and is_plain(self.cache):
+            for layer in self.cache.layers:
+                layer.drop_first(unused)
+            self._width -= unused
+        return self
+
+    def joined(self, other: _Rows) -> _Rows:
+        """These rows and those of `other` below them."""
+        for layer, new in zip(self.cache.layers, other.cache.layers, strict=True):
+            layer.append_rows(new)
+        self.members, self._lengths = self.members + other.members, self._lengths + other._lengths
+        self._last += other._last
+        return self
+
+
+def _in_place(leaves: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Leaves `(row, token)` in an order that leaves as many as can be in their row."""
+    order: list[tuple[int, int] | None] = [None] * len(leaves)
+    others = []
+    for leaf in leaves:
+        if leaf[0] < len(order) and order[leaf[0]] is None:
+            order[leaf[0]] = leaf
+        else:
+            others.append(leaf)
+    rest = iter(others)
+    return [next(rest) if leaf is None else leaf for leaf in order]
 
 
 def batches(items: Sequence[int], sizes: Sequence[int], budget: int) -> Iterator[list[int]]:

@@ -19,8 +19,9 @@ from buckler.models.places import (
     EMBEDDED,
     adapter_config,
     adapter_folder,
+    adapters_of,
+    files_of,
     has_tokenizer,
-    location,
     require_answers,
     with_base,
 )
@@ -29,6 +30,9 @@ from buckler.models.template_check import read_template
 from buckler.models.template_text import TemplateText
 
 PAIR = re.compile(r"base_model\.model\.(?P<layer>.+)\.lora_(?P<side>[AB])\.weight")
+NOT_LINEAR = re.compile(r"embed|\b(?:wte|wpe|lm_head|output)$")
+"""Names of two-dimensional weights that `all-linear` passes over: embeddings and the output."""
+FLOAT32 = 4
 PLAIN = tuple(
     "layers_to_transform exclude_modules rank_pattern modules_to_save target_parameters trainable_token_indices".split()
 )
@@ -62,12 +66,13 @@ def require_template(spec: ModelSpec, *, trains: bool = False) -> None:
     if not spec.is_local:
         return
     spec = with_base(spec)
-    if spec.name in EMBEDDED and not (spec.adapter or spec.chat_template or spec.chat_template_kwargs):
+    if spec.name in EMBEDDED and not (spec.adapter or spec.merge or spec.chat_template or spec.chat_template_kwargs):
         return
-    base, brings = _folder(spec), None if spec.adapter is None else adapter_folder(spec.adapter)
+    base = files_of(spec)
     source = None if base is None or base.is_file() else Checkpoint(base)
-    if brings is not None and (Checkpoint(brings).template or has_tokenizer(brings)):
-        source = Checkpoint(brings)
+    for adapter in adapters_of(spec):
+        if Checkpoint(adapter).template or has_tokenizer(adapter):
+            source = Checkpoint(adapter)
     text = read_template(spec.chat_template) if spec.chat_template else "" if source is None else source.template
     if not text:
         return  # in a file of another form, or not here yet: it is read when the model is opened
@@ -146,6 +151,20 @@ def require_targets(targets: Sequence[str], layers: Collection[str], name: str) 
         )
 
 
+def trained_bytes(spec: ModelSpec, rank: int | None, targets: Sequence[str]) -> int | None:
+    """What a training leaves in float32, by the shapes of the headers: an adapter of this rank on the targets (none: all linear
+    layers), or without a rank the whole model. None where the files are not here, or are not safetensors."""
+    spec = with_base(spec)
+    folder = files_of(spec)
+    if folder is None or folder.is_file() or not Checkpoint(folder).weight_files:
+        return None
+    if rank is None:
+        return FLOAT32 * Checkpoint(folder).parameters
+    layers = _matrices(spec).items()
+    adapted = [one for layer, one in layers if any(_is_end(end, layer) for end in targets) or not (targets or _is_apart(layer))]
+    return FLOAT32 * rank * sum(sum(one.shape) for one in adapted)
+
+
 def absent(targets: Sequence[str], layers: Collection[str]) -> list[str]:
     """The targets that are the end of no layer's name."""
     return [target for target in targets if not any(_is_end(target, layer) for layer in layers)]
@@ -155,25 +174,18 @@ def _is_end(target: str, layer: str) -> bool:
     return layer == target or layer.endswith(f".{target}")
 
 
-def _folder(spec: ModelSpec) -> Path | None:
-    """Where the base's files lie: its folder, or what of a hub model is downloaded."""
-    place = location(spec.name)
-    if place is not None:
-        return place
-    from huggingface_hub import try_to_load_from_cache
-
-    config = try_to_load_from_cache(spec.name, "config.json", revision=spec.revision)
-    return Path(config).parent if isinstance(config, str) else None
+def _is_apart(layer: str) -> bool:
+    return NOT_LINEAR.search(layer) is not None
 
 
 def _is_here(spec: ModelSpec) -> bool:
-    folder = _folder(spec)
+    folder = files_of(spec)
     return folder is not None and (folder.is_file() or bool(Checkpoint(folder).weight_files))
 
 
 def _matrices(spec: ModelSpec) -> Mapping[str, Tensor]:
     """The base's two-dimensional weights by the names of their layers; nothing for a GGUF file, whose names are others."""
-    folder = _folder(spec)
+    folder = files_of(spec)
     if folder is None or folder.is_file():
         return {}
     weights = Checkpoint(folder).tensors.items()

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
-from itertools import groupby
+from itertools import chain, groupby
 
 import torch
 from transformers import GenerationConfig, LogitsProcessorList, PreTrainedModel, PreTrainedTokenizerBase
@@ -21,6 +21,9 @@ from buckler.models.scoring import Row, Scorer
 from buckler.models.template_text import tokens_before
 from buckler.progress import LOG
 
+CPU_BATCH_TOKENS = 16384
+"""More gain nothing on a CPU, where forwards of 64 rows already cost what their arithmetic costs."""
+
 
 class HuggingFaceLM:
     """A transformers model behind `generate` and `score`."""
@@ -32,7 +35,7 @@ class HuggingFaceLM:
         self.model, self.tokenizer = open_model(spec)
         self.template = template_of(self.model, self.tokenizer, spec)
         self.device = self.model.device
-        self.batch_tokens = spec.batch_tokens
+        self.batch_tokens = spec.batch_tokens or batch_tokens_of(self.model)
         self.limit = int(getattr(self.model.config, "max_position_embeddings", 0) or 1 << 30)
         self.pad = self.template.pad
         self.stops = frozenset(self.template.stops)
@@ -44,43 +47,62 @@ class HuggingFaceLM:
         self._reader = GeneratedReader(self.tokenizer)
 
     def generate(self, requests: Sequence[Request]) -> list[Completion]:
-        """One completion a request, in order; batches of like lengths within the token budget.
+        """One completion a request, in order.
+
+        Raises:
+            BackendError: a conversation is longer than the model can read.
+        """
+        answers = dict(pair for piece in self.completions(requests) for pair in piece)
+        return [answers[at] for at in range(len(requests))]
+
+    def completions(self, requests: Sequence[Request]) -> Iterator[list[tuple[int, Completion]]]:
+        """Completions with their request's number, as they end; the token budget bounds what is under way.
 
         Raises:
             BackendError: a conversation is longer than the model can read.
         """
         prompts = self._prompts([request.messages for request in requests])
-        answers: dict[int, Completion] = {}
+        sizes = [len(prompt) + request.sampling.max_new_tokens for prompt, request in zip(prompts, requests, strict=True)]
+        if (longest := max(sizes, default=0)) > self.limit:
+            new_tokens = requests[sizes.index(longest)].sampling.max_new_tokens
+            raise BackendError(
+                f"a conversation of {longest - new_tokens} tokens and {new_tokens} new ones exceed "
+                f"the model's context length of {self.limit}; shorten the documents or lower max_new_tokens"
+            )
+        by_beams = [at for at, request in enumerate(requests) if request.sampling.num_beams > 1 or not can_decode(self._bare)]
+        others = sorted(set(range(len(requests))) - set(by_beams))
+        for piece in chain(self._decoded(prompts, requests, others), self._generated_all(prompts, requests, by_beams)):
+            yield [(at, self._completion(row, prompts[at])) for at, row in piece.items()]
+
+    def _decoded(
+        self, prompts: Sequence[tuple[int, ...]], requests: Sequence[Request], members: Sequence[int]
+    ) -> Iterator[dict[int, list[int]]]:
+        pieces = decode(
+            self._bare,
+            [prompts[at] for at in members],
+            RowSampler([requests[at] for at in members]),
+            new_tokens=[requests[at].sampling.max_new_tokens for at in members],
+            stops=self.stops,
+            pad=self.pad,
+            budget=self.batch_tokens,
+        )
+        return ({members[at]: row for at, row in piece.items()} for piece in pieces)
+
+    def _generated_all(
+        self, prompts: Sequence[tuple[int, ...]], requests: Sequence[Request], members: Sequence[int]
+    ) -> Iterator[dict[int, list[int]]]:
+        """By transformers' own `generate`, in batches of like lengths."""
 
         def kind(at: int) -> tuple[int, int]:
             return requests[at].sampling.max_new_tokens, requests[at].sampling.num_beams
 
-        order = sorted(range(len(requests)), key=lambda at: (*kind(at), len(prompts[at]), prompts[at], at))
+        order = sorted(members, key=lambda at: (*kind(at), len(prompts[at]), prompts[at], at))
         for (new_tokens, beams), group in groupby(order, key=kind):
-            members = list(group)
-            longest = len(prompts[members[-1]]) + new_tokens
-            if longest > self.limit:
-                raise BackendError(
-                    f"a conversation of {longest - new_tokens} tokens and {new_tokens} new ones exceed "
-                    f"the model's context length of {self.limit}; shorten the documents or lower max_new_tokens"
-                )
-            # What the cache may come to hold; it is less while answers still share their rows.
-            sizes = [(len(prompts[at]) + new_tokens) * beams for at in members]
-            answer = self._decoded if beams == 1 and can_decode(self._bare) else self._generated
-            for batch in batches(members, sizes, self.batch_tokens):
-                rows = answer([prompts[at] for at in batch], [requests[at] for at in batch])
-                answers.update((at, self._completion(row, prompts[at])) for at, row in zip(batch, rows, strict=True))
-        return [answers[at] for at in range(len(requests))]
-
-    def _decoded(self, prompts: list[tuple[int, ...]], requests: list[Request]) -> list[list[int]]:
-        return decode(
-            self._bare,
-            prompts,
-            RowSampler(requests),
-            new_tokens=requests[0].sampling.max_new_tokens,
-            stops=self.stops,
-            pad=self.pad,
-        )
+            same = list(group)
+            sizes = [(len(prompts[at]) + new_tokens) * beams for at in same]
+            for batch in batches(same, sizes, self.batch_tokens):
+                rows = self._generated([prompts[at] for at in batch], [requests[at] for at in batch])
+                yield dict(zip(batch, rows, strict=True))
 
     @torch.inference_mode()
     def _generated(self, prompts: list[tuple[int, ...]], requests: list[Request]) -> list[list[int]]:
@@ -119,12 +141,26 @@ class HuggingFaceLM:
         Raises:
             BackendError: conversation and answer are longer than the model can read.
         """
+        found = dict(pair for piece in self.likelihoods(pairs) for pair in piece)
+        return [found[at] for at in range(len(pairs))]
+
+    def likelihoods(self, pairs: Sequence[ScoreRequest]) -> Iterator[list[tuple[int, Likelihood]]]:
+        """Likelihoods with their pair's number, batch after batch.
+
+        Raises:
+            BackendError: conversation and answer are longer than the model can read.
+        """
         rows = self._rows(pairs)
         longest = max(map(len, rows), default=0)
         if longest > self.limit:
             raise BackendError(f"a text of {longest} tokens exceeds the model's context length of {self.limit}; shorten it")
-        sums = self._scorer.sums([row for row in rows if row.answer], self.batch_tokens)
-        return [Likelihood(nll=sums.get(row, 0.0), tokens=len(row.answer)) for row in rows]
+        numbers: dict[Row, list[int]] = {}
+        for at, row in enumerate(rows):
+            numbers.setdefault(row, []).append(at)
+        empty = {row: 0.0 for row in numbers if not row.answer}
+        for sums in chain([empty], self._scorer.sums([row for row in rows if row.answer], self.batch_tokens)):
+            if sums:
+                yield [(at, Likelihood(nll=nll, tokens=len(row.answer))) for row, nll in sums.items() for at in numbers[row]]
 
     def _rows(self, pairs: Sequence[ScoreRequest]) -> list[Row]:
         begins = self._begins
@@ -154,6 +190,21 @@ class HuggingFaceLM:
         distinct = dict(zip(keys, conversations, strict=True))
         known = {key: tuple(self.template.prompt(messages)) for key, messages in distinct.items()}
         return [known[key] for key in keys]
+
+
+def batch_tokens_of(model: PreTrainedModel) -> int:
+    """Tokens that are held at once where the spec does not say it.
+
+    On a GPU, their keys and values fill half of the free memory; the other half is for prompts as they are read, and logits.
+    """
+    if model.device.type != "cuda":
+        return CPU_BATCH_TOKENS
+    config = model.config.get_text_config()
+    heads = int(config.num_attention_heads)
+    width = getattr(config, "head_dim", None) or config.hidden_size // heads
+    values = 2 * config.num_hidden_layers * (getattr(config, "num_key_value_heads", None) or heads) * width
+    free, _ = torch.cuda.mem_get_info(model.device)
+    return min(1 << 20, max(CPU_BATCH_TOKENS, int(free // 2 // (values * model.dtype.itemsize))))
 
 
 def _bare(model: PreTrainedModel) -> PreTrainedModel:

@@ -6,6 +6,7 @@ refused here, because transformers would fill in random ones.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,13 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTra
 from transformers.utils import logging as hf_logging
 
 from buckler.errors import BackendError, BucklerError
-from buckler.models.adapters import NO_DEVICE, merged, not_finite, some, with_adapter
+from buckler.models import kept
+from buckler.models.adapters import NO_DEVICE, merged, not_finite, note_other_base, some, with_adapter
 from buckler.models.checkpoint import too_large
 from buckler.models.places import (
-    adapter_folder,
+    adapters_of,
     dtype_of,
+    files_of,
     first_line,
     has_tokenizer,
     ignored_adapter,
@@ -42,6 +45,7 @@ def open_model(
     """Load weights (safetensors or GGUF) and tokenizer.
 
     For training, the weights are float32 and an adapter is merged into its base, so that what is trained is one plain model.
+    Adapters to merge are merged in float32, and the result is rounded to the type in which the model computes, once.
     Without `reads_weights`, names and shapes of safetensors files are compared with the model's and nothing else is read of them;
     of a GGUF file, only the settings.
 
@@ -57,12 +61,20 @@ def open_model(
         _set_threads(spec.threads)
     device = spec.device if spec.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
     device = device if reads_weights else NO_DEVICE
-    adapter = None if spec.adapter is None else adapter_folder(spec.adapter)
+    folders = adapters_of(spec)
+    below, adapter = (folders, None) if spec.adapter is None else (folders[:-1], folders[-1])
     try:
-        tokenizer = _tokenizer(spec, adapter)
-        model = _base(spec, "float32" if for_training else dtype_of(spec), device)
+        tokenizer = _tokenizer(spec, folders)
+        dtype = "float32" if for_training else dtype_of(spec)
+        model = _kept_base(spec, "float32" if below else dtype, device)
         require_answers(spec)  # a model of the hub is here now
+        for folder in below:
+            adapted = with_adapter(model, folder, spec)
+            model = merged(adapted, str(folder)) if reads_weights else adapted.unload()
+        if below and dtype != "float32":
+            _round(model, getattr(torch, dtype))
         if adapter is not None:
+            note_other_base(adapter, spec)
             model = with_adapter(model, adapter, spec)
         if spec.quantize is None and reads_weights:
             model = model.to(device)
@@ -76,6 +88,16 @@ def open_model(
             raise BackendError(f"{spec.name}: training on top of an adapter merges it into float32 weights; remove `quantize`")
         model = merged(model, spec.adapter or "")
     return model.eval(), tokenizer
+
+
+def _round(model: PreTrainedModel, dtype: torch.dtype) -> None:
+    """Give weights that were loaded in float32 the type in which they would have been loaded; nothing else is changed."""
+    kept = {*(model._keep_in_fp32_modules_strict or ())}
+    kept |= {*(model._keep_in_fp32_modules or ())} if dtype == torch.float16 else set()
+    for name, value in model.state_dict(keep_vars=True).items():
+        if value.dtype == torch.float32 and not kept & {*name.split(".")}:
+            value.data = value.data.to(dtype)
+    model.config.dtype = dtype
 
 
 def _set_threads(threads: int | None) -> None:
@@ -97,9 +119,26 @@ def _place(spec: ModelSpec) -> tuple[str, dict[str, Any]]:
     return (str(place.parent), {"gguf_file": place.name}) if place.is_file() else (str(place), {})
 
 
+def _kept_base(spec: ModelSpec, dtype: str, device: str) -> PreTrainedModel:
+    """The base without adapters: a copy of the one that this process read last, where it is the same."""
+    folder = files_of(spec)
+    if folder is None or device == NO_DEVICE or spec.quantize is not None or spec.trust_remote_code:
+        return _base(spec, dtype, device)
+    key, files = (str(folder), spec.revision, dtype, spec.attn_implementation), kept.stamps(folder)
+    model = kept.copy_of(key, folder)
+    if model is None:
+        before = torch.get_rng_state()
+        model = _base(spec, dtype, device)
+        if torch.equal(before, torch.get_rng_state()):  # else what comes after would depend on whether it was kept
+            kept.keep(key, folder, files, model)
+    return model
+
+
 def _base(spec: ModelSpec, dtype: str, device: str) -> PreTrainedModel:
     place, found = _place(spec)
     trust = spec.trust_remote_code
+    if spec.attn_implementation is not None and device != NO_DEVICE:
+        found["attn_implementation"] = spec.attn_implementation
     if spec.quantize is not None:
         found |= {"quantization_config": quantization(spec.quantize, dtype), "device_map": {"": device}}
     elif "gguf_file" in found and device == NO_DEVICE:
@@ -188,16 +227,19 @@ def require_embeddings(tokenizer: PreTrainedTokenizerBase, rows: int, name: str)
         raise BackendError(f"{name}: {reason}")
 
 
-def _tokenizer(spec: ModelSpec, adapter: Path | None) -> PreTrainedTokenizerBase:
-    """The adapter's own tokenizer where it brings one, else the model's; with the template that is given, or the adapter's."""
+def _tokenizer(spec: ModelSpec, adapters: Sequence[Path]) -> PreTrainedTokenizerBase:
+    """The last adapter's own tokenizer that one brings, else the model's; with the template that is given, or an adapter's."""
     place, found = _place(spec)
-    if adapter is not None and has_tokenizer(adapter):
-        place, found = str(adapter), {}
+    beside: Path | None = None
+    for adapter in adapters:
+        if has_tokenizer(adapter):
+            place, found, beside = str(adapter), {}, None
+        template = adapter / "chat_template.jinja"
+        beside = template if template.is_file() else beside
     tokenizer = AutoTokenizer.from_pretrained(place, trust_remote_code=spec.trust_remote_code, **found)
     if "gguf_file" in found:
         _complete(tokenizer, Path(place, found["gguf_file"]))
-    beside = None if adapter is None else adapter / "chat_template.jinja"
-    if beside is not None and beside.is_file():
+    if beside is not None:
         tokenizer.chat_template = beside.read_text(encoding="utf-8")
     if spec.chat_template:
         tokenizer.chat_template = read_template(spec.chat_template)

@@ -6,14 +6,14 @@ Everything here is found without loading weights, so that a mistake is reported 
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
 from buckler.data import Json
 from buckler.errors import BackendError, ConfigError
 from buckler.models.checkpoint import Checkpoint, read_settings
-from buckler.models.dtype import Dtype, may_use_gpu, resolved
+from buckler.models.dtype import SMALL, Dtype, may_use_gpu, resolved
 from buckler.models.protocol import ModelSpec
 
 EMBEDDED: dict[str, str] = {
@@ -28,6 +28,8 @@ EMBEDDED_FOLDER = Path(__file__).parents[1] / "miniature" / "models"
 ADAPTER_WEIGHTS, ADAPTER_CONFIG = "adapter_model.safetensors", "adapter_config.json"
 ANY_TOKENIZER = ("token*", "vocab*", "merges*", "*.model", "*.tiktoken", "tekken.json", "byte_maps.json")
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model")
+FLASH = {"flash_attention_2": "flash_attn", "flash_attention_3": "flash_attn_interface"}
+"""Packages that attention implementations are in."""
 OF_ADAPTER = (ADAPTER_CONFIG, ADAPTER_WEIGHTS, "adapter_model.bin", "chat_template*", "special_tokens*", *ANY_TOKENIZER)
 """Files of a hub repository that belong to an adapter."""
 
@@ -57,12 +59,19 @@ def location(name: str) -> Path | None:
     return None
 
 
-def embedded_path(name: str) -> Path:
-    """The folder of a shipped model.
+def files_of(spec: ModelSpec) -> Path | None:
+    """Where the files of a model without its adapters lie: its folder or file, or what of a hub model is downloaded."""
+    place = location(spec.name)
+    if place is not None:
+        return place
+    from huggingface_hub import try_to_load_from_cache
 
-    Raises:
-        ConfigError: no shipped model has this name.
-    """
+    config = try_to_load_from_cache(spec.name, "config.json", revision=spec.revision)
+    return Path(config).parent if isinstance(config, str) else None
+
+
+def embedded_path(name: str) -> Path:
+    """The folder of a shipped model; ConfigError where there is none of this name."""
     if name not in EMBEDDED:
         raise ConfigError(f"unknown miniature {name!r}; the embedded models are {', '.join(EMBEDDED)}")
     return EMBEDDED_FOLDER / EMBEDDED[name]
@@ -106,7 +115,8 @@ def ignored_adapter(spec: ModelSpec) -> str | None:
 def with_base(spec: ModelSpec) -> ModelSpec:
     """The spec of an adapter that stands alone as the base that it names, with the adapter on it; other specs as they are.
 
-    An adapter is a folder, or a repository of the hub, whose `revision` is then the adapter's.
+    An adapter is a folder, or a repository of the hub, whose `revision` is then the adapter's. Where its base is a folder with
+    an adapter too, that one is merged into its own base first.
 
     Raises:
         BackendError: the adapter names no base, or one that is not there.
@@ -121,6 +131,13 @@ def with_base(spec: ModelSpec) -> ModelSpec:
     if spec.adapter is not None:
         raise ConfigError(f"{spec.name}: is itself an adapter, and `adapter` names another one; name only one of them")
     name, revision = base_of(folder)
+    below: list[str] = list(spec.merge)
+    while (at := location(name)) is not None and is_adapter(at):
+        if str(at) in below or at.resolve() == folder.resolve():
+            raise BackendError(f"{at}: this adapter's base leads back to itself (base_model_name_or_path)")
+        below.insert(0, str(at))
+        name, revision = base_of(at)
+    spec = spec.model_copy(update={"merge": tuple(below)})
     if place is not None:
         return spec.model_copy(update={"name": name, "adapter": str(folder), "revision": spec.revision or revision})
     adapter = spec.name if spec.revision is None else str(adapter_folder(spec.name, spec.revision))
@@ -176,6 +193,21 @@ def adapter_folder(name: str, revision: str | None = None) -> Path:
         raise BackendError(f"adapter {name}: not a local folder, and not available from the hub ({first_line(fault)})") from None
 
 
+def adapters_of(spec: ModelSpec) -> list[Path]:
+    """The folders of all adapters of a spec, in the order in which they go on its base."""
+    return [adapter_folder(name) for name in (*spec.merge, *filter(None, (spec.adapter,)))]
+
+
+def with_merged(spec: ModelSpec, adapter: Path) -> ModelSpec:
+    """What a training on `spec` made: its base in float32, with all its adapters and the new one merged into it.
+
+    A chat template that was given for the training, and its settings, lie beside the new adapter.
+    """
+    based = with_base(spec)
+    merge = (*based.merge, *filter(None, (based.adapter,)), str(adapter))
+    return ModelSpec(name=based.name, revision=based.revision, trust_remote_code=based.trust_remote_code, merge=merge)
+
+
 def first_line(fault: Exception) -> str:
     """What an error of a library says first."""
     lines = str(fault).strip().splitlines()
@@ -202,8 +234,6 @@ def base_of(folder: Path) -> tuple[str, str | None]:
         return name, found
     for path in (Path(name).expanduser(), folder / name, *_moved_with(folder, name)):
         if path.exists() and path.resolve() != folder.resolve():
-            if path.is_dir() and is_adapter(path):
-                raise BackendError(f"{folder}: its base model {path} is itself an adapter; merge that one into its base first")
             return str(path), found
     is_hub_id = name.count("/") == 1 and not name.startswith((".", "~", "/")) and not name.endswith(".gguf")
     if not is_hub_id:
@@ -238,9 +268,18 @@ def dtype_of(spec: ModelSpec) -> Dtype:
     """
     if spec.dtype != "auto" or not spec.is_local:
         return spec.dtype
+    return resolved(spec.device, _weight_bytes(spec))
+
+
+def is_small(spec: ModelSpec) -> bool:
+    """Whether a model that is here is small: it computes in float32 on every machine."""
+    size = _weight_bytes(spec)
+    return size is not None and size < SMALL
+
+
+def _weight_bytes(spec: ModelSpec) -> int | None:
     place = location(with_base(spec).name)
-    size = None if place is None else place.stat().st_size if place.is_file() else Checkpoint(place).weight_bytes
-    return resolved(spec.device, size)
+    return None if place is None else place.stat().st_size if place.is_file() else Checkpoint(place).weight_bytes
 
 
 def require_answers(spec: ModelSpec) -> None:
@@ -257,8 +296,12 @@ def require_answers(spec: ModelSpec) -> None:
             f"{spec.name}: dtype float16 is for GPUs, and this computes on a CPU; use float32 or bfloat16 (for a run that is "
             "planned here and computes on GPUs elsewhere, set `device: cuda` at the model)"
         )
-    place, adapter = location(spec.name), None if spec.adapter is None else adapter_folder(spec.adapter)
-    if adapter is not None:
+    package = FLASH.get(spec.attn_implementation or "")
+    if package and not (may_use_gpu(spec.device) and find_spec(package) is not None and dtype_of(spec) != "float32"):
+        needs = f"a GPU, the package {package}, and bfloat16 or float16"
+        raise BackendError(f"{spec.name}: attn_implementation {spec.attn_implementation} needs {needs}; use sdpa")
+    place, brought = location(spec.name), adapters_of(spec)
+    for adapter in brought:
         require_adapter(adapter)
         if not spec.chat_template and (fault := Checkpoint(adapter).broken_template()) is not None:
             raise BackendError(f"{adapter}: {fault}")
@@ -281,21 +324,20 @@ def require_answers(spec: ModelSpec) -> None:
     if not (place / "config.json").exists():
         raise BackendError(f"{place}: contains no config.json, which every model folder needs")
     checkpoint = Checkpoint(place)
-    own_template = adapter is not None and (Checkpoint(adapter).template != "" or has_tokenizer(adapter))
+    own_template = any(Checkpoint(adapter).template != "" or has_tokenizer(adapter) for adapter in brought)
     reason = checkpoint.refusal(trusts_code=spec.trust_remote_code, has_template=bool(spec.chat_template) or own_template)
     if reason is not None:
         raise BackendError(f"{spec.name}: {reason}")
-    _require_tokenizer(place, adapter)
+    _require_tokenizer([place, *brought])
     if spec.quantize is not None and checkpoint.quantization:
         raise BackendError(f"{spec.name}: is quantized already ({checkpoint.quantization}); remove `quantize: {spec.quantize}`")
 
 
-def _require_tokenizer(folder: Path, adapter: Path | None) -> None:
+def _require_tokenizer(places: Sequence[Path]) -> None:
     """Refuse a model with which no tokenizer comes; one that cannot be loaded is refused when it is opened."""
-    places = [folder] if adapter is None else [folder, adapter]
     if not any(next(place.glob(pattern), None) for place in places for pattern in ANY_TOKENIZER):
         raise BackendError(
-            f"{folder}: contains no tokenizer (tokenizer.json); save that of the model there, or download it again"
+            f"{places[0]}: contains no tokenizer (tokenizer.json); save that of the model there, or download it again"
         )
 
 

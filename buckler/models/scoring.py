@@ -8,7 +8,7 @@ first use; a model that does something else is scored by its own forward, row by
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING
@@ -17,7 +17,7 @@ import torch
 from torch.nn.functional import cross_entropy
 from transformers import DynamicCache, PreTrainedModel
 
-from buckler.models.decoding import batches, can_decode, left_padded, right_padded
+from buckler.models.decoding import CPU_READ, batches, can_decode, left_padded, right_padded
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 
 LOGITS = 1 << 24
 """Most logits made at once: 64 MiB of float32."""
-CPU_TOKENS = 2048
-"""Tokens read at once on a CPU: a larger batch gains nothing there and falls out of the CPU's caches."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -52,8 +50,8 @@ class Scorer:
         self._can_share = can_decode(model) and not model._is_stateful
 
     @torch.inference_mode()
-    def sums(self, rows: Sequence[Row], budget: int) -> dict[Row, float]:
-        """The sum over the answer's ids of each row; equal rows are scored once.
+    def sums(self, rows: Sequence[Row], budget: int) -> Iterator[dict[Row, float]]:
+        """The sum over the answer's ids of each row, batch after batch; equal rows are scored once.
 
         Args:
             rows: in any order.
@@ -62,16 +60,15 @@ class Scorer:
         if rows and self._short_cut is None:
             self._short_cut = self._agrees(min(rows, key=len))
         if not self._short_cut:
-            return {row: float(_nll(self._own_logits(row), row.answer).double().sum()) for row in set(rows)}
+            yield {row: float(_nll(self._own_logits(row), row.answer).double().sum()) for row in set(rows)}
+            return
         shared, alone = self._parted(set(rows))
-        sums: dict[Row, float] = {}
         for batch in _cut(sorted(shared, key=lambda row: (len(row.context), row)), budget):
-            sums.update(zip(batch, self._reduced(self._after_shared(batch), batch), strict=True))
+            yield dict(zip(batch, self._reduced(self._after_shared(batch), batch), strict=True))
         if self._model.device.type == "cpu":
-            budget = min(budget, CPU_TOKENS)
+            budget = min(budget, CPU_READ)
         for batch in _cut(sorted(alone, key=lambda row: (len(row), row)), budget):
-            sums.update(zip(batch, self._reduced(self._after(batch), batch), strict=True))
-        return sums
+            yield dict(zip(batch, self._reduced(self._after(batch), batch), strict=True))
 
     def _parted(self, rows: set[Row]) -> tuple[list[Row], list[Row]]:
         """Rows whose context is worth one reading for all of them, and the others.

@@ -22,6 +22,7 @@ from types import ModuleType
 from typing import Literal, Protocol, TypeAlias
 
 from buckler.errors import BucklerError, StoreError
+from buckler.models.kept import keep_always, keeping
 from buckler.progress import LOG, ProgressCallback, no_progress
 from buckler.workflow.step import Run, Step, in_order
 from buckler.workflow.store import Store
@@ -69,6 +70,7 @@ def execute(
     *,
     workers: int = 1,
     cluster: str | None = None,
+    whole: bool = False,
     on_event: OnEvent = lambda event: None,
     progress: ProgressCallback = no_progress,
 ) -> Outcome:
@@ -81,21 +83,22 @@ def execute(
         store: where they are kept.
         workers: local processes; 1 runs here, with `progress` inside each step.
         cluster: a Ray address ("auto", "ray://host:port", "local"); the store must lie on a disk all its machines share.
+        whole: whether a target that was pruned is made again; inputs always are, where a step that is not done needs them.
         on_event: called in this process, once a step.
         progress: called inside a step, only where it runs here.
     """
     outcome = Outcome()
-    waiting: dict[str, Step] = {}
-    for step in in_order(targets):
-        if store.is_done(step):
+    steps = in_order(targets)
+    needed = _needed(steps, [step for step in targets if whole and store.is_pruned(step)], store)
+    waiting = {step.key: step for step in steps if step.key in needed}
+    for step in steps:
+        if step.key not in waiting:
             outcome.reused += 1
             on_event(Event(kind="reused", step=step))
-        else:
-            waiting[step.key] = step
     if not waiting:
         return outcome
     runner_of = _ray(store, cluster) if cluster else _pool(store, workers) if workers > 1 else _here(store, progress)
-    with runner_of as runner:
+    with runner_of as runner, keeping():
         for event in _drive(waiting, runner):
             if event.kind == "done":
                 outcome.done += 1
@@ -114,14 +117,15 @@ def run_steps(
     *,
     workers: int = 1,
     cluster: str | None = None,
+    whole: bool = False,
     progress: ProgressCallback = no_progress,
 ) -> None:
-    """Run steps with all they need.
+    """Run steps with all they need; `whole` as in `execute`.
 
     Raises:
         BucklerError: the first error of a step, in its own words.
     """
-    outcome = execute(targets, store, workers=workers, cluster=cluster, progress=progress)
+    outcome = execute(targets, store, workers=workers, cluster=cluster, whole=whole, progress=progress)
     if outcome.failed:
         raise BucklerError(outcome.failed[0].error)
 
@@ -136,6 +140,11 @@ def attempt(root: str, step: Step, progress: ProgressCallback = no_progress) -> 
     return Event(kind="done", step=step, seconds=time.monotonic() - started)
 
 
+def _attempt_in_worker(root: str, step: Step) -> Event:
+    keep_always()
+    return attempt(root, step)
+
+
 def run_step(step: Step, store: Store, progress: ProgressCallback = no_progress) -> Path:
     """Run one step whose inputs are done, unless it is done; its folder.
 
@@ -143,7 +152,7 @@ def run_step(step: Step, store: Store, progress: ProgressCallback = no_progress)
         StoreError: an input is missing, or the folder cannot be written.
     """
     with store.locked(step) as folder:
-        if store.is_done(step):
+        if store.is_done(step) and not store.is_pruned(step):
             return folder
         started = time.time()
         function = step.load()
@@ -154,6 +163,8 @@ def run_step(step: Step, store: Store, progress: ProgressCallback = no_progress)
             out=folder,
             shared=store.root / "shared",
             progress=progress,
+            step=step,
+            folder_of=store.folder,
         )
         try:
             function.body(run)
@@ -162,6 +173,18 @@ def run_step(step: Step, store: Store, progress: ProgressCallback = no_progress)
             where = fault.filename or folder
             raise StoreError(f"{where}: {fault.strerror or fault}; run the same command again to resume") from None
     return folder
+
+
+def _needed(steps: Sequence[Step], again: Sequence[Step], store: Store) -> set[str]:
+    """The keys of the steps that are not done or to be made again, and of the pruned ones that these need."""
+    left = [*again, *(step for step in steps if not store.is_done(step))]
+    needed = {step.key for step in left}
+    while left:
+        for source in left.pop().inputs.values():
+            if source.key not in needed and store.is_pruned(source):
+                needed.add(source.key)
+                left.append(source)
+    return needed
 
 
 def _drive(waiting: dict[str, Step], runner: Runner) -> Iterator[Event]:
@@ -272,6 +295,7 @@ def _interrupts_ignored() -> Iterator[None]:
 
 def _settle_in(parent: int) -> None:
     """Make a worker single-threaded, and let it leave when its parent is gone: a killed run leaves no orphans."""
+    keep_always()
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
@@ -291,7 +315,7 @@ class _Ray:
         gpus = int(ray.cluster_resources().get("GPU", 0))
         self.capacity = gpus or int(ray.cluster_resources().get("CPU", 1))
         self.gpus = 1 if gpus else 0
-        self.remote = ray.remote(max_retries=3)(attempt)
+        self.remote = ray.remote(max_retries=3)(_attempt_in_worker)
         self.references: list[object] = []
 
     def start(self, step: Step) -> None:

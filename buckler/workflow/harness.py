@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -29,8 +30,15 @@ class OfficialStep(Settings):
 def official(run: Run[OfficialStep]) -> None:
     """A model and the harness' tasks -> official.json: metrics by task, as the harness gives them."""
     settings, out = run.settings, run.out / "harness"
-    command = harness_command(model_spec(run, "model"), settings.tasks, out, run.outside.get("tasks"), settings.limit)
+    spec, merged = model_spec(run, "model"), run.out / "merged"
+    if spec.merge:
+        from buckler.finetuning.export import save_loaded
+
+        save_loaded(spec, merged)
+        spec = spec.model_copy(update={"name": str(merged), "adapter": None, "merge": (), "revision": None})
+    command = harness_command(spec, settings.tasks, out, run.outside.get("tasks"), settings.limit)
     done = subprocess.run(command, capture_output=True, text=True)
+    shutil.rmtree(merged, ignore_errors=True)
     if done.returncode:
         lines = [line for line in done.stderr.splitlines() if line.strip()]
         raise BackendError(f"lm-evaluation-harness failed: {lines[-1][:300] if lines else 'it printed no error'}")

@@ -6,8 +6,9 @@ Also the checks on what a model gave back.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal, TypeVar
 
@@ -20,7 +21,7 @@ from buckler.data import ROWS, Answer, Chat, Document, Json, content_id, file_di
 from buckler.errors import BackendError, ConfigError, DataError
 from buckler.models.dtype import supposes
 from buckler.models.fit import require_ready
-from buckler.models.places import dtype_of, with_base
+from buckler.models.places import base_of, dtype_of, with_base, with_merged
 from buckler.models.protocol import LM, Likelihood, ModelSpec
 from buckler.models.registry import identity, load
 from buckler.progress import LOG
@@ -51,7 +52,6 @@ class Source(Settings):
     """Label of documents that have none of their own."""
     probe_set: Literal["harmful", "borderline", "benign"] | None = None
     """Probe set of the rows: harmful (should be refused), borderline or benign (should be answered)."""
-
     format: str | None = None
     """Format of the rows, if it cannot be detected: a name, or your own as `module:name`."""
 
@@ -210,7 +210,7 @@ class ModelRef:
         Raises:
             BackendError: it is not, or cannot answer.
         """
-        digest, spec = identity(spec), with_base(spec)
+        digest, spec = identity(spec, planned=True), with_base(spec)
         require_ready(spec)
         dtype = dtype_of(spec)
         if spec.dtype == "auto" and dtype == "bfloat16" and not supposes():
@@ -237,22 +237,31 @@ def model_spec(run: Run[Settings], role: str) -> ModelSpec:
         ConfigError: the step was given none for this role.
     """
     if role in run.inputs:
-        return trained_spec(run.inputs[role])
+        training = None if run.step is None else run.step.inputs[role]
+        return trained_spec(run.inputs[role], None if training is None else partial(base_spec, training, run.folder_of))
     if role not in run.outside:
         raise ConfigError(f"this step needs a {role}, but the recipe names none")
-    values = json.loads(run.outside[role])
-    planned = values.pop("computes_in", "auto")
-    spec = ModelSpec.model_validate(values)
+    spec, planned = outside_spec(run.outside[role])
     require_planned_type(spec, planned)
     return spec
 
 
-def require_planned_type(spec: ModelSpec, planned: str) -> None:
-    """Refuse to compute in another type than the one that the key of the step holds.
+def outside_spec(place: str) -> tuple[ModelSpec, str]:
+    """An outside model, and the type in which it was planned to compute."""
+    values = json.loads(place)
+    planned = values.pop("computes_in", "auto")
+    return ModelSpec.model_validate(values), str(planned)
 
-    Raises:
-        BackendError: this machine computes in another type than the one where the run was planned.
-    """
+
+def base_spec(training: Step, folder_of: Callable[[Step], Path]) -> ModelSpec:
+    """What a training step goes on from, where it lies now: an outside model, or what another training step made."""
+    if (before := training.inputs.get("model")) is not None:
+        return trained_spec(folder_of(before), partial(base_spec, before, folder_of))
+    return outside_spec(training.outside["model"].place)[0]
+
+
+def require_planned_type(spec: ModelSpec, planned: str) -> None:
+    """Refuse to compute in another type than the one that the key of the step holds (BackendError)."""
     if spec.is_local and planned not in ("auto", dtype_of(spec)):
         raise BackendError(
             f"{spec.name}: the run was planned with {planned}, but this machine would compute in {dtype_of(spec)}; "
@@ -260,22 +269,27 @@ def require_planned_type(spec: ModelSpec, planned: str) -> None:
         )
 
 
-def trained_spec(folder: Path) -> ModelSpec:
-    """The model of a training step, computing as it did in training: that is part of the key of what uses it."""
+def trained_spec(folder: Path, base: Callable[[], ModelSpec] | None = None) -> ModelSpec:
+    """The model of a training step, computing as it did in training: that is part of the key of what uses it.
+
+    LoRA leaves an adapter, which is merged into `base` (default: the one it names) on loading; older versions, the merged model.
+    """
     record = read_json(folder / "training.json") if (folder / "training.json").exists() else {}
     values = record if isinstance(record, Mapping) else {}
-    spec = ModelSpec.model_validate({"name": str(folder / "model"), "threads": values.get("threads")})
+    whole, adapter = folder / "model", folder / "adapter"
+    spec = ModelSpec(name=str(whole))
+    if adapter.exists() and not whole.exists():
+        spec = with_merged(base() if base else ModelSpec(name=base_of(adapter)[0]), adapter)
+    how = {name: values.get(name) for name in ("threads", "attn_implementation")}
+    spec = ModelSpec.model_validate({**spec.model_dump(), **how})
     dtype = values.get("dtype", "float32")
     return spec if dtype == dtype_of(spec) else spec.model_copy(update={"dtype": dtype})
 
 
 def load_model(run: Run[Settings], role: str, *, shared: bool = False) -> LM:
-    """The model, with its answers cached, so that a killed step asks nothing twice.
-
-    The cache lies in the step's own folder; `shared`, beside all steps, where another step may ask the same.
-    """
-    folder = run.shared if shared else run.out
-    return load(model_spec(run, role), cache=folder / "cache.sqlite")
+    """The model, with its answers cached in the step's own folder, so that a killed step asks nothing twice; `shared`, beside
+    all steps, where another step may ask the same."""
+    return load(model_spec(run, role), cache=(run.shared if shared else run.out) / "cache.sqlite")
 
 
 def all_chats(run: Run[Settings], prefix: str) -> list[Chat]:

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 from pydantic import Field, JsonValue
 
 from buckler.data import ROWS, Chat, Message, read_chats, write_json, write_rows
 from buckler.data.near_duplicates import require_disjoint
-from buckler.errors import ConfigError
+from buckler.errors import BackendError, ConfigError
 from buckler.evaluation.probes import in_set
 from buckler.finetuning.attacks import ATTACKS, IDENTITY_SYSTEM, AttackSettings, customization
 from buckler.finetuning.defenses import DEFENSES, DefenseSettings, defense_named, defense_rows, filtered
 from buckler.finetuning.settings import TrainSettings
+from buckler.finetuning.train import memory_of
 from buckler.finetuning.train import train as train_model
-from buckler.models.fit import require_layers, require_template
+from buckler.models.fit import require_layers, require_template, trained_bytes
+from buckler.models.places import is_small
+from buckler.models.protocol import ModelSpec
 from buckler.settings import Settings
 from buckler.workflow.inputs import (
     ModelRef,
@@ -25,10 +29,12 @@ from buckler.workflow.inputs import (
     format_code,
     load_model,
     model_spec,
+    outside_spec,
     source_chats,
     source_documents,
 )
 from buckler.workflow.step import NoSettings, Outside, Run, Step, numbered, step
+from buckler.workflow.store import Store
 
 
 class DrawStep(Settings):
@@ -228,9 +234,9 @@ class TrainStep(Settings):
 
 @step("train")
 def train(run: Run[TrainStep]) -> None:
-    """Rows and a model -> a model folder."""
-    rows, settings = all_chats(run, "rows"), run.settings
-    train_model(model_spec(run, "model"), rows, settings.train, run.out, seed=settings.seed, progress=run.progress)
+    """Rows and a model -> a model folder, or with LoRA an adapter alone."""
+    rows, settings, spec = all_chats(run, "rows"), run.settings, model_spec(run, "model")
+    train_model(spec, rows, settings.train, run.out, seed=settings.seed, merge=False, progress=run.progress)
 
 
 def training_phase(settings: TrainSettings, model: ModelRef, training: Sequence[Step], seed: int, title: str) -> Step:
@@ -247,6 +253,42 @@ def training_phase(settings: TrainSettings, model: ModelRef, training: Sequence[
         outside=model.places(),
         processes=settings.processes,
     )
+
+
+def storage(steps: Sequence[Step], store: Store) -> str:
+    """What the training phases among the steps will leave in the store by the shapes of their models, as a line; "" for none."""
+    left = Counter(_trained(one) for one in steps if one.name == train.name and not store.is_done(one))
+    sizes = {kind: trained_bytes(outside_spec(kind[0])[0], *kind[1:]) for kind in left}
+    total = sum(number * (sizes[kind] or 0) for kind, number in left.items())
+    unknown = sum(number for kind, number in left.items() if sizes[kind] is None)
+    but = f"; not known of {unknown} of them, whose model is not here" if unknown else ""
+    return f"weights to be stored: about {total / 1e9:.2f} GB by {left.total()} training phases{but}" if left else ""
+
+
+def memory(steps: Sequence[Step], store: Store) -> list[str]:
+    """What each kind of training phase among the steps needs of a device; nothing of small models, which fit everywhere."""
+    kinds: dict[tuple[object, ...], tuple[ModelSpec, TrainSettings]] = {}
+    for phase in (one for one in steps if one.name == train.name and not store.is_done(one)):
+        settings, kind = TrainStep.model_validate(phase.params).train, _trained(phase)
+        spec = outside_spec(kind[0])[0]
+        if not is_small(spec):
+            kinds.setdefault((*kind, settings.gradient_checkpointing, settings.max_length), (spec, settings))
+    lines: list[str] = []
+    for spec, settings in kinds.values():
+        lines.append(f"training {spec.name}, method {settings.method}")
+        try:
+            lines += [f"  {line}" for line in memory_of(spec, settings)[0]]
+        except BackendError as fault:
+            lines.append(f"  memory: not known ({fault})")
+    return lines
+
+
+def _trained(phase: Step) -> tuple[str, int | None, tuple[str, ...]]:
+    """The model that a phase goes back to, and the rank and layers of its adapter."""
+    settings, first = TrainStep.model_validate(phase.params).train, phase
+    while "model" in first.inputs:
+        first = first.inputs["model"]
+    return first.outside["model"].place, settings.lora.r if settings.method == "lora" else None, settings.lora.named
 
 
 def require_trains(settings: TrainSettings, model: ModelRef) -> None:

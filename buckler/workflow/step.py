@@ -159,6 +159,10 @@ class Run(Generic[P_co]):
     shared: Path
     """A folder for what steps may find again (caches by content). Nothing in it decides a result."""
     progress: ProgressCallback
+    step: Step | None = None
+    """What is run: how its inputs were planned."""
+    folder_of: Callable[[Step], Path] = lambda one: Path(one.key)
+    """Where the files of any finished step lie."""
 
     def all_inputs(self, prefix: str) -> list[Path]:
         """The folders of the inputs called `prefix` or `prefix/NNN`, in order."""

@@ -13,11 +13,12 @@ from pydantic import Field, model_validator
 from buckler.data import ROWS, Chat, Json, read_chats, write_json, write_rows
 from buckler.finetuning.attacks import AttackSettings
 from buckler.finetuning.settings import UNUSED_LORA, LoRA, TrainSettings
+from buckler.finetuning.train import memory_of
 from buckler.models.fit import require_ready
 from buckler.models.protocol import ModelSpec
 from buckler.progress import ProgressCallback, no_progress
 from buckler.workflow.executor import run_steps
-from buckler.workflow.inputs import ModelRef, Source
+from buckler.workflow.inputs import ModelRef, Source, base_spec
 from buckler.workflow.jobs.base import (
     DrawingJob,
     Earlier,
@@ -28,6 +29,7 @@ from buckler.workflow.jobs.base import (
     store_of,
 )
 from buckler.workflow.jobs.loading import OPTION_NAMES, LoadingJob, model_of, with_adapter
+from buckler.workflow.pruning import lies_at, move_weights
 from buckler.workflow.rows import attack_rows, require_trains, training_phase
 from buckler.workflow.store import Store
 
@@ -108,7 +110,7 @@ class CustomerRows(Result):
 
 
 class TrainJob(LoadingJob, DrawingJob):
-    """A fine-tune of a model on rows: a defence's, a customer's, or both. Leaves a plain model folder."""
+    """A fine-tune of a model on rows: a defence's, a customer's, or both. Leaves a plain model folder; LoRA, its adapter too."""
 
     method_fields = ("train",)
     option_names = OPTION_NAMES["train"]
@@ -120,6 +122,8 @@ class TrainJob(LoadingJob, DrawingJob):
     """PEFT adapter to load on the model."""
     train: TrainSettings = TrainSettings()
     """Settings of the training."""
+    merge: bool = True
+    """Write the model that a LoRA adapter makes of its base too, as one plain folder; `--no-merge` leaves the adapter alone."""
     job: Path | None = None
     """Job file to write instead of training here; start it with `accelerate launch -m buckler.finetuning JOB`."""
 
@@ -127,6 +131,8 @@ class TrainJob(LoadingJob, DrawingJob):
     def _lora_has_a_part(self) -> Self:
         if self.train.method == "full" and self.train.lora not in (LoRA(), UNUSED_LORA):
             raise ValueError("settings of LoRA have no effect with method `full`; set the method to `lora`")
+        if not self.merge and (self.train.method == "full" or self.job is not None):
+            raise ValueError("`merge: false` has no effect with method `full` or with `job`; remove it")
         return self
 
     def plan(self, earlier: Earlier = {}) -> Planned:  # noqa: B006 - never changed
@@ -151,27 +157,47 @@ class TrainJob(LoadingJob, DrawingJob):
         """Write `model/` (LoRA: also `adapter/`), `training.json` and `first_row.txt`; with `job`, rows and the job's file.
 
         A LoRA training on top of an adapter also leaves `base/`, which the new adapter is on: the first one merged into its own.
+        Without `merge` it leaves `adapter/` alone.
 
         Raises:
             BucklerError: the model or a file is not there, the settings do not fit, or training diverged.
         """
         if self.job is not None:
             return self._write_job(out, self.job, store_of(out, store), earlier, progress)
-        planned, store = self.plan(earlier), store_of(out, store)
+        planned, own, store = self.plan(earlier), store is None, store_of(out, store)
         self.note_replaced(out, store, lambda: self.plan(earlier).targets)
-        run_steps([planned.result], store, progress=progress)
+        run_steps([planned.result], store, whole=not lies_at(store.folder(planned.result), out / "model"), progress=progress)
         folder = store.folder(planned.result)
         written = deliver(folder, {name: name for name in ("training.json", "first_row.txt")}, out)
         for name in ("model", "adapter", "base"):
+            if name == "model" and store.is_pruned(planned.result):
+                continue  # it was moved there
             shutil.rmtree(out / name, ignore_errors=True)
-            if (folder / name).exists():
+            if name == "model" and own and not (folder / "adapter").exists():
+                move_weights(folder, out / name)
+            elif (folder / name).exists() and (name == "adapter" or self.merge):
                 shutil.copytree(folder / name, out / name)
-                written.append(out / name)
-        if (out / "base").exists():
+        if self.merge and not (out / "model").exists():
+            from buckler.finetuning.export import save_merged
+
+            save_merged(base_spec(planned.result, store.folder), out)
+        elif (out / "base").exists():  # of an older version
             settings = out / "adapter" / "adapter_config.json"
             write_json(settings, {**read_object(settings), "base_model_name_or_path": str((out / "base").resolve())})
+        written += [out / name for name in ("model", "adapter", "base") if (out / name).exists()]
         self.keep_settings(out)
         return TrainedModel(out=out, written=tuple(written), record=read_object(out / "training.json"))
+
+    def estimate(self, out: Path) -> TrainingMemory:
+        """The memory that the training needs on this machine's device; no row is read.
+
+        Raises:
+            ConfigError, BackendError: the model is not there, or cannot be trained so.
+        """
+        self.plan()
+        spec = with_adapter(self.model, self.adapter)
+        lines, values = memory_of(spec, self.train)
+        return TrainingMemory(out=out, text=(f"{spec.name}, method {self.train.method}", *lines), values=values)
 
     def _write_job(self, out: Path, job: Path, store: Store, earlier: Earlier, progress: ProgressCallback) -> JobFile:
         spec = with_adapter(self.model, self.adapter)
@@ -187,6 +213,23 @@ class TrainJob(LoadingJob, DrawingJob):
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
+class TrainingMemory(Result):
+    """What a training needs of a device's memory."""
+
+    text: tuple[str, ...]
+    values: Mapping[str, Json]
+    """Bytes by part, the peak with one row in a micro-batch, the device's, and whether it fits."""
+
+    def lines(self) -> list[str]:
+        """The parts, and whether they fit."""
+        return list(self.text)
+
+    def numbers(self) -> dict[str, Json]:
+        """The values."""
+        return dict(self.values)
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
 class TrainedModel(Result):
     """A trained model in `model/`, with the record of its training."""
 
@@ -195,8 +238,8 @@ class TrainedModel(Result):
 
     @property
     def path(self) -> Path:
-        """The model's folder, which any trainer or server loads."""
-        return self.out / "model"
+        """The model's folder, which any trainer or server loads; without one, the adapter's."""
+        return self.out / ("model" if (self.out / "model").exists() else "adapter")
 
     @property
     def spec(self) -> ModelSpec:
@@ -265,6 +308,8 @@ def _learnt(record: Mapping[str, Json]) -> list[str]:
         lines.append(f"{number} answers within longer rows are a thought and nothing else, and are not learnt")
     if thoughts:
         lines.append(f"{record['thoughts_learnt']} of {thoughts} answers with reasoning have their reasoning learnt")
+    if number := record.get("loss_weights"):
+        lines.append(f"{number} rows have a loss_weight, which the loss uses")
     if calls := record.get("tool_calls"):
         lines.append(f"{record['tool_calls_learnt']} of {calls} answers that call tools learnt")
     if results := record.get("tool_results"):

@@ -16,7 +16,7 @@ from buckler.evaluation.probes import MAX_NEW_TOKENS
 from buckler.evaluation.scores import Scorers, score_answers
 from buckler.gating.checks import Side
 from buckler.gating.decision import Gate, GateSettings, decide
-from buckler.gating.outputs import Places, junit, markdown, sarif, sentences
+from buckler.gating.outputs import Places, junit, markdown, part_lines, sarif, sentences
 from buckler.judges.named import JudgeSpec, judge_from
 from buckler.models.places import base_of, is_adapter, location
 from buckler.models.protocol import ModelSpec
@@ -282,7 +282,9 @@ class GateDecision(Result):
             if outcome.state != "not asked"
         ]
         end = f"gate: {self.decision}; {self.out / 'gate.md'}, gate.json, junit.xml, gate.sarif"
-        return [*self.notices, *answers, *checks, end]
+        parts = part_lines(self.gate)
+        by = ["  by benchmark (a probe of two counts in both; above: all probes, each once)", *parts] if parts else []
+        return [*self.notices, *answers, *checks, *by, end]
 
     def numbers(self) -> dict[str, Json]:
         """`gate.json`."""

@@ -48,8 +48,11 @@ OF_RUN = "settings.json"
 """In the work folder of an output: the settings of the run whose results lie there."""
 UNNAMED = frozenset("threads workers batch_tokens concurrency timeout retries max_requests max_tokens".split())
 """Settings that change no result."""
-HOW = ("dtype", "threads", "quantize")
+HOW = ("dtype", "threads", "quantize", "batch_tokens")
 """The settings of a job that say how its models are loaded."""
+
+
+SAID = "dtype, threads, quantize and batch_tokens"
 
 
 class LoadingJob(Job):
@@ -72,7 +75,7 @@ class LoadingJob(Job):
         self.__dict__.update({name: self.loaded_so(spec) for name, spec in models.items()})
         by_name = "=" in getattr(self, "judge", "") or hasattr(self, "tuned")  # models that are named in a text
         if not by_name and not any(spec.is_local for spec in models.values()):
-            raise ValueError("no model is loaded here, so dtype, threads and quantize have no effect; remove them")
+            raise ValueError(f"no model is loaded here, so {SAID} have no effect; remove them")
         return self
 
     def note_replaced(self, out: Path, store: Store | None = None, plan: Callable[[], Sequence[Step]] | None = None) -> None:
@@ -123,7 +126,7 @@ class LoadingJob(Job):
     @property
     def how(self) -> tuple[object, ...]:
         """What is said of loading."""
-        return self.dtype, self.threads, self.quantize
+        return tuple(getattr(self, name, None) for name in HOW)
 
     def loaded_so(self, spec: ModelSpec) -> ModelSpec:
         """A model as the job loads it.
@@ -132,8 +135,16 @@ class LoadingJob(Job):
             ConfigError: an earlier job of the pipeline trains it, and says how it is loaded.
         """
         if spec.name.startswith(EARLIER) and any(value is not None for value in self.how):
-            raise ConfigError(f"{spec.name} is loaded as it was trained; set dtype, threads and quantize where it is trained")
-        return spec.loaded_so(dtype=self.dtype, threads=self.threads, quantize=self.quantize)
+            raise ConfigError(f"{spec.name} is loaded as it was trained; set {SAID} where it is trained")
+        return spec.loaded_so(**dict(zip(HOW, self.how, strict=True)))
+
+
+class AnsweringJob(LoadingJob):
+    """A job whose models answer or score."""
+
+    batch_tokens: int | None = Field(default=None, ge=1)
+    """Maximum number of tokens that a local model holds at once, padding included (default: what the free memory of a GPU
+    holds; 16384 on a CPU)."""
 
 
 def computed_otherwise(models: Sequence[ModelSpec], plan: Callable[[], Sequence[Step]], store: Store) -> list[str]:
