@@ -485,7 +485,7 @@ def test_calls_results_and_tools_are_read_from_the_published_layouts(layout, tmp
     write_chats(tmp_path / "openai.jsonl", [chat], "openai")
     bare = [{key: value for key, value in turn.items() if key != "reasoning_content"} for turn in chat.messages]
     assert list(read_chats(tmp_path / "openai.jsonl")[0].messages) == bare
-    with pytest.raises(DataError, match="uses tools, .*use the format `chat`"):
+    with pytest.raises(DataError, match=r"uses tools, .*use the format `chat`"):
         write_chats(tmp_path / "alpaca.json", [chat], "alpaca")
 
 
