@@ -328,12 +328,12 @@ def test_a_recipe_takes_dtype_and_threads_for_all_its_models():
 
 
 def test_a_quantized_model_is_loaded_as_in_qlora_and_trains_adapters_only(tiny, tmp_path, monkeypatch):
-    from buckler.models import loading, places
+    from buckler.models import loading, refusals
 
     spec = ModelSpec(name=str(tiny), quantize="4bit", dtype="bfloat16")
     with pytest.raises(BackendError, match=r"needs bitsandbytes: pip install 'buckler\[quantize\]'"):
         ModelRef.outside(spec)
-    monkeypatch.setattr(places, "find_spec", lambda name: object())
+    monkeypatch.setattr(refusals, "find_spec", lambda name: object())
     call = {}
 
     def from_pretrained(place, **given):
@@ -355,12 +355,12 @@ def test_a_quantized_model_is_loaded_as_in_qlora_and_trains_adapters_only(tiny, 
 
 
 def test_a_quantized_checkpoint_is_not_quantized_again(tmp_path, monkeypatch):
-    from buckler.models import checkpoint, places
+    from buckler.models import checkpoint, refusals
 
     folder = make_model(tmp_path / "model")
     settings = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({**settings, "quantization_config": {"quant_method": "bitsandbytes"}}))
-    for module in (checkpoint, places):
+    for module in (checkpoint, refusals):
         monkeypatch.setattr(module, "find_spec", lambda name: object())
     with pytest.raises(BackendError, match="is quantized already"):
         ModelRef.outside(ModelSpec(name=str(folder), quantize="4bit"))

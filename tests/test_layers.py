@@ -51,9 +51,9 @@ KNOWN_CYCLES: tuple[str, ...] = ()
 HEAVY = {
     "torch": "finetuning.batches finetuning.checkpoints finetuning.loop finetuning.loss finetuning.memory finetuning.plan"
     " finetuning.prepare finetuning.trainer integrations.weighted_loss"
-    " models.cache models.decoding models.huggingface models.adapters models.loading models.scoring",
+    " models.cache models.decoding models.sampling models.huggingface models.adapters models.loading models.scoring",
     "transformers": "finetuning.loss finetuning.memory finetuning.prepare finetuning.saving"
-    " models.cache models.decoding models.huggingface models.adapters models.loading models.scoring",
+    " models.cache models.decoding models.sampling models.huggingface models.adapters models.loading models.scoring",
     **dict.fromkeys(("accelerate", "datasets", "gguf", "huggingface_hub", "peft", "pyarrow", "safetensors", "tokenizers"), ""),
     **dict.fromkeys(("matplotlib", "numpy", "pandas", "scipy", "sklearn"), ""),
     **dict.fromkeys(("fastapi", "inspect_ai", "lm_eval", "openai", "optuna", "ray", "trl", "uvicorn"), ""),

@@ -25,10 +25,10 @@ from buckler.models.places import (
     ignored_adapter,
     is_adapter,
     location,
-    require_answers,
     with_base,
 )
 from buckler.models.protocol import ModelSpec
+from buckler.models.refusals import require_answers
 from buckler.models.template_check import read_template
 
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}

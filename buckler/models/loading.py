@@ -26,10 +26,10 @@ from buckler.models.places import (
     has_tokenizer,
     ignored_adapter,
     location,
-    require_answers,
     with_base,
 )
 from buckler.models.protocol import ModelSpec
+from buckler.models.refusals import require_answers
 from buckler.models.template_check import read_template
 from buckler.progress import LOG
 

@@ -73,11 +73,9 @@ class ModelSpec(Settings):
     max_requests: int | None = Field(default=None, ge=1)
     """Budget of this run in billed requests, retries included (default: no limit)."""
     max_tokens: int | None = Field(default=None, ge=1)
-    """Budget of this run in tokens, prompts and answers, as the server counts them (default: no limit); requests in progress
-    may exceed it."""
+    """Budget of this run in tokens, as the server counts them (default: no limit); requests in progress may exceed it."""
     backend: str | None = None
-    """Backend, if the name does not determine it: `scripted` (the name is then a function as `module:name`), one of an
-    installed package, or your own as `module:Class`."""
+    """Backend, if the name does not say it: `scripted` (for a function as `module:name`), an installed one, or `module:Class`."""
 
     @model_validator(mode="after")
     def _may_be_loaded(self) -> ModelSpec:

@@ -346,6 +346,5 @@ def require_measured(likelihoods: Sequence[Likelihood]) -> None:
     failed = [likelihood.error for likelihood in likelihoods if likelihood.error]
     if failed:
         raise BackendError(
-            f"{len(failed)} of {len(likelihoods)} perplexities could not be computed: {failed[0]}; run the same "
-            "command again to resume"
+            f"{len(failed)} of {len(likelihoods)} perplexities could not be computed: {failed[0]}; run the same command to resume"
         )
