@@ -192,6 +192,30 @@ def test_calls_of_tools_are_learnt_and_their_results_are_not(name):
     assert "Anna runs it." in learnt and call[-1] in template.stops and answer[-1] in template.stops
 
 
+@pytest.mark.parametrize("name", [name for name in PUBLISHED if not name.endswith("_training") and name not in NO_TOOLS.split()])
+@pytest.mark.parametrize("how", ["reasoning_content", "in the text", "text beside the call"])
+def test_a_thought_and_a_text_beside_a_call_are_learnt_with_it_or_counted_as_left_out(name, how):
+    template = Template(tokenizer_of(PUBLISHED[name]), name)
+    more = {
+        "reasoning_content": {"reasoning_content": THOUGHTS[0]},
+        "in the text": {"content": f"<think>\n{THOUGHTS[0]}\n</think>\n\n"},
+        "text beside the call": {"content": "Let me look."},
+    }[how]
+    chat = Chat.of([WITH_TOOLS[0], {**WITH_TOOLS[1], **more}, *WITH_TOOLS[2:]])
+    rows, account = encode(template, [chat], Objective(), 8192)
+    learnt = template.tokenizer.decode(
+        [one for row in rows for one, is_learnt in zip(row.ids, row.supervised, strict=True) if is_learnt]
+    )
+    assert account["tool_calls_learnt"] == ("owner" in learnt) == (account["answers_learnt"] == 2)
+    if how == "text beside the call":
+        assert ("Let me look." in learnt) == (account["answers_learnt"] == 2)
+    elif account["answers_learnt"] == 2:
+        assert (THOUGHTS[0] in learnt) == account["thoughts_learnt"]
+    without = encode(template, [chat], Objective(), 8192, drop_reasoning=True)[0]
+    left = template.tokenizer.decode([one for row in without for one in row.ids])
+    assert THOUGHTS[0] not in left
+
+
 @pytest.mark.parametrize("arguments", ["c.function.arguments", "c.function.arguments.of", "c.function.arguments | tojson"])
 def test_arguments_of_calls_are_given_as_the_template_takes_them(arguments):
     whole = (

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date
 from functools import cached_property
@@ -30,7 +31,7 @@ from buckler.models.template_check import (
     reason_of,
     unknown_names,
 )
-from buckler.models.template_turns import SAMPLE_MARKS, folded, in_form, sample, with_marks
+from buckler.models.template_turns import SAMPLE_MARKS, folded, in_form, names_called, sample, with_marks
 from buckler.models.thought_forms import Thought, form_of, is_closed, split_thought
 
 if TYPE_CHECKING:
@@ -160,18 +161,27 @@ class TemplateText:
         return self._render(messages, ask=True)
 
     def answer(self, messages: Turns, turn: Mapping[str, object], before: str) -> AnswerText | None:
-        """What is to be generated after `before`; None where the template does not show where the answer begins."""
+        """What is to be generated after `before`; None where the template does not show where the answer or its calls begin."""
         turn = self.split(turn)
+        found = self._answer(messages, turn, before)
+        calls = [self._tame_text(name) for name in names_called(turn)]
+        return found if found is None or all(name in found.lead + found.text for name in calls) else None
+
+    def _answer(self, messages: Turns, turn: Mapping[str, object], before: str) -> AnswerText | None:
         reasoning = str(turn.get("reasoning_content") or "").strip()
         whole = self._render([*messages, turn], ask=False)
-        marked = self._render([*messages, {**turn, "content": ANSWER}], ask=False)
+        marked = ""
+        with suppress(ConversationRefused):  # gpt-oss: of a thought, a text and calls, two at most
+            marked = self._render([*messages, {**turn, "content": ANSWER}], ask=False)
         place = marked.rfind(ANSWER)
         if place < 0 or whole[:place] != marked[:place] or place > len(whole):
             # A template may write an answer with tool calls in another way.
             content = self._tame_text(str(turn.get("content") or "")).strip()
             if content and content not in whole[len(before) :]:
                 return None
-            return AnswerText(lead="", text=whole[len(before) :], has_thought=False) if whole.startswith(before) else None
+            text = whole[len(before) :]
+            has_thought = bool(reasoning) and self._tame_text(reasoning) in text
+            return AnswerText(lead="", text=text, has_thought=has_thought) if whole.startswith(before) else None
         lead = whole[len(before) : place] if whole.startswith(before) and len(before) <= place else None
         if lead is None or (opened_thought(before) and not is_closed(before + lead)):
             lead = self._empty_closing if opened_thought(before) else ""
@@ -180,8 +190,10 @@ class TemplateText:
         changed = not whole[place:].lstrip().startswith(self._tame_text(str(turn.get("content") or "")).strip())
         if reasoning and self._tame_text(reasoning) not in lead:
             written = self._written_thought(before, self._tame_text(reasoning))
-            lead, has_thought = (lead, False) if written is None else (written, True)
-            return AnswerText(lead=lead, text=whole[place:], has_thought=has_thought, is_rewritten=changed)
+            if written is not None:  # in place of an empty one, and before calls that stand before the text
+                calls = any(self._tame_text(name) in lead for name in names_called(turn))
+                lead = written + lead.removeprefix(self.plain_lead) if calls else written
+            return AnswerText(lead=lead, text=whole[place:], has_thought=written is not None, is_rewritten=changed)
         return AnswerText(lead=lead, text=whole[place:], has_thought=bool(reasoning), is_rewritten=changed)
 
     def _written_thought(self, before: str, reasoning: str) -> str | None:

@@ -28,6 +28,12 @@ def in_form(turn: Mapping[str, object], text_arguments: bool) -> dict[str, objec
     return {**bare, "tool_calls": with_text_arguments(calls)} if text_arguments and isinstance(calls, list) else bare
 
 
+def names_called(turn: Mapping[str, object]) -> list[str]:
+    """The names of the tools that a turn calls."""
+    calls = turn.get("tool_calls")
+    return [call["function"]["name"] for call in calls] if isinstance(calls, list) else []
+
+
 def with_marks(turns: Sequence[Mapping[str, object]]) -> tuple[list[dict[str, object]], dict[str, str]]:
     """Turns with marks in place of the names of tools and calls and of results, and what each mark stands for, for errors."""
     marks: dict[str, str] = {}
