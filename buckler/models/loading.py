@@ -76,7 +76,8 @@ def open_model(
         if below and dtype != "float32":
             _round(model, getattr(torch, dtype))
         if adapter is not None:
-            note_other_base(adapter, spec)
+            if not below:
+                note_other_base(adapter, spec)
             model = with_adapter(model, adapter, spec)
         if spec.quantize is None and reads_weights:
             model = model.to(device)
