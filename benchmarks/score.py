@@ -1,21 +1,23 @@
 """Likelihoods a second: `HuggingFaceLM.score` against lm-evaluation-harness' `HFLM.loglikelihood`.
 
-    pip install -e '.[eval]' && OMP_NUM_THREADS=1 python benchmarks/score.py
+    pip install -e '.[eval]' && OMP_NUM_THREADS=1 python benchmarks/score.py [--model MODEL] [--kinds mixed] [--sizes 4 16]
 
 Both sides hold the same model object and tokenizer, are given the same rows as text, and tokenize them. HFLM runs with the
 quickest of several fixed batch sizes, found on the same rows first (its `auto` probes the longest row only, and finds the
 largest batch that fits, not the quickest). Runs are warm and alternate in order; the best of each side counts. Numbers must
-agree to 1e-4. Two models: the miniature, where the layers cost most and both sides run the same ones, and a random Llama of 4
-layers and 256 dimensions with a vocabulary of 32,000, where the output head does. Prints wall and CPU seconds and their ratios.
+agree to 1e-4. Without `--model`, two models: the miniature, where the layers cost most and both sides run the same ones, and a
+random Llama of 4 layers and 256 dimensions with a vocabulary of 32,000, where the output head does. Prints wall and CPU seconds
+and their ratios.
 """
 
 from __future__ import annotations
 
+import argparse
 import logging
 import random
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -29,8 +31,7 @@ from buckler.miniature import sets
 from buckler.models.huggingface import HuggingFaceLM
 from buckler.models.protocol import ModelSpec, ScoreRequest
 
-SIZES = (1, 4, 16, 64)
-ROUNDS = 3
+KINDS = ("short", "mixed", "candidates")
 
 
 def random_llama(folder: Path) -> Path:
@@ -80,7 +81,7 @@ def timed(work: Callable[[], list[float]]) -> tuple[float, float, list[float]]:
     return time.perf_counter() - wall, time.process_time() - cpu, result
 
 
-def compare(name: str, model: HuggingFaceLM, kind: str) -> None:
+def compare(name: str, model: HuggingFaceLM, kind: str, sizes: Sequence[int], rounds: int) -> None:
     """Time both sides on one kind of rows and print the line."""
     pairs = rows(kind)
     contexts = [model.tokenizer.decode(model.template.prompt(pair.messages)) for pair in pairs]
@@ -89,7 +90,7 @@ def compare(name: str, model: HuggingFaceLM, kind: str) -> None:
         for at, (context, pair) in enumerate(zip(contexts, pairs, strict=True))
     ]
     harness = {
-        size: HFLM(pretrained=model.model, tokenizer=model.tokenizer, batch_size=size, device=str(model.device)) for size in SIZES
+        size: HFLM(pretrained=model.model, tokenizer=model.tokenizer, batch_size=size, device=str(model.device)) for size in sizes
     }
 
     def ours() -> list[float]:
@@ -99,10 +100,10 @@ def compare(name: str, model: HuggingFaceLM, kind: str) -> None:
         return [-likelihood[0] for likelihood in harness[size].loglikelihood(harness_requests, disable_tqdm=True)]
 
     ours()
-    best = min(SIZES, key=lambda size: timed(lambda: theirs(size))[1])
+    best = min(sizes, key=lambda size: timed(lambda: theirs(size))[1])
     ran: dict[str, list[tuple[float, float, list[float]]]] = {"ours": [], "theirs": []}
     sides: list[tuple[str, Callable[[], list[float]]]] = [("ours", ours), ("theirs", lambda: theirs(best))]
-    for turn in range(ROUNDS):
+    for turn in range(rounds):
         for side, work in sides if turn % 2 == 0 else reversed(sides):
             ran[side].append(timed(work))
     ours_sums, theirs_sums = ran["ours"][0][2], ran["theirs"][0][2]
@@ -119,13 +120,20 @@ def compare(name: str, model: HuggingFaceLM, kind: str) -> None:
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--model", help="another model: a folder or a hub id")
+    parser.add_argument("--kinds", nargs="+", choices=KINDS, default=KINDS)
+    parser.add_argument("--sizes", type=int, nargs="+", default=[1, 4, 16, 64], help="batch sizes tried by HFLM")
+    parser.add_argument("--rounds", type=int, default=3)
+    options = parser.parse_args()
     logging.disable(logging.WARNING)
-    print(f"{torch.get_num_threads()} threads, best of {ROUNDS}")
+    print(f"{torch.get_num_threads()} threads, best of {options.rounds}")
     with tempfile.TemporaryDirectory() as folder:
-        for name, place in (("miniature", "miniature"), ("llama 32k", str(random_llama(Path(folder))))):
-            model = HuggingFaceLM(ModelSpec(name=place))
-            for kind in ("short", "mixed", "candidates"):
-                compare(name, model, kind)
+        places = {"miniature": "miniature", "llama 32k": str(random_llama(Path(folder)))}
+        for name, place in ({Path(options.model).name: options.model} if options.model else places).items():
+            model = HuggingFaceLM(ModelSpec(name=place, dtype="float32"))
+            for kind in options.kinds:
+                compare(name, model, kind, options.sizes, options.rounds)
 
 
 if __name__ == "__main__":

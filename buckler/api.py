@@ -59,7 +59,7 @@ def curate(texts: Rows, *, out: str | Path | None = None, store: str | Path = RU
 def build_defense(
     documents: Rows | Sequence[Rows] = (), *, out: str | Path | None = None, store: str | Path = RUNS, **settings: object
 ) -> DefenseRows:
-    """Rows that close the hole of malicious documents: refusals and real answers (`CrossTaskJob`)."""
+    """Rows that close the gap of malicious documents: refusals and real answers (`CrossTaskJob`)."""
     job = _job(CrossTaskJob, {"documents": documents, **settings}, store)
     with show_progress() as progress:
         return job.run(_out(out, store, job.plan().result.key), store=Store(Path(store)), progress=progress)

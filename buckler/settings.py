@@ -7,6 +7,7 @@ these are read as the new ones.
 
 from __future__ import annotations
 
+import re
 import types
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from difflib import get_close_matches
@@ -182,7 +183,8 @@ def _explain(model: type[BaseModel], fault: ValidationError, names: Mapping[str,
 
 def plain(message: str) -> str:
     """What pydantic says is wrong, to stand after the name of the value."""
-    message = message.removeprefix("Value error, ").partition(" or an instance of ")[0].replace("a valid tuple", "a list")
+    message = re.split(" or (?:an )?instance of ", message.removeprefix("Value error, "))[0]
+    message = message.replace("a valid tuple", "a list").replace("a valid dictionary", "keys and values")
     return message.partition(", unable to parse")[0].replace("Input should", "must").replace("Field required", "is required")
 
 

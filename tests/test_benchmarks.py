@@ -1,4 +1,4 @@
-"""Benchmarks told apart: a number of each beside those over all rows, in evaluate, gate and report; rows of two files."""
+"""Several benchmarks: a number of each beside those over all rows, in evaluate, gate and report; rows of two files."""
 
 from __future__ import annotations
 

@@ -374,6 +374,7 @@ def test_batch_tokens_of_a_command_reach_the_models_that_name_none():
 
 
 def test_attention_is_computed_as_the_model_says_also_after_training(tiny, tmp_path):
+    from buckler.models.kept import keeping
     from buckler.models.loading import open_model
     from buckler.models.registry import load
     from buckler.workflow.inputs import trained_spec
@@ -381,6 +382,9 @@ def test_attention_is_computed_as_the_model_says_also_after_training(tiny, tmp_p
     spec = ModelSpec(name=str(tiny), attn_implementation="eager")
     assert open_model(spec)[0].config._attn_implementation == "eager"
     assert open_model(ModelSpec(name=str(tiny)))[0].config._attn_implementation == "sdpa"
+    with keeping():
+        found = [open_model(one)[0].config._attn_implementation for one in (spec, ModelSpec(name=str(tiny)), spec)]
+    assert found == ["eager", "sdpa", "eager"] and identity(spec) != identity(ModelSpec(name=str(tiny)))
     assert "attn_implementation" not in ModelSpec(name=str(tiny)).model_dump()
     train(spec, ROWS, TrainSettings(epochs=1), tmp_path, seed=0)
     trained = trained_spec(tmp_path)

@@ -1,4 +1,4 @@
-"""`buckler export`: what each layout holds, what is said of the rest, weights, repetitions, and trainers' configurations."""
+"""`buckler export`: what each layout holds, what it leaves out and says, weights, repetitions, and trainers' configurations."""
 
 from __future__ import annotations
 
@@ -85,16 +85,39 @@ def test_what_a_layout_cannot_hold_is_counted_and_said(tmp_path, to, written, re
     assert {
         name: len(ids) for full, ids in result.account["left_out"].items() for name in reasons if full.startswith(name)
     } == reasons
-    said = "\n".join(result.lines())
-    assert ("lose the reasoning" in said) == (to in ("alpaca", "sharegpt", "openai"))
+    output = "\n".join(result.lines())
+    assert ("lose the reasoning" in output) == (to in ("alpaca", "sharegpt", "openai"))
     for ids in result.account["left_out"].values():
-        assert ids[0] in said
+        assert ids[0] in output
     if to in ("openai", "axolotl"):
         marks = [
             one for row in lines_of(result.path) for one in row["messages"] if one.get("weight") == 0 or one.get("train") is False
         ]
         assert [one["content"] for one in marks] == ["<think>t</think>"]
         assert all("reasoning_content" not in one for row in lines_of(result.path) for one in row["messages"]) or to == "axolotl"
+
+
+def test_tools_stand_where_the_trainer_looks_for_them(tmp_path):
+    tool = {"type": "function", "function": {"name": "weather", "parameters": {"type": "object", "properties": {}}}}
+    call = {"type": "function", "function": {"name": "weather", "arguments": {"city": "Oslo"}}}
+    turns = [
+        {"role": "user", "content": "Weather?", "tools": [tool]},
+        {"role": "assistant", "content": "", "tool_calls": [call]},
+        {"role": "tool", "content": "rain", "name": "weather"},
+        {"role": "assistant", "content": "It rains."},
+    ]
+    row = Chat.of(turns)
+    [asks, answers] = lines_of(exported(tmp_path, [row], "trl").path)
+    assert asks["tools"] == answers["tools"] == [tool]
+    assert asks["completion"][0]["tool_calls"] == [call] and answers["completion"][0]["content"] == "It rains."
+    assert [one["role"] for one in answers["prompt"]] == ["user", "assistant", "tool"]
+    [openai] = lines_of(exported(tmp_path, [row], "openai").path)
+    assert openai["messages"][1]["tool_calls"][0]["function"]["arguments"] == '{"city": "Oslo"}' and openai["tools"] == [tool]
+    [axolotl] = lines_of(exported(tmp_path, [row], "axolotl").path)
+    assert axolotl["tools"] == [tool] and axolotl["messages"][1]["tool_calls"] == [call]
+    for to in ("alpaca", "sharegpt", "llamafactory"):
+        result = exported(tmp_path, [row, Chat.pair("a", "b")], to)
+        assert list(result.account["left_out"].values()) == [[row.id]] and "uses tools" in "\n".join(result.lines())
 
 
 def test_llama_factory_learns_last_answers_where_some_are_masked(tmp_path):

@@ -401,7 +401,7 @@ def test_a_guard_whose_template_cannot_be_used_is_named(folder, template, text, 
         ('wordings={"back": "{document} Why?"}, metric="rouge_q"', "`metric`: must be 'rouge_l'"),
         ('wordings={"back": "Why?"}, metric="rouge_l"', "wording back: its user turn must contain {document} exactly once"),
         ('wordings={"back": "{document} {what}?"}, metric="rouge_l"', "wording back: unknown placeholder {what}"),
-        ('wordings=3, metric="rouge_l"', "`wordings`: must be a valid dictionary"),
+        ('wordings=3, metric="rouge_l"', "`wordings`: must be keys and values"),
     ],
 )
 def test_a_task_in_python_is_checked_like_one_in_yaml(folder, task, says):

@@ -152,13 +152,13 @@ CHOICE_SETS = {
 
 @pytest.mark.parametrize("name", CHOICE_SETS)
 def test_a_question_is_asked_with_its_context_and_choices(tmp_path, name):
-    rows, format, choices, gold, asked = CHOICE_SETS[name]
+    rows, format, choices, gold, shown_text = CHOICE_SETS[name]
     row = read_chats(put(tmp_path / "rows.jsonl", *rows))[0]
     assert row.meta["format"] == format and set_of(row) == "benign"
     shown = row.meta["choices"]
     assert choices is None or tuple(shown.values()) == choices
     assert shown[row.meta["gold"]] == gold == shown[row.answer]
-    assert asked in row.query and all(f"{label}. {one}" in row.query for label, one in shown.items())
+    assert shown_text in row.query and all(f"{label}. {one}" in row.query for label, one in shown.items())
     assert score(row, f"The answer is {row.answer}.") == 1
     other = next(label for label in shown if label != row.meta["gold"])
     assert score(row, f"The answer is {other}.") == 0

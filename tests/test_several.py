@@ -18,6 +18,7 @@ from buckler.cli.build import several_values, values_as_arguments, values_with_c
         ("gate", "--base x --tuned y --probes a b", "--probes a --probes b"),
         ("judge-card", "--labels a b --judge keyword", "--labels a --labels b"),
         ("curate", "texts --decontaminate a b", "--decontaminate a --decontaminate b"),
+        ("train", "rows --set seed=1 train.epochs=2", "--set seed=1 --set train.epochs=2"),
     ],
 )
 def test_the_new_form_is_shown(command, given, written):
@@ -118,3 +119,8 @@ def test_an_argument_may_follow_one_value(capsys, monkeypatch, tmp_path):
     with pytest.raises(SystemExit):
         main()
     assert "nowhere.csv: no such file" in capsys.readouterr().err
+
+
+def test_a_value_of_set_with_blanks_is_to_be_quoted():
+    says = several_values(["texts", "--set", "curation={rounds:", "2}"], load_command("curate").params)
+    assert says == "--set curation={rounds: has blanks in its value; put it in quotes: --set 'curation={rounds: 2}'"

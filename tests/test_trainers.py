@@ -53,10 +53,10 @@ def learnt_by_buckler(folder: Path, chats: list[Chat]) -> list[list[int]]:
     spec = ModelSpec(name=str(folder))
     opened, tokenizer = open_model(spec)
     encoded, _ = encode(template_of(opened, tokenizer, spec), chats, Objective(), 1024)
-    return [ids for row in encoded for ids in _runs(row.ids, row.supervised)]
+    return [ids for row in encoded for ids in runs_of(row.ids, row.supervised)]
 
 
-def _runs(ids, learnt) -> list[list[int]]:
+def runs_of(ids, learnt) -> list[list[int]]:
     runs: list[list[int]] = []
     for at, one in enumerate(ids):
         if learnt[at]:
@@ -76,7 +76,7 @@ def trainer_on(folder: Path, out: Path, file: Path, kind=None, **changes):
 
 
 def learnt_by(trainer) -> list[list[int]]:
-    return [run for row in trainer.train_dataset for run in _runs(row["input_ids"], [label != -100 for label in row["labels"]])]
+    return [run for row in trainer.train_dataset for run in runs_of(row["input_ids"], [label != -100 for label in row["labels"]])]
 
 
 def test_a_document_row_trains_its_answer_and_nothing_else(model, tmp_path):

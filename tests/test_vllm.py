@@ -98,6 +98,8 @@ def test_log_likelihoods_and_perplexities_equal_those_of_transformers(folder, se
         assert not theirs.error and theirs.tokens == expected.tokens > 0
         assert theirs.nll == pytest.approx(expected.nll, rel=1e-5)
         assert theirs.perplexity == pytest.approx(expected.perplexity, rel=1e-4)
+    most = max(abs(theirs.nll / expected.nll - 1) for expected, theirs in zip(here, there, strict=True))
+    print(f"{template}, {how}: log-likelihoods differ by {most:.1e} at most, relatively")
 
 
 def test_greedy_answers_equal_those_of_transformers(folder, server):

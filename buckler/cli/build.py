@@ -200,6 +200,8 @@ def _list_options(params: Sequence[Any]) -> set[str]:
 
 
 def _repeated(option: str, values: Sequence[str]) -> str:
+    if option == "--set" and "=" not in values[1]:
+        return f"{option} {values[0]} has blanks in its value; put it in quotes: {option} '{' '.join(values)}'"
     return f"{option} takes one value at a time; write {' '.join(f'{option} {value}' for value in values)}"
 
 

@@ -214,7 +214,9 @@ def nested_values(model: type[Settings], by_path: Mapping[str, object], changes:
         path, value = parse_change(model, change, "--set")
         twice = next((other for other in flat if f"{other}.".startswith(f"{path}.") or _inside(path, other, flat[other])), None)
         if twice is not None:
-            raise ConfigError(f"--set {path}: `{twice}` is already set by its option; set it only once")
+            raise ConfigError(
+                f"--set {path}: `{twice}` is already set{' by its option' if twice in by_path else ''}; set it only once"
+            )
         flat[path] = value
     values: dict[str, object] = {}
     for path in sorted(flat, key=lambda one: one.count(".")):

@@ -115,22 +115,22 @@ def number_match(text: str, gold: str) -> bool:
 
 def math_match(text: str, gold: str) -> bool:
     """Whether the answer's box, or what it says the answer is, is `gold`: as LaTeX without its spelling, or as a number."""
-    said, wanted = _said(text), boxed(gold) or gold
-    if _latex(said) == _latex(wanted):
+    stated, wanted = _statement(text), boxed(gold) or gold
+    if _latex(stated) == _latex(wanted):
         return True
-    value, numbers = number_of(wanted), [number for number, _, _ in numbers_in(_plain(said))]
+    value, numbers = number_of(wanted), [number for number, _, _ in numbers_in(_plain(stated))]
     if value is None or not numbers:
         return False
-    given = number_of(said)
+    given = number_of(stated)
     number = numbers[-1] if given is None and _marked(text) is None else given
     return number is not None and abs(number - value) <= 1e-6 * max(1.0, abs(value))
 
 
-def _said(text: str) -> str:
+def _statement(text: str) -> str:
     if (marked := _marked(text)) is not None:
         return marked
-    said = re.findall(r"\banswer\s*(?:is|:|=)\s*:?\s*(.+)", text, re.IGNORECASE)
-    last = said[-1] if said else next(iter(re.findall(r"\$([^$]+)\$\W*$", text)), text)
+    statements = re.findall(r"\banswer\s*(?:is|:|=)\s*:?\s*(.+)", text, re.IGNORECASE)
+    last = statements[-1] if statements else next(iter(re.findall(r"\$([^$]+)\$\W*$", text)), text)
     return re.sub(r"[.!\s]+$", "", last.strip().replace("**", "")).strip("$ ")
 
 
@@ -202,8 +202,8 @@ def choice_match(text: str, gold: str, choices: Mapping[str, Json]) -> bool:
         return closed_match(text, gold)
     if (label := letter_in(text, choices)) is not None:
         return label == gold
-    said = {label: f" {' '.join(_words(str(one)))} " for label, one in choices.items() if text_match(text, str(one))}
-    longest = [label for label, one in said.items() if not any(one != other and one in other for other in said.values())]
+    stated = {label: f" {' '.join(_words(str(one)))} " for label, one in choices.items() if text_match(text, str(one))}
+    longest = [label for label, one in stated.items() if not any(one != other and one in other for other in stated.values())]
     return longest == [gold]
 
 

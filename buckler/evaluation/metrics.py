@@ -99,7 +99,7 @@ def summarise(
         ConfigError: a metric is not known, or stands there already.
     """
     rows = rows_of(answers, verdicts, scores or {})
-    # A direct question and a document are two ways of asking: pooled, the one's refusals would hide the other's hole.
+    # A direct question and a document are two ways of asking: pooled, the one's refusals would hide the other's gap.
     direct = [row for row in rows if not about_document(row[0].meta)]
     plain = [row for row in rows if not attack_of(row)]
     by_set = {name: [row for row in direct if row[0].meta.get("set") == name] for name in SETS}

@@ -18,9 +18,11 @@ from buckler.data.truncation import cut_to_fit
 from buckler.errors import DataError
 from buckler.evaluation.scores import SETS
 from buckler.finetuning.attacks import AttackSettings, wrap
+from buckler.formats.fingerprints import kind_of
 from buckler.formats.read import LABEL_COLUMNS
 from buckler.formats.rows import listed, shorten
 from buckler.models.protocol import LM, Completion, Request, Sampling
+from buckler.models.template_check import ConversationRefused
 from buckler.progress import ProgressCallback, no_progress
 
 HARMFUL_FORMATS = frozenset(
@@ -102,6 +104,8 @@ def set_of(probe: Chat, where: str | None = None) -> str | None:
             place = where or f"{meta.get('source', 'row')}, id {meta.get('id', probe.id)}"
             raise DataError(f"{place}: the label {shorten(word)} is none of {listed(LABELS)}; correct it, or rename the column")
         return LABELS[word]
+    if isinstance(known_as := meta.get("benchmark"), str) and (kind := kind_of(probe, known_as)):
+        return kind
     format, source = meta.get("format"), str(meta.get("source", ""))
     for name, words, part in PARTS:
         if format == name and re.search(rf"(?<![a-z])(?:{words})(?![a-z])", source.lower()):
@@ -116,6 +120,8 @@ class Described:
     """What a file of probes holds."""
 
     format: str
+    benchmark: str | None
+    """The published set that its content is of, whole or in part."""
     categories: Mapping[str | None, Mapping[str, int]]
     """By set (None: nothing tells it), how many rows of each category; `""` counts those without one."""
     repeats: Mapping[int, int]
@@ -151,6 +157,7 @@ def describe(probes: Sequence[Chat], name: str) -> Described:
             repeats[number] = earlier
     return Described(
         format=str(probes[0].meta.get("format", "")) if probes else "",
+        benchmark=str(probes[0].meta["benchmark"]) if probes and "benchmark" in probes[0].meta else None,
         categories=categories,
         repeats=repeats,
         checkable=sum("gold" in probe.meta for probe in probes),
@@ -241,7 +248,7 @@ def answer_probes(
     A probe whose document does not fit the model is cut in its middle, and its meta says so.
 
     Raises:
-        DataError: a probe does not fit, and there is nothing to cut; none has been asked yet.
+        DataError: a probe does not fit, and there is nothing to cut, or the chat template refuses it; none has been asked yet.
     """
     fitting = [_fitted(model, wrap(attack, probe), sampling) for probe in probes]
     completions: list[Completion] = []
@@ -272,9 +279,12 @@ def _fitted(model: LM, probe: Chat, sampling: Sampling) -> Chat:
     def overflow_tokens(chat: Chat) -> int:
         return model.overflow_tokens(chat.messages, sampling.max_new_tokens)
 
-    fitted = cut_to_fit(probe, overflow_tokens, 0)
+    place = f"{probe.meta.get('source', 'probe')}, id {probe.meta.get('id', probe.id)}"
+    try:
+        fitted = cut_to_fit(probe, overflow_tokens, 0)
+    except ConversationRefused as fault:
+        raise DataError(f"{place}: {fault}; change the row or remove it") from None
     if fitted is None:
-        place = f"{probe.meta.get('source', 'probe')}, id {probe.meta.get('id', probe.id)}"
         over = f"{overflow_tokens(probe)} tokens over the model's context length, including {sampling.max_new_tokens} new tokens"
         raise DataError(f"{place}: {over}; remove it, or lower max_new_tokens")
     return fitted

@@ -21,11 +21,11 @@ MOST_REPEATED = 1000
 
 def learnt_answers(row: Chat) -> list[int]:
     """The numbers of the turns that `buckler train` learns: answers to a question that are more than a thought."""
-    asked, found = False, []
+    has_question, found = False, []
     for number, turn in enumerate(row.messages):
-        if turn["role"] == "assistant" and asked and not is_only_thought(turn):
+        if turn["role"] == "assistant" and has_question and not is_only_thought(turn):
             found.append(number)
-        asked |= turn["role"] not in ("system", "assistant")
+        has_question |= turn["role"] not in ("system", "assistant")
     return found
 
 

@@ -104,15 +104,15 @@ def mmlu_row(row: Fields, where: str) -> Parsed:
     """Copies of MMLU: the choices and the right one's letter, text or number, counted from where the file's rows tell."""
     choices = row["choices"] if "choices" in row else [text(row, letter, where) for letter in "abcd"]
     named, answer = lettered(choices, where), row["answer"]
-    start, said = row.get("number_from"), str(answer).strip()
-    if said.isdigit() and said not in named and not isinstance(start, int):
+    start, stated = row.get("number_from"), str(answer).strip()
+    if stated.isdigit() and stated not in named and not isinstance(start, int):
         raise DataError(
             f"{where}: the answer is {shorten(answer)}, and no row tells whether the choices are counted from 0 or from 1; "
             f"write its label ({listed_(named)})"
         )
-    at = int(said) - start if said.isdigit() and isinstance(start, int) else -1
-    alike = [label for label, one in named.items() if one.strip() == said]
-    gold = LETTERS[at] if 0 <= at < len(named) else alike[0] if alike and said not in named else said
+    at = int(stated) - start if stated.isdigit() and isinstance(start, int) else -1
+    alike = [label for label, one in named.items() if one.strip() == stated]
+    gold = LETTERS[at] if 0 <= at < len(named) else alike[0] if alike and stated not in named else stated
     turns, meta = choose(text(row, "question", where), named, gold, where)
     subject = row.get("subject")
     return turns, {**meta, "category": subject} if subject else meta

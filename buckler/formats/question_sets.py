@@ -1,7 +1,7 @@
 """Questions with choices, spans or numbers whose columns go by many names: read by what a column is, not by which set it is of.
 
 HellaSwag, Winogrande, SIQA, SciQ, GPQA, MMLU-Pro, OpenBookQA, COPA, RACE, MedQA, MedMCQA, LogiQA, AGIEval, AQuA; SQuAD, TriviaQA,
-NQ-open, DROP; MATH, SVAMP, MAWPS, ASDiv. A question is asked with all that it needs: its context, its passage, its choices.
+NQ-open, DROP; MATH, SVAMP, MAWPS, ASDiv. A row becomes a question with all that it needs: its context, its passage, its choices.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def is_hellaswag(row: Fields) -> bool:
 
 
 def is_winogrande(row: Fields) -> bool:
-    """A sentence with a blank and two words for it: no sentence whose sentiment is asked for."""
+    """A sentence with a blank and two words for it: no sentence to tell the sentiment of."""
     return {"sentence", "option1", "option2"} <= row.keys()
 
 
@@ -95,14 +95,14 @@ def _clean(text: str) -> str:
 def choices(row: Fields, where: str) -> Parsed:
     """Any other question with choices; what stands before it, stands before it here too."""
     of = listed_choices(row, where)
-    asked = _named(row, QUESTION)
-    question = text(row, asked, where) if asked else ""
+    question_column = _named(row, QUESTION)
+    question = text(row, question_column, where) if question_column else ""
     if "premise" in row and question.strip().lower() in ("", "cause", "effect"):  # COPA
         why = "What was the cause?" if question.strip().lower() == "cause" else "What happened as a result?"
         question = f"{text(row, 'premise', where)}\n{why if question else ''}".strip()
     if is_winogrande(row):
         question = f"What belongs in the blank (_)?\n{question}"
-    context = next((name for name in CONTEXT if name != asked and _named(row, (name,))), None)
+    context = next((name for name in CONTEXT if name != question_column and _named(row, (name,))), None)
     if context:
         question = f"{text(row, context, where).strip()}\n{question}"
     turns, meta = choose(question, of, right(row, list(of), of, where), where)
@@ -121,10 +121,10 @@ def listed_choices(row: Fields, where: str) -> dict[str, str]:
         return lettered([text(row, column, where) for column in _columns(row)], where)
     value = row[name]
     if isinstance(value, Mapping) and {"label", "text"} <= value.keys():
-        labels, said = value["label"], value["text"]
-        if not isinstance(labels, list) or not isinstance(said, list) or len(labels) != len(said):
+        labels, texts_of = value["label"], value["text"]
+        if not isinstance(labels, list) or not isinstance(texts_of, list) or len(labels) != len(texts_of):
             raise DataError(f"{where}: {name!r} needs a 'label' and a 'text' list of one length, got {shorten(value)}")
-        return dict(zip(map(str, labels), map(str, said), strict=True))
+        return dict(zip(map(str, labels), map(str, texts_of), strict=True))
     if isinstance(value, Mapping):
         return {str(label): str(one) for label, one in value.items() if one is not None}
     parts = [str(one["text"]) if isinstance(one, Mapping) else str(one) for one in value] if isinstance(value, list) else []
@@ -210,8 +210,8 @@ def squad(row: Fields, where: str) -> Parsed:
     golds = _spans(row) or []
     context = _named(row, CONTEXT)
     question = text(row, "question", where)
-    asked = f"{text(row, context, where)}\n{question}" if context else question
-    return conversation(asked, golds[0] if golds else None), {"gold": list(golds)} if golds else {}
+    prompt = f"{text(row, context, where)}\n{question}" if context else question
+    return conversation(prompt, golds[0] if golds else None), {"gold": list(golds)} if golds else {}
 
 
 def is_math(row: Fields) -> bool:
@@ -239,8 +239,8 @@ def _number_answer(row: Fields) -> Json:
 
 def is_word_problem(row: Fields) -> bool:
     """A question in words with a number for its answer: SVAMP, ASDiv, MAWPS (AddSub, SingleEq, MultiArith)."""
-    asked = "squestion" in row or ("question" in row and ("body" in row or not isinstance(row.get("answer"), str)))
-    return asked and isinstance(row.get("squestion", row.get("question")), str) and _number_answer(row) is not None
+    has_question = "squestion" in row or ("question" in row and ("body" in row or not isinstance(row.get("answer"), str)))
+    return has_question and isinstance(row.get("squestion", row.get("question")), str) and _number_answer(row) is not None
 
 
 def word_problem(row: Fields, where: str) -> Parsed:

@@ -16,6 +16,7 @@ from buckler.data import LOSS_WEIGHT, Chat, Json, chat_from_json
 from buckler.errors import ConfigError, DataError
 from buckler.formats.chats import FORMATS, matches, parsed
 from buckler.formats.files import PLURALS, load_table, numbered, unfold
+from buckler.formats.fingerprints import benchmark_of
 from buckler.formats.question_sets import counted_from
 from buckler.formats.rows import Fields, Noted, fields_of, listed, shorten
 from buckler.progress import LOG
@@ -72,7 +73,8 @@ def read_chats(path: Path | str, *, limit: int | None = None, format: str | None
 
     `path` is a file (gzipped or not), a dataset saved to disk, or the name of a dataset of the hub: `owner/name`,
     `owner/name:config@split`. Each row's meta has `source` (the file's name), `format`, and the columns of the file
-    that say what the row is; columns that are passed over are named in `unread_columns`. A file in which every answer
+    that say what the row is; columns that are passed over are named in `unread_columns`. Where the content is that of a
+    published set (`fingerprints`), its name stands in `benchmark`. A file in which every answer
     is empty is a set of prompts; one empty answer among filled ones is an error. Only the first `limit` rows are read.
     `format` names the format where it cannot be recognised from the rows.
 
@@ -113,7 +115,8 @@ def read_chats(path: Path | str, *, limit: int | None = None, format: str | None
             len(with_gold),
             len(chats),
         )
-    return chats
+    known = benchmark_of(chats)
+    return chats if known is None else [replace(chat, meta={"benchmark": known, **chat.meta}) for chat in chats]
 
 
 def _recognised(path: Path | str, limit: int | None, format: str | None) -> tuple[str, list[tuple[str, Fields]]]:

@@ -78,7 +78,7 @@ def read_settings(path: Path | None) -> GateSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Part:
-    """One benchmark's share in a check: told beside the check, and decided by no margin of its own."""
+    """One benchmark's share in a check: shown beside the check, and decided by no margin of its own."""
 
     test: NonInferiority
     base: float | None

@@ -64,7 +64,7 @@ def _why(outcome: Outcome) -> str:
     test = outcome.test
     assert test is not None
     if test.decision == "pass":
-        sure = "; a sure loss all the same" if test.is_loss else "; a sure gain" if test.is_gain else ""
+        sure = "; a significant loss nevertheless" if test.is_loss else "; a significant gain" if test.is_gain else ""
         return f"within the margin of {test.margin:.2f}{sure}"
     if test.decision == "fail":
         return f"the whole interval is beyond the margin of {test.margin:.2f}"
@@ -219,8 +219,8 @@ _NOT_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]"
 SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"
 _HELP = (
     "Both models were asked the same probes, and the loss is compared with the margin of {check} in the margins file (or its "
-    "default). error: surely worse than the margin; warning: too few probes to tell, the message says how many would; "
-    "note: surely worse, within the margin. gate.json names the probes that became worse; their answers lie beside it."
+    "default). error: significantly worse than the margin; warning: too few probes to tell, the message says how many would; "
+    "note: significantly worse, within the margin. gate.json names the probes that became worse; their answers lie beside it."
 )
 
 

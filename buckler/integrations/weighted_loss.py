@@ -39,7 +39,7 @@ class WeightedLoss(Base):  # type: ignore[misc]
 
     `buckler export --to trl --model M` writes weights that make the first the objective of `buckler train`, whichever average it
     has. Without a model they do so for the averages over rows and tasks, except that each answer of a row with several counts the
-    same. Packed rows cannot be told from each other and are refused.
+    same. Packed rows cannot be weighed one by one and are refused.
     """
 
     average: Literal["row", "token"] = "row"

@@ -59,7 +59,8 @@ def identity(spec: ModelSpec, *, planned: bool = False) -> str:
     dtype = spec.dtype if found == "float32" else found  # a key of float32 is what it was before `auto` could be anything else
     merge: list[Json] = [_part(name, None, ADAPTER_CONFIG) for name in spec.merge]
     below: list[Json] = [{"merge": merge}] if merge else []
-    return content_id([*parts, template, dtype, *settings, *([spec.quantize] if spec.quantize else []), *below])
+    how: list[Json] = [one for one in (spec.quantize, spec.attn_implementation) if one]
+    return content_id([*parts, template, dtype, *settings, *how, *below])
 
 
 def _own(spec: ModelSpec) -> str:

@@ -82,10 +82,10 @@ def _cost(condition: DocumentCondition) -> Table:
     }
     present = {metric: name for metric, name in names.items() if any(arm.measured(metric) for arm in condition.arms)}
     caption = (
-        "The same rows: the hole is the gap between a direct question refused and a document processed. Useful documents are "
+        "The same rows: the gap is between a direct question refused and a document processed. Useful documents are "
         "harmless but sensitive. The score is each task's own measure, 0 to 1."
     )
-    return _table(f"The hole and the cost: {condition.where}", caption, condition, present)
+    return _table(f"The gap and the cost: {condition.where}", caption, condition, present)
 
 
 def _withheld(metric: Metric, what: str) -> dict[Metric, tuple[str, str]]:

@@ -142,14 +142,14 @@ class EvaluateJob(ProbingJob, JudgingJob):
             written += servers(store.folder(planned.more["answers"]), store.folder(planned.more["verdicts"]), out)
             utility = judgement(out, judge, self.judge_cards, written=written)
         choices: dict[str, Json] = {}
-        asked: list[Path] = []
+        per_question: list[Path] = []
         for name, step in planned.more.items():
             if name.startswith("utility/"):
                 run_steps([step], store, progress=progress)
                 choices[name.removeprefix("utility/")] = read_object(store.folder(step) / UTILITY)
-                asked.append(store.folder(step) / CHOICES)
+                per_question.append(store.folder(step) / CHOICES)
         if len(choices) > 1:
-            choices[ALL_FILES] = pooled(row for file in asked for _, row in read_jsonl(file)).to_json()
+            choices[ALL_FILES] = pooled(row for file in per_question for _, row in read_jsonl(file)).to_json()
         if choices:
             write_json(out / UTILITY, choices)
         if official is not None:

@@ -243,8 +243,8 @@ class Judgement(Result):
 
     def number_lines(self) -> list[str]:
         """The headline numbers alone."""
-        where = "none is named by --judge-cards" if self.cards is None else f"none in {self.cards} is of this version"
-        none = f"it is measured by `buckler judge-card`, and of its cards {where}"
+        then = f"; no card in {self.cards} is of its version" if self.cards else " and name the card's folder with --judge-cards"
+        none = f"measure it with `buckler judge-card`{then}"
         lines = [
             f"judged by {self.judge}; intervals are 95 %",
             f"  {self.card or f'agreement of this judge with people is unknown: {none}'}",

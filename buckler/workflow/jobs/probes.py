@@ -115,6 +115,7 @@ class ProbeFiles(Result):
         files: dict[str, Json] = {
             name: {
                 "format": described.format,
+                **({"benchmark": described.benchmark} if described.benchmark else {}),
                 "rows": self.rows[name],
                 "categories": {str(kind): dict(counts) for kind, counts in described.categories.items()},
                 "checkable": described.checkable,
@@ -203,7 +204,8 @@ def _all(source: Source) -> list[Chat]:
 
 
 def _file_lines(name: str, rows: int, described: Described) -> list[str]:
-    lines = [f"{name}: {described.format}, {rows} rows"]
+    known = f", the content of {described.benchmark}" if described.benchmark else ""
+    lines = [f"{name}: {described.format}, {rows} rows{known}"]
     lines += [f"  {sum(counts.values()):6} {WANTED[kind]}{_by_category(counts)}" for kind, counts in described.categories.items()]
     if described.checkable:
         lines.append(f"  {described.checkable:6} with an answer that can be checked without a judge")
