@@ -15,7 +15,7 @@ from buckler.data import Chat, write_rows
 from buckler.errors import ConfigError
 from buckler.experiments.registry import read_recipe, recipe_folder
 from buckler.experiments.run import dry_run
-from buckler.finetuning.export import save_merged
+from buckler.finetuning.export import save_loaded, save_merged
 from buckler.finetuning.settings import LoRA, TrainSettings
 from buckler.finetuning.train import train
 from buckler.models import loading
@@ -215,3 +215,8 @@ def test_train_moves_the_model_out_of_its_work_folder_and_knows_it_again(tiny, r
     store = Store(tmp_path / "store")
     job.run(tmp_path / "shared", store=store)
     assert len(list(store.root.rglob("model.safetensors"))) == 1, "a store that others use keeps it"
+
+
+def test_a_model_that_attends_as_a_gpu_does_is_merged_on_a_cpu(tiny, tmp_path):
+    save_loaded(ModelSpec(name=str(tiny), attn_implementation="flash_attention_2"), tmp_path / "plain")
+    assert same(weights(ModelSpec(name=str(tmp_path / "plain"))), weights(ModelSpec(name=str(tiny))))

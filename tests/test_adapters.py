@@ -202,6 +202,8 @@ def test_an_adapter_on_an_adapter_is_a_model_and_one_that_leads_back_to_itself_i
     stacked = change(first / "adapter", tmp_path / "adapter", base_model_name_or_path=str(first / "adapter"))
     assert nll(stacked) == near(nll(first / "model", first / "adapter")) != near(nll(first / "model"))
     assert identity(ModelSpec(name=str(stacked))) != identity(ModelSpec(name=str(first / "adapter")))
+    with pytest.raises(BackendError, match="must not be quantized"):
+        load(ModelSpec(name=str(stacked), quantize="8bit"))
     change(stacked, tmp_path / "other", base_model_name_or_path=str(tmp_path / "ring"))
     ring = change(stacked, tmp_path / "ring", base_model_name_or_path=str(tmp_path / "other"))
     with pytest.raises(BackendError, match="leads back to itself"):

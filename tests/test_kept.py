@@ -53,9 +53,13 @@ def test_a_model_in_another_type_or_with_other_files_is_read_again(tiny, tmp_pat
         before = load(ModelSpec(name=str(folder))).score(PAIRS)
         load(ModelSpec(name=str(folder), dtype="bfloat16"))
         assert len(read) == 2
+        for attention in ("eager", "sdpa"):
+            one, _ = loading.open_model(ModelSpec(name=str(folder), dtype="bfloat16", attn_implementation=attention))
+            assert one.config._attn_implementation == attention
+        read.clear()
         make_model(folder, "qwen", seed=5)
         again = load(ModelSpec(name=str(folder), dtype="bfloat16"))
-        assert len(read) == 3 and again.score(PAIRS) != before
+        assert len(read) == 1 and again.score(PAIRS) != before
 
 
 def test_neither_a_merged_adapter_nor_a_training_reaches_the_next_step(tiny, tmp_path, read):

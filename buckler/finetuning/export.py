@@ -29,5 +29,6 @@ def save_merged(spec: ModelSpec, out: Path) -> None:
 def save_loaded(spec: ModelSpec, folder: Path) -> None:
     """A model with its adapters merged into it, as a plain folder in float32."""
     with explain_full_disk(folder.parent):
-        model, tokenizer = open_model(spec.model_copy(update={"device": "cpu"}), for_training=True)
+        here = spec.model_copy(update={"device": "cpu", "attn_implementation": None})
+        model, tokenizer = open_model(here, for_training=True)
         save_model(model, template_of(model, tokenizer, spec), folder)

@@ -35,6 +35,8 @@ from buckler.progress import LOG
 
 _BEFORE: int | None = None
 """Threads of this process before a model named a number."""
+ASIDE = {"adapter": None, "merge": (), "dtype": "auto", "device": "auto", "threads": None, "chat_template": None}
+"""Fields of a spec that have no part in how the weights of its base are read; all others have."""
 NO_ADAPTER = "no-adapter"
 """A folder that no model has: where transformers looks for an adapter, which it would put on the weights unasked."""
 
@@ -74,7 +76,8 @@ def open_model(
         if below and dtype != "float32":
             _round(model, getattr(torch, dtype))
         if adapter is not None:
-            note_other_base(adapter, spec)
+            if not below:
+                note_other_base(adapter, spec)
             model = with_adapter(model, adapter, spec)
         if spec.quantize is None and reads_weights:
             model = model.to(device)
@@ -124,7 +127,7 @@ def _kept_base(spec: ModelSpec, dtype: str, device: str) -> PreTrainedModel:
     folder = files_of(spec)
     if folder is None or device == NO_DEVICE or spec.quantize is not None or spec.trust_remote_code:
         return _base(spec, dtype, device)
-    key, files = (str(folder), spec.revision, dtype, spec.attn_implementation), kept.stamps(folder)
+    key, files = (spec.model_copy(update=ASIDE).model_dump_json(), dtype), kept.stamps(folder)
     model = kept.copy_of(key, folder)
     if model is None:
         before = torch.get_rng_state()

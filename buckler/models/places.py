@@ -174,11 +174,7 @@ def _hub_files(name: str, revision: str | None) -> tuple[str, ...]:
 
 
 def adapter_folder(name: str, revision: str | None = None) -> Path:
-    """The adapter's folder; one of the hub is downloaded as a whole, because its tokenizer and template belong to it.
-
-    Raises:
-        BackendError: it cannot be had.
-    """
+    """The adapter's folder; one of the hub is downloaded as a whole, because its tokenizer and template belong to it."""
     folder = location(name)
     if folder is not None:
         return folder
@@ -247,22 +243,14 @@ def _moved_with(folder: Path, name: str) -> list[Path]:
 
 
 def adapter_config(folder: Path) -> Mapping[str, Json]:
-    """The settings of an adapter.
-
-    Raises:
-        BackendError: there are none, or they cannot be read.
-    """
+    """The settings of an adapter; BackendError where there are none, or they cannot be read."""
     if not (folder / ADAPTER_CONFIG).exists():
         raise BackendError(f"{folder}: contains no {ADAPTER_CONFIG}, which every adapter needs")
     return read_settings(folder / ADAPTER_CONFIG)
 
 
 def dtype_of(spec: ModelSpec) -> Dtype:
-    """The type in which the model computes here: what `auto` stands for on this machine.
-
-    Raises:
-        BackendError: there is no such model.
-    """
+    """The type in which the model computes here: what `auto` stands for on this machine (BackendError: no such model)."""
     if spec.dtype != "auto" or not spec.is_local:
         return spec.dtype
     return resolved(spec.device, _weight_bytes(spec))

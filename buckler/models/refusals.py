@@ -48,6 +48,8 @@ def require_answers(spec: ModelSpec) -> None:
         require_adapter(adapter)
         if not spec.chat_template and (fault := Checkpoint(adapter).broken_template()) is not None:
             raise BackendError(f"{adapter}: {fault}")
+    if spec.quantize is not None and spec.merge:
+        raise BackendError(f"{spec.merge[-1]}: is merged into its base, which must not be quantized for that; remove `quantize`")
     if spec.quantize is not None and find_spec("bitsandbytes") is None:
         raise BackendError(f"{spec.name}: `quantize: {spec.quantize}` needs bitsandbytes: pip install 'buckler[quantize]'")
     if place is None:

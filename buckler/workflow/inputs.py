@@ -325,11 +325,7 @@ def own_tasks(run: Run[Settings]) -> Mapping[str, Task] | None:
 
 
 def require_answered(answers: Sequence[Answer]) -> None:
-    """Stop where a server failed to answer: what was answered is kept, and asked for again nothing is paid twice.
-
-    Raises:
-        BackendError: some answers are missing.
-    """
+    """Stop where a server failed to answer (BackendError): what was answered is kept, and is not paid for again."""
     failed = [one.error for one in answers if one.finish_reason == "failed"]
     if failed:
         raise BackendError(
