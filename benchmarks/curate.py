@@ -86,14 +86,14 @@ class LiteralCuration:
                     sampling = Sampling(temperature=temperature, top_p=top_p, max_new_tokens=self.settings.max_new_tokens)
                     requests.append(Request(messages=messages, sampling=sampling))
                     owners.append(at)
-        drafts, of = [], []
+        revised, of = [], []
         for reply, at in zip(self.model.generate(requests), owners, strict=True):
             text = read_revision(reply.text).text
             made = gate(text, reply.finish_reason, originals[at].chat, "response", self.settings.gates).chat if text else None
             if made is not None:
-                drafts.append(Candidate(chat=made, perplexity=0.0, helpfulness=0.0, round=turn))
+                revised.append(Candidate(chat=made, perplexity=0.0, helpfulness=0.0, round=turn))
                 of.append(at)
-        measured = zip(self.measured(drafts, [originals[at].chat for at in of]), of, strict=True)
+        measured = zip(self.measured(revised, [originals[at].chat for at in of]), of, strict=True)
         gates = self.settings.gates
         return [(one, at) for one, at in measured if not gate_perplexity(one.perplexity, originals[at].perplexity, gates)]
 

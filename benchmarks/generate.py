@@ -76,13 +76,13 @@ def main() -> None:
     logging.disable(logging.WARNING)
     model = HuggingFaceLM(ModelSpec(name=options.model, dtype=options.dtype))
     texts = sets.chats("commonsense", count=options.texts, seed=0, split="train")
-    asked = [revision_request(text, SEED_WORDS[:3]) for text in texts]
+    conversations = [revision_request(text, SEED_WORDS[:3]) for text in texts]
     requests = [
         Request(messages=messages, sampling=Sampling(temperature=t, top_p=p, max_new_tokens=options.new_tokens))
-        for messages in asked
+        for messages in conversations
         for t, p in GRID
     ]
-    peer = Transformers(model, [model.template.prompt(messages) for messages in asked], options.new_tokens)
+    peer = Transformers(model, [model.template.prompt(messages) for messages in conversations], options.new_tokens)
 
     def ours() -> int:
         return sum(completion.tokens for completion in model.generate(requests))
@@ -93,7 +93,7 @@ def main() -> None:
         ("num_return_sequences", peer.num_return_sequences),
         *([("one by one", peer.one_by_one)] if options.literal else []),
     ]
-    model.generate([Request(messages=asked[0], sampling=Sampling(max_new_tokens=8))])  # warm up
+    model.generate([Request(messages=conversations[0], sampling=Sampling(max_new_tokens=8))])  # warm up
     seconds: dict[str, list[float]] = {name: [] for name, _ in sides}
     tokens: dict[str, list[int]] = {name: [] for name, _ in sides}
     torch.manual_seed(0)

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
+import torch
 
 from buckler.data import Chat, Message
 from buckler.finetuning.settings import LoRA, TrainSettings
@@ -57,8 +58,6 @@ def test_every_answer_of_several_turns_follows_the_ids_that_transformers_asks_wi
 
 
 def test_the_second_answer_is_as_likely_in_training_as_in_asking(model):
-    import torch
-
     (row,) = model.template.row(TWO_TURNS).sequences
     answer = model.tokenizer("Since last May.", add_special_tokens=False)["input_ids"]
     with torch.inference_mode():
@@ -70,7 +69,6 @@ def test_the_second_answer_is_as_likely_in_training_as_in_asking(model):
 
 
 def test_greedy_answers_are_those_of_transformers(model, folder):
-    import torch
     from transformers import AutoModelForCausalLM
 
     theirs = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
@@ -94,3 +92,19 @@ def test_lora_on_eight_rows_learns_to_answer_and_to_stop(folder, tmp_path):
     assert [one.finish_reason for one in given] == ["stop"] * 8
     assert {one.text for one in given} <= set(COLOURS)
     assert sum(one.text == row.answer for one, row in zip(given, rows, strict=True)) >= 4
+
+
+def test_answers_are_those_of_transformers_whoever_shares_the_batch(model):
+    questions = [f"In one word: what is the colour of {thing}?" for thing in THINGS]
+    questions[::2] = [f"Write a list of ten facts about {thing}." for thing in THINGS[::2]]
+    requests = [Request(messages=(Message(role="user", content=text),), sampling=GREEDY) for text in questions]
+    own = []
+    for request in requests:
+        ids = torch.tensor([model.template.prompt(request.messages)])
+        row = model.model.generate(input_ids=ids, attention_mask=torch.ones_like(ids), max_new_tokens=24, do_sample=False)
+        kept = row[0, ids.shape[1] :].tolist()
+        end = next((at for at, token in enumerate(kept) if token in model.stops), None)
+        own.append(model.tokenizer.decode(kept[:end], skip_special_tokens=True).strip())
+    before = model.batch_tokens
+    for model.batch_tokens in (250, before):
+        assert [given.text for given in model.generate(requests)] == own

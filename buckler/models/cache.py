@@ -5,6 +5,7 @@ The cache of transformers is written anew, whole, for every token.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -100,6 +101,19 @@ def preallocated_cache(model: PreTrainedModel, room: int) -> DynamicCache:
 def is_plain(cache: DynamicCache) -> bool:
     """Whether all that is remembered lies in preallocated layers, whose rows and columns can be chosen, moved and joined."""
     return all(type(layer) is PreallocatedLayer for layer in cache.layers)
+
+
+def in_place(leaves: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Leaves `(row, token)` in an order that leaves as many as can be in their row."""
+    order: list[tuple[int, int] | None] = [None] * len(leaves)
+    others = []
+    for leaf in leaves:
+        if leaf[0] < len(order) and order[leaf[0]] is None:
+            order[leaf[0]] = leaf
+        else:
+            others.append(leaf)
+    rest = iter(others)
+    return [next(rest) if leaf is None else leaf for leaf in order]
 
 
 def greedy_tokens(logits: Tensor) -> list[int]:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import torch
 from transformers import DynamicCache, PreTrainedModel
 
-from buckler.models.cache import is_plain, preallocated_cache
+from buckler.models.cache import in_place, is_plain, preallocated_cache
 from buckler.models.sampling import RowSampler
 
 if TYPE_CHECKING:
@@ -191,7 +191,7 @@ class _Rows:
             for at in members:
                 if at in going:
                     leaves.setdefault((row, going[at]), []).append(at)
-        chosen = _in_place(list(leaves))
+        chosen = in_place(list(leaves))
         parents = [row for row, _ in chosen]
         if parents != list(range(len(self.members))):
             # The one choice of rows that every kind of layer knows, recurrent ones too.
@@ -213,19 +213,6 @@ class _Rows:
         self.members, self._lengths = self.members + other.members, self._lengths + other._lengths
         self._last += other._last
         return self
-
-
-def _in_place(leaves: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Leaves `(row, token)` in an order that leaves as many as can be in their row."""
-    order: list[tuple[int, int] | None] = [None] * len(leaves)
-    others = []
-    for leaf in leaves:
-        if leaf[0] < len(order) and order[leaf[0]] is None:
-            order[leaf[0]] = leaf
-        else:
-            others.append(leaf)
-    rest = iter(others)
-    return [next(rest) if leaf is None else leaf for leaf in order]
 
 
 def batches(items: Sequence[int], sizes: Sequence[int], budget: int) -> Iterator[list[int]]:

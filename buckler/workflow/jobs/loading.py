@@ -50,9 +50,7 @@ UNNAMED = frozenset("threads workers batch_tokens concurrency timeout retries ma
 """Settings that change no result."""
 HOW = ("dtype", "threads", "quantize", "batch_tokens")
 """The settings of a job that say how its models are loaded."""
-
-
-SAID = "dtype, threads, quantize and batch_tokens"
+HOW_NAMED = ", ".join(HOW[:-1]) + f" and {HOW[-1]}"
 
 
 class LoadingJob(Job):
@@ -75,7 +73,7 @@ class LoadingJob(Job):
         self.__dict__.update({name: self.loaded_so(spec) for name, spec in models.items()})
         by_name = "=" in getattr(self, "judge", "") or hasattr(self, "tuned")  # models that are named in a text
         if not by_name and not any(spec.is_local for spec in models.values()):
-            raise ValueError(f"no model is loaded here, so {SAID} have no effect; remove them")
+            raise ValueError(f"no model is loaded here, so {HOW_NAMED} have no effect; remove them")
         return self
 
     def note_replaced(self, out: Path, store: Store | None = None, plan: Callable[[], Sequence[Step]] | None = None) -> None:
@@ -135,7 +133,7 @@ class LoadingJob(Job):
             ConfigError: an earlier job of the pipeline trains it, and says how it is loaded.
         """
         if spec.name.startswith(EARLIER) and any(value is not None for value in self.how):
-            raise ConfigError(f"{spec.name} is loaded as it was trained; set {SAID} where it is trained")
+            raise ConfigError(f"{spec.name} is loaded as it was trained; set {HOW_NAMED} where it is trained")
         return spec.loaded_so(**dict(zip(HOW, self.how, strict=True)))
 
 
