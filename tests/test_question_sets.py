@@ -14,6 +14,7 @@ from buckler.evaluation.scores import score_answer
 from buckler.evaluation.utility import ask
 from buckler.formats import read_chats
 from buckler.formats.read import LABEL_COLUMNS
+from buckler.workflow.jobs.probes import ProbesJob
 
 
 def put(path, *rows):
@@ -185,6 +186,8 @@ def test_what_tells_no_right_choice_is_said_with_its_line(tmp_path):
             read_chats(put(tmp_path / "e.jsonl", COPA | {"label": odd}))
     (hidden,) = read_chats(put(tmp_path / "d.jsonl", HELLASWAG | {"label": ""}))
     assert hidden.answer is None and "gold" not in hidden.meta
+    shown = "\n".join(ProbesJob(files=[str(tmp_path / "d.jsonl")]).run().lines())
+    assert "1 with choices and no right answer: they cannot be scored" in shown
 
 
 GOLD_SETS = {
