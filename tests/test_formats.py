@@ -62,6 +62,16 @@ JSON_ROWS = {
     "strongreject": ({"forbidden_prompt": "q", "category": "c", "source": "s"}, "q", None),
     "questions": ({"question": "q"}, "q", None),
     "prompts": ({"prompt": "q"}, "q", None),
+    "hellaswag": ({"ctx": "It is", "endings": ["a", "b"], "label": "1"}, None, "B"),
+    "winogrande": ({"sentence": "The _ fits.", "option1": "cup", "option2": "box", "answer": "2"}, None, "B"),
+    "siqa": ({"context": "c", "question": "q", "answerA": "x", "answerB": "y", "answerC": "z", "label": "3"}, None, "C"),
+    "choices": ({"question": "q", "options": ["x", "y"], "answer": "B", "answer_index": 1, "article": "a"}, None, "B"),
+    "math": ({"problem": "q", "solution": r"so \boxed{2}", "level": "1", "type": "t"}, "q", r"so \boxed{2}"),
+    "word-problem": ({"Body": "Two.", "Question": "How many?", "Answer": 2.0}, "Two. How many?", "2.0"),
+    "squad": ({"context": "c", "question": "q", "answers": {"text": ["a", "b"], "answer_start": [0, 1]}}, "c\nq", "a"),
+    "wildjailbreak": ({"adversarial": "q", "label": 1, "data_type": "adversarial_harmful"}, "q", None),
+    "salad-bench": ({"qid": 1, "question": "q", "1-category": "O1", "2-category": "O2"}, "q", None),
+    "real-toxicity": ({"prompt": {"text": "q", "toxicity": 0.1}, "challenging": False}, "q", None),
 }
 
 

@@ -14,6 +14,7 @@ from buckler.evaluation.scores import score_answer
 from buckler.evaluation.utility import ask
 from buckler.formats import read_chats
 from buckler.formats.read import LABEL_COLUMNS
+from buckler.workflow.jobs.probes import ProbesJob
 
 
 def put(path, *rows):
@@ -180,8 +181,13 @@ def test_what_tells_no_right_choice_is_said_with_its_line(tmp_path):
         read_chats(put(tmp_path / "b.jsonl", COPA | {"label": 0}, COPA | {"label": "7"}))
     with pytest.raises(DataError, match=r"c\.jsonl:1: .*is not among the choices A, B"):
         read_chats(put(tmp_path / "c.jsonl", RACE | {"answer": "E"}))
+    for odd in ("9" * 5000, "\u00b2", "1.0", True):
+        with pytest.raises(DataError, match=r"e\.jsonl:1: .* is not among the choices"):
+            read_chats(put(tmp_path / "e.jsonl", COPA | {"label": odd}))
     (hidden,) = read_chats(put(tmp_path / "d.jsonl", HELLASWAG | {"label": ""}))
     assert hidden.answer is None and "gold" not in hidden.meta
+    shown = "\n".join(ProbesJob(files=[str(tmp_path / "d.jsonl")]).run().lines())
+    assert "1 with choices and no right answer: they cannot be scored" in shown
 
 
 GOLD_SETS = {

@@ -25,6 +25,8 @@ _CLOSED = (
 )
 NEAR = 0.001
 """How far a number may be from its gold (LLM-Adapters, `evaluate.py`)."""
+BOXES = 10
+"""Boxes of an answer that are looked at, from its end: one that runs on writes thousands."""
 _WHOLE = r"(?:\d{1,3}(?:,\d{3})+|\d{1,2}(?:,\d{2})+,\d{3}|\d+)(?!,\d{3}(?!\d)|\d)"
 _FRACTION = r"\\[dt]?frac\s*(?:\{\s*(?P<la>\d+)\s*\}\s*\{\s*(?P<lb>\d+)\s*\}|(?P<lc>\d)(?P<ld>\d))"
 _NUMBER = re.compile(
@@ -87,7 +89,7 @@ def number_of(gold: str) -> float | None:
 
 def boxed(text: str) -> str | None:
     r"""What the last `\boxed{...}` holds; None if there is none that is closed."""
-    for found in reversed(list(re.finditer(r"\\f?boxed\s*(?:\{| (?=\S))", text))):
+    for found in list(re.finditer(r"\\f?boxed\s*(?:\{| (?=\S))", text))[: -BOXES - 1 : -1]:
         if not found[0].endswith("{"):
             return re.split(r"\$|\s", text[found.end() :], maxsplit=1)[0]
         depth = 1

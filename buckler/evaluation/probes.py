@@ -128,6 +128,8 @@ class Described:
     """Row numbers, from 1, whose words an earlier row already has, and that row's number."""
     checkable: int
     """Rows with a gold answer or choices: they can be scored without a judge."""
+    without_gold: int
+    """Questions with choices whose right one the file does not give: a test split, or one whose answers stand elsewhere."""
     followups: int
     """Rows with a second turn."""
     ignored_columns: tuple[str, ...]
@@ -161,6 +163,7 @@ def describe(probes: Sequence[Chat], name: str) -> Described:
         categories=categories,
         repeats=repeats,
         checkable=sum("gold" in probe.meta for probe in probes),
+        without_gold=sum("choices" in probe.meta and "gold" not in probe.meta for probe in probes),
         followups=sum(bool(probe.meta.get("followups")) for probe in probes),
         ignored_columns=tuple(sorted({str(name) for probe in probes for name in _names(probe)})),
     )

@@ -6,6 +6,7 @@ The turns ask for the letter. What is needed to score the choices by their likel
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 from buckler.data import Json
@@ -100,17 +101,22 @@ def is_mmlu_row(row: Fields) -> bool:
     return {"question", "answer"} <= row.keys() and ("choices" in row or set("abcd") <= row.keys())
 
 
+def is_number(value: Json) -> bool:
+    """Whether a cell is the number of a choice: a few plain digits."""
+    return not isinstance(value, bool) and re.fullmatch(r"[0-9]{1,4}", str(value).strip()) is not None
+
+
 def mmlu_row(row: Fields, where: str) -> Parsed:
     """Copies of MMLU: the choices and the right one's letter, text or number, counted from where the file's rows tell."""
     choices = row["choices"] if "choices" in row else [text(row, letter, where) for letter in "abcd"]
     named, answer = lettered(choices, where), row["answer"]
     start, stated = row.get("number_from"), str(answer).strip()
-    if stated.isdigit() and stated not in named and not isinstance(start, int):
+    if is_number(stated) and stated not in named and not isinstance(start, int):
         raise DataError(
             f"{where}: the answer is {shorten(answer)}, and no row tells whether the choices are counted from 0 or from 1; "
             f"write its label ({listed_(named)})"
         )
-    at = int(stated) - start if stated.isdigit() and isinstance(start, int) else -1
+    at = int(stated) - start if is_number(stated) and isinstance(start, int) else -1
     alike = [label for label, one in named.items() if one.strip() == stated]
     gold = LETTERS[at] if 0 <= at < len(named) else alike[0] if alike and stated not in named else stated
     turns, meta = choose(text(row, "question", where), named, gold, where)

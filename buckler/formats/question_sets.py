@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 
 from buckler.data import Json, content_id
 from buckler.errors import DataError
-from buckler.formats.choices import LETTERS, choose, lettered
+from buckler.formats.choices import LETTERS, choose, is_number, lettered
 from buckler.formats.rows import Fields, Parsed, conversation, listed, optional, shorten, text
 
 QUESTION = ("question", "question_stem", "stem", "query", "sentence", "goal", "problem", "prompt", "ctx")
@@ -148,9 +148,9 @@ def right(row: Fields, labels: Sequence[str], of: Mapping[str, str], where: str)
         value = str(row[name]).strip()
         if (found := next((label for label in labels if label.casefold() == value.strip("().").casefold()), None)) is not None:
             return found
-        if (alike := [label for label, one in of.items() if one.strip().casefold() == value.casefold()]) and not value.isdigit():
+        if (alike := [label for label, one in of.items() if one.strip().casefold() == value.casefold()]) and not is_number(value):
             return alike[0]
-        if value.isdigit():
+        if is_number(value):
             start = row.get("number_from")
             if not isinstance(start, int):
                 raise DataError(
@@ -170,7 +170,7 @@ def counted_from(name: str, rows: Sequence[tuple[str, Fields]]) -> int | None:
     """
     seen: list[tuple[Json, int]] = []
     for where, row in rows:
-        gold = next((row[one] for one in GOLD if str(row.get(one, "")).strip().isdigit()), None)
+        gold = next((row[one] for one in GOLD if is_number(row.get(one))), None)
         if gold is not None:
             count = len(row["endings"]) if isinstance(row.get("endings"), list) else len(listed_choices(row, where))  # type: ignore[arg-type]
             seen.append((gold, count))

@@ -209,6 +209,8 @@ def _file_lines(name: str, rows: int, described: Described) -> list[str]:
     lines += [f"  {sum(counts.values()):6} {WANTED[kind]}{_by_category(counts)}" for kind, counts in described.categories.items()]
     if described.checkable:
         lines.append(f"  {described.checkable:6} with an answer that can be checked without a judge")
+    if described.without_gold:
+        lines.append(f"  {described.without_gold:6} with choices and no right answer: they cannot be scored")
     if described.followups:
         lines.append(f"  {described.followups:6} with a second turn")
     if described.repeats:
@@ -237,7 +239,8 @@ def _shared(left: tuple[str, Sequence[Chat]], right: tuple[str, Sequence[Chat]],
     left_at, right_at = _numbers(left[1]), _numbers(right[1])
     places = [f"{left_at[overlap.left.id]} ~ {right_at[overlap.right.id]} ({overlap.similarity:.2f})" for overlap in overlaps]
     same = sum(one.kind != "near" for one in overlaps)
-    return f"{left[0]} and {right[0]} share {same} rows, and {len(overlaps) - same} nearly: row {_some(places)}"
+    near = len({one.right.id for one in overlaps if one.kind == "near"})  # rows, of which one may be near several
+    return f"{left[0]} and {right[0]} share {same} rows, and {near} nearly: row {_some(places)}"
 
 
 def _numbers(rows: Sequence[Chat]) -> dict[str, int]:
