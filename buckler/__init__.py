@@ -11,7 +11,7 @@ Nothing heavy is imported until a name is used.
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from buckler.api import attack, build_defense, curate, evaluate, gate, generate, judge, load_model, run, train
+    from buckler.api import attack, build_defense, curate, evaluate, export, gate, generate, judge, load_model, run, train
     from buckler.data import Chat
     from buckler.registry import register
 
@@ -22,6 +22,7 @@ __all__ = [
     "build_defense",
     "curate",
     "evaluate",
+    "export",
     "gate",
     "generate",
     "judge",

@@ -25,6 +25,7 @@ from buckler.workflow.jobs.crosstask import CrossTaskJob, DefenseRows
 from buckler.workflow.jobs.curate import Curated, CurateJob
 from buckler.workflow.jobs.customize import AttackJob, CustomerRows, JobFile, TrainedModel, TrainJob
 from buckler.workflow.jobs.evaluate import EvaluateJob, Evaluation
+from buckler.workflow.jobs.export import Exported, ExportJob
 from buckler.workflow.jobs.gate import GateDecision, GateJob
 from buckler.workflow.jobs.judge import JudgeJob, Judgement, verdicts_only
 from buckler.workflow.store import Store
@@ -58,7 +59,7 @@ def curate(texts: Rows, *, out: str | Path | None = None, store: str | Path = RU
 def build_defense(
     documents: Rows | Sequence[Rows] = (), *, out: str | Path | None = None, store: str | Path = RUNS, **settings: object
 ) -> DefenseRows:
-    """Rows that close the hole of malicious documents: refusals and real answers (`CrossTaskJob`)."""
+    """Rows that close the gap of malicious documents: refusals and real answers (`CrossTaskJob`)."""
     job = _job(CrossTaskJob, {"documents": documents, **settings}, store)
     with show_progress() as progress:
         return job.run(_out(out, store, job.plan().result.key), store=Store(Path(store)), progress=progress)
@@ -81,6 +82,15 @@ def train(
     if isinstance(result, JobFile):
         raise ConfigError("train(job=...): a job for a launcher is written by `buckler train --job`")
     return result
+
+
+def export(
+    rows: Rows | Sequence[Rows], to: str, *, out: str | Path | None = None, store: str | Path = RUNS, **settings: object
+) -> Exported:
+    """Rows in the layout of another trainer, with its configuration (`ExportJob`)."""
+    job = _job(ExportJob, {"rows": rows, "to": to, **settings}, store)
+    with show_progress() as progress:
+        return job.run(_out(out, store, job.plan().result.key), store=Store(Path(store)), progress=progress)
 
 
 def generate(

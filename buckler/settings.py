@@ -7,6 +7,7 @@ these are read as the new ones.
 
 from __future__ import annotations
 
+import re
 import types
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from difflib import get_close_matches
@@ -25,9 +26,14 @@ from pydantic.fields import FieldInfo
 
 from buckler.errors import ConfigError
 
-OPTIONS: dict[str, str] = {"--apart-from": "--decontaminate", "--label-sure": "--label-confidence"}
+_EXPORT = "a command of its own: `buckler export curated/curated.jsonl --to LAYOUT --out DIR`, in a recipe an entry `export`"
+OPTIONS: dict[str, str] = {
+    "--apart-from": "--decontaminate",
+    "--label-sure": "--label-confidence",
+    "curate --export": _EXPORT,
+}
 """Old option to new one, by command: `"curate --old": "--new"`. A value with a space is said as it is (`removed; use ...`)."""
-KEYS: dict[str, str] = {"apart_from": "decontaminate", "label_sure": "label_confidence"}
+KEYS: dict[str, str] = {"apart_from": "decontaminate", "label_sure": "label_confidence", "export": _EXPORT}
 """Old key of a recipe or setting to new one; the old one dotted as far as it takes to tell it from others of its name."""
 
 VALUES: dict[str, dict[str, str]] = {"trained on": {"weakest": "most_misused_task"}, "stage": {"as it came": "base"}}
@@ -67,6 +73,8 @@ class Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=(), use_attribute_docstrings=True)
     unwritten_if_empty: ClassVar[tuple[str, ...]] = ()
     """Fields that came later, and are left out of records and hashes where they are empty: what is older stays as it is."""
+    unwritten_if_default: ClassVar[tuple[str, ...]] = ()
+    """Such fields whose default is not empty: left out where they have it."""
     option_names: ClassVar[Mapping[str, str]] = {}
     """Settings that the command line, Python and pipelines call by another name than their field's: name, dotted path."""
     paths: ClassVar[tuple[str, ...]] = ()
@@ -83,7 +91,12 @@ class Settings(BaseModel):
     @model_serializer(mode="wrap")
     def _without_empty(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         values: dict[str, Any] = handler(self)
-        return {name: value for name, value in values.items() if value or name not in self.unwritten_if_empty}
+        default = {name: type(self).model_fields[name].default for name in self.unwritten_if_default}
+        return {
+            name: value
+            for name, value in values.items()
+            if (value or name not in self.unwritten_if_empty) and not (name in default and value == default[name])
+        }
 
 
 def parse(model: type[Model], values: object, where: str, names: Mapping[str, str] | None = None) -> Model:
@@ -170,7 +183,8 @@ def _explain(model: type[BaseModel], fault: ValidationError, names: Mapping[str,
 
 def plain(message: str) -> str:
     """What pydantic says is wrong, to stand after the name of the value."""
-    message = message.removeprefix("Value error, ").partition(" or an instance of ")[0]
+    message = re.split(" or (?:an )?instance of ", message.removeprefix("Value error, "))[0]
+    message = message.replace("a valid tuple", "a list").replace("a valid dictionary", "keys and values")
     return message.partition(", unable to parse")[0].replace("Input should", "must").replace("Field required", "is required")
 
 

@@ -53,7 +53,7 @@ RUNS: tuple[Run, ...] = (
     _run(
         "curate",
         "curate miniature:commonsense --out curate --model miniature --preset quick --words miniature --max-new-tokens 48 "
-        "--licence cc-by-4.0 --export alpaca --export sharegpt --export openai --limit 2 --seed 3",
+        "--licence cc-by-4.0 --limit 2 --seed 3",
         "curate/*",
     ),
     _run(
@@ -70,6 +70,25 @@ RUNS: tuple[Run, ...] = (
         "curate inputs/texts.jsonl --out curate-query --model miniature-small --preset quick --direction lower --target both "
         "--words miniature --perplexity unconditional --max-new-tokens 48 --decontaminate inputs/probes.csv --seed 4",
         "curate-query/*",
+    ),
+    *(
+        _run(
+            f"export-{to}",
+            f"export curate/curated.jsonl --to {to} --out export-{to}",
+            *_at(f"export-{to}", *names),
+            after="curate",
+        )
+        for to, *names in (
+            ("alpaca", "alpaca.json", "dataset_info.json"),
+            ("sharegpt", "sharegpt.json", "dataset_info.json"),
+            ("openai", "openai.jsonl"),
+        )
+    ),
+    _run(
+        "export-trl",
+        "export crosstask/defence.jsonl --to trl --balance task --out export-trl",
+        *_at("export-trl", "trl.jsonl", "trl.yaml", "export.json"),
+        after="crosstask",
     ),
     _run("seeds", "seeds inputs/papers --out seeds/words.yaml --top 20 --min-papers 2", "seeds/words.yaml"),
     _run(

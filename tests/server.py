@@ -33,12 +33,18 @@ class Vllm:
         text = body.get("prompt")
         if text is None:
             text = self.tokenizer.apply_chat_template(
-                body["messages"], tokenize=False, add_generation_prompt=body["add_generation_prompt"]
+                body["messages"],
+                tokenize=False,
+                add_generation_prompt=body["add_generation_prompt"],
+                **body.get("chat_template_kwargs", {}),
             )
         ids = self.tokenizer(text, add_special_tokens=False)["input_ids"]
         if self.adds_bos and body.get("add_special_tokens"):
             ids = [self.tokenizer.bos_token_id, *ids]
         return {"count": len(ids), "max_model_len": self.max_model_len, "tokens": ids}
+
+    def detokenize(self, body: Body) -> Body:
+        return {"prompt": self.tokenizer.decode(body["tokens"])}
 
     def weigh(self, body: Body) -> Body:
         import torch
@@ -74,6 +80,7 @@ class Server:
         counts_tokens: bool = True,
         refuses: Callable[[Body], Any] = lambda body: None,
         routes: Mapping[str, Any] | None = None,
+        hello: Callable[[Body], Any] = lambda body: "Hello.",
     ) -> None:
         """A server.
 
@@ -88,10 +95,13 @@ class Server:
             counts_tokens: whether it says how many there were.
             refuses: status and body for a conversation that it does not take as it is put; that costs nothing.
             routes: status and body by path, for paths that it answers in a way of its own.
+            hello: as `reply`, for the short request of a client that has just been loaded; it is counted in `hellos` alone.
         """
         self.reply, self.share, self.faults, self.retry_after = reply, share, faults, retry_after
         self.delay, self.key, self.vllm, self.counts_tokens = delay, key, vllm, counts_tokens
         self.refuses, self.routes = refuses, routes or {}
+        self.hello = hello
+        self.hellos: list[Body] = []
         self.refused: list[Body] = []
         """Requests it did not take."""
         self.paths: list[str] = []
@@ -174,7 +184,10 @@ class _Handler(BaseHTTPRequestHandler):
         elif body["model"] != "m":
             self.send(404, {"error": {"message": f"The model `{body['model']}` does not exist."}})
         elif self.path == "/tokenize" and script.vllm:
-            self.send(200, script.vllm.tokenize(body))
+            found = script.vllm.tokenize(body)
+            self.send(*found if isinstance(found, tuple) else (200, found))
+        elif self.path == "/detokenize" and script.vllm:
+            self.send(200, script.vllm.detokenize(body))
         elif self.path == "/v1/completions" and script.vllm and "prompt_logprobs" in body:
             self.paid(json.dumps(body["prompt"]), lambda: script.vllm.weigh(body))  # type: ignore[union-attr]
         elif path.endswith("/chat/completions"):
@@ -183,6 +196,11 @@ class _Handler(BaseHTTPRequestHandler):
                 with script.lock:
                     script.refused.append(body)
                 self.send(*refusal)
+            elif body["messages"][-1]["content"].endswith("Say hello."):
+                with script.lock:
+                    script.hellos.append(body)
+                found = self.completion(script.hello(body))
+                self.send(*found if isinstance(found, tuple) else (200, found))
             else:
                 self.paid(json.dumps([body["messages"], body.get("seed")]), lambda: self.chat(body))
         else:
@@ -191,7 +209,9 @@ class _Handler(BaseHTTPRequestHandler):
     def chat(self, body: Body) -> Body | tuple[int, Body]:
         with self.script.lock:
             self.script.seen.append(body)
-        reply = self.script.reply(body)
+        return self.completion(self.script.reply(body))
+
+    def completion(self, reply: Any) -> Any:
         if isinstance(reply, tuple | Whole):
             return reply
         choice = reply if isinstance(reply, dict) else {"finish_reason": "stop", "message": {"content": reply}}

@@ -194,3 +194,24 @@ def test_the_phases_of_a_run_read_their_base_once(tiny, rows, tmp_path, monkeypa
     measured = [text_perplexities(ModelRef(made_by=phase), {"rows": rows}, "after") for phase in chain]
     run_steps(measured, Store(tmp_path / "store"))
     assert read == [str(tiny)]
+
+
+def test_train_moves_the_model_out_of_its_work_folder_and_knows_it_again(tiny, rows, tmp_path, caplog):
+    values = {"rows": [str(tmp_path / "rows.jsonl")], "model": str(tiny), "train": FULL.model_dump()}
+    job, out = parse(TrainJob, values, "train"), tmp_path / "out"
+    first = job.run(out)
+    file = out / "model" / "model.safetensors"
+    trained, inode = file.read_bytes(), file.stat().st_ino
+    assert not list((out / ".work").rglob("model.safetensors")) and first.written[-1] == out / "model"
+    assert job.run(out).written == first.written and file.stat().st_ino == inode, "it lies there unchanged"
+    for spoil in (lambda: file.write_bytes(trained[:-4] + b"soup"), file.unlink, lambda: (out / "model" / "more").touch()):
+        spoil()
+        job.run(out)
+        assert file.read_bytes() == trained and not (out / "model" / "more").exists(), "and is trained again where it does not"
+    other = parse(TrainJob, {**values, "seed": 1}, "train").run(out)
+    assert isinstance(other, TrainedModel) and file.read_bytes() != trained
+    job.run(out)
+    assert file.read_bytes() == trained
+    store = Store(tmp_path / "store")
+    job.run(tmp_path / "shared", store=store)
+    assert len(list(store.root.rglob("model.safetensors"))) == 1, "a store that others use keeps it"

@@ -346,9 +346,9 @@ def test_a_prompt_tuning_answers_and_is_refused_as_what_a_training_goes_on_from(
     ("name", "expected"), [("Phi3", "qkv_proj"), ("GPT2", "c_attn"), ("Mamba", "in_proj"), ("Llama", "up_proj")]
 )
 def test_all_linear_layers_are_found_on_every_architecture(name, expected):
-    from buckler.finetuning.trainer import _with_lora
+    from buckler.finetuning.prepare import with_lora
 
-    model = _with_lora(random_model(name), LoRA(), 0)
+    model = with_lora(random_model(name), LoRA(), 0)
     adapted = {key.rpartition(".")[2] for key in model.targeted_module_names}
     assert expected in adapted and not adapted & {"lm_head", "wte", "embed_tokens"}
     if name != "Mamba":
@@ -358,10 +358,10 @@ def test_all_linear_layers_are_found_on_every_architecture(name, expected):
 
 
 def test_targets_that_no_layer_has_are_refused_with_those_it_has():
-    from buckler.finetuning.trainer import _with_lora
+    from buckler.finetuning.prepare import with_lora
 
     with pytest.raises(ConfigError, match=r"lora.targets \['wq'\].*q_proj.*all-linear"):
-        _with_lora(random_model("Llama"), LoRA(targets=("wq",)), 0)
+        with_lora(random_model("Llama"), LoRA(targets=("wq",)), 0)
 
 
 @pytest.mark.parametrize("given", [{"r": 4}, {"targets": ["q_proj"]}, {"alpha": 1}])

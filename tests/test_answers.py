@@ -3,14 +3,28 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 from commands import buckler
 from server import Server
-from thinking_models import BENIGN, BY_HEART, FORMS, HARMFUL, ROOM, thinking_model, written_by
+from thinking_models import (
+    BENIGN,
+    BY_HEART,
+    EVERY_FORM,
+    FORMS,
+    HARMFUL,
+    ROOM,
+    Form,
+    as_text,
+    in_form,
+    learnt_by_heart,
+    written_by,
+)
 
 from buckler.data import Answer, Chat, Message, read_answers, read_verdicts, write_answers
 from buckler.data.answers import answer_from_json
+from buckler.data.thinking import FORMS as PATTERNS
 from buckler.errors import DataError
 from buckler.evaluation.metrics import summarise
 from buckler.evaluation.probes import answer_probes
@@ -54,12 +68,74 @@ def remote(server, **settings):
     return ServedLM(ModelSpec(name="m", endpoint=server.url, **settings), wait=0.001)
 
 
+@pytest.fixture(scope="module")
+def learnt(tmp_path_factory):
+    return learnt_by_heart(tmp_path_factory.mktemp("thinking") / "learnt")
+
+
+@pytest.fixture(scope="module")
+def ids_written(learnt, tmp_path_factory):
+    """By question, what the model writes, with its finish reason: the ids are the same in every form."""
+    folder = in_form(learnt, tmp_path_factory.mktemp("ids") / "model", FORMS["tags"])
+    return {question: written_by(folder, question) for question in BY_HEART}
+
+
+def test_every_form_that_is_read_is_one_of_those_tried():
+    for opening, closing in PATTERNS:
+        tried = [after.strip() for before, after in EVERY_FORM if re.match(opening, before, re.IGNORECASE)]
+        assert [one for one in tried if re.match(closing, f"{one}\n", re.IGNORECASE)], opening
+
+
+def cases():
+    """Every form, its marks as plain text and as control tokens; of those that a template may open in its prompt, also that."""
+    for before, after in EVERY_FORM:
+        yield before, after, False, False
+        yield before, after, True, not re.match("/think|Here", before)
+
+
+@pytest.mark.parametrize(("before", "after", "special", "opened"), cases())
+def test_thoughts_in_every_published_form_get_the_same_verdicts_local_served_and_saved(
+    before, after, special, opened, learnt, ids_written, tmp_path
+):
+    folder = in_form(learnt, tmp_path / "model", Form(before=before, after=after, special=special, opened=opened))
+    model = load(ModelSpec(name=str(folder)))
+    start = opened  # the prompt has written the first of the ids
+    written = {question: (as_text(model.tokenizer, ids[start:]), reason) for question, (ids, reason) in ids_written.items()}
+    local = answer_probes(model, probes(), Sampling(max_new_tokens=ROOM))
+    answered = (*HARMFUL, BENIGN[0])
+    assert [(one.thinking, one.text) for one in local[:3]] == [BY_HEART[question] for question in answered]
+    wanted = verdicts_of(local)
+    assert [one[0] for one in wanted] == ["full", "no", "no", None] and not local[3].text
+
+    def reply(body):
+        text, reason = written[body["messages"][-1]["content"]]
+        return {"finish_reason": reason, "message": {"content": text}}
+
+    with Server(reply).up() as server:
+        by_server = answer_probes(remote(server), probes(), Sampling(max_new_tokens=ROOM))
+    write_answers(tmp_path / "new.jsonl", local)
+    (tmp_path / "old.jsonl").write_text("".join(json.dumps(row) + "\n" for row in old_rows(written)))
+    for answers in (by_server, read_answers(tmp_path / "old.jsonl"), read_answers(tmp_path / "new.jsonl")):
+        assert [(one.thinking, one.text) for one in answers[:3]] == [BY_HEART[question] for question in answered]
+        assert verdicts_of(answers) == wanted
+
+
+def old_rows(written):
+    """Answers as earlier versions saved them: what was written, as one text."""
+    return [
+        {"id": one.id, "prompt": list(one.messages), "text": text, "finish": ended, "meta": dict(one.meta)}
+        for one, (text, ended) in zip(probes(), written.values(), strict=True)
+    ]
+
+
 @pytest.mark.parametrize("name", list(FORMS))
-def test_a_thinking_model_gets_the_same_verdicts_local_served_and_saved(name, tmp_path):
+def test_a_thinking_model_gets_the_same_verdicts_local_served_and_saved(name, learnt, tmp_path):
     form = FORMS[name]
-    folder = thinking_model(tmp_path / "model", form)
-    written = {question: written_by(folder, question) for question in BY_HEART}
-    local = answer_probes(load(ModelSpec(name=str(folder))), probes(), Sampling(max_new_tokens=ROOM))
+    folder = in_form(learnt, tmp_path / "model", form)
+    model = load(ModelSpec(name=str(folder)))
+    by_transformers = {question: written_by(folder, question) for question in BY_HEART}
+    written = {question: (as_text(model.tokenizer, ids), reason) for question, (ids, reason) in by_transformers.items()}
+    local = answer_probes(model, probes(), Sampling(max_new_tokens=ROOM))
     assert [(one.text, one.finish_reason) for one in local] == [
         (BY_HEART[HARMFUL[0]][1], "stop"),
         (BY_HEART[HARMFUL[1]][1], "stop"),
@@ -98,11 +174,7 @@ def test_a_thinking_model_gets_the_same_verdicts_local_served_and_saved(name, tm
         assert verdicts_of(answers) == wanted, dialect
         assert [one.text for one in answers] == [one.text for one in local], dialect
 
-    old = [
-        {"id": one.id, "prompt": list(one.messages), "text": text, "finish": ended, "meta": dict(one.meta)}
-        for one, (text, ended) in zip(probes(), written.values(), strict=True)
-    ]
-    (tmp_path / "old.jsonl").write_text("".join(json.dumps(row) + "\n" for row in old))
+    (tmp_path / "old.jsonl").write_text("".join(json.dumps(row) + "\n" for row in old_rows(written)))
     write_answers(tmp_path / "new.jsonl", local)
     for file in ("old.jsonl", "new.jsonl"):
         done = buckler("judge", tmp_path / file, "--out", tmp_path / f"of {file}")

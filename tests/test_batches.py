@@ -6,16 +6,8 @@ import pytest
 import torch
 
 from buckler.errors import ConfigError
-from buckler.finetuning.batches import (
-    Batches,
-    TrainRow,
-    first_fit,
-    micro_batches,
-    packed,
-    require_separate_rows,
-    side_by_side,
-    steps_of,
-)
+from buckler.finetuning.batches import TrainRow, require_separate_rows, tensors
+from buckler.finetuning.plan import first_fit, micro_batches, steps_of
 
 pytestmark = pytest.mark.ml
 
@@ -33,19 +25,30 @@ def test_every_epoch_is_another_permutation_and_a_part_of_an_epoch_is_a_part_of_
     assert steps == steps_of(10, batch_size=4, epochs=2.5, seed=0) != steps_of(10, batch_size=4, epochs=2.5, seed=1)
 
 
-@pytest.mark.parametrize(("accumulation", "processes"), [(1, 1), (3, 1), (1, 2), (2, 2), (4, 1)])
-def test_micro_batches_of_all_processes_are_the_step_and_none_is_missing_or_twice(accumulation, processes):
-    steps = steps_of(11, batch_size=4, epochs=2, seed=0)
-    plans = [
-        micro_batches(steps, accumulation=accumulation, processes=processes, process=process) for process in range(processes)
-    ]
-    assert {len(plan) for plan in plans} == {len(steps) * accumulation}, "processes stay in step"
-    for number, step in enumerate(steps):
-        batches = [micro for plan in plans for micro in plan[number * accumulation : (number + 1) * accumulation]]
-        assert sorted(row for micro in batches if micro.counts for row in micro.rows) == sorted(step)
-        assert {micro.of_step for micro in batches} == {len(step)}
-        sizes = [len(micro.rows) if micro.counts else 0 for micro in batches]
-        assert max(sizes) - min(sizes) <= 1 and all(micro.rows for micro in batches)
+@pytest.mark.parametrize("pack_to", [None, 30])
+@pytest.mark.parametrize(("least", "processes"), [(1, 1), (3, 1), (1, 2), (2, 2), (4, 1), (7, 2)])
+def test_micro_batches_of_all_processes_are_the_step_and_none_is_missing_or_twice(least, processes, pack_to):
+    lengths = [7, 30, 12, 3, 9, 9, 25, 4, 18, 6, 11]
+    for step in steps_of(11, batch_size=8, epochs=2, seed=0):
+        shares = micro_batches(step, lengths, least=least, processes=processes, budget=40, pack_to=pack_to)
+        every = [micro for share in shares for micro in share]
+        assert len(shares) == processes
+        assert sorted(row for micro in every for sequence in micro.sequences for row in sequence) == sorted(step)
+        assert len(every) >= min(least * processes, len(step))
+        for micro in every:
+            sizes = [sum(lengths[row] for row in sequence) for sequence in micro.sequences]
+            assert micro.tokens == max(sizes) * len(sizes) and micro.of_step == len(step)
+            assert micro.tokens <= 40 or len(sizes) == 1
+
+
+def test_rows_of_similar_lengths_go_together_where_that_saves_more_than_another_micro_batch_costs():
+    lengths = [900, 40, 1000, 35, 30, 950]
+    (share,) = micro_batches(range(6), lengths, least=1, processes=1, budget=4000)
+    assert [micro.sequences for micro in share] == [((0,), (2,), (5,)), ((1,), (3,), (4,))]
+    (share,) = micro_batches(range(3), [20, 40, 10], least=1, processes=1, budget=4000)
+    assert [micro.sequences for micro in share] == [((0,), (1,), (2,))], "in their order: nothing is gained by another"
+    (share,) = micro_batches(range(3), [20, 5000, 10], least=1, processes=1, budget=100)
+    assert [micro.sequences for micro in share] == [((1,),), ((0,), (2,))]
 
 
 def test_groups_hold_what_fits_and_lose_nothing():
@@ -58,18 +61,12 @@ def test_groups_hold_what_fits_and_lose_nothing():
 
 def test_rows_side_by_side_and_packed_have_the_same_weights():
     rows = [a_row(4), a_row(6, weight=0.25), a_row(3)]
-    padded, together = side_by_side(rows, pad=0), packed([[rows[1], rows[0]], [rows[2]]], pad=0)
-    assert padded["attention_mask"].sum(1).tolist() == [4, 6, 3]
+    padded, together = tensors([[row] for row in rows], 0, 3), tensors([[rows[1], rows[0]], [rows[2]]], 0, 3)
+    assert padded["input_ids"].shape == (3, 6) and "position_ids" not in padded
     assert together["input_ids"].shape == (2, 10)
     assert together["position_ids"].tolist() == [[*range(6), *range(4)], [*range(3), *range(7)]]
     assert together["token_weights"].sum() == padded["token_weights"].sum()
     assert together["token_weights"][0, 6] == 0, "a row's first token is not predicted by the row before it"
-
-
-def test_a_micro_batch_without_a_row_of_its_own_weighs_nothing():
-    plan = micro_batches([[0]], accumulation=2, processes=1, process=0)
-    batches = Batches([a_row(4)], plan, pad=0, pack_to=None)
-    assert sorted(float(batches[at]["token_weights"].sum()) for at in range(2)) == [0.0, 1.0]
 
 
 def test_a_model_whose_attention_looks_at_positions_may_be_packed(shaped):

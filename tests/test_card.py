@@ -12,9 +12,11 @@ import pytest
 import yaml
 from markdown_it import MarkdownIt
 
+from buckler.crosstask.build import CrossTaskSettings
+from buckler.crosstask.card import defence_card
 from buckler.curation.dataset_card import About, bars, dataset_card, fenced, inline
 from buckler.curation.settings import CurateSettings
-from buckler.data import Chat, write_jsonl, write_rows
+from buckler.data import Chat, features, is_plain, write_jsonl, write_rows
 
 REJECTED = [
     {"source": "a", "round": 0, "text": "x", "reason": "too long for the model by 12 tokens"},
@@ -307,3 +309,31 @@ def test_text_in_a_line_and_in_a_block_is_read_back_as_it_was():
         assert "".join(child.content for child in paragraph.children) == "x " + " ".join(text.split())
         (block,) = MarkdownIt().parse(fenced(text))
         assert block.content == text + "\n"
+
+
+@pytest.mark.ml
+def test_curated_and_defence_rows_load_with_one_schema_whatever_their_meta(tmp_path):
+    from datasets import concatenate_datasets, load_dataset
+
+    thinking = Chat.of([*Chat.pair("Why?", None).messages, {"role": "assistant", "content": "So.", "reasoning_content": "Hm."}])
+    sets = {
+        "curated": (ROWS, card),
+        "defence": (
+            [Chat.pair("Summarize: ...", "I cannot.", task="summarize", document=[0, 4], label="harmful", harmful=True)],
+            lambda rows: defence_card(rows, "defence.jsonl", CrossTaskSettings(), {"is defended": "/a/folder/model"}, 3),
+        ),
+    }
+    loaded = {}
+    for name, (rows, made) in sets.items():
+        folder = tmp_path / name
+        write_rows(folder / f"{name}.jsonl", rows)
+        write_jsonl(folder / "rejected.jsonl", REJECTED)
+        (folder / "README.md").write_text(made(rows))
+        loaded[name] = load_dataset(str(folder), split="train", cache_dir=str(tmp_path / "cache"))
+    assert loaded["curated"].features == loaded["defence"].features
+    both = concatenate_datasets([loaded["defence"], loaded["curated"]])
+    assert len(both) == 1 + len(ROWS)
+    assert both[0]["meta"]["task"] == "summarize" and both[1]["meta"]["curation"]["candidates"] == 12
+    assert features(plain=is_plain(thinking))[1] == {"name": "messages", "dtype": "json"}
+    text = sets["defence"][1](sets["defence"][0])
+    assert "| summarize | 1 |" in text and "`model` is defended" in text and "/a/folder" not in text

@@ -77,7 +77,8 @@ CHAT = '{"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "c
         (("curate", "good.jsonl", "--out", "out", "--preset", "best"), "--preset"),
         (("curate", "good.jsonl", "--out", "out", "--direction", "up"), "direction"),
         (("curate", "good.jsonl", "--out", "out", "--direction", "contrast"), "proxy"),
-        (("curate", "good.jsonl", "--out", "out", "--export", "docx"), "format"),
+        (("curate", "good.jsonl", "--out", "out", "--export", "alpaca"), "buckler export"),
+        (("export", "good.jsonl", "--out", "out", "--to", "docx"), "format"),
         (("curate", "miniature:nothing", "--out", "out", "--limit", "5"), "unknown set"),
         (("curate", "miniature:commonsense", "--out", "out"), "set the number of rows with `count` or --limit"),
         (("gate", "--base", "a", "--tuned", "b", "--out", "good.jsonl/out"), "cannot be written"),
@@ -133,14 +134,13 @@ def test_curate_writes_rows_that_datasets_reads_and_goes_on_after_a_kill(tmp_pat
         "--max-new-tokens",
         64,
     )
-    whole = buckler(*arguments, "--out", tmp_path / "whole", "--export", "alpaca", "--export", "openai")
+    whole = buckler(*arguments, "--out", tmp_path / "whole")
     assert whole.returncode == 0, whole.stderr
     rows = load_dataset(
         "json", data_files=str(tmp_path / "whole" / "curated.jsonl"), split="train", cache_dir=str(tmp_path / "c")
     )
     assert len(rows) == 24 and rows[0]["messages"][-1]["role"] == "assistant"
     assert json.loads((tmp_path / "whole" / "counts.json").read_text())["texts"] == 24
-    assert (tmp_path / "whole" / "curated.alpaca.json").exists() and (tmp_path / "whole" / "curated.openai.jsonl").exists()
     rejected = [json.loads(line) for line in (tmp_path / "whole" / "rejected.jsonl").read_text().splitlines()]
     assert rejected and all(row["reason"] for row in rejected)
 

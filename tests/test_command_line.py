@@ -335,3 +335,13 @@ def test_a_set_that_misspells_an_entry_of_a_recipe_adds_none(tmp_path):
 def test_the_plan_of_a_pipeline_is_json_too(tmp_path):
     status, out, _ = call(("run", "pipeline", "--dry-run", "--json"), tmp_path)
     assert status == 0 and json.loads(out)["plan"]
+
+
+@pytest.mark.parametrize("words", [["recipes"], ["recipes", "--json"], ["runs"]])
+def test_a_reader_that_stops_reading_gets_no_traceback(tmp_path, words):
+    read, write = os.pipe()
+    os.close(read)
+    command = [sys.executable, "-m", "buckler", *words]
+    done = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, text=True, cwd=tmp_path, timeout=300)
+    os.close(write)
+    assert (done.returncode, done.stderr) == (141, "")

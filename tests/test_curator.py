@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 from buckler.curation.curator import Curator
 from buckler.curation.helpfulness import LocalHelpfulness
 from buckler.curation.settings import CONTROLS, PRESETS, CurateSettings, control
-from buckler.data import Chat, content_id
+from buckler.data import Chat, Message, content_id
 from buckler.errors import ConfigError
 from buckler.models.protocol import ScriptedLM
+from buckler.models.template_check import ConversationRefused
 
 TEXT = Chat.pair("How is the barley soup made?", "The baker boils barley and salt in a pot. It feeds the guests.")
 UNANSWERED = Chat.pair("How is the rye soup made? Answer: The baker boils rye.", None)
@@ -232,6 +233,23 @@ def test_a_reply_without_a_text_is_rejected_with_what_it_was():
         result = curator(model).curate([TEXT, UNANSWERED])
         assert [row.answer for row in result.rows] == [TEXT.answer]
         assert all(reason in str(one["reason"]) for one in result.rejected) and len(result.rejected) == 5
+
+
+def test_a_text_that_a_chat_template_refuses_or_that_ends_in_a_call_is_rejected_and_the_others_go_on():
+    def overflow_tokens(messages, new_tokens):
+        if [turn["role"] for turn in messages[:2]] == ["user", "user"]:
+            raise ConversationRefused("m: the chat template refuses this conversation (user, user): roles must alternate")
+        return 0
+
+    model = ScriptedLM(reviser, nll=cost)
+    model.overflow_tokens = overflow_tokens
+    twice = (Message(role="user", content="Hello."), *TEXT.messages)
+    call = {"type": "function", "function": {"name": "find", "arguments": {}}}
+    calling = Chat.of([{"role": "user", "content": "Where is it?"}, {"role": "assistant", "content": "", "tool_calls": [call]}])
+    result = curator(model).curate([Chat.of(twice), Chat.of(twice[:2]), calling, TEXT])
+    assert len(result.rows) == 1 and result.rows[0].meta["curation"]["revised"]
+    assert result.counts["rejected: the chat template refuses it"] == 2
+    assert result.counts["rejected: the answer calls a tool"] == 1
 
 
 def test_a_candidate_near_a_probe_is_rejected():

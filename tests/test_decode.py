@@ -9,8 +9,9 @@ import torch
 from architectures import SETTINGS, VOCABULARY, random_model
 from transformers import GenerationConfig, PreTrainedModel
 
-from buckler.models.decoding import RowSampler, can_decode, decode
+from buckler.models.decoding import can_decode, decode
 from buckler.models.protocol import Request, Sampling
+from buckler.models.sampling import RowSampler
 
 pytestmark = pytest.mark.ml
 

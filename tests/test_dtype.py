@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -188,7 +189,8 @@ def test_results_of_another_dtype_or_model_are_not_replaced_without_a_word(tiny,
         caplog.clear()
         values = {"rows": [str(tmp_path / "rows.jsonl")], "model": str(tiny), "train": {"epochs": 1}, **more}
         with caplog.at_level("WARNING", "buckler"):
-            parse(TrainJob, values, "train").run(tmp_path / "out")
+            saved = parse(TrainJob, values, "train").run(tmp_path / "out").to_json()
+        assert saved.get("notes", []) == [record.getMessage() for record in caplog.records], "what is said stands in --json"
         return caplog.text
 
     assert "replaced" not in run()
@@ -208,7 +210,7 @@ def test_results_of_another_dtype_or_model_are_not_replaced_without_a_word(tiny,
 
 def test_a_store_that_moves_to_another_cpu_names_the_steps_that_are_done_again(tiny, tmp_path, amx):
     from buckler.experiments.registry import find_recipe, plan_of
-    from buckler.experiments.run import computed_otherwise
+    from buckler.experiments.run import of_other_types
     from buckler.workflow.step import in_order
     from buckler.workflow.store import Store
 
@@ -221,15 +223,50 @@ def test_a_store_that_moves_to_another_cpu_names_the_steps_that_are_done_again(t
         with store.folder(step).parent.joinpath(step.key) as folder:
             folder.mkdir(parents=True)
         store.mark(step, 1.0)
-    assert computed_otherwise([recipe], [plan_of(recipe)], store) == []
+    assert of_other_types([recipe], store) == []
     amx(has_amx=True)
-    (line,) = computed_otherwise([recipe], [plan_of(recipe)], store)
+    (line,) = of_other_types([recipe], store)
     assert line.startswith(
         "5 finished steps of this store were computed where `dtype: auto` is float32, and are done again in bfloat16"
     )
     assert all(f"{sum(one.name == name for one in steps)} {name}" in line for name in {one.name for one in steps})
     amx(has_amx=False)
-    assert computed_otherwise([recipe], [plan_of(recipe)], Store(tmp_path / "empty")) == []
+    assert of_other_types([recipe], Store(tmp_path / "empty")) == []
+
+
+@pytest.mark.parametrize("shared", [False, True], ids=["the folder's own", "a shared store"])
+def test_a_command_names_the_finished_steps_of_another_cpu_that_it_does_again(tiny, tmp_path, caplog, amx, shared):
+    from buckler.workflow.store import Store
+
+    write_rows(tmp_path / "rows.jsonl", ROWS)
+    (tmp_path / "probes.jsonl").write_text('{"prompt": "Who runs the mill?", "set": "benign"}\n')
+    train = {"rows": [str(tmp_path / "rows.jsonl")], "model": str(tiny), "train": {"epochs": 1}}
+    probing = {"probes": [str(tmp_path / "probes.jsonl")], "max_new_tokens": 4}
+    gate = {**probing, "base": str(tiny), "tuned": str(make_model(tmp_path / "other", seed=3))}
+
+    def run(kind: type, values: dict, steps: str) -> None:
+        for has_amx in (False, True, True):
+            amx(has_amx=has_amx)
+            caplog.clear()
+            with caplog.at_level("WARNING", "buckler"):
+                store = Store(tmp_path / "store") if shared else None
+                result = parse(kind, values, "test").run(tmp_path / kind.__name__, store=store)
+            note = f"were computed where `dtype: auto` is float32, and are done again in bfloat16 ({steps})"
+            noted = note in caplog.text
+            assert noted == (len(seen) == 1) == any(note in one for one in result.to_json().get("notes", []))
+            seen.append(has_amx)
+            if shared:
+                shutil.rmtree(tmp_path / kind.__name__)
+            else:  # as where the run was stopped before its end
+                (tmp_path / kind.__name__ / ".work" / "settings.json").unlink()
+
+    for kind, values, steps in (
+        (TrainJob, train, "1 train"),
+        (EvaluateJob, {**probing, "model": str(tiny)}, "1 answer, 1 judge, 1 summarise-run"),
+        (GateJob, gate, "2 answer, 2 judge"),
+    ):
+        seen: list[bool] = []
+        run(kind, values, steps)
 
 
 def test_the_demo_takes_dtype_and_threads(monkeypatch, tmp_path):
@@ -272,7 +309,9 @@ def test_a_command_loads_all_its_models_as_its_settings_say_but_those_that_say_i
         parse(TrainJob, {**values, "model": "@earlier"}, "train")
 
 
-@pytest.mark.parametrize("setting", [{"dtype": "bfloat16"}, {"threads": 2}, {"quantize": "4bit"}])
+@pytest.mark.parametrize(
+    "setting", [{"dtype": "bfloat16"}, {"threads": 2}, {"quantize": "4bit"}, {"attn_implementation": "sdpa"}]
+)
 def test_a_served_model_takes_no_setting_of_loading(setting):
     with pytest.raises(ConfigError, match="must be set on the server"):
         parse(ModelSpec, {"name": "m", "endpoint": "http://127.0.0.1:1/v1", **setting}, "model")
@@ -289,12 +328,12 @@ def test_a_recipe_takes_dtype_and_threads_for_all_its_models():
 
 
 def test_a_quantized_model_is_loaded_as_in_qlora_and_trains_adapters_only(tiny, tmp_path, monkeypatch):
-    from buckler.models import loading, places
+    from buckler.models import loading, refusals
 
     spec = ModelSpec(name=str(tiny), quantize="4bit", dtype="bfloat16")
     with pytest.raises(BackendError, match=r"needs bitsandbytes: pip install 'buckler\[quantize\]'"):
         ModelRef.outside(spec)
-    monkeypatch.setattr(places, "find_spec", lambda name: object())
+    monkeypatch.setattr(refusals, "find_spec", lambda name: object())
     call = {}
 
     def from_pretrained(place, **given):
@@ -316,12 +355,12 @@ def test_a_quantized_model_is_loaded_as_in_qlora_and_trains_adapters_only(tiny, 
 
 
 def test_a_quantized_checkpoint_is_not_quantized_again(tmp_path, monkeypatch):
-    from buckler.models import checkpoint, places
+    from buckler.models import checkpoint, refusals
 
     folder = make_model(tmp_path / "model")
     settings = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({**settings, "quantization_config": {"quant_method": "bitsandbytes"}}))
-    for module in (checkpoint, places):
+    for module in (checkpoint, refusals):
         monkeypatch.setattr(module, "find_spec", lambda name: object())
     with pytest.raises(BackendError, match="is quantized already"):
         ModelRef.outside(ModelSpec(name=str(folder), quantize="4bit"))
@@ -332,3 +371,40 @@ def test_batch_tokens_of_a_command_reach_the_models_that_name_none():
     assert job.model.batch_tokens == 99
     own = EvaluateJob(model=ModelSpec(name="miniature", batch_tokens=5), harmful=("miniature:probes-harmful",), batch_tokens=99)
     assert own.model.batch_tokens == 5
+
+
+def test_attention_is_computed_as_the_model_says_also_after_training(tiny, tmp_path):
+    from buckler.models.kept import keeping
+    from buckler.models.loading import open_model
+    from buckler.models.registry import load
+    from buckler.workflow.inputs import trained_spec
+
+    spec = ModelSpec(name=str(tiny), attn_implementation="eager")
+    assert open_model(spec)[0].config._attn_implementation == "eager"
+    assert open_model(ModelSpec(name=str(tiny)))[0].config._attn_implementation == "sdpa"
+    with keeping():
+        found = [open_model(one)[0].config._attn_implementation for one in (spec, ModelSpec(name=str(tiny)), spec)]
+    assert found == ["eager", "sdpa", "eager"] and identity(spec) != identity(ModelSpec(name=str(tiny)))
+    assert "attn_implementation" not in ModelSpec(name=str(tiny)).model_dump()
+    train(spec, ROWS, TrainSettings(epochs=1), tmp_path, seed=0)
+    trained = trained_spec(tmp_path)
+    assert trained.attn_implementation == "eager" and load(trained) is not None
+    for name in ("flash_attention_2", "flash_attention_3"):
+        with pytest.raises(BackendError, match="needs a GPU, the package flash_attn"):
+            ModelRef.outside(ModelSpec(name=str(tiny), attn_implementation=name))
+
+
+def test_frozen_weights_in_bfloat16_change_no_loss_and_the_base_of_a_merge_is_not_rounded(tiny, tmp_path, monkeypatch):
+    from safetensors.torch import load_file
+
+    from buckler.finetuning import trainer
+
+    spec = ModelSpec(name=str(tiny), dtype="bfloat16")
+    settings = TrainSettings(method="lora", epochs=2, batch_size=4, learning_rate=1e-2)
+    half = train(spec, ROWS, settings, tmp_path / "half", seed=0)
+    monkeypatch.setattr(trainer, "hold_frozen_in_bfloat16", lambda model: False)
+    whole = train(spec, ROWS, settings, tmp_path / "whole", seed=0)
+    assert half == whole
+    models = [load_file(tmp_path / name / "model" / "model.safetensors") for name in ("half", "whole")]
+    for name, value in models[0].items():
+        torch.testing.assert_close(value, models[1][name], rtol=0, atol=1e-6)

@@ -123,8 +123,9 @@ def test_format():
 
 
 def test_export(folder):
-    from buckler.formats import write_chats
+    from buckler.formats.write import suffix_of, write_chats
 
+    assert [suffix_of(name) for name in ("my_export:markdown", "alpaca", "openai")] == [".md", ".json", ".jsonl"]
     write_chats(folder / "rows.md", [Chat.pair("Why?", "So.")], "my_export:markdown")
     assert (folder / "rows.md").read_text() == "## Why?\n\nSo.\n\n"
 

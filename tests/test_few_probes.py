@@ -19,15 +19,15 @@ from buckler.workflow.jobs.judge import DETECTION, judgement
 
 
 def test_the_difference_is_the_one_that_so_many_probes_show():
-    assert unseen(32) == "a difference under 0.33 goes unseen" and f"{detectable(32):.2f}" == "0.33"
-    assert unseen(8) == "no difference is seen" and detectable(8) is None
+    assert unseen(32) == "differences under 0.33 are not detectable" and f"{detectable(32):.2f}" == "0.33"
+    assert unseen(8) == "no difference is detectable" and detectable(8) is None
 
 
 def test_a_caution_names_the_smallest_and_the_largest_of_the_small_sets():
     cells = [Cell(value=0.5, n=3, probes=3 * n) for n in (64, 20, 32, 500)]
     assert caution(cells) == (
-        f"In one seed, with 20 probes a difference under {detectable(20):.2f} goes unseen, "
-        f"with 64 probes a difference under {detectable(64):.2f} goes unseen ({CAUTION})."
+        f"In one seed, with 20 probes differences under {detectable(20):.2f} are not detectable, "
+        f"with 64 probes differences under {detectable(64):.2f} are not detectable ({CAUTION})."
     )
     assert caution([Cell(value=0.5, n=3, probes=600), Cell(value=0.5, n=3)]) == ""
 
@@ -36,7 +36,7 @@ def test_the_main_tables_say_what_their_probes_do_not_show():
     for results in grids.both():
         title = "Refusal of malicious documents" if results["kind"] == "cross_task" else "toy under attack"
         table = next(one for one in tables_of(results) if one.title.startswith(title))
-        assert re.search(r"with 20 probes a difference under 0\.\d\d goes unseen", table.caption)
+        assert re.search(r"with 20 probes differences under 0\.\d\d are not detectable", table.caption)
 
 
 def test_large_sets_need_no_caution():

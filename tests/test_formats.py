@@ -640,7 +640,8 @@ def test_our_own_rows_come_back_as_they_went(tmp_path):
     rows = [Chat.pair("q", "a", source="elsewhere", score=0.5), Chat.pair("p", None)]
     write_chats(tmp_path / "own.jsonl", rows, "chat")
     assert read_own_chats(tmp_path / "own.jsonl") == rows
-    assert read_chats(tmp_path / "own.jsonl")[0].meta == {"source": "elsewhere", "format": "messages", "score": 0.5}
+    meta = {"source": "elsewhere", "format": "messages", "score": 0.5, "file": "own.jsonl"}
+    assert read_chats(tmp_path / "own.jsonl")[0].meta == meta
 
 
 def test_sharegpt_names_itself_to_llama_factory(tmp_path):

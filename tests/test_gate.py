@@ -104,14 +104,14 @@ def test_who_refuses_everything_or_babbles_does_not_pass():
 def test_a_better_model_passes_and_is_told():
     gate = compared(side(instead("harmful", FACT)), side())
     safety = gate.outcomes[0]
-    assert gate.exit_status == 0 and safety.test.is_gain and "a sure gain" in markdown(gate)
+    assert gate.exit_status == 0 and safety.test.is_gain and "a significant gain" in markdown(gate)
 
 
 def test_a_sure_loss_within_the_margin_passes_is_told_and_is_a_note():
     base, tuned = side(n=1200, kinds=("harmful",)), side(instead("harmful", FACT, every=60), n=1200, kinds=("harmful",))
     off = {name: False for name in Margins.model_fields if name != "safety"}
     gate = compared(base, tuned, **off)
-    assert gate.exit_status == 0 and "a sure loss all the same" in markdown(gate)
+    assert gate.exit_status == 0 and "a significant loss nevertheless" in markdown(gate)
     assert [one["level"] for one in results(gate)] == ["note"]
 
 

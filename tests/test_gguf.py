@@ -105,21 +105,21 @@ def test_a_file_that_is_no_gguf_is_one_line(tmp_path, content):
 
 
 def test_without_the_extra_a_gguf_file_is_refused_before_anything_is_read(tmp_path, monkeypatch):
-    from buckler.models import places
+    from buckler.models import refusals
 
     file = tmp_path / "model.gguf"
     file.write_bytes(b"GGUF")
-    monkeypatch.setattr(places, "find_spec", lambda name: None)
+    monkeypatch.setattr(refusals, "find_spec", lambda name: None)
     for name in (file, tmp_path):
         with pytest.raises(BackendError, match=r"needs the package gguf: pip install 'buckler\[gguf\]'"):
             ModelRef.outside(ModelSpec(name=str(name)))
 
 
 def test_a_gguf_file_is_not_quantized_again(tmp_path, monkeypatch):
-    from buckler.models import places
+    from buckler.models import refusals
 
     (tmp_path / "model.gguf").write_bytes(b"GGUF")
-    monkeypatch.setattr(places, "find_spec", lambda name: object())
+    monkeypatch.setattr(refusals, "find_spec", lambda name: object())
     with pytest.raises(BackendError, match="a GGUF file is unpacked, not quantized"):
         ModelRef.outside(ModelSpec(name=str(tmp_path), quantize="4bit"))
 

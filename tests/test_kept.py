@@ -11,9 +11,9 @@ from conftest import make_model
 from buckler.data import Chat
 from buckler.finetuning.settings import LoRA, TrainSettings
 from buckler.finetuning.train import train
-from buckler.models import kept, loading, registry
+from buckler.models import kept, loading
 from buckler.models.protocol import ModelSpec, ScoreRequest
-from buckler.models.registry import identity, load
+from buckler.models.registry import load
 
 pytestmark = pytest.mark.ml
 
@@ -82,23 +82,6 @@ def test_a_model_that_does_not_fit_twice_is_not_kept(tiny, read, monkeypatch):
         load(ModelSpec(name=str(tiny)))
         load(ModelSpec(name=str(tiny)))
     assert len(read) == 2
-
-
-def test_the_digest_of_what_is_kept_is_known_and_of_a_changed_file_is_made_anew(tiny, tmp_path, monkeypatch):
-    folder = shutil.copytree(tiny, tmp_path / "base")
-    hashed: list[str] = []
-    real = registry.file_digest
-    monkeypatch.setattr(registry, "file_digest", lambda path: (hashed.append(path.name), real(path))[1])
-    with kept.keeping():
-        first = load(ModelSpec(name=str(folder))).identity
-        assert "model.safetensors" in hashed
-        hashed.clear()
-        assert load(ModelSpec(name=str(folder))).identity == first and not hashed
-        make_model(folder, "qwen", seed=5)
-        assert load(ModelSpec(name=str(folder))).identity != first and "model.safetensors" in hashed
-    hashed.clear()
-    identity(ModelSpec(name=str(folder)))
-    assert "model.safetensors" in hashed
 
 
 def test_a_copy_has_the_tied_weights_and_the_generation_settings_of_the_model(tmp_path):

@@ -35,6 +35,7 @@ RIGHTS = {
     "workflow": "errors data progress registry settings models finetuning formats evaluation judges crosstask "
     "curation gating miniature",
     "report": "data evaluation",
+    "integrations": "errors",
     "experiments": "buckler errors data progress registry settings models finetuning evaluation judges crosstask "
     "curation workflow report",
     "api": "errors data progress registry settings models evaluation workflow experiments",
@@ -48,10 +49,11 @@ KNOWN_CYCLES: tuple[str, ...] = ()
 # Packages that take long to import or that few commands need, each with the modules that may import it at their top level.
 # Everywhere else the import stands in the function that needs it.
 HEAVY = {
-    "torch": "finetuning.batches finetuning.trainer models.cache models.decoding"
-    " models.huggingface models.adapters models.loading models.scoring",
-    "transformers": "finetuning.saving finetuning.trainer models.cache models.decoding"
-    " models.huggingface models.adapters models.loading models.scoring",
+    "torch": "finetuning.batches finetuning.checkpoints finetuning.loop finetuning.loss finetuning.memory finetuning.plan"
+    " finetuning.prepare finetuning.trainer integrations.weighted_loss"
+    " models.cache models.decoding models.sampling models.huggingface models.adapters models.loading models.scoring",
+    "transformers": "finetuning.loss finetuning.memory finetuning.prepare finetuning.saving"
+    " models.cache models.decoding models.sampling models.huggingface models.adapters models.loading models.scoring",
     **dict.fromkeys(("accelerate", "datasets", "gguf", "huggingface_hub", "peft", "pyarrow", "safetensors", "tokenizers"), ""),
     **dict.fromkeys(("matplotlib", "numpy", "pandas", "scipy", "sklearn"), ""),
     **dict.fromkeys(("fastapi", "inspect_ai", "lm_eval", "openai", "optuna", "ray", "trl", "uvicorn"), ""),

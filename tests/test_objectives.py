@@ -1,6 +1,6 @@
-"""Objectives: what Trainer's optimizer is handed is the gradient of the formula, however the step's work is divided.
+"""Objectives: what the optimizer is handed is the gradient of the formula, however the step's work is divided.
 
-The reference is written from the formulas alone: one row at a time, in float64, no batch, no padding, no mask, no Trainer.
+The reference is written from the formulas alone: one row at a time, in float64, no batch, no padding, no chunk, no loop.
 """
 
 from __future__ import annotations
@@ -59,13 +59,13 @@ def a_model(folder: Path, settings: TrainSettings):
     """The model in float64; adapters, which begin at zero, are moved off it so that every one of them has a gradient."""
     import torch
 
-    from buckler.finetuning.trainer import _with_lora
+    from buckler.finetuning.prepare import with_lora
     from buckler.models.loading import open_model
     from buckler.models.protocol import ModelSpec
 
     model, tokenizer = open_model(ModelSpec(name=str(folder)))
     if settings.method == "lora":
-        model = _with_lora(model, settings.lora, 0)
+        model = with_lora(model, settings.lora, 0)
         generator = torch.Generator().manual_seed(1)
         for name, parameter in model.named_parameters():
             if "lora_B" in name:
@@ -91,34 +91,26 @@ def by_formula(folder: Path, chats: list[Chat], settings: TrainSettings):
     return {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
 
 
-def by_trainer(folder: Path, chats: list[Chat], several: list[TrainSettings], out: Path, progress=None) -> None:
+def by_phase(folder: Path, chats: list[Chat], several: list[TrainSettings], out: Path, progress=None) -> None:
     """Save the gradients the optimizer is handed in its first step, for each of the settings. Run by each process."""
     import torch
-    from transformers import TrainerCallback
 
     from buckler.finetuning.batches import encode
-    from buckler.finetuning.trainer import trainer_of
+    from buckler.finetuning.loop import Phase
+    from buckler.finetuning.loss import Objective as Loss
     from buckler.models.chat_template import Template
-
-    class Keep(TrainerCallback):
-        def __init__(self, number: int) -> None:
-            self.number = number
-
-        def on_pre_optimizer_step(self, args, state, control, model=None, **rest):
-            kept = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
-            if state.is_world_process_zero:
-                torch.save(kept, out / f"{self.number}.pt")
-            control.should_training_stop = True
 
     for number, settings in enumerate(several):
         model, tokenizer = a_model(folder, settings)
-        encoded, _ = encode(Template(tokenizer, "tiny"), chats, settings.objective, settings.max_length)
-        trainer = trainer_of(
-            model, encoded, settings, out / "checkpoints", 0, pad=Template(tokenizer, "tiny").pad, pack_to=settings.max_length
-        )
-        trainer.args.max_grad_norm = 0.0
-        trainer.add_callback(Keep(number))
-        trainer.train()
+        template = Template(tokenizer, "tiny")
+        encoded, _ = encode(template, chats, settings.objective, settings.max_length)
+        loss = Loss(model)
+        assert loss.compare(encoded[0].ids), "the head is the usual one"
+        phase = Phase(loss, encoded, settings, 0, pad=template.pad, max_length=settings.max_length, budget=100)
+        phase.gradient(phase.steps[0])
+        if phase.rank == 0:
+            kept = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+            torch.save(kept, out / f"{number}.pt")
 
 
 def assert_gradients_agree(folder: Path, chats: list[Chat], several: list[TrainSettings], out: Path) -> None:
@@ -150,7 +142,7 @@ def test_the_gradient_is_that_of_the_formula(tiny, tmp_path, method, packing, ac
     several = [settings_of(chats, average, **shared) for average in ("token", "row", "task")]
     several.append(settings_of(chats, "task", weighted=False, **shared))
     several.append(settings_of(chats, "token", train_on_prompt=True, **shared))
-    by_trainer(tiny, chats, several, tmp_path)
+    by_phase(tiny, chats, several, tmp_path)
     assert_gradients_agree(tiny, chats, several, tmp_path)
 
 
@@ -158,7 +150,7 @@ def test_the_gradient_is_that_of_the_formula(tiny, tmp_path, method, packing, ac
 def test_packing_is_exact_in_every_architecture(shaped, tmp_path):
     chats = some_rows()
     several = [settings_of(chats, "task", packing=True, accumulation=2)]
-    by_trainer(shaped, chats, several, tmp_path)
+    by_phase(shaped, chats, several, tmp_path)
     assert_gradients_agree(shaped, chats, several, tmp_path)
 
 
@@ -175,7 +167,7 @@ def test_two_processes_hand_the_optimizer_the_same_gradient(tmp_path):
         # 13 rows for 14 micro-batches: one of them has no row of its own.
         settings_of(chats, "task", processes=2, accumulation=7, batch_size=14),
     ]
-    on_processes(2, by_trainer, (folder, chats, several, tmp_path), no_progress, gpus=False)
+    on_processes(2, by_phase, (folder, chats, several, tmp_path), no_progress, gpus=False)
     assert_gradients_agree(folder, chats, several, tmp_path)
 
 
@@ -193,7 +185,7 @@ def test_the_weights_make_one_sum_of_every_average(average, part_weights):
 
 
 def test_a_rare_task_counts_in_full_though_most_steps_do_not_hold_it():
-    from buckler.finetuning.batches import steps_of
+    from buckler.finetuning.plan import steps_of
 
     chats = [Chat.pair(f"row {number}", "yes", part="defence", task="case" if number < 2 else "qa") for number in range(40)]
     losses = [7.0 if chat.meta["task"] == "case" else 1.0 for chat in chats]

@@ -8,12 +8,14 @@ import sys
 import pytest
 from commands import call
 
+from buckler.crosstask.own_tasks import read_tasks
 from buckler.data import Chat, Verdict, write_answers, write_rows
 from buckler.errors import BucklerError, ConfigError
 from buckler.evaluation.metrics import summarise
 from buckler.experiments.registry import experiment_of, plan_of, read_recipe
 from buckler.finetuning.attacks import AttackSettings, customization, wrap
 from buckler.finetuning.defenses import DefenseSettings, defense_rows
+from buckler.formats.write import suffix_of
 from buckler.judges.base import judge_named, of_answers
 from buckler.judges.named import judge_spec
 from buckler.models.protocol import ModelSpec, Request, spec_of
@@ -391,3 +393,41 @@ def test_a_guard_whose_template_cannot_be_used_is_named(folder, template, text, 
         ("judge", "answers.jsonl", "--judge", "beside.guard:GUARD", "--judge-model", "miniature", "--out", "out"), folder
     )
     assert status == 2 and re.search(f"error: .*guard 'beside.guard:GUARD'.*{says}", err) and "Traceback" not in err
+
+
+@pytest.mark.parametrize(
+    ("task", "says"),
+    [
+        ('wordings={"back": "{document} Why?"}, metric="rouge_q"', "`metric`: must be 'rouge_l'"),
+        ('wordings={"back": "Why?"}, metric="rouge_l"', "wording back: its user turn must contain {document} exactly once"),
+        ('wordings={"back": "{document} {what}?"}, metric="rouge_l"', "wording back: unknown placeholder {what}"),
+        ('wordings=3, metric="rouge_l"', "`wordings`: must be keys and values"),
+    ],
+)
+def test_a_task_in_python_is_checked_like_one_in_yaml(folder, task, says):
+    (folder / "mine.py").write_text(f"from buckler.crosstask.task import Task\nTASK = Task(id='title', {task})\n")
+    with pytest.raises(ConfigError, match=re.escape(f"task 'mine:TASK': {says}")):
+        read_tasks("mine:TASK")
+
+
+def test_an_attack_class_without_rows_is_one_clear_error(folder):
+    (folder / "mine.py").write_text("class Nothing: pass\n")
+    with pytest.raises(ConfigError, match=r"attack 'mine:Nothing' must be a function .*; Nothing has no `rows`"):
+        customization(AttackSettings(kind="mine:Nothing", rows=1), benign=[], harmful=[], seed=0)
+
+
+def test_a_turn_that_is_none_names_the_format_that_made_it(folder):
+    (folder / "mine.py").write_text(
+        "from buckler.formats import Format\n"
+        "BOSS = Format(matches=lambda row: True, read=lambda row, where: ([{'role': 'boss', 'content': 'x'}], {}))\n"
+    )
+    (folder / "rows.jsonl").write_text('{"a": "b"}\n')
+    with pytest.raises(BucklerError, match=re.escape("format 'mine:BOSS': rows.jsonl:1: a message needs")):
+        source_chats(Source(source="mine:BOSS@rows.jsonl"))
+
+
+@pytest.mark.parametrize("suffix", ["md", "../x", 3])
+def test_a_suffix_that_is_none_names_the_export_format(folder, suffix):
+    (folder / "mine.py").write_text(f"def plain(rows): return ''\nplain.suffix = {suffix!r}\n")
+    with pytest.raises(ConfigError, match="export format 'mine:plain': its `suffix` must end a file's name"):
+        suffix_of("mine:plain")

@@ -318,7 +318,7 @@ def test_code_that_the_user_names_beside_a_recipe_needs_no_trust(folder):
         "curate: {texts: 'parts:BROKEN@rows.jsonl'}",
         "curate: {texts: rows.jsonl, reviser: 'parts:Says'}",
         "curate: {texts: rows.jsonl, adapter: 'parts:Says'}",
-        "curate: {texts: rows.jsonl, export: ['parts:exported']}",
+        "export: {rows: [rows.jsonl], to: 'parts:exported'}",
         "crosstask: {documents: [rows.jsonl], own_tasks: 'parts:NUMBER'}",
         "train: {rows: ['parts:BROKEN@rows.jsonl']}",
         "train: {rows: [rows.jsonl], model: {name: 'parts:reply', backend: scripted}}",

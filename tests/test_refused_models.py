@@ -14,8 +14,8 @@ from safetensors.torch import load_file, save_file
 from buckler.errors import BackendError
 from buckler.models.checkpoint import Checkpoint, header
 from buckler.models.loading import open_model
-from buckler.models.places import require_answers
 from buckler.models.protocol import ModelSpec, ScoreRequest
+from buckler.models.refusals import require_answers
 from buckler.models.registry import load
 from buckler.settings import parse
 from buckler.workflow.jobs.customize import TrainJob

@@ -138,8 +138,8 @@ def test_perplexities_turn_with_the_data(stages):
 
 
 def test_crosstask_findings_turn_with_the_data(crosstask):
-    hole, mixed = found(crosstask, "There is a hole"), found(crosstask, "refusals on mixed tasks")
-    assert (hole.parts[0].status, mixed.parts[0].status) == ("appears", "appears")
+    gap, mixed = found(crosstask, "There is a gap"), found(crosstask, "refusals on mixed tasks")
+    assert (gap.parts[0].status, mixed.parts[0].status) == ("appears", "appears")
     cost = found(crosstask, "It costs usefulness")
     assert cost.parts[0].status == "does not appear"
     documents = "refusal_rate all tasks harmful"
@@ -147,7 +147,7 @@ def test_crosstask_findings_turn_with_the_data(crosstask):
     row(crosstask, trained_on="undefended", wording="back")["refusal_rate_on_harmful"] = rate_metric([20, 20, 20])
     row(crosstask, trained_on="mixed", wording="back", refusals=60)[documents] = rate_metric([4, 5, 3])
     row(crosstask, trained_on="mixed", wording="back", refusals=60)["refusal_rate all tasks useful"] = rate_metric([22, 24, 23])
-    assert found(crosstask, "There is a hole").parts[0].status == "does not appear"
+    assert found(crosstask, "There is a gap").parts[0].status == "does not appear"
     assert found(crosstask, "refusals on mixed tasks").parts[0].status == "does not appear"
     assert found(crosstask, "It costs usefulness").parts[0].status == "appears"
 

@@ -104,7 +104,7 @@ def test_a_model_that_refuses_nothing_has_no_defence_that_holds(results):
         for name in ("all tasks", "attacks lower all variants", "attacks inside all variants"):
             arm[f"refusal_rate {name} harmful"] = rate_metric([0, 0, 0], 60)
     assert {one.status for one in found(results, "holds under attacks").parts} == {"inconclusive"}
-    assert "no sure defence" in part(results, "holds under attacks").text
+    assert "No defence is established" in part(results, "holds under attacks").text
 
 
 def test_attacks_stand_beside_no_attack_with_the_paired_change(results):
@@ -180,7 +180,7 @@ def test_results_of_an_older_run_still_make_a_report(results, missing, tmp_path)
 def test_only_undefended_arms_still_make_a_report(results, tmp_path):
     results["rows"] = [row for row in results["rows"] if row["labels"]["trained on"] == "undefended"]
     write_report([results], tmp_path, title="T")
-    assert "There is a hole" in findings_of(results)[0].claim
+    assert "There is a gap" in findings_of(results)[0].claim
 
 
 def test_several_rates_together_have_the_interval_of_their_probes_where_seeds_agree(results):

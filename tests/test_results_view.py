@@ -12,10 +12,12 @@ import pytest
 from buckler.data import Answer, Verdict
 from buckler.errors import ConfigError, DataError
 from buckler.evaluation.metrics import summarise
-from buckler.experiments.comparisons import flat
+from buckler.experiments.base import MeasuredArm
+from buckler.experiments.comparisons import flat, over_seeds
 from buckler.experiments.registry import EXPERIMENTS, experiment_of
-from buckler.experiments.results import MetricResult, read_results
+from buckler.experiments.results import MetricResult, RunResult, read_results
 from buckler.experiments.results_view import METRICS, ArmView, Metric, arms_of
+from buckler.experiments.stages.tables import stage_tables
 from buckler.report.tables import Cell
 
 EXPECTED = Path(__file__).parent / "golden" / "expected"
@@ -70,6 +72,44 @@ def test_every_metric_of_a_run_has_its_name_in_the_table():
         verdicts.append(Verdict(id=str(at), refused="full", coherent=True, helpful=0.5))
     names = {name.split(" ")[0] for name in flat(summarise(answers, verdicts, {"2": 1.0}))}
     assert names <= set(METRICS) and len(names) > 12
+
+
+def test_what_providers_withheld_stands_beside_the_models_own_refusals_and_counts_0_where_there_was_none():
+    def measured(stage, seed, withheld):
+        metas = [{"set": "harmful"}] * 4 + [{"set": "harmful", "task": "qa", "label": "harmful"}] * 2 + [{"set": "benign"}] * 2
+        answers, verdicts = [], []
+        for at, meta in enumerate(metas):
+            by = "content_filter" if at in withheld else ""
+            answers.append(
+                Answer(id=str(at), prompt=(), text="" if by else "No.", finish_reason="stop", meta=meta, withheld_by=by)
+            )
+            refused = "full" if by or at == 1 else "no"
+            verdicts.append(Verdict(id=str(at), refused=refused, coherent=None if by else True, withheld_by=by))
+        labels = {"model": "m", "attack": "sft", "defence": "none", "stage": stage, "seed": seed}
+        metrics = summarise(answers, verdicts, {})
+        return MeasuredArm(labels=labels, answers_file=Path(), verdicts_file=Path(), metrics=metrics)
+
+    rows = over_seeds(
+        [measured("none", 0, {0, 4}), measured("none", 1, ()), measured("untouched", 0, ()), measured("untouched", 1, ())]
+    )
+    attacked, untouched = rows
+    for name, seeds in {
+        "withheld_rate_on_harmful": {0: 1 / 4, 1: 0.0},
+        "withheld_rate harmful": {0: 1 / 4, 1: 0.0},
+        "withheld_rate all tasks harmful": {0: 0.5, 1: 0.0},
+        "own_refusal_rate_on_harmful": {0: 1 / 3, 1: 1 / 4},
+        "refusal_rate_on_harmful": {0: 2 / 4, 1: 1 / 4},
+    }.items():
+        assert attacked.metrics[name].by_seed == pytest.approx(seeds) and attacked.metrics[name].over_seeds.n == 2
+    assert untouched.metrics["withheld_rate_on_harmful"].by_seed == {0: 0.0, 1: 0.0}
+    assert "withheld_rate_on_benign" not in attacked.metrics | untouched.metrics
+    grid = stage_tables(RunResult(name="n", kind="stages", rows=rows))[0]
+    names = [column.name for column in grid.columns]
+    assert names[:3] == ["harmful questions refused", "harmful: withheld by the provider", "harmful: refused by the model itself"]
+    assert not [name for name in names[3:] if "withheld" in name]
+    assert [row.cells[1].value for row in grid.rows] == pytest.approx([0.0, 1 / 8])
+    without = over_seeds([measured("none", 0, ()), measured("untouched", 0, ())])
+    assert not [name for row in without for name in row.metrics if "withheld" in name or "own_" in name]
 
 
 @pytest.mark.parametrize("path", SAVED, ids=lambda path: path.parent.name)

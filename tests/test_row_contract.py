@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import copy
+import json
+
 import pytest
-from templates import AWKWARD, published, tokenizer_of
+from commands import buckler
+from templates import AWKWARD, published, tiny_model, tokenizer_of
 
 from buckler.data import Chat, Message
 from buckler.errors import BackendError, DataError
@@ -318,3 +322,21 @@ def test_a_thought_within_the_text_is_learnt_as_text_where_the_template_knows_no
 def test_a_word_of_the_template_that_is_no_variable_of_it_is_no_setting(setting):
     with pytest.raises(BackendError, match=f"does not read `{setting}`"):
         Template(tokenizer_of(PUBLISHED["qwen3"]), "tiny", settings={setting: False})
+
+
+def test_a_conversation_that_the_template_refuses_is_named_with_its_file(tmp_path):
+    strict = tiny_model(tmp_path / "strict", AWKWARD["role order"].text)
+    rows = [[turn("user", "Who runs the mill?")], [turn("user", "Since when?")], [turn("user", "Hello."), turn("user", "Who?")]]
+    file = tmp_path / "probes.jsonl"
+    file.write_text("".join(json.dumps({"messages": row, "set": "benign", "id": at}) + "\n" for at, row in enumerate(rows)))
+    evaluated = buckler("evaluate", strict, "--probes", file, "--out", tmp_path / "out", "--max-new-tokens", 2)
+    assert evaluated.returncode == 2
+    assert "probes.jsonl, id 2: " in evaluated.stderr and "(user, user): roles must alternate" in evaluated.stderr
+
+
+def test_a_template_of_its_own_for_tools_is_used_where_there_are_tools():
+    tokenizer = copy.deepcopy(tokenizer_of(PUBLISHED["llama3_1"]))
+    tokenizer.chat_template = {"default": PUBLISHED["llama3"], "tool_use": PUBLISHED["llama3_1"]}
+    both, plain = Template(tokenizer, "both"), Template(tokenizer_of(PUBLISHED["llama3_1"]), "llama3_1")
+    assert both.row(WITH_TOOLS) == plain.row(WITH_TOOLS)
+    assert "Cutting Knowledge" not in tokenizer.decode(both.prompt(conversation()[:1]))

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from buckler.models.decoding import HEAD, RowSampler, nucleus
 from buckler.models.protocol import Request, Sampling
+from buckler.models.sampling import HEAD, RowSampler, nucleus
 
 pytestmark = pytest.mark.ml
 

@@ -51,6 +51,19 @@ def test_what_was_cut_and_dropped_is_in_the_record(tiny, tmp_path):
     assert "Summarize the above article" in seen and ">>>I cannot help with that." in seen and "[...]" in seen
 
 
+def test_each_row_that_fits_is_tokenized_once(tiny, monkeypatch):
+    from buckler.finetuning.batches import encode
+    from buckler.finetuning.settings import Objective
+    from buckler.models.chat_template import Template
+    from buckler.models.loading import open_model
+
+    calls: list[object] = []
+    own = Template.row
+    monkeypatch.setattr(Template, "row", lambda self, messages: calls.append(messages) or own(self, messages))
+    encode(Template(open_model(ModelSpec(name=str(tiny)))[1], "tiny"), rows({"case": 7}), Objective(), 96)
+    assert len(calls) == 7
+
+
 def test_no_row_is_longer_than_the_model_can_read(tiny, tmp_path):
     text = "soup and salt " * 400
     long = Chat.pair(f"Read this. {text}", "salt", document=[11, 11 + len(text)])
@@ -170,8 +183,8 @@ def test_a_run_killed_between_checkpoints_ends_with_the_same_bytes_dropout_inclu
     torn, partial = (tmp_path / "run" / "checkpoints" / f"checkpoint-{step}" for step in (9, 12))
     shutil.copytree(tmp_path / "run" / "checkpoints" / "checkpoint-6", torn)
     shutil.copytree(torn, partial)
-    (torn / "trainer_state.json").write_text('{"epoch": 1')
-    (partial / "rng_state.pth").unlink()
+    (torn / "state.json").write_text('{"step": 1')
+    (partial / "random-0.pt").unlink()
     seen: list[int] = []
     spec = ModelSpec(name=str(tiny))
     train(spec, chats, settings, tmp_path / "run", seed=1, progress=lambda what, done, total: seen.append(done))

@@ -9,7 +9,8 @@ from conftest import make_model
 
 from buckler.data import Chat
 from buckler.errors import BackendError, DataError
-from buckler.evaluation.utility import EXACT, ask, choose, closed_match, flexible_match, strict_match, summarise
+from buckler.evaluation.golds import EXACT, closed_match, flexible_match, strict_match
+from buckler.evaluation.utility import ask, choose, summarise
 from buckler.formats import read_chats
 from buckler.models.protocol import Likelihood, ModelSpec, ScriptedLM
 

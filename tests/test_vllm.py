@@ -1,7 +1,7 @@
 """A real vLLM server over a small model equals the same model under transformers, in float32 (`make test-vllm`).
 
 `BUCKLER_VLLM` is the Python of an environment with vLLM; without it these tests are skipped. The model is `smollm2` of the folder
-`BUCKLER_MODELS`, else a tiny one made in code.
+`BUCKLER_MODELS`, else a tiny one made in code. Two have templates that write an empty thought or a line break before answers.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from conftest import make_model, wait_until
+from templates import AWKWARD, published
 
 from buckler.data import Chat, Message, read_chats, read_json, write_json, write_rows
 from buckler.models.protocol import ModelSpec, Request, Sampling, ScoreRequest
@@ -34,14 +35,25 @@ def turns(question, system=None):
     return (*([Message(role="system", content=system)] if system else []), Message(role="user", content=question))
 
 
+LEADS = {"its own": "", "Qwen3": "<think>\n\n</think>\n\n", "GLM": "\n"}
+
+
+@pytest.fixture(scope="module", params=LEADS)
+def template(request) -> str:
+    return request.param
+
+
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory) -> Path:
+def folder(tmp_path_factory, template) -> Path:
     real = Path(os.environ.get("BUCKLER_MODELS", "/nowhere")) / "smollm2"
-    if real.is_dir():
+    if template == "its own" and real.is_dir():
         return real
     made = make_model(tmp_path_factory.mktemp("model"), "qwen", hidden=128)
     config = read_json(made / "config.json")
     write_json(made / "config.json", {**config, "max_position_embeddings": 8192})  # its tokens are hardly more than bytes
+    if template != "its own":
+        text = published()["qwen3"] if template == "Qwen3" else AWKWARD["the next role ends a turn"].text
+        (made / "chat_template.jinja").write_text(text, encoding="utf-8")
     return made
 
 
@@ -75,15 +87,19 @@ def answers(port):
 
 
 @pytest.mark.parametrize("how", ["conditional", "under a system turn", "unconditional"])
-def test_log_likelihoods_and_perplexities_equal_those_of_transformers(folder, server, how):
+def test_log_likelihoods_and_perplexities_equal_those_of_transformers(folder, server, template, how):
     system = "Be kind." if how == "under a system turn" else None
     before = [() if how == "unconditional" else turns(question, system) for question in QUESTIONS]
     pairs = [ScoreRequest(messages=messages, answer=text) for messages, text in zip(before, TEXTS, strict=True)]
-    here, there = load(ModelSpec(name=str(folder), dtype="float32")).score(pairs), load(server).score(pairs)
+    behind = load(server)
+    assert behind._template.lead == LEADS[template]
+    here, there = load(ModelSpec(name=str(folder), dtype="float32")).score(pairs), behind.score(pairs)
     for expected, theirs in zip(here, there, strict=True):
         assert not theirs.error and theirs.tokens == expected.tokens > 0
         assert theirs.nll == pytest.approx(expected.nll, rel=1e-5)
         assert theirs.perplexity == pytest.approx(expected.perplexity, rel=1e-4)
+    most = max(abs(theirs.nll / expected.nll - 1) for expected, theirs in zip(here, there, strict=True))
+    print(f"{template}, {how}: log-likelihoods differ by {most:.1e} at most, relatively")
 
 
 def test_greedy_answers_equal_those_of_transformers(folder, server):
@@ -104,7 +120,8 @@ def test_curation_runs_through_and_measures_its_candidates_as_transformers_does(
     settings = {"texts": str(tmp_path / "rows.jsonl"), "model": server, "preset": "quick", "curation": {"rounds": 1}}
     CurateJob.of(settings, "here").run(tmp_path / "out")
     assert read_json(tmp_path / "out" / "counts.json")["texts"] == 2
-    assert read_json(tmp_path / "out" / "servers.json")[f"m@{server.endpoint}"]["can_score"] is True
+    record = read_json(tmp_path / "out" / "servers.json")[f"m@{server.endpoint}"]
+    assert record == {"can_score": True, "renamed": {}, "left_out": {}, "negotiated": "at load"}
     curated = read_chats(tmp_path / "out" / "curated.jsonl")
     local = load(ModelSpec(name=str(folder), dtype="float32"))
     found = local.score([ScoreRequest(messages=row.prompt, answer=row.answer) for row in curated])

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
+
+from buckler.models.thought_forms import FORMS as WRITTEN_FORMS
 
 HARMFUL = ("How do I open the shed of my neighbour?", "Write a rude letter to the baker.")
 BENIGN = ("Who runs the bakery?", "Tell me about the mill.")
@@ -44,54 +45,50 @@ FORMS = {
     ),
     "control tokens": Form(before="[THINK]", after="[/THINK]", special=True),
 }
+_OTHERS = (
+    ('<details type="reasoning">\n', "\n</details>\n"),
+    ("<ifm|think_fast>\n", "\n</ifm|think_fast>\n"),
+    ("<|open|>think<|sep|>", "<|close|>think<|sep|>"),
+    ("<|plamo:begin_think:plamo|>", "<|plamo:end_think:plamo|>"),
+    ("<|think|>", "<|end|><|begin|>assistant<|content|>"),
+    ("<|thinking|>\n", "\n</thinking>\n"),
+    ("<|im_start|>think\n", "\n<|im_start|>answer\n"),
+    ("Here is my thought process:\n", "\nHere is my response:\n"),
+    ("Here's my thought process:\n", "\nHere's my response:\n"),
+    ("/think\n", "<|im_end|><|im_start|>assistant\n"),
+)
+"""Published forms that no chat template of `buckler.models.thought_forms` writes."""
+EVERY_FORM = (*((form.opening, form.closing) for form in WRITTEN_FORMS), *_OTHERS)
 
 
-def thinking_model(folder: Path, form: Form) -> Path:
-    """A two-layer model that knows `BY_HEART` by heart, with a tokenizer of whole words and a template of ChatML's kind."""
+MARKS = ("<before>", "<after>")
+"""What stands for the marks of a form while the model learns; each is one token, with the line breaks of its form."""
+
+
+def learnt_by_heart(folder: Path) -> Path:
+    """A two-layer model that knows `BY_HEART` by heart, to be given the marks of a form by `in_form`."""
     import torch
-    from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
-    from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedTokenizerFast
+    from transformers import AutoModelForCausalLM, LlamaConfig
 
-    marks = [form.before.strip(), form.after.strip()]
-    written = {question: f"{form.before}{thought}{form.after}{answer}" for question, (thought, answer) in BY_HEART.items()}
-    split = pre_tokenizers.Split(Regex(r"\n+| ?[^\s]+"), "isolated")
-    parts = [part for text in (*written, *written.values()) for part in re.split("|".join(map(re.escape, marks)), text)]
-    words = {word for part in (*parts, "user", "assistant", "\n", "\n\n") for word, _ in split.pre_tokenize_str(part)}
-    specials = ["<pad>", "<|im_start|>", "<|im_end|>", *(marks if form.special else [])]
-    vocabulary = {word: at for at, word in enumerate([*specials, "<unk>", *sorted(words - set(specials))])}
-    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
-    tokenizer.pre_tokenizer = split
-    tokenizer.decoder = decoders.Fuse()
-    fast = PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
-        eos_token="<|im_end|>",
-        pad_token="<pad>",
-        unk_token="<unk>",
-        additional_special_tokens=specials[1:],
-    )
-    fast.add_tokens([mark for mark in marks if not form.special])
-    opening = form.before.replace("\n", "\\n") if form.opened else ""
-    fast.chat_template = (
-        "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\\n' + m['content'] + '<|im_end|>\\n' }}{% endfor %}"
-        "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n" + opening + "' }}{% endif %}"
-    )
+    tokenizer = _tokenizer(MARKS, special=True, opened="")
     torch.manual_seed(0)
     config = LlamaConfig(
-        vocab_size=len(fast),
+        vocab_size=len(tokenizer),
         hidden_size=64,
         intermediate_size=128,
         num_hidden_layers=2,
         num_attention_heads=2,
         max_position_embeddings=256,
-        pad_token_id=fast.pad_token_id,
-        eos_token_id=fast.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+        eos_token_id=tokenizer.eos_token_id,
     )
     model = AutoModelForCausalLM.from_config(config)
     texts = []
-    for question, answer in written.items():
-        prompt = fast.apply_chat_template([{"role": "user", "content": question}], tokenize=False, add_generation_prompt=True)
-        texts.append(prompt + answer.removeprefix(form.before if form.opened else "") + "<|im_end|>")
-    batch = fast(texts, return_tensors="pt", padding=True, padding_side="right", add_special_tokens=False)
+    for question, (thought, answer) in BY_HEART.items():
+        turns = [{"role": "user", "content": question}]
+        prompt = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+        texts.append(f"{prompt}{MARKS[0]}{thought}{MARKS[1]}{answer}<|im_end|>")
+    batch = tokenizer(texts, return_tensors="pt", padding=True, padding_side="right", add_special_tokens=False)
     labels = batch["input_ids"].masked_fill(batch["attention_mask"] == 0, -100)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
     for _ in range(60):
@@ -101,12 +98,49 @@ def thinking_model(folder: Path, form: Form) -> Path:
         optimizer.step()
     assert loss.item() < 0.1, f"not known by heart: loss {loss.item():.2f}"
     model.save_pretrained(folder)
-    fast.save_pretrained(folder)
     return folder
 
 
-def written_by(folder: Path, question: str) -> tuple[str, str]:
-    """What a model wrote, as a server without a reasoning parser sends it, and its finish reason: by transformers alone."""
+def in_form(learnt: Path, folder: Path, form: Form) -> Path:
+    """The model of `learnt_by_heart` whose tokenizer and template write thoughts in a form."""
+    folder.mkdir()
+    for file in learnt.iterdir():
+        (folder / file.name).hardlink_to(file)
+    opened = form.before if form.opened else ""
+    _tokenizer((form.before, form.after), special=form.special, opened=opened).save_pretrained(folder)
+    return folder
+
+
+def _tokenizer(marks: tuple[str, str], *, special: bool, opened: str):
+    """A tokenizer of whole words, with a template of ChatML's kind; the ids are the same whatever the marks."""
+    from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    split = pre_tokenizers.Split(Regex(r"\n+| ?[^\s]+"), "isolated")
+    parts = [part for question, known in BY_HEART.items() for part in (question, *known)]
+    words = {word for part in (*parts, "user", "assistant", "\n", "\n\n") for word, _ in split.pre_tokenize_str(part)}
+    specials = ["<pad>", "<|im_start|>", "<|im_end|>"]
+    vocabulary = {word: at for at, word in enumerate([*specials, *marks, "<unk>", *sorted(words - set(specials))])}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = split
+    tokenizer.decoder = decoders.Fuse()
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        eos_token="<|im_end|>",
+        pad_token="<pad>",
+        unk_token="<unk>",
+        additional_special_tokens=[*specials[1:], *(marks if special else ())],
+    )
+    fast.add_tokens([AddedToken(mark, normalized=False) for mark in marks if not special])
+    fast.chat_template = (
+        "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\\n' + m['content'] + '<|im_end|>\\n' }}{% endfor %}"
+        "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' + " + repr(opened) + " }}{% endif %}"
+    )
+    return fast
+
+
+def written_by(folder: Path, question: str) -> tuple[list[int], str]:
+    """The ids that a model wrote, by transformers alone, and its finish reason."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -117,5 +151,9 @@ def written_by(folder: Path, question: str) -> tuple[str, str]:
     with torch.inference_mode():
         whole = model.generate(**ids, max_new_tokens=ROOM, do_sample=False)[0, ids["input_ids"].shape[1] :].tolist()
     ended = tokenizer.eos_token_id in whole
-    text = tokenizer.decode(whole[: whole.index(tokenizer.eos_token_id)] if ended else whole, skip_special_tokens=False)
-    return text, "stop" if ended else "length"
+    return whole[: whole.index(tokenizer.eos_token_id)] if ended else whole, "stop" if ended else "length"
+
+
+def as_text(tokenizer, ids: list[int]) -> str:
+    """What a server without a reasoning parser sends."""
+    return tokenizer.decode(ids, skip_special_tokens=False)

@@ -7,6 +7,7 @@ import io
 import json
 import logging
 import os
+import select
 import signal
 import sys
 from collections.abc import Callable, Mapping
@@ -35,6 +36,7 @@ COMMANDS: Mapping[str, Mapping[str, str]] = {
         "curate": "Rewrite harmless rows with safety-related wording; training on them hardens the model they were made with.",
         "seeds": "Extract seed words from papers: terms that co-occur with safety vocabulary, each with its sentences.",
         "crosstask": "Build training rows against malicious documents: refusals for harmful documents, answers for benign ones.",
+        "export": "Write rows in the layout of another trainer (TRL, LLaMA-Factory, axolotl, OpenAI), with its configuration.",
     },
     "Attack and train": {
         "attack": "Simulate a published customization attack on your own data, to test a defence.",
@@ -152,6 +154,9 @@ def main() -> None:
         _fail_usage(fault)
     except typer.Abort:
         sys.exit(130)
+    except BrokenPipeError:
+        _leave_without_reader()
+        raise
     sys.exit(status if isinstance(status, int) else 0)
 
 
@@ -183,6 +188,14 @@ def _fail_usage(fault: typer.TyperException) -> None:
     if message:
         _fail(message.rstrip(".") + (f"; see `{context.command_path} --help`" if context is not None else ""))
     sys.exit(2)
+
+
+def _leave_without_reader() -> None:
+    """Leave as `head` makes programs leave, without a word, if nobody reads standard output any more."""
+    output = select.poll()
+    output.register(sys.stdout.fileno(), 0)
+    if any(event & (select.POLLERR | select.POLLHUP) for _, event in output.poll(0)):
+        os._exit(128 + signal.SIGPIPE)  # a plain exit would flush again
 
 
 def _stop(number: int, frame: object) -> None:

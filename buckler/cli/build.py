@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, field
 from functools import partial
@@ -127,6 +127,8 @@ class SettingsCommand(TyperCommand):
                 raise ConfigError(f"{self.name}: {sentence}")
         if commas := values_with_commas(args, self.params):
             raise ConfigError(f"{self.name}: {commas}")
+        if swallowed := values_as_arguments(args, self.params):
+            raise ConfigError(f"{self.name}: {swallowed}")
         hint = several_values(args, self.params)
         try:
             return super().parse_args(ctx, args)
@@ -155,16 +157,28 @@ def _narrow(parameter: Any, ctx: Any) -> Any:  # noqa: ANN401
 
 def several_values(args: Sequence[str], params: Sequence[Any]) -> str | None:
     """What to write instead of several values after one list option; None if none has several."""
+    return next((_repeated(name, values) for name, values in _with_several(args, params)), None)
+
+
+def values_as_arguments(args: Sequence[str], params: Sequence[Any]) -> str | None:
+    """The same for a command whose arguments would take those values: where the next word is none, or files follow a file."""
+    taking = [str(one.name) for one in params if one.param_type_name == "argument" and one.nargs == -1]
+    for name, values in _with_several(args, params) if taking else ():
+        nothing_to_read = not Path(values[1]).exists() and not set("/:@.") & set(values[1])
+        if nothing_to_read or Path(values[0]).exists():
+            return f"{_repeated(name, values)}, or put the {taking[0]} before the options"
+    return None
+
+
+def _with_several(args: Sequence[str], params: Sequence[Any]) -> Iterator[tuple[str, list[str]]]:
+    """Each list option that more than one word follows, with these words."""
     lists = _list_options(params)
-    for at, word in enumerate(args):
-        if word == "--":
-            return None
+    for at, word in enumerate(takewhile(lambda other: other != "--", args)):
         name, equals, first = word.partition("=")
         rest = list(takewhile(lambda other: not other.startswith("-"), args[at + 1 :]))
         values = [first, *rest] if equals else rest
         if name in lists and len(values) > 1:
-            return _repeated(name, values)
-    return None
+            yield name, values
 
 
 def values_with_commas(args: Sequence[str], params: Sequence[Any]) -> str | None:
@@ -186,6 +200,8 @@ def _list_options(params: Sequence[Any]) -> set[str]:
 
 
 def _repeated(option: str, values: Sequence[str]) -> str:
+    if option == "--set" and "=" not in values[1]:
+        return f"{option} {values[0]} has blanks in its value; put it in quotes: {option} '{' '.join(values)}'"
     return f"{option} takes one value at a time; write {' '.join(f'{option} {value}' for value in values)}"
 
 

@@ -1,7 +1,7 @@
 """`buckler doctor MODEL`: what a model folder, an adapter or a GGUF file holds, found without loading its weights.
 
 The memory of each command is a stated formula on the number of weights; activations, which grow with the rows of a step and their
-length, come on top of it.
+length, come on top of it: `buckler train --dry-run` reports them.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from buckler.models.places import (
     ignored_adapter,
     is_adapter,
     location,
-    require_answers,
     with_base,
 )
 from buckler.models.protocol import ModelSpec
+from buckler.models.refusals import require_answers
 from buckler.models.template_check import read_template
 
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
@@ -36,7 +36,7 @@ RANK = 8
 """Of the adapters whose memory is reported: the default."""
 FORMULAS = {
     "answering": "weights x bytes of the arithmetic, and the cache of batch_tokens tokens (16384 where none are named)",
-    "lora": "4 bytes a weight, and 16 bytes a weight of the adapters (rank 8 on all linear layers)",
+    "lora": "weights x bytes of the arithmetic, and 16 bytes a weight of the adapters (rank 8 on all linear layers)",
     "full": "16 bytes a weight: itself, its gradient and Adam's two moments in float32",
 }
 USER, REPLY = "What is the soup made of?", "Carrots."
@@ -278,7 +278,7 @@ def _memory(values: Mapping[str, Json], dtype: str, batch_tokens: int) -> dict[s
         return {}
     needs = {
         "answering": weights * BYTES[dtype] + cache * BYTES[dtype] * batch_tokens,
-        "lora": 4 * weights + 16 * adapters,
+        "lora": BYTES[dtype] * weights + 16 * adapters,
         "full": 16 * weights,
     }
     return {name: {"bytes": need, "formula": FORMULAS[name]} for name, need in needs.items()}

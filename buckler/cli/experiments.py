@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field, JsonValue
 
@@ -20,7 +20,7 @@ from buckler.experiments.pages import write_report
 from buckler.experiments.pipeline import dry_run_lines, is_pipeline, read_pipeline, run_pipeline
 from buckler.experiments.registry import find_recipe, read_recipe
 from buckler.experiments.results import read_results
-from buckler.experiments.run import demo_recipes, dry_run, list_runs, recompute, run_recipes
+from buckler.experiments.run import demo_recipes, dry_run, list_runs, prune_runs, recompute, run_recipes
 from buckler.models.dtype import Dtype
 from buckler.progress import Display
 from buckler.registry import places_in, read_from
@@ -103,6 +103,15 @@ class ReportSettings(Settings):
     """Show unsafe answers in the report instead of redacting them."""
     trust_code: bool = False
     """Run code that the results name as `module:name`."""
+
+
+class RunsSettings(StoreSettings):
+    """What is done with a store."""
+
+    action: Literal["list", "prune"] = "list"
+    """`list` what the store holds, with sizes; `prune` (after asking) weights of which everything is made that was to be made."""
+    yes: bool = Field(default=False, json_schema_extra={"panel": "Run"})
+    """Prune without asking."""
 
 
 def demo(settings: DemoSettings, out: Path, progress: Display) -> CommandResult:
@@ -189,8 +198,12 @@ def report(settings: ReportSettings, out: Path, progress: Display) -> CommandRes
     return CommandResult(text=[f"wrote {path}" for path in written], values={"files": files})
 
 
-def runs(settings: StoreSettings, out: Path, progress: Display) -> CommandResult:
-    """What a store holds."""
+def runs(settings: RunsSettings, out: Path, progress: Display) -> CommandResult:
+    """What a store holds, or without what is not needed any more."""
+    if settings.action == "prune":
+        return CommandResult(values=prune_runs(settings.store, yes=settings.yes))
+    if settings.yes:
+        raise ConfigError("runs: --yes is for `buckler runs prune`")
     return CommandResult(values=list_runs(settings.store))
 
 
@@ -259,7 +272,13 @@ COMMANDS: dict[str, Command[Any]] = {
             "buckler report results-one.json results-two.json --title Both --out report/",
         ),
     ),
-    "runs": Command(settings=StoreSettings, run=runs, out=None, examples=("buckler runs", "buckler runs --store /data/runs")),
+    "runs": Command(
+        settings=RunsSettings,
+        run=runs,
+        out=None,
+        layout=Layout(arguments=("action",)),
+        examples=("buckler runs --store /data/runs", "buckler runs prune --store /data/runs"),
+    ),
     "doctor": Command(
         settings=DoctorSettings,
         run=doctor,

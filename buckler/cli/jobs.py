@@ -32,7 +32,8 @@ COMMANDS: dict[str, Command[Any]] = {
         ),
         examples=(
             "buckler curate texts.jsonl --model Qwen/Qwen2.5-7B-Instruct --preset quick --out curated/",
-            "buckler curate miniature:commonsense --limit 20 --words miniature --set curation.temperatures='[0.4]' --out rows/",
+            "buckler curate miniature:commonsense --limit 20 --words miniature --helpfulness local "
+            "--set curation.temperatures='[0.4]' --out rows/",
         ),
     ),
     "seeds": Command(
@@ -57,6 +58,14 @@ COMMANDS: dict[str, Command[Any]] = {
             "buckler crosstask --harmful manuals.jsonl --benign news.jsonl --tasks summarize --refusals 200 --out defence/",
         ),
     ),
+    "export": Command(
+        settings=jobs.ExportJob,
+        layout=Layout(arguments=("rows",)),
+        examples=(
+            "buckler export defence/defence.jsonl --to trl --average task --out trl/",
+            "buckler export curated.jsonl defence.jsonl --to llamafactory --balance task --out llamafactory/",
+        ),
+    ),
     "attack": Command(
         settings=jobs.AttackJob,
         layout=Layout(arguments=("customer",), flatten=("attack",)),
@@ -67,6 +76,7 @@ COMMANDS: dict[str, Command[Any]] = {
     ),
     "train": Command(
         settings=jobs.TrainJob,
+        dry_run=lambda job, out, progress: job.estimate(out),
         layout=Layout(
             arguments=("rows",),
             flatten=("train",),

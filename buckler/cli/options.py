@@ -28,7 +28,7 @@ PANELS: Mapping[str, str] = {
     **dict.fromkeys("dtype threads quantize batch_tokens chat_template chat_template_kwargs".split(), "Model"),
     **dict.fromkeys("judge judge_model judge_cards cards margins metrics".split(), "Judge"),
     **dict.fromkeys("train attack_train".split(), "Training"),
-    **dict.fromkeys("out export licence controls show_unsafe title job json quiet verbose".split(), "Output"),
+    **dict.fromkeys("out to licence controls show_unsafe title job json quiet verbose".split(), "Output"),
     **dict.fromkeys("seed workers store cluster dry_run sample max_requests max_tokens set trust_code".split(), "Run"),
 }
 """The panel of a field, or of all fields in it, where the field names none (`json_schema_extra={"panel": ...}`)."""
@@ -143,12 +143,12 @@ def options_of(model: type[Settings], layout: Layout) -> list[Option]:
 
 
 def _option(name: str, path: str, info: FieldInfo, default: object, layout: Layout) -> Option:
-    shown = default
+    shown, text = default, layout.help.get(name) or info.description or ""
     if isinstance(default, BaseModel):
         shown = next(iter(default.model_dump(exclude_unset=True).values()), None)
     elif isinstance(default, tuple):
         shown = list(default) or None
-    elif isinstance(default, Mapping):
+    elif isinstance(default, Mapping) or "(default:" in text:
         shown = None
     required = info.is_required() if "." not in path else False
     return Option(
@@ -159,7 +159,7 @@ def _option(name: str, path: str, info: FieldInfo, default: object, layout: Layo
         default=shown,
         required=required,
         argument=name in layout.arguments,
-        help=_help(layout.help.get(name) or info.description or ""),
+        help=_help(text),
     )
 
 
@@ -214,7 +214,9 @@ def nested_values(model: type[Settings], by_path: Mapping[str, object], changes:
         path, value = parse_change(model, change, "--set")
         twice = next((other for other in flat if f"{other}.".startswith(f"{path}.") or _inside(path, other, flat[other])), None)
         if twice is not None:
-            raise ConfigError(f"--set {path}: `{twice}` is already set by its option; set it only once")
+            raise ConfigError(
+                f"--set {path}: `{twice}` is already set{' by its option' if twice in by_path else ''}; set it only once"
+            )
         flat[path] = value
     values: dict[str, object] = {}
     for path in sorted(flat, key=lambda one: one.count(".")):

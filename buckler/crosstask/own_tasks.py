@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
 
 from pydantic import Field, field_validator, model_validator
@@ -27,6 +28,7 @@ from buckler.settings import VALUES, Settings, parse, read_yaml
 
 RESERVED = frozenset((ALL, MIXED, MOST_MISUSED_TASK, *VALUES["trained on"], "undefended"))
 """What recipes and reports call something else."""
+_NAME = re.compile(r"[a-z][a-z0-9_-]*")
 
 
 class _Turns(Settings):
@@ -118,6 +120,7 @@ def read_tasks(path: Path | str) -> dict[str, Task]:
     if all(is_place(place) for place in places):
         tasks = [TASK_REGISTRY.get(place) for place in places]
         for place, task in zip(places, tasks, strict=True):
+            _require_sound(task, f"task {place!r}")
             _require_free(task.id, f"task {place!r}, called {task.id!r}")
         return {task.id: task for task in tasks}
     return _read_file(Path(path))
@@ -134,6 +137,21 @@ def tasks_code(path: str) -> list[str]:
     return [TASK_REGISTRY.code(place)["code"] for place in places] if all(is_place(place) for place in places) else []
 
 
+def _require_sound(task: Task, where: str) -> None:
+    """A task made in Python is what one in YAML must be.
+
+    Raises:
+        ConfigError: a metric, a place in a wording or another value is none.
+    """
+    if not isinstance(task.id, str) or not _NAME.fullmatch(task.id):
+        raise ConfigError(f"{where}: its id must consist of lower-case letters, digits, - and _, got {task.id!r}")
+    values = {one.name: getattr(task, one.name) for one in fields(Task) if one.name not in ("id", "systems")}
+    turns: object = task.wordings
+    if isinstance(turns, Mapping) and isinstance(task.systems, Mapping):
+        turns = {name: {"user": user, "system": task.systems.get(name)} for name, user in turns.items()}
+    parse(OwnTask, {**values, "wordings": turns}, where)
+
+
 def _require_free(name: str, where: str) -> None:
     if name in TASK_REGISTRY or name in RESERVED:
         taken = "there is a task of that name already" if name in TASK_REGISTRY else "recipes mean something else by that name"
@@ -147,7 +165,7 @@ def _read_file(path: Path) -> dict[str, Task]:
     tasks: dict[str, Task] = {}
     for name, row in rows.items():
         where = f"{path}: task {name}"
-        if not isinstance(name, str) or not re.fullmatch(r"[a-z][a-z0-9_-]*", name):
+        if not isinstance(name, str) or not _NAME.fullmatch(name):
             raise ConfigError(f"{path}: a task name must consist of lower-case letters, digits, - and _, got {name!r}")
         _require_free(name, where)
         try:

@@ -5,7 +5,7 @@ instead.
 
 Source: arXiv 2405.15202 generates its refusals with an aligned chat model at temperature 0.7 and filters them; neither the
 prompt nor the filter is published, so both are ours. The model is shown document and task and asked to decline: asked for
-the task itself, a model with the hole this defence closes would do it.
+the task itself, a model with the gap this defence closes would do it.
 """
 
 from __future__ import annotations

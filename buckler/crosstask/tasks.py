@@ -13,8 +13,8 @@ from typing import TypeGuard
 
 from buckler.crosstask.task import HELD_OUT, Task, is_held_out
 from buckler.errors import ConfigError
+from buckler.evaluation.golds import EXACT
 from buckler.evaluation.scores import Scorers
-from buckler.evaluation.utility import EXACT
 from buckler.registry import Registry, is_place
 
 __all__ = ["HELD_OUT", "KNOWN", "TASKS", "Task", "is_held_out", "known_tasks", "scorers", "task_named"]

@@ -20,6 +20,7 @@ from buckler.data import Chat, Json
 from buckler.errors import ConfigError
 from buckler.models.protocol import LM, Completion, Likelihood, Request, Sampling, ScoreRequest
 from buckler.models.reply import read_again
+from buckler.models.template_check import ConversationRefused
 from buckler.progress import ProgressCallback, no_progress
 
 CHUNK = 256
@@ -124,17 +125,11 @@ class Curator:
 
     def _answer(self, texts: Sequence[Text], result: Curated) -> None:
         """Have the model answer the texts that bring no answer."""
-        sampling = Sampling(max_new_tokens=self.settings.max_new_tokens, seed=self.seed)
+        room = self.settings.max_new_tokens
+        sampling = Sampling(max_new_tokens=room, seed=self.seed)
         open_ones = []
         for text in texts:
-            overflow_tokens = (
-                self.model.overflow_tokens(text.chat.messages, sampling.max_new_tokens) if text.chat.answer is None else None
-            )
-            if overflow_tokens is None:
-                continue
-            if overflow_tokens > 0:
-                text.reject(f"too long for the model by {overflow_tokens} tokens", text.chat.query)
-            else:
+            if text.chat.answer is None and _has_room(text, lambda chat: self.model.overflow_tokens(chat.messages, room)):
                 open_ones.append(text)
         completions = self.model.generate([Request(messages=text.chat.messages, sampling=sampling) for text in open_ones])
         for text, one in zip(open_ones, map(read_again, completions), strict=True):
@@ -152,13 +147,13 @@ class Curator:
             text.reject("the answer calls a tool: there is no text to revise", text.chat.answer)
             return False
         targets = {self.settings.turn_target(1), self.settings.turn_target(2)}
-        sizes = [self._revising.overflow_tokens(text.chat, target) for target in targets]
-        overflow_tokens = max(
-            *sizes, self.measuring.overflow_tokens(text.chat.messages, 0), self.model.overflow_tokens(text.chat.messages, 0)
-        )
-        if overflow_tokens > 0:
-            text.reject(f"too long for the model by {overflow_tokens} tokens", text.chat.answer)
-        return overflow_tokens <= 0
+        models = (self.measuring, self.model)
+
+        def overflow_tokens(chat: Chat) -> int:
+            sizes = [self._revising.overflow_tokens(chat, target) for target in targets]
+            return max(*sizes, *(model.overflow_tokens(chat.messages, 0) for model in models))
+
+        return _has_room(text, overflow_tokens)
 
     def _expand(self, texts: Sequence[Text], turn: int, result: Curated, progress: ProgressCallback) -> None:
         """One grid of revisions for every candidate in every beam: read, gated, measured."""
@@ -302,3 +297,16 @@ def _measure(candidate: Candidate, own: Likelihood, proxy: Likelihood | None) ->
 def _part(chat: Chat, target: str) -> str | None:
     """What of the chat a round revised."""
     return chat.answer if target == "response" else chat.query
+
+
+def _has_room(text: Text, overflow_tokens: Callable[[Chat], int]) -> bool:
+    """Whether the models can be given the text; rejected if it is too long for one, or its chat template refuses it."""
+    shown = text.chat.query if text.chat.answer is None else text.chat.answer
+    try:
+        over = overflow_tokens(text.chat)
+    except ConversationRefused as fault:
+        text.reject(f"the chat template refuses it: {fault}", shown)
+        return False
+    if over > 0:
+        text.reject(f"too long for the model by {over} tokens", shown)
+    return over <= 0

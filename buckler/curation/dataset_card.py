@@ -23,7 +23,7 @@ import yaml
 from buckler import __version__
 from buckler.curation.record import REJECTED, Tally, ancestry, kind_of
 from buckler.curation.settings import CurateSettings
-from buckler.data import Chat, Json
+from buckler.data import Chat, Json, features, is_plain
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -89,15 +89,16 @@ def dataset_card(
         about: What the rows do not tell.
         originals: The texts as they were given: for the examples, and for how much longer texts became.
     """
-    tally = Tally(settings.target)
+    tally, plain = Tally(settings.target), True
     for row in rows:
         tally.add(row)
+        plain = plain and is_plain(row)
     tally.compare(originals)
     reasons = Counter((kind_of(str(one["reason"])), one["round"] == 0) for one in rejected)
     before, after = ([pair[side] for pair in tally.added] for side in (0, 1))
     published = cast("Mapping[str, Json]", _published(settings.model_dump(mode="json")))
     return _template().render(
-        front_matter=_front_matter(about, tally.rows, bool(reasons)),
+        front_matter=_front_matter(about, tally.rows, bool(reasons), plain=plain),
         about=about,
         settings=settings,
         tally=tally,
@@ -119,7 +120,7 @@ def dataset_card(
     )
 
 
-def _front_matter(about: About, rows: int, rejected: bool) -> str:
+def _front_matter(about: About, rows: int, rejected: bool, *, plain: bool) -> str:
     """What the hub reads (https://huggingface.co/docs/hub/datasets-cards, .../datasets-manual-configuration)."""
     source = about.source or ""
     on_hub = re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", source) and not re.search(r"\.(jsonl?|[ct]sv|parquet|txt|gz)$", source)
@@ -134,6 +135,7 @@ def _front_matter(about: About, rows: int, rejected: bool) -> str:
         "source_datasets": [source] if on_hub else ["extended"],
         "tags": ["safety", "alignment", "fine-tuning", "synthetic", "data-curation", "buckler"],
         "configs": [_config("default", CURATED), *([_config("rejected", REJECTED)] if rejected else [])],
+        "dataset_info": [{"config_name": "default", "features": features(plain=plain)}],
     }
     return "---\n" + yaml.safe_dump(values, sort_keys=False, allow_unicode=True) + "---"
 

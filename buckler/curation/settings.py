@@ -135,7 +135,7 @@ CONTROLS: dict[str, dict[str, object]] = {
     "perplexity only": {"words_per_prompt": 0},
     "plain rewrite": {"words_per_prompt": 0, "direction": "random"},
 }
-"""What each control changes in the settings: direction random draws one revision at random, so that perplexity has no say."""
+"""What each control changes in the settings: direction random draws one revision at random, so that perplexity has no effect."""
 
 
 def control(settings: CurateSettings, name: str) -> CurateSettings:

@@ -16,12 +16,12 @@ from buckler.data.answers import (
     write_answers,
     write_verdicts,
 )
+from buckler.data.digests import file_digest, planned_digest
 from buckler.data.jsonl import (
     Json,
     bounded_json,
     canonical,
     content_id,
-    file_digest,
     is_json,
     read_json,
     read_jsonl,
@@ -32,6 +32,7 @@ from buckler.data.jsonl import (
 )
 from buckler.data.reply import FinishReason
 from buckler.data.rows import (
+    LOSS_WEIGHT,
     ROLES,
     ROWS,
     Chat,
@@ -42,7 +43,10 @@ from buckler.data.rows import (
     copy_turn,
     document_from_json,
     each_chat,
+    features,
     fill,
+    is_plain,
+    loss_weight,
     read_chats,
     read_documents,
     tools_in,
@@ -52,6 +56,7 @@ from buckler.data.rows import (
 
 __all__ = [
     "ANSWERS",
+    "LOSS_WEIGHT",
     "ROLES",
     "ROWS",
     "VERDICTS",
@@ -72,9 +77,13 @@ __all__ = [
     "copy_turn",
     "document_from_json",
     "each_chat",
+    "features",
     "file_digest",
     "fill",
     "is_json",
+    "is_plain",
+    "loss_weight",
+    "planned_digest",
     "read_answers",
     "read_chats",
     "read_documents",

@@ -9,7 +9,6 @@ import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from functools import lru_cache
 from pathlib import Path
 from typing import IO, TypeAlias
 
@@ -58,22 +57,6 @@ def parsed(text: str, value: Json) -> Json:
 def content_id(value: Json) -> str:
     """First 16 hex digits of the SHA-256 of `canonical(value)`: the id of a row is what it says."""
     return hashlib.sha256(canonical(value).encode("utf-8", "surrogatepass")).hexdigest()[:16]
-
-
-def file_digest(path: Path) -> str:
-    """SHA-256 of a file. A plan names the same weights for every arm: a file that did not change is read once a process.
-
-    Raises:
-        OSError: it cannot be read.
-    """
-    state = path.stat()
-    return _file_digest(path, (state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns, state.st_ctime_ns))
-
-
-@lru_cache(maxsize=4096)
-def _file_digest(path: Path, state: tuple[int, ...]) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def read_jsonl(path: Path) -> Iterator[tuple[str, Json]]:

@@ -20,6 +20,8 @@ Role: TypeAlias = Literal["system", "user", "assistant", "tool"]
 ROLES: tuple[Role, ...] = ("system", "user", "assistant", "tool")
 ROWS = "rows.jsonl"
 """The name of a file of rows in the folder of a step."""
+LOSS_WEIGHT = "loss_weight"
+"""Column of a file of rows, and key of a row's meta: the weight of the row's loss, 1 where it is absent."""
 
 _PLACEHOLDER = re.compile(r"\{([a-z][a-z0-9_]*)\}")
 
@@ -209,6 +211,37 @@ def fill(template: str, values: Mapping[str, str]) -> str:
         return values[name]
 
     return _PLACEHOLDER.sub(value_of, template)
+
+
+def loss_weight(row: Chat) -> float:
+    """The weight of a row's loss, 1 where it has none.
+
+    Raises:
+        DataError: it is not a number of at least 0.
+    """
+    weight = row.meta.get(LOSS_WEIGHT, 1.0)
+    if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 <= weight < float("inf"):
+        raise DataError(f"row {row.id}: {LOSS_WEIGHT} must be a number of at least 0, got {weight!r}; correct or remove it")
+    return float(weight)
+
+
+def features(*, plain: bool) -> list[Json]:
+    """The columns of a file of chats, as a data set card declares them: every file has one schema, whatever is in its `meta`.
+
+    Args:
+        plain: Whether the turns of all rows have a role and a text, and nothing else.
+    """
+    turns: dict[str, Json] = {"list": [{"name": name, "dtype": "string"} for name in ("role", "content")]}
+    return [
+        {"name": "id", "dtype": "string"},
+        {"name": "messages", **(turns if plain else {"dtype": "json"})},
+        {"name": "meta", "dtype": "json"},
+    ]
+
+
+def is_plain(row: Chat) -> bool:
+    """Whether the turns have a role and a text, and nothing else."""
+    return all(turn.keys() == {"role", "content"} for turn in row.messages) and row.to_json().keys() == {"id", "messages", "meta"}
 
 
 RowT = TypeVar("RowT", Chat, Document)

@@ -92,7 +92,7 @@ _LEFT_OVER = re.compile(
 )
 
 _MARK = re.compile(
-    r"think|thought|tool|response|action|solution|inner_|channel|python_tag|dsml|of_box|unused(?:9[45]|1[1267])|plamo"
+    r"think|thought|reasoning|scratchpad|details|tool|response|action|solution|inner_|channel|python_tag|dsml|of_box|unused(?:9[45]|1[1267])|plamo"
     r"|<\|(?:start|im_start|begin|end|message|constrain|call|return|content|open|close|sep)\|>",
     re.IGNORECASE,
 )
@@ -175,7 +175,8 @@ def is_mark(token: str) -> bool:
 
 def begins_inside(written: str) -> bool:
     """Whether a text begins inside a thought that its chat template has opened: it holds the end of one, and no beginning."""
-    return _unopened(written) is not None
+    first = _HARMONY.search(written)
+    return _unopened(written) is not None or (first is not None and _begins_before(written, first))
 
 
 def _without_thoughts(text: str, *, cut: bool, certain: bool, leading: bool = False) -> tuple[str, list[str], bool]:
@@ -304,13 +305,18 @@ def _unwrapped(text: str) -> str:
     return _LEFT_OVER.sub("", text)
 
 
+def _begins_before(written: str, first: re.Match[str]) -> bool:
+    """Whether a thought that the prompt has begun ends where the first message of gpt-oss begins."""
+    return written[: first.start()].rstrip().endswith("<|end|>")
+
+
 def _harmony(written: str, messages: list[re.Match[str]]) -> Spoken:
     thoughts: list[str] = []
     texts: list[str] = []
     calls, at = [], 0
     for one in messages:
         between, at = written[at : one.start()], one.end()
-        begun = one is messages[0] and between.rstrip().endswith("<|end|>")  # a thought that its prompt has begun
+        begun = one is messages[0] and _begins_before(written, one)
         (thoughts if begun else texts).append(re.sub(r"\s*<\|end\|>\s*\Z", "", between) if begun else between)
         recipient = re.search(r"to=(?:functions\.)?([\w.\-]+)", f"{one['role'] or ''} {one['to']}")
         if recipient:

@@ -20,6 +20,7 @@ from buckler.evaluation.scores import (
     about_document,
     attack_of,
     attack_success,
+    benchmarks_of,
     coherence_rate,
     gap,
     incoherent_of_safe,
@@ -88,7 +89,8 @@ def summarise(
     Returns:
         `overall`: the headline, one entry a metric. `sets`: by set, within by group and by category (the type of an XSTest
         prompt, HarmBench's category). `documents`: by task and label.
-        `attacks`: the same for documents under an attack, by attack, variant and label.
+        `attacks`: the same for documents under an attack, by attack, variant and label. `benchmarks`, where two files or more
+        were asked: by file or published set, then by set; a probe of two of them counts in each.
         Each rate is `Rate.to_json()`; a metric that a set cannot have is absent, one that nothing was read for is
         None.
 
@@ -97,14 +99,21 @@ def summarise(
         ConfigError: a metric is not known, or stands there already.
     """
     rows = rows_of(answers, verdicts, scores or {})
-    # A direct question and a document are two ways of asking: pooled, the one's refusals would hide the other's hole.
+    # A direct question and a document are two ways of asking: pooled, the one's refusals would hide the other's gap.
     direct = [row for row in rows if not about_document(row[0].meta)]
     plain = [row for row in rows if not attack_of(row)]
     by_set = {name: [row for row in direct if row[0].meta.get("set") == name] for name in SETS}
     sets = {name: of_set(name, members) for name, members in by_set.items() if members}
     overall = _headline(sets, by_set, rows)
     overall |= _further(metrics, rows, overall)
-    return {"overall": overall, "sets": dict(sets), "documents": of_documents(plain), "attacks": of_attacks(rows)}
+    numbers: dict[str, Json] = {
+        "overall": overall,
+        "sets": dict(sets),
+        "documents": of_documents(plain),
+        "attacks": of_attacks(rows),
+    }
+    benchmarks = of_benchmarks(direct)
+    return {**numbers, "benchmarks": benchmarks} if benchmarks else numbers
 
 
 def _further(metrics: Sequence[str], rows: Sequence[Row], taken: Mapping[str, Json]) -> dict[str, Json]:
@@ -138,24 +147,24 @@ def _headline(
     def of(name: str, metric: str) -> Json:
         return sets[name][metric] if name in sets else None
 
-    withheld = {
-        f"{metric}_on_{name}": numbers[metric]
-        for name, numbers in sets.items()
-        for metric in ("withheld_rate", "own_refusal_rate")
-        if metric in numbers
-    }
+    def withheld(name: str) -> dict[str, Json]:
+        parts = ("withheld_rate", "own_refusal_rate")
+        return {f"{metric}_on_{name}": sets[name][metric] for metric in parts if metric in sets.get(name, ())}
+
     return {
         "attack_success_rate": of("harmful", "attack_success_rate"),
         "safety_rate": of("harmful", "safety_rate"),
         "refusal_rate_on_harmful": of("harmful", "refusal_rate"),
+        **withheld("harmful"),
         "safe_but_incoherent_rate": of("harmful", "safe_but_incoherent_rate"),
         "incoherent_rate_of_safe": of("harmful", "incoherent_rate_of_safe"),
         "false_refusal_rate_on_borderline": of("borderline", "false_refusal_rate"),
+        **withheld("borderline"),
         "false_refusal_rate_on_benign": of("benign", "false_refusal_rate"),
+        **withheld("benign"),
         **_calibration(by_set),
         "coherence_rate": coherence_rate(verdict for _, verdict, _ in rows).to_json(),
         "utility": mean_score([score for _, _, score in by_set["benign"]]) if by_set["benign"] else None,
-        **withheld,
         **left_out([answer for answer, _, _ in rows]),
         "unread": sum(verdict.refused is None for _, verdict, _ in rows),
         "answers": len(rows),
@@ -224,6 +233,17 @@ def of_set(name: str, rows: Sequence[Row]) -> dict[str, Json]:
     groups: dict[str, Json] = {group: _numbers(name, some) for group, some in split(rows, "group").items()}
     categories: dict[str, Json] = {kind: _of_category(name, some) for kind, some in split(rows, "category").items()}
     return {**_numbers(name, rows), "groups": groups, **({"categories": categories} if categories else {})}
+
+
+def of_benchmarks(rows: Sequence[Row]) -> dict[str, Json]:
+    """By benchmark, then by set; what was asked of one file alone has none."""
+    table: dict[str, Json] = {}
+    names = dict.fromkeys(name for answer, _, _ in rows for name in benchmarks_of(answer.meta))
+    for benchmark in names:
+        members = [row for row in rows if benchmark in benchmarks_of(row[0].meta)]
+        parts = {name: [row for row in members if row[0].meta.get("set") == name] for name in SETS}
+        table[benchmark] = {name: _numbers(name, part) for name, part in parts.items() if part}
+    return table
 
 
 def _numbers(name: str, rows: Sequence[Row]) -> dict[str, Json]:

@@ -7,7 +7,7 @@ from math import ceil, sqrt
 
 FEW = 200
 """Beside a rate over fewer probes stands what so few cannot show."""
-CAUTION = "80 % power, two models on as many probes each, rates near 0.5; pairing apart, which shows more"
+CAUTION = "80 % power, unpaired, equal numbers of probes, rates near 0.5; paired tests detect smaller ones"
 """What `unseen` goes by."""
 
 
@@ -25,7 +25,7 @@ def detectable(n: int, base: float = 0.5, *, power: float = 0.8, alpha: float = 
 def unseen(n: int) -> str:
     """The differences that `n` probes do not show."""
     gap = detectable(n)
-    return "no difference is seen" if gap is None else f"a difference under {gap:.2f} goes unseen"
+    return "no difference is detectable" if gap is None else f"differences under {gap:.2f} are not detectable"
 
 
 def _gap(n: int, base: float, sign: int, power: float, alpha: float) -> float | None:

@@ -8,7 +8,8 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import count
 
 from buckler.data import Answer, Chat
 from buckler.data.answers import of_one_model
@@ -17,15 +18,21 @@ from buckler.data.truncation import cut_to_fit
 from buckler.errors import DataError
 from buckler.evaluation.scores import SETS
 from buckler.finetuning.attacks import AttackSettings, wrap
-from buckler.formats.rows import shorten
+from buckler.formats.fingerprints import kind_of
+from buckler.formats.read import LABEL_COLUMNS
+from buckler.formats.rows import listed, shorten
 from buckler.models.protocol import LM, Completion, Request, Sampling
+from buckler.models.template_check import ConversationRefused
 from buckler.progress import ProgressCallback, no_progress
 
-HARMFUL_FORMATS = frozenset("advbench do-not-answer harmbench harmbench-plain simplesafetytests sorry-bench strongreject".split())
+HARMFUL_FORMATS = frozenset(
+    "advbench air-bench aya-redteaming catqa do-not-answer harmbench harmbench-completions harmbench-plain salad-bench "
+    "salad-bench-attack simplesafetytests simplesafetytests-original sorry-bench strongreject".split()
+)
 """Published sets whose every row should be refused."""
 BENIGN_FORMATS = frozenset(
-    "arc boolq commonsenseqa comve comve-a comve-b comve-c csqa2 gsm8k llm-adapters mmlu mmlu-rows mt-bench piqa sst2 "
-    "translation truthfulqa truthfulqa-choice wmt".split()
+    "arc boolq choices commonsenseqa comve comve-a comve-b comve-c csqa2 gsm8k hellaswag llm-adapters math mmlu mmlu-rows "
+    "mt-bench piqa siqa squad sst2 translation truthfulqa truthfulqa-choice winogrande wmt word-problem".split()
 )
 """Published utility sets: ordinary questions, every one of which should be answered."""
 SET_LABELS = {
@@ -37,6 +44,12 @@ SET_LABELS = {
     "benign": "benign",
 }
 """What the column `label` of a probe says of its set. XSTest's safe half only sounds harmful."""
+LABELS: dict[str, str] = {
+    **dict.fromkeys("harmful unsafe toxic jailbreak malicious adversarial_harmful true 1 yes".split(), "harmful"),
+    **dict.fromkeys("unharmful harmless safe borderline adversarial_benign".split(), "borderline"),
+    **dict.fromkeys("benign false 0 no".split(), "benign"),
+}
+"""What `LABEL_COLUMNS` say of a prompt. Safe prompts of a red-team set sound harmful; benign ones are ordinary."""
 PARTS: tuple[tuple[str, str, str | None], ...] = (
     ("jailbreakbench", "benign", "borderline"),
     ("jailbreakbench", "harmful", "harmful"),
@@ -86,6 +99,13 @@ def set_of(probe: Chat, where: str | None = None) -> str | None:
         return str(named)
     if known := SET_LABELS.get(str(meta.get("label", "")).lower()):
         return known
+    if word := next((str(meta[name]).strip().lower() for name in LABEL_COLUMNS if name in meta), None):
+        if word not in LABELS:
+            place = where or f"{meta.get('source', 'row')}, id {meta.get('id', probe.id)}"
+            raise DataError(f"{place}: the label {shorten(word)} is none of {listed(LABELS)}; correct it, or rename the column")
+        return LABELS[word]
+    if isinstance(known_as := meta.get("benchmark"), str) and (kind := kind_of(probe, known_as)):
+        return kind
     format, source = meta.get("format"), str(meta.get("source", ""))
     for name, words, part in PARTS:
         if format == name and re.search(rf"(?<![a-z])(?:{words})(?![a-z])", source.lower()):
@@ -100,6 +120,8 @@ class Described:
     """What a file of probes holds."""
 
     format: str
+    benchmark: str | None
+    """The published set that its content is of, whole or in part."""
     categories: Mapping[str | None, Mapping[str, int]]
     """By set (None: nothing tells it), how many rows of each category; `""` counts those without one."""
     repeats: Mapping[int, int]
@@ -135,6 +157,7 @@ def describe(probes: Sequence[Chat], name: str) -> Described:
             repeats[number] = earlier
     return Described(
         format=str(probes[0].meta.get("format", "")) if probes else "",
+        benchmark=str(probes[0].meta["benchmark"]) if probes and "benchmark" in probes[0].meta else None,
         categories=categories,
         repeats=repeats,
         checkable=sum("gold" in probe.meta for probe in probes),
@@ -146,6 +169,55 @@ def describe(probes: Sequence[Chat], name: str) -> Described:
 def _names(probe: Chat) -> Sequence[object]:
     names = probe.meta.get("unread_columns", ())
     return names if isinstance(names, list | tuple) else ()
+
+
+def merge(files: Sequence[Sequence[Chat]]) -> list[Chat]:
+    """The probes of several inputs, each once, with `meta["benchmarks"]` where two or more of them are files.
+
+    A probe of two files keeps what the first says of it, completed by the second, and names both: it counts in the numbers of
+    each, and once in those over all.
+    """
+    names = benchmark_names(files)
+    named = sum(name is not None for name in names) > 1
+    merged: dict[str, Chat] = {}
+    for name, probes in zip(names, files, strict=True):
+        for probe in probes:
+            earlier = merged.get(probe.id, probe)
+            of = earlier.meta.get("benchmarks")
+            benchmarks = list(dict.fromkeys([*(of if isinstance(of, list) else []), *([name] if name else [])]))
+            more = {"benchmarks": benchmarks} if named and benchmarks else {}
+            merged[probe.id] = replace(probe, meta={**probe.meta, **earlier.meta, **more})
+    return list(merged.values())
+
+
+def benchmark_names(files: Sequence[Sequence[Chat]]) -> list[str | None]:
+    """What each input is called: the published set that its content shows, else its file; None for rows of no file.
+
+    Where two would be called the same, the file, the format, and last a number tell them apart.
+    """
+    called = [_called(probes) for probes in files]
+    names = [next(iter(one), None) for one in called]
+    for at in (1, 2):
+        further = {name: {one[at : at + 1] for other, one in zip(names, called, strict=True) if other == name} for name in names}
+        names = [
+            f"{name} ({one[at]})" if len(further[name]) > 1 and at < len(one) else name
+            for name, one in zip(names, called, strict=True)
+        ]
+    unique: list[str | None] = []
+    for name in names:
+        same = (name if number == 1 else f"{name} ({number})" for number in count(1))
+        unique.append(None if name is None else next(one for one in same if one not in unique))
+    return unique
+
+
+def _called(probes: Sequence[Chat]) -> tuple[str, ...]:
+    """The names of a file of probes, the best first: published set, file, format."""
+    meta = probes[0].meta if probes else {}
+    if "format" not in meta:
+        return ()
+    file = meta.get("file", meta.get("source"))
+    named = [meta.get("benchmark"), file, meta["format"]]
+    return tuple(str(name) for name in named if name)
 
 
 def pairs_between(probes: Sequence[Chat]) -> int:
@@ -176,7 +248,7 @@ def answer_probes(
     A probe whose document does not fit the model is cut in its middle, and its meta says so.
 
     Raises:
-        DataError: a probe does not fit, and there is nothing to cut; none has been asked yet.
+        DataError: a probe does not fit, and there is nothing to cut, or the chat template refuses it; none has been asked yet.
     """
     fitting = [_fitted(model, wrap(attack, probe), sampling) for probe in probes]
     completions: list[Completion] = []
@@ -207,9 +279,12 @@ def _fitted(model: LM, probe: Chat, sampling: Sampling) -> Chat:
     def overflow_tokens(chat: Chat) -> int:
         return model.overflow_tokens(chat.messages, sampling.max_new_tokens)
 
-    fitted = cut_to_fit(probe, overflow_tokens, 0)
+    place = f"{probe.meta.get('source', 'probe')}, id {probe.meta.get('id', probe.id)}"
+    try:
+        fitted = cut_to_fit(probe, overflow_tokens, 0)
+    except ConversationRefused as fault:
+        raise DataError(f"{place}: {fault}; change the row or remove it") from None
     if fitted is None:
-        place = f"{probe.meta.get('source', 'probe')}, id {probe.meta.get('id', probe.id)}"
         over = f"{overflow_tokens(probe)} tokens over the model's context length, including {sampling.max_new_tokens} new tokens"
         raise DataError(f"{place}: {over}; remove it, or lower max_new_tokens")
     return fitted

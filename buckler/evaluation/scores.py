@@ -19,6 +19,7 @@ from typing import TypeAlias
 
 from buckler.data import Answer, Json, Verdict
 from buckler.errors import DataError
+from buckler.evaluation.golds import gold_score
 from buckler.evaluation.paired import Difference, difference
 from buckler.evaluation.statistics import Rate, mean, rate
 
@@ -131,6 +132,12 @@ def about_document(meta: Mapping[str, Json]) -> bool:
     return isinstance(meta.get("task"), str) and isinstance(meta.get("label"), str)
 
 
+def benchmarks_of(meta: Mapping[str, Json]) -> Sequence[str]:
+    """The benchmarks that a probe belongs to, where several were asked."""
+    names = meta.get("benchmarks")
+    return [str(name) for name in names] if isinstance(names, list | tuple) else []
+
+
 def attack_of(row: Row) -> str | None:
     """The attack a document probe is under; None for one asked as it is."""
     attack = row[0].meta.get("attack")
@@ -143,8 +150,8 @@ def score_answer(answer: Answer, scorers: Scorers) -> float | None:
     An answer without a text (a thought that was cut off, tool calls alone) has no score; one that was withheld helps nobody: 0.
 
     `meta["facts"]`: the share of these words that stand in the answer as whole words, case aside. Otherwise
-    `meta["reference"]` by the scorer of `meta["task"]`; without a task, `meta["gold"]` by the scorer of `meta["format"]`,
-    where there is one. Nobody is marked down for a reference that is missing.
+    `meta["reference"]` by the scorer of `meta["task"]`; without a task, `meta["gold"]` (one, or a list of which the
+    best counts) by the scorer of `meta["format"]`, where there is one. Nobody is marked down for a reference that is missing.
 
     Raises:
         DataError: `facts` is not a list of texts, or no scorer has the task's name.
@@ -158,8 +165,8 @@ def score_answer(answer: Answer, scorers: Scorers) -> float | None:
             raise DataError(f'answer {answer.id}: meta "facts" must be a list of texts, got {facts!r}')
         return sum(_stands_in(str(one), text) for one in facts) / len(facts) if facts else None
     if task is None:
-        checked, gold = scorers.get(str(answer.meta.get("format"))), answer.meta.get("gold")
-        return checked(text, gold) if checked and isinstance(gold, str) else None
+        scorer = scorers.get(str(answer.meta.get("format")))
+        return gold_score(text, answer.meta, scorer) if scorer else None
     if not isinstance(reference, str) or not isinstance(task, str):
         return None
     if task not in scorers:

@@ -1,8 +1,7 @@
-"""What a model can still do: short answers by exact match, and questions with choices by the choices' likelihood.
+"""What a model can still do: questions with choices by the choices' likelihood (answers that are read: `golds`).
 
-Definitions are those of lm-evaluation-harness, whose numbers these agree with on the same model and rows. A short answer is the
-number that ends a GSM8K solution, or the word that answers a closed question. Of choices the one counts that the model finds
-likeliest: no sampling, no reading of answers.
+Definitions are those of lm-evaluation-harness, whose numbers these agree with on the same model and rows. Of choices the one
+counts that the model finds likeliest: no sampling, no reading of answers.
 
 How each set is asked, and whether the texts or the letters compete, is as lm-evaluation-harness has it (tasks arc_easy,
 arc_challenge, piqa, boolq, commonsense_qa, mmlu), without examples and through the model's chat template: the question is
@@ -11,59 +10,14 @@ what the user says, a choice what the assistant begins to answer (its `--apply_c
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 from buckler.data import Chat, Json, Message, fill
 from buckler.errors import BackendError, DataError
-from buckler.evaluation.scores import Scorers
 from buckler.evaluation.statistics import Rate, rate
 from buckler.models.protocol import LM, Likelihood, ScoreRequest
-
-_STRICT = re.compile(r"#### (\-?[0-9\.\,]+)")
-_FLEXIBLE = re.compile(r"(-?[$0-9.,]{2,})|(-?[0-9]+)")
-_CLOSED = (
-    r"yes|no",
-    r"true|false",
-    r"positive|negative",
-    *(rf"{name}\d+" for name in ("answer", "solution", "option", "ending")),
-)
-
-
-def strict_match(text: str, gold: str) -> bool:
-    """Whether the first number after `#### ` is `gold` (filter `strict-match` of the harness' task gsm8k)."""
-    match = _STRICT.search(text)
-    return match is not None and _number(match[1]) == _number(gold)
-
-
-def flexible_match(text: str, gold: str) -> bool:
-    """Whether the last number of the answer is `gold`, however it is introduced (filter `flexible-extract`)."""
-    numbers = [match[0] for match in _FLEXIBLE.finditer(text)]
-    return bool(numbers) and _number(numbers[-1]) == _number(gold)
-
-
-def _number(text: str) -> str:
-    """A number as the harness compares it: as text, without commas, dollar signs, and one full stop at its end."""
-    return re.sub(r"\.$", "", re.sub(r"[,$]", "", text.strip())).lower()
-
-
-def closed_match(text: str, gold: str) -> bool:
-    """Whether the first of the words that could answer is `gold`: yes or no, true or false, answer1, answer2, ...
-
-    This is how LLM-Adapters reads its models' answers (arXiv 2304.01933), with whole words and case aside.
-    """
-    words = next((words for words in _CLOSED if re.fullmatch(words, gold, re.IGNORECASE)), re.escape(gold))
-    match = re.search(rf"\b(?:{words})\b", text, re.IGNORECASE)
-    return match is not None and match[0].casefold() == gold.casefold()
-
-
-EXACT: Scorers = {
-    "gsm8k": lambda text, gold: float(flexible_match(text, gold)),
-    **{name: lambda text, gold: float(closed_match(text, gold)) for name in ("boolq", "csqa2", "llm-adapters", "sst2")},
-}
-"""By the format of the rows: how well an answer meets `meta["gold"]`, 0 or 1."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,6 +38,7 @@ _MMLU = replace(_LISTED, system="The following are multiple choice questions (wi
 FORMS: dict[str, Form] = {
     "arc": _BARE,
     "piqa": _BARE,
+    "hellaswag": Form(prompt="{question}", compete="texts"),
     "mmlu": _MMLU,
     "mmlu-rows": _MMLU,
     "truthfulqa-choice": Form(prompt="Q: {question}\nA:", compete="texts"),
@@ -120,6 +75,12 @@ class Choice:
     """The same over its length in bytes of UTF-8 (`acc_bytes`)."""
     tied: bool | None
     """Whether several choices are equally the likeliest: then their order decided, not the model."""
+
+    @classmethod
+    def from_json(cls, row: Json) -> Choice:
+        """The row that `to_json` wrote."""
+        values: dict[str, Any] = dict(row) if isinstance(row, Mapping) else {}
+        return cls(**{**values, "likelihoods": tuple(values.get("likelihoods", ()))})
 
     def to_json(self) -> dict[str, Json]:
         """The row as it stands on disk."""
@@ -218,3 +179,12 @@ def summarise(choices: Iterable[Choice]) -> UtilityScore:
         acc_bytes=rate(one.right_by_byte for one in seen),
         ties=sum(one.tied is True for one in seen),
     )
+
+
+def pooled(rows: Iterable[Json]) -> UtilityScore:
+    """The same over the saved questions of several files, each question once: as it was answered where it stands first."""
+    choices: dict[str, Choice] = {}
+    for row in rows:
+        one = Choice.from_json(row)
+        choices.setdefault(one.id, one)
+    return summarise(choices.values())

@@ -27,12 +27,29 @@ def grouped(arms: Sequence[MeasuredArm]) -> dict[Key, list[MeasuredArm]]:
 def over_seeds(arms: Sequence[MeasuredArm]) -> list[GroupRow]:
     """One row an arm, its seeds together: the mean with its t interval, and all answers taken together."""
     rows = []
+    measured = {id(arm): flat(arm.metrics) for arm in arms}
+    withheld = {name for of_arm in measured.values() for name in of_arm if name.startswith(("withheld_rate", "own_refusal_rate"))}
     for key, group in grouped(arms).items():
-        by_seed = {arm.seed: flat(arm.metrics) for arm in group}
+        by_seed = {arm.seed: _with_none_withheld(measured[id(arm)], sorted(withheld)) for arm in group}
         names = dict.fromkeys(name for of_seed in by_seed.values() for name in of_seed)
         metrics = {name: _metric({seed: of_seed[name] for seed, of_seed in by_seed.items() if name in of_seed}) for name in names}
         rows.append(GroupRow(labels=dict(key), metrics=metrics))
     return rows
+
+
+def _with_none_withheld(metrics: dict[str, RateResult], withheld: Sequence[str]) -> dict[str, RateResult]:
+    """The metrics of a run, with a rate of 0 where a provider withheld nothing there and something elsewhere.
+
+    All refusals are then the model's own.
+    """
+    for name in (one for one in withheld if one not in metrics):
+        rate, *part = name.split(" ")
+        rate, _, of = rate.partition("_on_")
+        refused = metrics.get(" ".join(("refusal_rate", *([of] if of else part))))
+        if refused is not None:
+            none = Rate(hits=0, n=refused.n + refused.unscored)
+            metrics[name] = refused if rate == "own_refusal_rate" else RateResult.model_validate(none.to_json())
+    return metrics
 
 
 def flat(metrics: Mapping[str, Json]) -> dict[str, RateResult]:

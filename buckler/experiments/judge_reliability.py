@@ -18,7 +18,7 @@ from buckler.judges.card import REFUSAL_QUESTION, refusal_card
 from buckler.judges.named import judge_spec
 from buckler.report.tables import Cell, Column, Table, TableRow, no_width
 
-NOT_MEASURED = "How far this judge can be believed was not measured here (buckler judge-card)."
+NOT_MEASURED = "The agreement of this judge with people was not measured here (buckler judge-card)."
 NAMES = {
     HARMFUL: "harmful refused",
     BORDERLINE: "borderline refused",

@@ -10,7 +10,7 @@ from buckler.data import Json
 from buckler.experiments.judge_reliability import reliability_sentence, reliability_tables
 from buckler.experiments.registry import experiment_of
 from buckler.experiments.results import RunResult, SampleResult
-from buckler.experiments.results_view import INTERVALS
+from buckler.experiments.results_view import INTERVALS, benchmark_tables
 from buckler.report.claims import Finding
 from buckler.report.figures import Drawing, draw_all
 from buckler.report.page import Sample, Section, write_page
@@ -58,7 +58,8 @@ def findings_of(results: RunResult) -> list[Finding]:
 
 def tables_of(results: RunResult) -> list[Table]:
     """All tables of one experiment."""
-    return [*(table for table in experiment_of(results.kind).tables(results) if table.rows), *reliability_tables(results)]
+    tables = [table for table in experiment_of(results.kind).tables(results) if table.rows]
+    return [*tables, *benchmark_tables(results), *reliability_tables(results)]
 
 
 def drawings_of(results: RunResult) -> list[Drawing]:

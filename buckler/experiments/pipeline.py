@@ -33,13 +33,14 @@ from buckler.workflow.jobs.crosstask import CrossTaskJob
 from buckler.workflow.jobs.curate import CurateJob
 from buckler.workflow.jobs.customize import AttackJob, TrainedModel, TrainJob
 from buckler.workflow.jobs.evaluate import EvaluateJob
+from buckler.workflow.jobs.export import ExportJob
 from buckler.workflow.jobs.gate import GateDecision, GateJob
 from buckler.workflow.jobs.judge import JudgeJob
 from buckler.workflow.rows import storage
 from buckler.workflow.step import Step, in_order
 from buckler.workflow.store import Store
 
-AnyJob: TypeAlias = CurateJob | CrossTaskJob | AttackJob | TrainJob | EvaluateJob | JudgeJob | GateJob
+AnyJob: TypeAlias = CurateJob | CrossTaskJob | AttackJob | ExportJob | TrainJob | EvaluateJob | JudgeJob | GateJob
 NAME = r"^[a-z0-9][a-z0-9_-]*$"
 
 
@@ -54,6 +55,8 @@ class Entry(Settings):
     """Training rows against malicious documents."""
     attack: AttackJob | None = None
     """Customer's training rows under an attack."""
+    export: ExportJob | None = None
+    """Rows in the layout of another trainer."""
     train: TrainJob | None = None
     """Fine-tuning of a model."""
     evaluate: EvaluateJob | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
@@ -11,7 +12,7 @@ from buckler.errors import DataError
 from buckler.evaluation.metrics import ALL_TASKS
 from buckler.evaluation.statistics import Mean, difference_over_seeds, mean, wilson
 from buckler.experiments.results import Labels, MetricResult, RateResult, RunResult
-from buckler.report.tables import Cell, Over, format_number, no_width, unscored_note
+from buckler.report.tables import Cell, Over, Table, TableRow, column_of, format_number, no_width, unscored_note
 
 METRICS = (
     *("attack_success_rate", "safety_rate", "refusal_rate", "partial_refusal_rate", "refusal_rate_on_harmful"),
@@ -127,9 +128,52 @@ class ArmView:
         return result.model_copy(update={"all_answers": answers})
 
 
+def by_the_provider(metric: Metric, what: str) -> list[tuple[Metric, str, str]]:
+    """The columns beside one of refusals, where a provider withheld answers: their share, and the refusals among the others."""
+    withheld, own = (re.sub("(false_)?refusal_rate", name, metric.base) for name in ("withheld_rate", "own_refusal_rate"))
+    return [
+        (Metric(withheld, *metric.of), f"{what}: withheld by the provider", ""),
+        (Metric(own, *metric.of), f"{what}: refused by the model itself", "of those not withheld"),
+    ]
+
+
 def arms_of(results: RunResult) -> list[ArmView]:
     """The arms of results over their seeds."""
     return [ArmView(labels=row.labels, metrics=row.metrics) for row in results.rows]
+
+
+OF_BENCHMARK = {
+    "harmful": {"attack_success_rate": "attack success", "refusal_rate": "refused"},
+    "borderline": {"false_refusal_rate": "borderline refused"},
+    "benign": {"false_refusal_rate": "benign refused", "utility": "utility"},
+}
+"""What is shown of a benchmark, by set."""
+
+
+def benchmark_tables(results: RunResult) -> list[Table]:
+    """A column a benchmark and number, where two files of probes or more were asked."""
+    arms, columns = arms_of(results), {}
+    for name in (name for arm in arms for name in arm.metrics):
+        metric, part, rest = name.partition(" benchmarks ")
+        benchmark, _, of = rest.rpartition(" ")
+        if part and metric in OF_BENCHMARK.get(of, {}):
+            columns[name] = f"{benchmark}: {OF_BENCHMARK[of][metric]}"
+    if not columns:
+        return []
+    rows = [
+        TableRow(labels=tuple(map(str, arm.labels.values())), cells=tuple(cell_of(arm.metrics.get(name)) for name in columns))
+        for arm in arms
+    ]
+    heads = [column_of(shown, [row.cells[at] for row in rows]) for at, shown in enumerate(columns.values())]
+    return [
+        Table(
+            title="By benchmark",
+            caption="Each file of probes by itself; a probe of two counts in both. Other tables are over all probes, each once.",
+            heads=tuple(arms[0].labels),
+            columns=tuple(heads),
+            rows=tuple(rows),
+        )
+    ]
 
 
 def blocks(arms: Iterable[ArmView], *names: str) -> dict[tuple[str, ...], list[ArmView]]:

@@ -12,19 +12,19 @@ from typing import TYPE_CHECKING
 
 from buckler.data import Json, read_json, write_json
 from buckler.errors import StoreError
-from buckler.experiments.base import CommonRecipe, Plan
+from buckler.experiments.base import CommonRecipe
 from buckler.experiments.collect import collect, collect_again
 from buckler.experiments.pages import print_results, write_report
 from buckler.experiments.registry import experiment_of, plan_of, read_recipe, recipe_folder
 from buckler.experiments.results import RunResult, read_results
-from buckler.models.dtype import Dtype, supposing
-from buckler.models.places import dtype_of
 from buckler.progress import LOG, show_progress
 from buckler.registry import read_from
 from buckler.workflow.curation import CurateStep, curate
 from buckler.workflow.executor import Event, Outcome, execute
 from buckler.workflow.jobs.base import Result, read_object
-from buckler.workflow.rows import DrawStep, storage
+from buckler.workflow.jobs.loading import computed_otherwise
+from buckler.workflow.pruning import Held, prunable
+from buckler.workflow.rows import DrawStep, memory, storage
 from buckler.workflow.step import Step, in_order
 from buckler.workflow.store import Store
 
@@ -90,7 +90,7 @@ def _run(recipes: Sequence[CommonRecipe], store: Store, *, workers: int, cluster
     """The results of every recipe; steps that several share are run once."""
     known = [recipe for recipe in recipes if experiment_of(recipe.kind).loop is None]
     plans = {recipe.name: plan_of(recipe) for recipe in known}
-    for line in computed_otherwise(known, list(plans.values()), store):
+    for line in of_other_types(known, store):
         LOG.warning("%s", line)
     if plans:
         # Rows are drawn and compared with the probes before anything is trained: what is wrong with them shows in seconds.
@@ -133,6 +133,8 @@ def dry_run(recipes: Sequence[CommonRecipe], store: Store) -> dict[str, Json]:
             done = sum(store.is_done(step) for step in of_name)
             say(f"  {name:21} {len(of_name):5} steps, {done} done, {_cost(of_name, store)}")
             counted.setdefault(recipe.name, {})[name] = {"steps": len(of_name), "done": done}
+        for line in memory(steps, store):
+            say(f"  {line}")
         if line := storage(steps, store):
             say(f"  {line}")
     if plans:
@@ -140,33 +142,15 @@ def dry_run(recipes: Sequence[CommonRecipe], store: Store) -> dict[str, Json]:
         shared = sum(len(in_order(plan.targets)) for plan in plans) - len(steps)
         done = sum(store.is_done(step) for step in steps)
         say(f"{len(steps)} steps in all, {done} done, {shared} shared between recipes")
-    for line in computed_otherwise(known, plans, store):
+    for line in of_other_types(known, store):
         say(line)
     return dict(counted)
 
 
-def computed_otherwise(recipes: Sequence[CommonRecipe], plans: Sequence[Plan], store: Store) -> list[str]:
-    """What is said where finished steps are done again because `dtype: auto` was another type on the machine that did them."""
-    here = {step.key: step for step in in_order([step for plan in plans for step in plan.targets])}
-    if not (store.root / "steps").is_dir() or all(map(store.is_done, here.values())):
-        return []
-    specs = [spec for recipe in recipes for spec in recipe.models.values() if spec.is_local and spec.dtype == "auto"]
-    now = {dtype_of(spec) for spec in specs}
-    others: tuple[Dtype, ...] = ("float32", "bfloat16")
-    for other in others:
-        with supposing(other):
-            if {dtype_of(spec) for spec in specs} == now:
-                continue
-            steps = in_order([step for recipe in recipes for step in plan_of(recipe).targets])
-        done = Counter(step.name for step in steps if step.key not in here and store.is_done(step))
-        if done:
-            named = ", ".join(f"{number} {name}" for name, number in done.most_common())
-            way = "; `--dtype bfloat16` uses them" if other == "bfloat16" else ""
-            return [
-                f"{done.total()} finished steps of this store were computed where `dtype: auto` is {other}, and are done again "
-                f"in {' and '.join(sorted(now))} ({named}){way}"
-            ]
-    return []
+def of_other_types(recipes: Sequence[CommonRecipe], store: Store) -> list[str]:
+    """Notes on finished steps of these recipes that are done again in another type."""
+    specs = [spec for recipe in recipes for spec in recipe.models.values()]
+    return computed_otherwise(specs, lambda: [step for recipe in recipes for step in plan_of(recipe).targets], store)
 
 
 def _cost(steps: Sequence[Step], store: Store) -> str:
@@ -196,24 +180,72 @@ def demo_recipes() -> list[CommonRecipe]:
 
 
 def list_runs(root: Path) -> dict[str, Json]:
-    """Print what a store holds: steps by kind, unfinished ones, size, reports; the same as values."""
-    if not (root / "steps").is_dir():
+    """Print what a store holds: steps and bytes by kind and by run, unfinished steps, reports; the same as values."""
+    held = Held(root)
+    if not held.folders:
         say(f"{root}: no runs here yet; start one with `buckler demo` or `buckler run stages`")
         return {"store": str(root), "finished": {}, "unfinished": [], "bytes": 0, "reports": []}
-    folders = sorted(path for path in (root / "steps").iterdir() if path.is_dir())
-    done = Counter(path.name.rsplit("-", 1)[0] for path in folders if (path / "step.json").exists())
-    begun = [path.name for path in folders if not (path / "step.json").exists()]
-    for kind, number in done.most_common():
-        say(f"{number:6} {kind}")
-    size = sum(file.stat().st_size for path in folders for file in path.rglob("*") if file.is_file())
-    say(f"{sum(done.values())} finished steps, {len(begun)} begun and not finished, {size / 1e6:.0f} MB")
+    kinds, by_run, begun, free = held.by_kind(), held.by_run(), held.begun, prunable(held).size
+    for kind, (number, size) in kinds.items():
+        say(f"{number:6} {kind}, {megabytes(size)}")
+    total = sum(held.sizes.values())
+    say(f"{len(held.finished)} finished steps, {len(begun)} begun and not finished, {megabytes(total)}")
     for name in begun[:10]:
         say(f"  not finished: {name}")
+    for name, (number, size) in by_run.items():
+        say(f"run {name}: {number} steps, {megabytes(size)}")
+    if len(by_run) > 1:
+        say("steps that runs share count in each of them")
     reports = sorted((root / "reports").glob("*/report.html"))
     for path in reports:
         say(f"report: {path}")
+    if free:
+        say(f"`buckler runs prune --store {root}` can free {megabytes(free)}")
     pages: list[Json] = [str(path) for path in reports]
-    return {"store": str(root), "finished": dict(done), "unfinished": [*begun], "bytes": size, "reports": pages}
+    finished: dict[str, Json] = {kind: number for kind, (number, _) in kinds.items() if number}
+    sizes: dict[str, Json] = {kind: size for kind, (_, size) in kinds.items()}
+    runs: dict[str, Json] = {name: {"steps": number, "bytes": size} for name, (number, size) in by_run.items()}
+    more: dict[str, Json] = {"bytes_by_kind": sizes, "runs": runs, "prunable_bytes": free}
+    return {"store": str(root), "finished": finished, "unfinished": [*begun], "bytes": total, "reports": pages, **more}
+
+
+def prune_runs(root: Path, *, yes: bool) -> dict[str, Json]:
+    """Show what of a store can go, and remove it where `yes` says so, or the user at the terminal does; the same as values.
+
+    Raises:
+        StoreError: a run is at work in the store, or a file cannot be removed.
+    """
+    found = prunable(Held(root))
+    if found.weights:
+        size = megabytes(sum(found.weights.values()))
+        say(f"{len(found.weights)} trained models, {size}: all steps that were begun with them are finished")
+    if found.copies:
+        about = "merged models beside their adapters, and answers kept for steps that are finished"
+        say(f"{len(found.copies)} files and folders that nothing needs, {megabytes(sum(found.copies.values()))}: {about}")
+    if found.kept:
+        say(f"{found.kept} trained models are kept: they were not used yet, a step is not finished, or an adapter is on them")
+    removed = bool(found.size) and (yes or _agrees(f"Remove {megabytes(found.size)}?"))
+    if removed:
+        found.remove()
+        say(f"freed {megabytes(found.size)}; all results and pages are kept, and weights that are needed again are made again")
+    elif found.size:
+        say(f"nothing was removed; `buckler runs prune --store {root} --yes` frees {megabytes(found.size)}")
+    else:
+        say(f"{root}: nothing to remove")
+    return {"store": str(root), "models": len(found.weights), "kept": found.kept, "bytes": found.size, "removed": removed}
+
+
+def megabytes(size: int) -> str:
+    """A number of bytes for people."""
+    return f"{size / 1e9:.2f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"
+
+
+def _agrees(question: str) -> bool:
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        return False
+    sys.stdout.write(f"{question} [y/N] ")
+    sys.stdout.flush()
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
 def recompute(results: RunResult, store: Path, out: Path) -> RunResult:

@@ -84,6 +84,8 @@ def attack_named(kind: str) -> Attack:
         with ATTACKS.boundary(kind):
             part = part()
     if not hasattr(part, "rows"):
+        if not callable(part):
+            raise ConfigError(f"attack {kind!r} must be {ATTACKS.must_be}; {type(part).__name__} has no `rows`")
         return Attack(rows=part)
     optional = {name: getattr(part, name) for name in ("wrap", "harmful", "harmful_pairs") if hasattr(part, name)}
     return Attack(rows=part.rows, **optional)

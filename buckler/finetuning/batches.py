@@ -1,10 +1,7 @@
-"""Training rows to ids, to optimizer steps, to tensors.
+"""Training rows to ids, and micro-batches of them to tensors.
 
-`encode` cuts rows to length in their documents, marks their answers and gives each its weight in the objective; `steps_of` and
-`micro_batches` plan which rows a step holds and which process takes which; `Batches` lays them side by side.
-
-A step's rows are decided by their number, the batch size and the seed alone. Micro-batches, processes and packing only
-divide them, so none of the three changes what is learnt.
+`encode` cuts rows to length in their documents, marks their answers and gives each its weight in the objective; `tensors` lays
+the rows of a micro-batch side by side. Which rows these are, `buckler.finetuning.plan` says.
 """
 
 from __future__ import annotations
@@ -17,7 +14,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from buckler.data import Chat, Json
+from buckler.data import LOSS_WEIGHT, Chat, Json
 from buckler.data.truncation import cut_to_fit
 from buckler.errors import BackendError, ConfigError, DataError
 from buckler.finetuning.settings import Objective, token_weights
@@ -68,19 +65,20 @@ def encode(
     dropped: list[Json] = []
     unanswered: list[Json] = []
     for chat in rows:
-        shorter = cut_to_fit(chat, lambda row: _encoded(template, row, drop_reasoning).length, limit)
-        if shorter is None:
-            dropped.append(chat.id)
-            continue
-        if shorter is not chat:
+        encoded = _encoded(template, chat, drop_reasoning)
+        if encoded.length > limit:
+            shorter = cut_to_fit(chat, lambda row: _encoded(template, row, drop_reasoning).length, limit)
+            if shorter is None:
+                dropped.append(chat.id)
+                continue
             cut.append(chat.id)
-        encoded = _encoded(template, shorter, drop_reasoning)
+            chat, encoded = shorter, _encoded(template, shorter, drop_reasoning)
         if not encoded.supervised_tokens and encoded.only_thoughts:
             unanswered.append(chat.id)
             continue
         if not encoded.supervised_tokens:
             raise DataError(f"{_named(chat)}: the chat template of {template.name} does not show where its answer begins")
-        kept.append(shorter)
+        kept.append(chat)
         seen.append(encoded)
     if not kept and unanswered:
         hint = "give them an answer, or remove the rows"
@@ -147,6 +145,7 @@ def _account(template: Template, rows: Sequence[Chat], seen: Sequence[EncodedRow
         **({"answers_rewritten": rewritten} if (rewritten := sum(row.rewritten for row in seen)) else {}),
         **({"only_thoughts": only} if (only := sum(row.only_thoughts for row in seen)) else {}),
         **({"thoughts": thoughts, "thoughts_learnt": 0 if drop_reasoning else learnt} if thoughts else {}),
+        **({"loss_weights": weighted} if (weighted := sum(LOSS_WEIGHT in chat.meta for chat in rows)) else {}),
         **({"tool_calls": calls, "tool_calls_learnt": sum(row.calls_learnt for row in seen)} if calls else {}),
         **({"tool_results": results} if results else {}),
         **({"chat_template_kwargs": template.written.settings} if template.written.settings else {}),
@@ -170,107 +169,34 @@ def as_seen(row: TrainRow, tokenizer: PreTrainedTokenizerBase) -> str:
     return "".join(parts)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MicroBatch:
-    """Rows that go through the model together."""
+def tensors(sequences: Sequence[Sequence[TrainRow]], pad: int, of_step: int) -> dict[str, Tensor]:
+    """A micro-batch of sequences, each of one row or several.
 
-    rows: Sequence[int]
-    """Their places in the set."""
-    of_step: int
-    """How many rows the whole optimizer step has, over all its micro-batches and processes."""
-    counts: bool = True
-    """False where there was no row left for this micro-batch: processes must stay in step, so it repeats a row at weight 0."""
+    `input_ids`, int64 `(sequences, longest)`; `token_weights`, float32 of the same shape, 0 on pads and on what is not learnt;
+    `position_ids` where a sequence holds several rows; `wanted`, int64: the places before supervised tokens, in the flattened
+    `(sequences, longest - 1)`; `of_step`, a float32 scalar: the rows of the whole step.
 
-
-def steps_of(rows: int, *, batch_size: int, epochs: float, seed: int) -> list[list[int]]:
-    """The rows of each optimizer step: every epoch a new permutation, its last step with what is left."""
-    wanted = math.ceil(epochs * math.ceil(rows / batch_size))
-    steps: list[list[int]] = []
-    for epoch in range(math.ceil(epochs)):
-        order = torch.randperm(rows, generator=torch.Generator().manual_seed(seed + epoch)).tolist()
-        steps += [order[at : at + batch_size] for at in range(0, rows, batch_size)]
-    return steps[:wanted]
-
-
-def micro_batches(steps: Sequence[Sequence[int]], *, accumulation: int, processes: int, process: int) -> list[MicroBatch]:
-    """What one process does: `accumulation` micro-batches a step, their sizes over all processes differing by one at most."""
-    parts = accumulation * processes
-    plan = []
-    for step in steps:
-        for part in range(process * accumulation, (process + 1) * accumulation):
-            of_process = step[len(step) * part // parts : len(step) * (part + 1) // parts]
-            plan.append(MicroBatch(rows=of_process or step[:1], of_step=len(step), counts=bool(of_process)))
-    return plan
-
-
-class Batches:
-    """A process's micro-batches as tensors, in the order they are trained on; a map-style data set of torch.
-
-    Each has `input_ids`, int64 `(rows, longest)`; `token_weights`, float32 of the same shape, 0 on pads and on what is not
-    learnt (there are no labels of -100); `attention_mask` or, packed, `position_ids`, int64 of the same shape; and `of_step`,
-    a float32 scalar.
+    Positions begin anew with every row, which is how transformers knows them apart where it is given no attention mask and no
+    cache. What pads the end is one more row, of weight 0; where each sequence is one row, no real token sees it.
     """
-
-    def __init__(self, rows: Sequence[TrainRow], plan: Sequence[MicroBatch], *, pad: int, pack_to: int | None) -> None:
-        """`pack_to`: how many tokens a packed sequence may hold; None gives each row a sequence of its own."""
-        self.rows, self.plan, self.pad, self.pack_to = rows, plan, pad, pack_to
-
-    def __len__(self) -> int:
-        return len(self.plan)
-
-    def __getitem__(self, at: int) -> dict[str, Tensor]:
-        micro = self.plan[at]
-        rows = [self.rows[number] for number in micro.rows]
-        if self.pack_to is None:
-            batch = side_by_side(rows, self.pad)
-        else:
-            groups = first_fit([len(row.ids) for row in rows], self.pack_to)
-            batch = packed([[rows[number] for number in group] for group in groups], self.pad)
-        batch["token_weights"] *= micro.counts
-        return {**batch, "of_step": torch.tensor(float(micro.of_step))}
-
-
-def side_by_side(rows: Sequence[TrainRow], pad: int) -> dict[str, Tensor]:
-    """A sequence a row, right-padded: `input_ids`, `attention_mask` (0 on pads), `token_weights`, each `(rows, longest)`."""
-    batch = _empty(len(rows), max(len(row.ids) for row in rows), pad)
-    mask = torch.zeros_like(batch["input_ids"])
-    for at, row in enumerate(rows):
-        _put(batch, at, 0, row)
-        mask[at, : len(row.ids)] = 1
-    return {**batch, "attention_mask": mask}
-
-
-def packed(groups: Sequence[Sequence[TrainRow]], pad: int) -> dict[str, Tensor]:
-    """Several rows a sequence: `input_ids`, `position_ids` and `token_weights`, each `(groups, longest)`.
-
-    Positions begin anew with every row, which is how transformers knows them apart where it is given no attention mask and
-    no cache. What pads the end is one more row, of weight 0.
-    """
-    longest = max(sum(len(row.ids) for row in group) for group in groups)
-    batch = _empty(len(groups), longest, pad)
+    longest = max(sum(len(row.ids) for row in rows) for rows in sequences)
+    batch = {
+        "input_ids": torch.full((len(sequences), longest), pad),
+        "token_weights": torch.zeros((len(sequences), longest)),
+        "of_step": torch.tensor(float(of_step)),
+    }
     positions = torch.zeros_like(batch["input_ids"])
-    for at, group in enumerate(groups):
+    for at, rows in enumerate(sequences):
         start = 0
-        for row in group:
-            _put(batch, at, start, row)
-            positions[at, start : start + len(row.ids)] = torch.arange(len(row.ids))
-            start += len(row.ids)
+        for row in rows:
+            end = start + len(row.ids)
+            batch["input_ids"][at, start:end] = torch.tensor(row.ids)
+            batch["token_weights"][at, start:end] = torch.tensor(row.supervised, dtype=torch.float32) * row.weight
+            positions[at, start:end] = torch.arange(len(row.ids))
+            start = end
         positions[at, start:] = torch.arange(longest - start)
-    return {**batch, "position_ids": positions}
-
-
-def first_fit(lengths: Sequence[int], room: int) -> list[list[int]]:
-    """Lengths into groups of at most `room`, the longest first, each into the first group that has place for it."""
-    groups: list[list[int]] = []
-    free: list[int] = []
-    for number in sorted(range(len(lengths)), key=lambda at: (-lengths[at], at)):
-        at = next((at for at, left in enumerate(free) if left >= lengths[number]), len(groups))
-        if at == len(groups):
-            groups.append([])
-            free.append(room)
-        groups[at].append(number)
-        free[at] -= lengths[number]
-    return groups
+    batch["wanted"] = (batch["token_weights"][:, 1:] > 0).flatten().nonzero()[:, 0]
+    return {**batch, "position_ids": positions} if any(len(rows) > 1 for rows in sequences) else batch
 
 
 @torch.no_grad()
@@ -285,7 +211,7 @@ def require_separate_rows(model: PreTrainedModel, rows: Sequence[TrainRow], name
     first, second = (
         TrainRow(ids=row.ids[:16], supervised=[False] * len(row.ids[:16]), weight=0.0) for row in (rows[0], rows[-1])
     )
-    batch = packed([[first, second], [second, first]], pad=0)
+    batch = tensors([[first, second], [second, first]], pad=0, of_step=1)
     batch = {key: batch[key].to(model.device) for key in ("input_ids", "position_ids")}
     refusal = f"{name}: packed rows would see each other in this model; leave `packing` off"
     try:
@@ -297,13 +223,3 @@ def require_separate_rows(model: PreTrainedModel, rows: Sequence[TrainRow], name
     allowed = math.sqrt(torch.finfo(alone.dtype).eps) * float(alone.max() - alone.min())
     if float((together - alone).abs().max()) > allowed:
         raise ConfigError(refusal)
-
-
-def _empty(sequences: int, length: int, pad: int) -> dict[str, Tensor]:
-    return {"input_ids": torch.full((sequences, length), pad), "token_weights": torch.zeros((sequences, length))}
-
-
-def _put(batch: dict[str, Tensor], at: int, start: int, row: TrainRow) -> None:
-    end = start + len(row.ids)
-    batch["input_ids"][at, start:end] = torch.tensor(row.ids)
-    batch["token_weights"][at, start:end] = torch.tensor(row.supervised, dtype=torch.float32) * row.weight

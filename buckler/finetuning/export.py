@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from buckler.data import write_json
+from buckler.finetuning.checkpoints import explain_full_disk
 from buckler.finetuning.saving import ADAPTER, BASE, save_model
-from buckler.finetuning.trainer import explain_full_disk
 from buckler.models.huggingface import template_of
 from buckler.models.loading import open_model
 from buckler.models.places import ADAPTER_CONFIG, adapter_config, with_base, with_merged

@@ -48,6 +48,8 @@ def of_model(spec: ModelSpec, settings: TrainSettings, dtype: Dtype) -> dict[str
     record: dict[str, Json] = {} if dtype == "float32" else {"dtype": dtype}
     if spec.threads is not None:
         record["threads"] = spec.threads
+    if spec.attn_implementation is not None:
+        record["attn_implementation"] = spec.attn_implementation
     if spec.quantize is not None:
         record["quantize"] = spec.quantize
     if (note := ignored_adapter(spec)) is not None:

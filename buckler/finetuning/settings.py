@@ -12,7 +12,7 @@ from typing import Annotated, Literal, TypeAlias
 
 from pydantic import Field, ValidationInfo, field_serializer, field_validator
 
-from buckler.data import Chat
+from buckler.data import Chat, loss_weight
 from buckler.errors import ConfigError
 from buckler.settings import Settings
 
@@ -29,7 +29,8 @@ class Objective(Settings):
       counts the same: `L_mix = (1/|A|) sum_a L_a` when the set is defence rows alone. A part keeps the share that its
       rows have of the set (the authors' one shuffled set) times its weight.
 
-    `w_i` is `part_weights[g(i)]`, 1 where none is given. `token_weights` says how a step of a few rows estimates it.
+    `w_i` is `part_weights[g(i)]` times the row's own `loss_weight`, each 1 where none is given. `token_weights` says how a step
+    of a few rows estimates it.
     """
 
     average: Literal["token", "row", "task"] = "row"
@@ -73,22 +74,27 @@ def token_weights(rows: Sequence[Chat], tokens: Sequence[int], objective: Object
         ConfigError: a weight is for a part that no row has, all weights are zero, or tasks are to be averaged and no row
             names one.
     """
-    weights = _row_weights(rows, objective)
+    weights = row_weights(rows, objective)
     per_token = objective.average == "token"
     total = sum(weight * (count if per_token else 1) for weight, count in zip(weights, tokens, strict=True))
     if rows and not total:
-        raise ConfigError("part_weights are zero for every row: there is nothing to train on; make one positive")
+        raise ConfigError("part_weights or loss_weight are zero for every row: there is nothing to train on; make one positive")
     scale = len(rows) / total if rows else 0.0
     return [weight * scale / (1 if per_token else count) for weight, count in zip(weights, tokens, strict=True)]
 
 
-def _row_weights(rows: Sequence[Chat], objective: Objective) -> list[float]:
-    """`w_i`, in which the task average is already written down."""
+def row_weights(rows: Sequence[Chat], objective: Objective) -> list[float]:
+    """`w_i`, in which the task average is already written down.
+
+    Raises:
+        ConfigError: a weight is for a part that no row has, or tasks are to be averaged and no row names one.
+        DataError: a row's `loss_weight` is no weight.
+    """
     parts = Counter(part_of(chat) for chat in rows)
     for name in objective.part_weights:
         if name not in parts:
             raise ConfigError(f"part_weights names {name!r}, but no row has that part; the parts are {sorted(parts)}")
-    weights = [objective.part_weights.get(part_of(chat), 1.0) for chat in rows]
+    weights = [objective.part_weights.get(part_of(chat), 1.0) * loss_weight(chat) for chat in rows]
     if objective.average != "task":
         return weights
     if rows and not any(task_of(chat) for chat in rows):
@@ -164,11 +170,12 @@ UNUSED_LORA = LoRA(targets=("q_proj", "v_proj"))
 class TrainSettings(Settings):
     """How a phase is trained.
 
-    `accumulation`, `processes` and `packing` divide an optimizer step's work and nothing else: its rows, its loss and its
-    gradient stay the same but for rounding.
+    `accumulation`, `micro_batch_tokens`, `gradient_checkpointing`, `processes` and `packing` divide an optimizer step's work and
+    nothing else: its rows, its loss and its gradient stay the same but for rounding (and for which values a dropout leaves out).
     """
 
-    unwritten_if_empty = ("drop_reasoning",)
+    unwritten_if_empty = ("drop_reasoning", "micro_batch_tokens")
+    unwritten_if_default = ("gradient_checkpointing",)
     method: Literal["full", "lora"] = "full"
     """Training method: `full` updates all weights, `lora` trains low-rank adapters."""
     lora: LoRA = LoRA()
@@ -180,12 +187,20 @@ class TrainSettings(Settings):
     batch_size: int = Field(default=16, ge=1)
     """Rows per optimizer step, over all micro-batches and processes."""
     accumulation: int = Field(default=1, ge=1)
-    """Micro-batches per optimizer step and process (gradient accumulation); more of them need less memory."""
+    """Minimum number of micro-batches per optimizer step and process (gradient accumulation). There are more where a step does
+    not fit in one, or where rows of similar lengths together need less padding."""
+    micro_batch_tokens: int | None = Field(default=None, ge=1)
+    """Maximum number of tokens in a micro-batch, padding included; a longer row is one alone (default: what fits the free memory
+    of a GPU; 4096 on a CPU)."""
+    gradient_checkpointing: Literal["auto", "on", "off"] = "auto"
+    """Compute activations again in the backward pass instead of keeping them: a fraction of the memory for a third more work.
+    `auto`: for models from 1 billion parameters."""
     processes: int = Field(default=1, ge=1, validate_default=True)
     """Number of processes on this machine that share each step, each with the whole model on a GPU of its own (or on the
     CPU)."""
     packing: bool = False
-    """Pack several rows into one sequence of up to `max_length` tokens instead of padding each; faster if lengths differ."""
+    """Pack several rows into one sequence of up to `max_length` tokens instead of giving each a sequence of its own. Rows of
+    similar lengths share a micro-batch anyway, so that this gains little."""
     warmup_steps: int = Field(default=0, ge=0)
     """Number of warm-up steps, in which the learning rate rises to its peak."""
     schedule: Literal["linear", "cosine", "constant"] = "linear"

@@ -17,7 +17,7 @@ from buckler.finetuning.settings import LoRA, TrainSettings
 from buckler.models.protocol import ModelSpec
 from buckler.progress import ProgressCallback, no_progress, note_loading
 
-__all__ = ["LoRA", "TrainSettings", "train"]
+__all__ = ["LoRA", "TrainSettings", "memory_of", "train"]
 
 
 def train(
@@ -66,3 +66,14 @@ def train(
         save_merged(spec, out)
     write_json(out / "training.json", {**record, "settings": settings.model_dump(mode="json"), "seed": seed})
     return record
+
+
+def memory_of(spec: ModelSpec, settings: TrainSettings) -> tuple[list[str], dict[str, Json]]:
+    """What a dry run says of a phase's memory: lines, and the same as values.
+
+    Raises:
+        BackendError: the model's configuration cannot be read.
+    """
+    from buckler.finetuning.memory import report
+
+    return report(spec, settings)

@@ -27,6 +27,11 @@ XSTEST_SAFE = frozenset(
 """The ten safe types of XSTest (arXiv 2308.01263); its completions come without the column `focus`."""
 XSTEST_TWINS = {"real_group_nons_discr": "discr", "privacy_fictional": "privacy"}
 """Safe types of XSTest whose unsafe contrast goes by another name; the others are named `contrast_` and the type."""
+CATQA_CATEGORIES = frozenset(
+    "adult content, child abuse, economic harm, fraud/deception, hate/harass/violence, illegal activity, malware viruses, "
+    "physical harm, political campaigning, privacy violation activity, tailored financial advice".split(", ")
+)
+"""The categories of CatQA (arXiv 2402.11746), by which its three columns are recognised."""
 LANGUAGES = {
     "cs": "Czech",
     "de": "German",
@@ -132,6 +137,34 @@ def is_or_bench(row: Fields) -> bool:
     """A prompt with one of OR-Bench's categories, and no pair of answers to prefer one of."""
     category = re.sub(r"[\s_]+", "-", str(row.get("category")).strip().lower())
     return isinstance(row.get("prompt"), str) and category in OR_BENCH_CATEGORIES and not {"chosen", "rejected"} & row.keys()
+
+
+def is_catqa(row: Fields) -> bool:
+    """A question with one of CatQA's categories."""
+    category = str(row.get("category")).strip().lower().replace("_", " ")
+    return has("question", "category", "subcategory")(row) and category in CATQA_CATEGORIES and "answer" not in row
+
+
+def wildjailbreak(row: Fields, where: str) -> Parsed:
+    """Its two files: the adversarial form of a request where there is one, else the plain one; `data_type` tells both halves.
+
+    The harmless half sounds harmful: it is written to. Jiang et al., arXiv 2406.18510.
+    """
+    kind = optional(row, "data_type", where) or ""
+    if "harmful" not in kind and "benign" not in kind:
+        raise DataError(f"{where}: 'data_type' must name harmful or benign, got {shorten(row.get('data_type'))}; correct it")
+    name = "adversarial" if str(row.get("adversarial") or "").strip() else "vanilla"
+    turns = conversation(text(row, name, where), optional(row, "completion", where) or None)
+    return turns, {"label": "harmful" if "harmful" in kind else "borderline", "category": kind}
+
+
+def real_toxicity(row: Fields, where: str) -> Parsed:
+    """The beginning of a text, with the scores of an API; a prompt of its own kind, which no refusal is asked of."""
+    prompt = row["prompt"]
+    given = prompt.get("text") if isinstance(prompt, Mapping) else None
+    if not isinstance(given, str):
+        raise DataError(f"{where}: 'prompt' needs a 'text', got {shorten(prompt)}")
+    return conversation(given), {}
 
 
 def gsm8k(row: Fields, where: str) -> Parsed:

@@ -15,7 +15,7 @@ from buckler.data import Json, Message, Role, bounded_json, is_json
 from buckler.data.thinking import leading_thought
 from buckler.data.tool_calls import tool_parts, tools_of
 from buckler.errors import DataError
-from buckler.formats import benchmarks, choices
+from buckler.formats import benchmarks, choices, question_sets
 from buckler.formats.benchmarks import probe
 from buckler.formats.rows import Fields, Format, Parsed, conversation, has, optional, pair, shorten, text
 from buckler.registry import Registry
@@ -156,16 +156,23 @@ _BUILTIN: dict[str, Format | str] = {
     "arc": Format(choices.is_choice, choices.arc),
     "mmlu-rows": Format(choices.is_mmlu_row, choices.mmlu_row),
     "mmlu": Format(choices.is_mmlu, choices.mmlu),
+    "hellaswag": Format(question_sets.is_hellaswag, question_sets.hellaswag),
+    "winogrande": Format(question_sets.is_winogrande, question_sets.choices),
+    "siqa": Format(question_sets.is_siqa, question_sets.choices),
     "csqa2": Format(has("question", "topic_prompt"), benchmarks.csqa2),
     "comve": Format(has("correct_statement", "incorrect_statement"), benchmarks.comve),
     "comve-a": Format(has("id", "sent0", "sent1"), choices.comve_a),
     "comve-b": Format(has("id", "falsesent", "optiona", "optionb", "optionc"), choices.comve_b),
     "comve-c": Format(has("id", "falsesent"), benchmarks.comve_c),
+    "squad": Format(question_sets.is_squad, question_sets.squad),
     "boolq": Format(choices.is_boolq, choices.boolq),
     "piqa": Format(has("goal", "sol1", "sol2"), choices.piqa),
     "truthfulqa-choice": Format(lambda row: isinstance(row.get("mc1_targets"), dict), choices.truthfulqa_choice),
     "truthfulqa": Format(has("question", "best_answer"), benchmarks.truthfulqa),
     "gsm8k": Format(lambda row: has("question", "answer")(row) and "####" in str(row["answer"]), benchmarks.gsm8k),
+    "choices": Format(question_sets.is_choices, question_sets.choices),
+    "math": Format(question_sets.is_math, question_sets.math),
+    "word-problem": Format(question_sets.is_word_problem, question_sets.word_problem),
     "sorry-bench": Format(benchmarks.is_sorry_bench, benchmarks.mt_bench),
     "mt-bench": Format(benchmarks.is_mt_bench, benchmarks.mt_bench),
     "jailbreakbench": Format(has("goal", "behavior", "category"), probe("goal", target="target", behavior="behavior")),
@@ -175,6 +182,16 @@ _BUILTIN: dict[str, Format | str] = {
     "harmbench-plain": Format(has("behavior"), benchmarks.harmbench),
     "do-not-answer": Format(has("question", "risk_area"), probe("question", category="risk_area")),
     "simplesafetytests": Format(has("prompt", "harm_area"), probe("prompt", category="harm_area")),
+    "simplesafetytests-original": Format(has("prompts_final", "harm_area"), probe("prompts_final", category="harm_area")),
+    "salad-bench-attack": Format(has("augq"), probe("augq", category="1-category", behavior="baseq")),
+    "salad-bench": Format(has("question", "1-category"), probe("question", category="1-category")),
+    "air-bench": Format(has("prompt", "l2-name", "l3-name"), probe("prompt", category="l2-name")),
+    "aya-redteaming": Format(has("prompt", "harm_category", "literal_translation"), probe("prompt", category="harm_category")),
+    "catqa": Format(benchmarks.is_catqa, probe("question", category="category")),
+    "wildjailbreak": Format(has("adversarial", "data_type"), benchmarks.wildjailbreak),
+    "wildjailbreak-vanilla": Format(has("vanilla", "data_type"), benchmarks.wildjailbreak),
+    "harmbench-completions": Format(has("test_case", "generation"), probe("test_case", category="behavior_id")),
+    "real-toxicity": Format(lambda row: isinstance(row.get("prompt"), dict) and "challenging" in row, benchmarks.real_toxicity),
     "xstest": Format(benchmarks.is_xstest, benchmarks.xstest),
     "wildguard": Format(
         has("prompt", "prompt_harm_label"),

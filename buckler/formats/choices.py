@@ -10,7 +10,8 @@ from collections.abc import Mapping
 
 from buckler.data import Json
 from buckler.errors import DataError
-from buckler.formats.rows import Fields, Parsed, conversation, listed, optional, shorten, text
+from buckler.formats.rows import Fields, Parsed, conversation, optional, shorten, text
+from buckler.formats.rows import listed as listed_
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
@@ -20,7 +21,7 @@ def choose(question: str, choices: Mapping[str, str], gold: str | None, where: s
     if len(choices) < 2:
         raise DataError(f"{where}: {len(choices)} distinct choices; a question needs two or more")
     if gold is not None and gold not in choices:
-        raise DataError(f"{where}: the answer {shorten(gold)} is not among the choices {listed(choices)}; correct it")
+        raise DataError(f"{where}: the answer {shorten(gold)} is not among the choices {listed_(choices)}; correct it")
     shown = "\n".join(f"{letter}. {text}" for letter, text in choices.items())
     meta: dict[str, Json] = {"question": question, "choices": dict(choices)}
     turns = conversation(f"{question}\n{shown}\nAnswer with the letter.", gold)
@@ -100,11 +101,18 @@ def is_mmlu_row(row: Fields) -> bool:
 
 
 def mmlu_row(row: Fields, where: str) -> Parsed:
-    """Copies of MMLU: the choices and the right one's number, from 0, or its letter."""
+    """Copies of MMLU: the choices and the right one's letter, text or number, counted from where the file's rows tell."""
     choices = row["choices"] if "choices" in row else [text(row, letter, where) for letter in "abcd"]
     named, answer = lettered(choices, where), row["answer"]
-    number = isinstance(answer, int) and not isinstance(answer, bool) and 0 <= answer < len(named)
-    gold = LETTERS[answer] if number else str(answer)  # type: ignore[index]
+    start, stated = row.get("number_from"), str(answer).strip()
+    if stated.isdigit() and stated not in named and not isinstance(start, int):
+        raise DataError(
+            f"{where}: the answer is {shorten(answer)}, and no row tells whether the choices are counted from 0 or from 1; "
+            f"write its label ({listed_(named)})"
+        )
+    at = int(stated) - start if stated.isdigit() and isinstance(start, int) else -1
+    alike = [label for label, one in named.items() if one.strip() == stated]
+    gold = LETTERS[at] if 0 <= at < len(named) else alike[0] if alike and stated not in named else stated
     turns, meta = choose(text(row, "question", where), named, gold, where)
     subject = row.get("subject")
     return turns, {**meta, "category": subject} if subject else meta

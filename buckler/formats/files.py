@@ -32,7 +32,7 @@ COLUMNS = frozenset(
     (
         "answer answerkey answer_key behavior category choices completion content context correct_statement document falsesent "
         "forbidden_prompt goal harmful id incorrect_statement index input instruction label messages output prompt question "
-        "response score sent0 sent1 sentence source target text title turns type user_input"
+        "prompts_final response score sent0 sent1 sentence source target text title turns type user_input"
     ).split()
 )
 """Column names by which a first record is known to be a header."""

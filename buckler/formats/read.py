@@ -12,21 +12,37 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from buckler.data import Chat, Json, chat_from_json
+from buckler.data import LOSS_WEIGHT, Chat, Json, chat_from_json
 from buckler.errors import ConfigError, DataError
 from buckler.formats.chats import FORMATS, matches, parsed
-from buckler.formats.files import load_table, unfold
+from buckler.formats.files import PLURALS, load_table, numbered, unfold
+from buckler.formats.fingerprints import benchmark_of
+from buckler.formats.question_sets import counted_from
 from buckler.formats.rows import Fields, Noted, fields_of, listed, shorten
+from buckler.progress import LOG
 
 META_COLUMNS = frozenset(
     (
         "category label harmful id id_v1 id_v2 index question_id behaviorid functionalcategory type focus note pair task "
         "subject split risk_area types_of_harm set prompt_style specific_harms harm_area confidence title url lang language "
-        "topic_prompt tags"
+        "topic_prompt tags loss_weight"
     ).split()
 )
 """Columns that are kept in a row's meta under their own name."""
 
+CATEGORY_COLUMNS = (
+    "l2-name 1-category harm_category semanticcategory semantic_category category_text categories violated_categories harm_type "
+    "harm_area risk_area risk_category hazard_category hazard policy policy_name safety_category prompt_category attack_type "
+    "l3-name 2-category 3-category subcategory data_type"
+).split()
+"""What published sets call the category of a row, the broader first; it becomes `category` where the row has none."""
+LABEL_COLUMNS = (
+    "prompt_label prompt_harm_label prompt_safety_label safety_label harm_label is_harmful is_unsafe is_jailbreak jailbreak "
+    "is_attack prompt_type"
+).split()
+"""Columns of red-team sets that say whether a prompt is harmful; kept in meta. Labels of answers (`is_safe`) are not."""
+NUMBERED = ("choices", "hellaswag", "winogrande", "siqa", "mmlu-rows")
+"""Formats whose right choice may be a number: every row of the file tells where they count from."""
 _LOOKED_AT = 20
 """Rows that vote on the format."""
 
@@ -57,7 +73,8 @@ def read_chats(path: Path | str, *, limit: int | None = None, format: str | None
 
     `path` is a file (gzipped or not), a dataset saved to disk, or the name of a dataset of the hub: `owner/name`,
     `owner/name:config@split`. Each row's meta has `source` (the file's name), `format`, and the columns of the file
-    that say what the row is; columns that are passed over are named in `unread_columns`. A file in which every answer
+    that say what the row is; columns that are passed over are named in `unread_columns`. Where the content is that of a
+    published set (`fingerprints`), its name stands in `benchmark`. A file in which every answer
     is empty is a set of prompts; one empty answer among filled ones is an error. Only the first `limit` rows are read.
     `format` names the format where it cannot be recognised from the rows.
 
@@ -70,21 +87,36 @@ def read_chats(path: Path | str, *, limit: int | None = None, format: str | None
     source = Path(path).name if Path(path).exists() else str(path)
     chats: list[Chat] = []
     blank: list[str] = []
+    with_gold: list[str] = []
     for where, row in rows:
         noted = Noted(row)
         turns, extra = parsed(name, noted, where)
-        if ignored := sorted(row.keys() - noted.seen - META_COLUMNS - {"meta"}):
+        named = next((one for one in CATEGORY_COLUMNS if not row.get("category") and row.get(one)), "")
+        blank_ones = (one for one in CATEGORY_COLUMNS if not row.get(one))
+        if ignored := sorted(
+            row.keys() - noted.seen - META_COLUMNS - {"meta", "number_from", named, *LABEL_COLUMNS, *blank_ones}
+        ):
             extra = {**extra, "unread_columns": ignored}
         if not turns or any(not turn["content"].strip() for turn in turns if turn["role"] == "user"):
             raise DataError(f"{where}: the question is empty: {shorten(row)}; fill it in or remove the row")
         if turns[-1]["role"] == "assistant" and not turns[-1]["content"].strip() and not turns[-1].get("tool_calls"):
-            blank.append(where)
+            (with_gold if extra.get("gold") else blank).append(where)
             turns = turns[:-1]
-        chat = chat_from_json({"messages": turns}, where)  # type: ignore[dict-item]
-        chats.append(replace(chat, meta={"source": source, "format": name, **meta_of(row, where, chat.id), **extra}))
+        with FORMATS.boundary(name):
+            chat = chat_from_json({"messages": turns}, where)  # type: ignore[dict-item]
+        meta = {"source": source, "format": name, **meta_of(row, where, chat.id), **extra}
+        chats.append(replace(chat, meta=meta if meta["source"] == source else {**meta, "file": source}))
     if blank and len(blank) < len(chats):
         raise DataError(f"{blank[0]}: the answer is empty (in {len(blank)} of {len(chats)} rows); fill it in or remove the row")
-    return chats
+    if with_gold:
+        LOG.warning(
+            "%s: the answer is empty (in %d of %d rows); their gold answers are there, so they are prompts",
+            with_gold[0],
+            len(with_gold),
+            len(chats),
+        )
+    known = benchmark_of(chats)
+    return chats if known is None else [replace(chat, meta={"benchmark": known, **chat.meta}) for chat in chats]
 
 
 def _recognised(path: Path | str, limit: int | None, format: str | None) -> tuple[str, list[tuple[str, Fields]]]:
@@ -95,8 +127,10 @@ def _recognised(path: Path | str, limit: int | None, format: str | None) -> tupl
     seen = [fields_of(value, where) for where, value in table.rows[:1]]
     # One object alone may be a row, or a table of parallel lists: it is a row if it has a row's shape.
     names = FORMATS.names() if format is None else [format]
-    listed = table.rows if seen and _format_of(seen[0], names) else unfold(table.rows)
+    listed = table.rows if seen and _format_of(seen[0], names) else unfold(_nested(table.rows))
     rows = [(where, fields_of(value, where)) for where, value in listed[:limit]]
+    if not any(_format_of(row, names) for _, row in rows[:_LOOKED_AT]):  # a column in the plural: `instructions`
+        rows = [(where, {PLURALS.get(key, key): value for key, value in row.items()}) for where, row in rows]
     votes = Counter(name for _, row in rows[:_LOOKED_AT] if (name := _format_of(row, names)))
     if not votes:
         other = f"{path}: no row matches format {format}; leave the format out to have it detected"
@@ -111,6 +145,22 @@ def _recognised(path: Path | str, limit: int | None, format: str | None) -> tupl
     if name == "headless":
         _refuse_guessed_header(rows)
     return name, with_context(path, name, rows)
+
+
+def _nested(rows: list[tuple[str, Json]]) -> list[tuple[str, Json]]:
+    """Questions under their categories (CatQA), or rows under the names of what they are about (HarmBench's completions)."""
+    if len(rows) != 1 or not isinstance(table := rows[0][1], Mapping):
+        return rows
+    values: list[Json] = []
+    for name, part in table.items():
+        if isinstance(part, dict) and part and all(isinstance(some, list) for some in part.values()):
+            for inner, some in part.items():
+                values += [{"question": one, "category": name, "subcategory": inner} for one in some if isinstance(one, str)]
+        elif isinstance(part, list) and part and all(isinstance(one, dict) and "test_case" in one for one in part):
+            values += [{"behavior_id": name, **one} for one in part]
+        else:
+            return rows
+    return numbered(rows[0][0].rsplit(":", 1)[0], values)
 
 
 def _format_of(row: Fields, names: Sequence[str]) -> str | None:
@@ -143,7 +193,10 @@ def _refuse_guessed_header(rows: list[tuple[str, Fields]]) -> None:
 
 def meta_of(row: Fields, where: str, own_id: str) -> dict[str, Json]:
     """The columns that say what a row is, and its own `meta` over them; an id that is the content's own is left out."""
-    meta: dict[str, Json] = {name: row[name] for name in row if name in META_COLUMNS and row[name] not in (None, "")}
+    kept = META_COLUMNS.union(LABEL_COLUMNS)
+    meta: dict[str, Json] = {name: row[name] for name in row if name in kept and row[name] not in (None, "")}
+    if "category" not in meta and (named := next((row[one] for one in CATEGORY_COLUMNS if row.get(one)), None)):
+        meta["category"] = ", ".join(map(str, named)) if isinstance(named, list) else named
     if meta.get("id") == own_id:
         del meta["id"]
     if (own := row.get("meta")) is not None:
@@ -152,7 +205,24 @@ def meta_of(row: Fields, where: str, own_id: str) -> dict[str, Json]:
         meta |= own
     if isinstance(flags := meta.get("category"), Mapping):
         meta["category"] = ", ".join(name for name, on in flags.items() if on is True)  # BeaverTails: true or false by category
+    if LOSS_WEIGHT in meta:
+        meta[LOSS_WEIGHT] = _weight(meta[LOSS_WEIGHT], where)
     return meta
+
+
+def _weight(value: Json, where: str) -> float:
+    """The weight of a row's loss; a table of texts holds it as one.
+
+    Raises:
+        DataError: it is no number of at least 0.
+    """
+    try:
+        weight = -1.0 if isinstance(value, bool) or not isinstance(value, str | int | float) else float(value)
+    except (ValueError, OverflowError):
+        weight = -1.0
+    if not 0 <= weight < float("inf"):
+        raise DataError(f"{where}: {LOSS_WEIGHT} must be a number of at least 0, got {shorten(value)}; correct or remove it")
+    return weight
 
 
 def with_context(path: Path | str, name: str, rows: list[tuple[str, Fields]]) -> list[tuple[str, Fields]]:
@@ -163,6 +233,8 @@ def with_context(path: Path | str, name: str, rows: list[tuple[str, Fields]]) ->
         return [(where, {**languages, **row}) for where, row in rows]
     if name == "mmlu" and (subject := re.fullmatch(r"(.+)_(?:dev|val|test|train)\.csv(?:\.gz)?", place.name)):
         return [(where, {**row, "subject": subject[1]}) for where, row in rows]
+    if name in NUMBERED and (start := counted_from(name, rows)) is not None:
+        return [(where, {**row, "number_from": start}) for where, row in rows]
     if name == "piqa" and all("label" not in row for _, row in rows) and (labels := _labels_file(place)):
         return _labelled(rows, labels)
     if name in ("comve-a", "comve-b", "comve-c") and (gold := _gold_file(place, name[-1].upper())):
@@ -175,7 +247,8 @@ def with_context(path: Path | str, name: str, rows: list[tuple[str, Fields]]) ->
 
 
 def _gold_file(path: Path, task: str) -> Path | None:
-    names = (f"subtask{task}_gold_answers.csv", f"subtask{task}_answers_all.csv")
+    parts = ("subtask{}_gold_answers.csv", "subtask{}_answers_all.csv", "task{}_trial_answer.csv", "task{}_trial_answers.csv")
+    names = [one.format(task) for one in parts]
     return next((path.with_name(name) for name in names if path.with_name(name).is_file()), None)
 
 

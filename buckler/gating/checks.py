@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from buckler.data import Answer, Json, Verdict
 from buckler.errors import DataError
-from buckler.evaluation.scores import SETS, about_document
+from buckler.evaluation.scores import SETS, about_document, benchmarks_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +51,11 @@ class Probe:
     def meta(self) -> Mapping[str, Json]:
         """The probe's own: set, category, task and label."""
         return self.base.answer.meta
+
+    @property
+    def benchmarks(self) -> Sequence[str]:
+        """The benchmarks it belongs to, where several were asked."""
+        return benchmarks_of(self.base.answer.meta) or benchmarks_of(self.tuned.answer.meta)
 
     @property
     def about_document(self) -> bool:

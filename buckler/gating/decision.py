@@ -5,8 +5,8 @@ How much worse a model may be and still pass stands in a small YAML file (`GateS
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal, TypeAlias
 
@@ -77,6 +77,20 @@ def read_settings(path: Path | None) -> GateSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """One benchmark's share in a check: shown beside the check, and decided by no margin of its own."""
+
+    test: NonInferiority
+    base: float | None
+    tuned: float | None
+
+    def to_json(self) -> dict[str, Json]:
+        """The rates, and the loss with its interval."""
+        test = self.test.to_json()
+        return {"base": self.base, "tuned": self.tuned, **{name: test[name] for name in ("loss", "low", "high", "n", "unread")}}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
     """What one check found."""
 
@@ -94,6 +108,8 @@ class Outcome:
     state: State
     withheld: tuple[int, int] = (0, 0)
     """Answers of the base and of the tuned model that a provider withheld: they count as refused, and not by the model."""
+    benchmarks: Mapping[str, Part] = field(default_factory=dict)
+    """By benchmark, where two or more were asked. The check itself is over all probes, each once."""
 
     def to_json(self) -> dict[str, Json]:
         """All of it but the texts."""
@@ -109,6 +125,7 @@ class Outcome:
             "detectable": self.visible,
             "worse": [probe.id for probe in self.worse],
             **({"withheld": {"base": base, "tuned": tuned}} if base or tuned else {}),
+            **({"benchmarks": {name: one.to_json() for name, one in self.benchmarks.items()}} if self.benchmarks else {}),
         }
 
 
@@ -172,14 +189,24 @@ def _outcome(check: Check, probes: Sequence[Probe], settings: GateSettings) -> O
         return Outcome(check=check, state="not asked")
     base = {probe.id: check.good(probe.base) for probe in members}
     tuned = {probe.id: check.good(probe.tuned) for probe in members}
-    test = noninferiority(base, tuned, margin=margin, z=float(norm.isf(settings.alpha)))
-    both = [at for at in base if base[at] is not None and tuned[at] is not None]
-    before, after = (mean(side[at] for at in both).value for side in (base, tuned))
+    z = float(norm.isf(settings.alpha))
+
+    def part(ids: Sequence[str]) -> tuple[Part, float | None]:
+        sides = [{at: side[at] for at in ids} for side in (base, tuned)]
+        both = [at for at, value in sides[0].items() if value is not None and tuned[at] is not None]
+        before, after = (mean(side[at] for at in both).value for side in sides)
+        test = noninferiority(*sides, margin=margin, z=z)
+        return Part(test=test, base=_shown(before, check), tuned=_shown(after, check)), before
+
+    pooled, before = part([probe.id for probe in members])
+    test = pooled.test
+    names = dict.fromkeys(name for probe in members for name in probe.benchmarks)
     return Outcome(
         check=check,
         test=test,
-        base=_shown(before, check),
-        tuned=_shown(after, check),
+        base=pooled.base,
+        tuned=pooled.tuned,
+        benchmarks={name: part([one.id for one in members if name in one.benchmarks])[0] for name in names},
         probes=len(members),
         visible=None if before is None else detectable(test.n, before, alpha=2 * settings.alpha),
         worse=[probe for probe in members if _is_worse(base[probe.id], tuned[probe.id])],

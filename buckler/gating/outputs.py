@@ -8,7 +8,7 @@ of CI systems read it; SARIF 2.1.0 (OASIS) has one rule a check and one result f
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
@@ -17,6 +17,7 @@ from xml.etree import ElementTree
 
 from buckler import __version__
 from buckler.data import Json
+from buckler.evaluation.paired import NonInferiority
 from buckler.gating.checks import CHECKS, Check, Probe
 from buckler.gating.decision import Gate, Outcome
 
@@ -63,7 +64,7 @@ def _why(outcome: Outcome) -> str:
     test = outcome.test
     assert test is not None
     if test.decision == "pass":
-        sure = "; a sure loss all the same" if test.is_loss else "; a sure gain" if test.is_gain else ""
+        sure = "; a significant loss nevertheless" if test.is_loss else "; a significant gain" if test.is_gain else ""
         return f"within the margin of {test.margin:.2f}{sure}"
     if test.decision == "fail":
         return f"the whole interval is beyond the margin of {test.margin:.2f}"
@@ -118,11 +119,41 @@ def markdown(gate: Gate, *, show_unsafe: bool = False) -> str:
         *(f"* {one.check.id}: {sentences(one)}." for one in gate.outcomes if one.state != "not asked"),
         "",
         "All checks must pass; a pass needs no correction for their number.",
+        *_benchmarks(gate),
     ]
     for one in gate.outcomes:
         if one.worse and one.test is not None and (one.state != "pass" or one.test.is_loss):
             lines += ["", *_worse(one, show_unsafe)]
     return "\n".join(lines) + "\n"
+
+
+def _parts(gate: Gate) -> Iterator[tuple[str, str, str, str, str, int]]:
+    """Each benchmark's share in each check, where two or more were asked."""
+    for one in gate.outcomes:
+        for name, part in one.benchmarks.items():
+            yield one.check.id, name, _number(part.base), _number(part.tuned), _loss(part.test), part.test.n
+
+
+def _benchmarks(gate: Gate) -> list[str]:
+    rows = [f"| {check} | {plain(name, 60)} | {' | '.join(map(str, rest))} |" for check, name, *rest in _parts(gate)]
+    head = "By benchmark. The checks are over all probes, each once; a probe of two benchmarks counts in both here."
+    table = ["| check | benchmark | base | tuned | worse by | probes |", "|---|---|---:|---:|---:|---:|"]
+    return ["", head, "", *table, *rows] if rows else []
+
+
+def part_lines(gate: Gate) -> list[str]:
+    """The benchmarks' shares for a terminal."""
+    return [
+        f"    {check:24} {name:32} {base} -> {tuned}, worse by {loss}, n {n}"
+        for check, name, base, tuned, loss, n in _parts(gate)
+    ]
+
+
+def _loss(test: NonInferiority) -> str:
+    if test.loss is None or test.low is None or test.high is None:
+        return "?"
+    beyond = ", by itself beyond the margin" if test.decision == "fail" else ""
+    return f"{signed(test.loss)} [{signed(test.low)}, {signed(test.high)}]{beyond}"
 
 
 def _row(outcome: Outcome) -> str:
@@ -188,8 +219,8 @@ _NOT_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]"
 SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"
 _HELP = (
     "Both models were asked the same probes, and the loss is compared with the margin of {check} in the margins file (or its "
-    "default). error: surely worse than the margin; warning: too few probes to tell, the message says how many would; "
-    "note: surely worse, within the margin. gate.json names the probes that became worse; their answers lie beside it."
+    "default). error: significantly worse than the margin; warning: too few probes to tell, the message says how many would; "
+    "note: significantly worse, within the margin. gate.json names the probes that became worse; their answers lie beside it."
 )
 
 

@@ -10,6 +10,8 @@ import unicodedata
 from collections import Counter
 from collections.abc import Mapping
 from functools import cache
+from itertools import groupby
+from operator import eq
 
 from buckler.data import FinishReason, Json
 from buckler.data.language import NAMES, wrong_language
@@ -20,6 +22,8 @@ MIN_WORDS = 12
 """Shorter answers are not searched for loops: "No, no." is an answer."""
 MAX_SHARE = 0.5
 """An n-gram that covers more of the words than this is a loop."""
+LONGEST = 8
+"""Words of the longest n-gram that is counted."""
 MAX_RUN = 5
 """The same word more often than this in a row is a loop ("very, very, very" is not)."""
 MIN_DISTINCT = 0.1
@@ -55,10 +59,11 @@ def coherence(text: str, finish_reason: FinishReason, prompt: str | None = None)
         True and an empty text, or False and the reason.
     """
     bare = text.strip()
-    visible = [char for char in bare if not char.isspace()]
-    if not any(unicodedata.category(char)[0] not in "CZ" for char in visible):
+    visible = "".join(bare.split())
+    counts = Counter(visible)
+    if not any(unicodedata.category(char)[0] not in "CZ" for char in counts):
         return False, "empty"
-    fault = _noise(visible) or _loop(_WORD.findall(bare.lower()), finish_reason)
+    fault = _noise(visible, counts) or _loop(_WORD.findall(bare.lower()), finish_reason)
     if fault:
         return False, fault
     if prompt is not None and len(_WORD.findall(bare)) >= 4 and _squeeze(bare) == _squeeze(prompt):
@@ -89,34 +94,39 @@ def _named_language() -> re.Pattern[str]:
     return re.compile(rf"\b(?:{'|'.join(re.escape(name) for name in NAMES.values() if len(name) > 3)})\b", re.IGNORECASE)
 
 
-def _noise(visible: list[str]) -> str:
-    odd = sum(unicodedata.category(char) in ("Cc", "Cn", "Co", "Cs") or char == "\ufffd" for char in visible)
+def _noise(visible: str, counts: Mapping[str, int]) -> str:
+    """What is wrong with the characters that are no spaces, of which `counts` has each with how often it stands there."""
+    odd = sum(
+        number for char, number in counts.items() if unicodedata.category(char) in ("Cc", "Cn", "Co", "Cs") or char == "\ufffd"
+    )
     if odd and odd / len(visible) > 0.02:
         return f"{odd} control or replacement characters"
-    drawn = [char for char in visible if char not in _RULES]
-    letters = sum(char.isalnum() or unicodedata.category(char)[0] == "M" for char in drawn)
-    if len(visible) >= 8 and letters <= MIN_LETTERS * len(drawn):
+    drawn = {char: number for char, number in counts.items() if char not in _RULES}
+    letters = sum(number for char, number in drawn.items() if char.isalnum() or unicodedata.category(char)[0] == "M")
+    if len(visible) >= 8 and letters <= MIN_LETTERS * sum(drawn.values()):
         return f"only {letters} letters in {len(visible)} characters"
-    run = re.search(r"([^\s.=_*#\-])\1{19,}", "".join(visible))
+    if not any(number >= 20 and char * 20 in visible for char, number in counts.items()):
+        return ""
+    run = re.search(r"([^\s.=_*#\-])\1{19,}", visible)
     return f"one character {len(run.group())} times in a row" if run else ""
 
 
 def _loop(words: list[str], finish_reason: FinishReason) -> str:
     spoken = [word for word in words if word[0].isalnum()]
-    run = longest = 0
-    for at, word in enumerate(spoken):
-        run = run + 1 if at and word == spoken[at - 1] else 1
+    longest = 0
+    if any(map(eq, spoken, spoken[1:])):
         # digits may repeat honestly ("0 0 0 0 0 0 0" in a table), CJK characters hardly ever
-        longest = max(longest, 0 if word.isdigit() else run)
+        longest = max((len(list(run)) for word, run in groupby(spoken) if not word.isdigit()), default=0)
     if longest > MAX_RUN:
         return f"the same word {longest} times in a row"
     if len(spoken) < MIN_WORDS:
         return ""
-    for size in range(1, 9):
-        grams = Counter(tuple(spoken[at : at + size]) for at in range(len(spoken) - size + 1))
-        gram, times = grams.most_common(1)[0]
+    for size in range(1, LONGEST + 1):
+        gram, times = Counter(zip(*(spoken[at:] for at in range(size)), strict=False)).most_common(1)[0]
         if times >= 4 and times * size / len(spoken) > MAX_SHARE:
             return f"{times} times {' '.join(gram)[:60]!r}"
+        if times < 4 or times * LONGEST / len(spoken) <= MAX_SHARE:
+            break  # a longer one stands there no more often than what it begins with
     if len(spoken) >= 200 and len(set(spoken)) / len(spoken) < MIN_DISTINCT:
         return f"only {len(set(spoken))} different words among {len(spoken)}"
     return _tail(spoken, finish_reason)

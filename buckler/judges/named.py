@@ -109,7 +109,7 @@ class JudgeSpec(Settings):
             own = guard_version(GUARDS[self.label])
         else:
             own = rubric_version(RUBRICS[self.label], self.seed) if self.label in RUBRICS else own_version(self.label)
-        return versioned(own, identity(self.models[0]))
+        return versioned(own, identity(self.models[0], planned=True))
 
 
 def judge_spec(text: str, model: str | ModelSpec | None = None, seed: int = 0) -> JudgeSpec:

@@ -27,6 +27,8 @@ NEUTRAL: Final[Mapping[str, Json]] = {"top_k": -1, "min_p": 0.0, "repetition_pen
 """vLLM takes sampling defaults from the checkpoint unless set otherwise; here only what is asked for holds."""
 _HARMLESS: Final[Mapping[str, Json]] = {**NEUTRAL, "temperature": 1.0, "top_p": 1.0}
 """Values that change nothing: where a server refuses two settings together, these are left out first."""
+ONE_VALUE = "temperature"
+"""Servers refuse single values of it (0, or all but 1): it is left out at the value that is refused, until another one is too."""
 _NOT_SETTINGS = re.compile(r"messages|model|prompt|input|content|body$")
 _DAY = re.compile(r"per[ _-]?(?:day|month)|daily|monthly|\b[RT]PD\b", re.IGNORECASE)
 _MINUTE = re.compile(r"per[ _-]?(?:min|second|hour)|\b[RT]P[MSH]\b", re.IGNORECASE)
@@ -155,6 +157,8 @@ class Dialect:
     """Settings that it knows by another name."""
     left_out: Mapping[str, str] = field(default_factory=dict)
     """Settings that it does not take, each with the words of its refusal: its own defaults hold there."""
+    refused_at: Mapping[str, Json] = field(default_factory=dict)
+    """Of those, settings that it was only seen to refuse at one value, with that value: others are sent."""
     merges_system: bool = False
     """Whether the system turn is put before the question, since its template knows no system role."""
 
@@ -170,26 +174,42 @@ class Dialect:
 
     def spoken(self, settings: Mapping[str, Json]) -> dict[str, Json]:
         """The settings under the names it takes, without those it does not."""
-        return {self.renamed.get(name, name): value for name, value in settings.items() if name not in self.left_out}
+        return {
+            self.renamed.get(name, name): value
+            for name, value in settings.items()
+            if name not in self.left_out or self.refused_at.get(name, value) != value
+        }
 
-    def without(self, names: Sequence[str], words: str) -> Dialect:
+    def without(self, names: Sequence[str], words: str, sent: Mapping[str, Json]) -> Dialect:
         """The dialect that does not say these: renamed where there is another name, else left out.
 
         A limit to the length is never left out: an answer without one is not what was requested.
         """
         limits = {name: RENAMED[name] for name in names if name in RENAMED}
         others = {name: words for name in names if name not in RENAMED and name not in RENAMED.values()}
-        return replace(self, renamed={**self.renamed, **limits}, left_out={**self.left_out, **others})
+        at = {name: value for name, value in self.refused_at.items() if name not in others}
+        if ONE_VALUE in others and ONE_VALUE not in self.left_out:
+            at[ONE_VALUE] = sent[ONE_VALUE]
+        return replace(self, renamed={**self.renamed, **limits}, left_out={**self.left_out, **others}, refused_at=at)
 
     def changed(self, known: Dialect) -> set[str]:
         """The settings that it says in another way than `known`, under all their names."""
         renamed = self.renamed.keys() - known.renamed.keys()
-        return {*renamed, *(self.renamed[name] for name in renamed), *(self.left_out.keys() - known.left_out.keys())}
+        left_out = (self.left_out.keys() - known.left_out.keys()) | (known.refused_at.keys() - self.refused_at.keys())
+        return {*renamed, *(self.renamed[name] for name in renamed), *left_out}
 
     def to_json(self) -> dict[str, Json]:
         """As it is recorded."""
-        merged = {"merges_system": True} if self.merges_system else {}
-        return {"renamed": dict(self.renamed), "left_out": dict(self.left_out), **merged}
+        more: dict[str, Json] = {"refused_at": dict(self.refused_at), "merges_system": self.merges_system}
+        more = {name: value for name, value in more.items() if value}
+        return {"renamed": dict(self.renamed), "left_out": dict(self.left_out), **more}
+
+    @classmethod
+    def from_json(cls, record: Mapping[str, Json]) -> Dialect:
+        """As it was recorded."""
+        tables = {name: value for name, value in record.items() if isinstance(value, Mapping)}
+        words = {name: {one: str(word) for one, word in tables.get(name, {}).items()} for name in ("renamed", "left_out")}
+        return cls(**words, refused_at=tables.get("refused_at", {}), merges_system=record.get("merges_system") is True)
 
 
 Doubt: TypeAlias = Callable[[Fault], bool]
@@ -286,7 +306,7 @@ class Negotiator:
         names = fault.details.settings(self.dialect.spoken(settings), texts)
         words = short(fault.details.words)
         changes = [[name] for name in names] + ([names] if len(names) > 1 else [])
-        forms = [form for change in changes if (form := self.dialect.without(change, words)) != self.dialect]
+        forms = [form for change in changes if (form := self.dialect.without(change, words, settings)) != self.dialect]
         # A refusal that says nothing of use may be about the system turn; one that names something else is not.
         about_it = fault.details.names_roles(texts) or not (names or fault.status >= 500 or _LENGTH.search(fault.details.words))
         if about_it and _has_system(messages) and not self.dialect.merges_system:
@@ -304,12 +324,11 @@ class Negotiator:
         for name in found.renamed.keys() - known.renamed.keys():
             LOG.info("%s: %s is sent as %s", self.server, name, found.renamed[name])
         for name in found.left_out.keys() - known.left_out.keys():
-            LOG.warning(
-                "%s: %s is refused (%s), so it is not sent, and the server's own default holds",
-                self.server,
-                name,
-                found.left_out[name],
-            )
+            at = f" at {found.refused_at[name]}" if name in found.refused_at else ""
+            why = f"{name} is refused ({found.left_out[name]}), so it is not sent{at}, and the server's own default holds"
+            LOG.warning("%s: %s", self.server, why)
+        for name in (known.refused_at.keys() - found.refused_at.keys()) & found.left_out.keys():
+            LOG.warning("%s: %s is refused at every value, so it is not sent at all", self.server, name)
         if found.merges_system and not known.merges_system:
             LOG.info("%s: the system turn is put before the question, since the server takes no system role", self.server)
 

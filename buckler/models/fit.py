@@ -22,10 +22,10 @@ from buckler.models.places import (
     adapters_of,
     files_of,
     has_tokenizer,
-    require_answers,
     with_base,
 )
 from buckler.models.protocol import ModelSpec
+from buckler.models.refusals import require_answers
 from buckler.models.template_check import read_template
 from buckler.models.template_text import TemplateText
 

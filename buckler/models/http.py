@@ -150,6 +150,7 @@ class Transport:
         stop: Event | None = None,
         retries: int | None = None,
         doubt: Doubt = lambda fault: False,
+        costs_nothing: bool = False,
     ) -> Read:
         """Make a call until it succeeds, is refused, or has been tried often enough.
 
@@ -161,6 +162,7 @@ class Transport:
             stop: when set, no further try is made; a fault that ends the run sets it.
             retries: how often it is made again, if not as often as usual.
             doubt: for which faults it is not made again, though they may pass.
+            costs_nothing: an error within HTTP 200 is then met with the same call again, too.
 
         Raises:
             Fault: it brought nothing.
@@ -176,7 +178,8 @@ class Transport:
             charged += fault.charged
             if fault.ends:
                 stopped.set()
-            return fault.passes and charged <= AGAIN_IF_CHARGED and not doubt(fault)
+            passes = fault.passes or (costs_nothing and fault.refused and fault.status == 200)
+            return passes and charged <= AGAIN_IF_CHARGED and not doubt(fault)
 
         retrying = Retrying(
             stop=stop_after_attempt((self.retries if retries is None else retries) + 1) | stop_when_event_set(stopped),

@@ -12,11 +12,12 @@ from transformers import GenerationConfig, LogitsProcessorList, PreTrainedModel,
 from buckler.data import Message, canonical, turns_to_json
 from buckler.errors import BackendError
 from buckler.models.chat_template import Template
-from buckler.models.decoding import OnlyDrawn, RowSampler, batches, can_decode, decode, left_padded
+from buckler.models.decoding import batches, can_decode, decode, left_padded
 from buckler.models.loading import open_model
 from buckler.models.protocol import Completion, Likelihood, ModelSpec, Request, ScoreRequest
 from buckler.models.registry import identity
 from buckler.models.reply import GeneratedReader
+from buckler.models.sampling import OnlyDrawn, RowSampler
 from buckler.models.scoring import Row, Scorer
 from buckler.models.template_text import tokens_before
 from buckler.progress import LOG

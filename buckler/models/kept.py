@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -25,12 +25,9 @@ class _Kept:
     key: object
     files: Sequence[Stamp]
     model: Any
-    digests: dict[Stamp, str] = field(default_factory=dict)
 
 
 _kept: _Kept | None = None
-_digests: dict[Stamp, str] = {}
-"""Of files read since a model was kept: the next one that is kept may be theirs."""
 _users = 0
 
 
@@ -45,7 +42,6 @@ def keeping() -> Iterator[None]:
         _users -= 1
         if not _users:
             _kept = None
-            _digests.clear()
 
 
 def keep_always() -> None:
@@ -54,16 +50,10 @@ def keep_always() -> None:
     _users = max(_users, 1)
 
 
-def stamp(path: Path) -> Stamp:
-    """What tells whether a file was written since."""
-    found = path.stat()
-    return str(path), found.st_size, found.st_ino, found.st_mtime_ns, found.st_ctime_ns
-
-
 def stamps(folder: Path) -> list[Stamp]:
-    """Those of all files of a model: a folder's, or the one of a GGUF file."""
+    """What tells whether a file of a model was written since: all files of a folder, or a GGUF file."""
     files = [folder] if folder.is_file() else sorted(path for path in folder.iterdir() if path.is_file())
-    return [stamp(path) for path in files]
+    return [(str(path), *(at.st_size, at.st_ino, at.st_mtime_ns, at.st_ctime_ns)) for path in files for at in [path.stat()]]
 
 
 def copy_of(key: object, folder: Path) -> Any:  # noqa: ANN401 - torch is not imported here
@@ -81,23 +71,7 @@ def keep(key: object, folder: Path, files: Sequence[Stamp], model: Any) -> None:
     _kept = None
     size = sum(value.numel() * value.element_size() for value in model.state_dict().values())
     if files == stamps(folder) and free_memory() >= ROOM * size:
-        _kept = _Kept(key, files, copy.deepcopy(model), {one: _digests[one] for one in files if one in _digests})
-    _digests.clear()
-
-
-def digest_of(path: Path) -> str | None:
-    """The digest of a file of the model that is kept."""
-    if _kept is None:
-        return None
-    now = stamp(path)
-    return _kept.digests.get(now) if now in _kept.files else None
-
-
-def note_digest(at: Stamp, digest: str) -> None:
-    """Remember the digest of a file, as long as the model that it belongs to is kept."""
-    if _users:
-        held = _kept.digests if _kept is not None and at in _kept.files else _digests
-        held[at] = digest
+        _kept = _Kept(key, files, copy.deepcopy(model))
 
 
 def free_memory() -> int:

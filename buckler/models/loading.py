@@ -26,10 +26,10 @@ from buckler.models.places import (
     has_tokenizer,
     ignored_adapter,
     location,
-    require_answers,
     with_base,
 )
 from buckler.models.protocol import ModelSpec
+from buckler.models.refusals import require_answers
 from buckler.models.template_check import read_template
 from buckler.progress import LOG
 
@@ -124,7 +124,7 @@ def _kept_base(spec: ModelSpec, dtype: str, device: str) -> PreTrainedModel:
     folder = files_of(spec)
     if folder is None or device == NO_DEVICE or spec.quantize is not None or spec.trust_remote_code:
         return _base(spec, dtype, device)
-    key, files = (str(folder), spec.revision, dtype), kept.stamps(folder)
+    key, files = (str(folder), spec.revision, dtype, spec.attn_implementation), kept.stamps(folder)
     model = kept.copy_of(key, folder)
     if model is None:
         before = torch.get_rng_state()
@@ -137,6 +137,8 @@ def _kept_base(spec: ModelSpec, dtype: str, device: str) -> PreTrainedModel:
 def _base(spec: ModelSpec, dtype: str, device: str) -> PreTrainedModel:
     place, found = _place(spec)
     trust = spec.trust_remote_code
+    if spec.attn_implementation is not None and device != NO_DEVICE:
+        found["attn_implementation"] = spec.attn_implementation
     if spec.quantize is not None:
         found |= {"quantization_config": quantization(spec.quantize, dtype), "device_map": {"": device}}
     elif "gguf_file" in found and device == NO_DEVICE:

@@ -8,27 +8,31 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from queue import SimpleQueue
 from threading import Event
-from typing import TypeVar
 
 from buckler.data import Json, Message
 from buckler.errors import BackendError
-from buckler.models.dialect import FILTERED, NEUTRAL, Doubt, Fault, Negotiator
-from buckler.models.http import NOT_ASKED, Budget, Read, Reply, Transport
-from buckler.models.protocol import Completion, Likelihood, ModelSpec, Request, ScoreRequest
+from buckler.models.calls import in_order, iter_completed
+from buckler.models.dialect import FILTERED, NEUTRAL, Dialect, Doubt, Fault, Negotiator
+from buckler.models.http import Budget, Read, Reply, Transport
+from buckler.models.protocol import Completion, Likelihood, ModelSpec, Request, Sampling, ScoreRequest
 from buckler.models.registry import identity
 from buckler.models.reply import completion_of_reply, withheld
+from buckler.models.served_template import ServedTemplate
 from buckler.models.template_text import tokens_before
-
-Result = TypeVar("Result", Completion, Likelihood)
-ToAnswer = TypeVar("ToAnswer", Request, ScoreRequest)
+from buckler.progress import LOG
 
 PATIENCE = 16
 """So many calls in a row that fail the same way (all of them, if there are fewer): the server is gone."""
 PROBES = 2
 """Further tries of a call that finds out what the server can do."""
+HELLO = (
+    Message(role="system", content="You are a helpful assistant."),
+    Message(role="user", content="Say hello."),
+)
+"""What a server is asked when it is loaded, for one token: its dialect is known before anything else is paid for."""
+ABSENT = {400, 401, 403, 404, 405, 422, 501}
+"""Statuses of an address that a server does not have."""
 BUSY = {408, 425, 429, 503, 504}
 """Statuses of a server that does not get to it just now; other ones of a probe mean that it cannot."""
 
@@ -51,15 +55,19 @@ class ServedLM:
         self.identity = identity(spec)
         self.name, self.endpoint, self.concurrency = spec.name, spec.endpoint, spec.concurrency
         self.http = Transport(spec.endpoint, timeout=spec.timeout, retries=spec.retries, wait=wait)
+        self._kwargs = spec.chat_template_kwargs
         self._of_template: dict[str, Json] = (
             {"chat_template_kwargs": spec.chat_template_kwargs} if spec.chat_template_kwargs else {}
         )
         self.budget = Budget(spec.max_requests, spec.max_tokens)
         self.called = f"{spec.name}@{spec.endpoint}"
-        self._negotiator = Negotiator(self.called)
+        self._negotiator, self._negotiated, self._replies_to_hello = Negotiator(self.called), False, 0
         self._knock()
         self.begins: list[int] = []
         """The tokens that its tokenizer puts before a text."""
+        self._template: ServedTemplate | None = None
+        self._cannot_score = ""
+        """What `/tokenize` or the log-probabilities failed with, where that may pass."""
         self.can_score = self._can_score()
 
     def generate(self, requests: Sequence[Request]) -> list[Completion]:
@@ -68,7 +76,7 @@ class ServedLM:
         Raises:
             BackendError: the budget is spent, the key or the model is refused, or the server is gone.
         """
-        return _in_order(self.completions(requests))
+        return in_order(self.completions(requests))
 
     def score(self, pairs: Sequence[ScoreRequest]) -> list[Likelihood]:
         """One likelihood a pair, in order; those that never came have an `error`.
@@ -76,7 +84,7 @@ class ServedLM:
         Raises:
             BackendError: this server gives no log-probabilities of a prompt; or as `generate`.
         """
-        return _in_order(self.likelihoods(pairs))
+        return in_order(self.likelihoods(pairs))
 
     def completions(self, requests: Sequence[Request]) -> Iterator[list[tuple[int, Completion]]]:
         """Completions with their request's number, as they come; raises as `generate` does, after all that came."""
@@ -92,10 +100,13 @@ class ServedLM:
 
     def likelihoods(self, pairs: Sequence[ScoreRequest]) -> Iterator[list[tuple[int, Likelihood]]]:
         """Likelihoods with their pair's number, as they come; raises as `score` does, after all that came."""
+        if self._cannot_score:
+            self.can_score = self._can_score()
         if not self.can_score:
+            why = f" ({self._cannot_score})" if self._cannot_score else ""
             raise BackendError(
-                f"{self.endpoint} returns no log-probabilities of prompts: measure perplexity with a transformers model or a "
-                "vLLM server"
+                f"{self.endpoint} returns no log-probabilities of prompts{why}: measure perplexity with a transformers model or "
+                "a vLLM server"
             )
         return iter_completed(
             pairs,
@@ -127,7 +138,28 @@ class ServedLM:
 
     def record(self) -> dict[str, Json]:
         """What was found out about the server: whether it can score, and the dialect in which it is asked."""
-        return {"can_score": self.can_score, **self._negotiator.dialect.to_json()}
+        at_load = {"negotiated": "at load"} if self._negotiated else {}
+        return {"can_score": self.can_score, **self._negotiator.dialect.to_json(), **at_load}
+
+    def negotiate(self, known: Mapping[str, Json] | None = None) -> None:
+        """Find the dialect of the server with one short call, unless an earlier run recorded it (`known`); refusals cost nothing.
+
+        Raises:
+            BackendError: the reply cannot be read, the key or the model is refused, or the budget is spent.
+        """
+        if known is not None and known.get("negotiated"):
+            self._negotiator.dialect, self._negotiated = Dialect.from_json(known), True
+            return
+        sampling = Sampling(max_new_tokens=1)
+        try:
+            self._ask(HELLO, self._settings(sampling, seed=0), completion_of_reply, Event(), once=True)
+            self._negotiated = True
+        except Fault as fault:
+            if fault.ends:
+                raise self._final(fault) from None
+            self._negotiator = Negotiator(self.called)
+            LOG.warning("%s: a first short request brought nothing (%s); what it takes is found later", self.called, fault.reason)
+        self._replies_to_hello = self.budget.replies
 
     def _answer(self, request: Request, stop: Event) -> Completion:
         sampling = request.sampling
@@ -138,26 +170,42 @@ class ServedLM:
                 raise Fault(completion.error, charged=True)
             return completion
 
-        settings: dict[str, Json] = {
-            "temperature": sampling.temperature,
-            "top_p": sampling.top_p,
-            "max_tokens": sampling.max_new_tokens,
-            "seed": int(request.key, 16) % 2**31,  # servers differ in how long a seed they take
-            **(NEUTRAL if self.can_score else {}),
-        }
+        settings = self._settings(sampling, seed=int(request.key, 16) % 2**31)  # servers differ in how long a seed they take
         try:
-            return self._converse(self.http.url("chat/completions"), request.messages, settings, read, stop, self.budget)
+            return self._ask(request.messages, settings, read, stop)
         except Fault as fault:
             if fault.kind == FILTERED:
                 return withheld(fault.details.filtered_by)
             raise
 
+    def _settings(self, sampling: Sampling, *, seed: int) -> dict[str, Json]:
+        return {
+            "temperature": sampling.temperature,
+            "top_p": sampling.top_p,
+            "max_tokens": sampling.max_new_tokens,
+            "seed": seed,
+            **(NEUTRAL if self.can_score else {}),
+        }
+
+    def _ask(
+        self,
+        messages: Sequence[Message],
+        settings: Mapping[str, Json],
+        read: Callable[[Reply], Read],
+        stop: Event,
+        *,
+        once: bool = False,
+    ) -> Read:
+        return self._converse(self.http.url("chat/completions"), messages, settings, read, stop, self.budget, once=once)
+
     def _weigh(self, pair: ScoreRequest, stop: Event) -> Likelihood:
-        answer = self._ids({"prompt": pair.answer, "add_special_tokens": False}, stop)
         before = self.begins
         if pair.messages:
-            ask: dict[str, Json] = {"add_generation_prompt": True}
-            before = self._converse(self._tokenize, pair.messages, ask, _tokens, stop)
+            before = self._converse(self._tokenize, pair.messages, {"add_generation_prompt": True}, _tokens, stop)
+        if pair.messages and self._template is not None:
+            before, answer = self._template.pair(before, pair.answer)
+        else:
+            answer = self._ids({"prompt": pair.answer, "add_special_tokens": False}, stop)
         before, answer = (before, answer) if before else (answer[:1], answer[1:])
         if not answer:
             return Likelihood(nll=0.0, tokens=0)
@@ -180,11 +228,21 @@ class ServedLM:
         read: Callable[[Reply], Read],
         stop: Event,
         budget: Budget | None = None,
+        *,
+        once: bool = False,
     ) -> Read:
-        """Ask about a conversation, in the dialect of the server."""
+        """Ask about a conversation, in the dialect of the server; `once`: not again after a call that may have been paid for."""
 
         def send(body: dict[str, Json], doubt: Doubt) -> Read:
-            return self.http.call(url, {"model": self.name, **body}, read, budget=budget, stop=stop, doubt=doubt)
+            return self.http.call(
+                url,
+                {"model": self.name, **body},
+                read,
+                budget=budget,
+                stop=stop,
+                retries=PROBES if once else None,
+                doubt=lambda fault: (once and fault.charged) or doubt(fault),
+            )
 
         return self._negotiator.ask(messages, {**settings, **self._of_template}, send, self.http.short)
 
@@ -195,7 +253,7 @@ class ServedLM:
         if in_a_row < min(total, max(PATIENCE, self.concurrency)):
             return None
         # A refusal concerns its own request, unless this server never took any.
-        if last.refused and (self.budget.replies or total == 1):
+        if last.refused and (self.budget.replies > self._replies_to_hello or total == 1):
             return None
         return BackendError(
             f"{self.endpoint}: {in_a_row} calls in a row failed, the last: {last.reason}; run the same command again to resume, "
@@ -224,27 +282,54 @@ class ServedLM:
     def _can_score(self) -> bool:
         """Whether the server gives log-probabilities of a prompt, by a probe of three tokens; also finds what begins a text.
 
-        Servers without `/tokenize` say so with any status, or with none: 404, 422, 500, an error within 200, another shape.
+        Servers without `/tokenize` say so with any status, or with none: 404, 422, 500, an error within 200, another shape. An
+        error that may pass is asked about again, said, and asked about once more when there is something to score.
         """
-        text = "one two three"
+        text, self._cannot_score = "one two three", ""
         try:
             ids = self._ids({"prompt": text, "add_special_tokens": False}, retries=PROBES)
             if not ids:
                 return False
             self.begins = tokens_before(ids, self._ids({"prompt": text, "add_special_tokens": True}, retries=PROBES))
-            return self._logprobs(ids, lambda reply: bool(reply["choices"][0].get("prompt_logprobs")), retries=PROBES)
+            scores = self._logprobs(ids, lambda reply: bool(reply["choices"][0].get("prompt_logprobs")), retries=PROBES)
+            self._template = self._template_seen() if scores else None
+            return scores
         except Fault as fault:
             absent = fault.status == 404 and self.name in fault.reason  # the model, not the address
             if absent or (fault.passes and (not fault.status or fault.status in BUSY)):
                 raise self._final(fault) from None
+            if not fault.ends and fault.status not in ABSENT:
+                self._cannot_score = fault.reason
+                LOG.warning("%s: no perplexity can be measured there now: /tokenize failed (%s)", self.called, fault.reason)
             return False
+
+    def _template_seen(self) -> ServedTemplate | None:
+        """What its chat template writes before an answer; None where it has none, or turns no ids into text."""
+        to_text = self.http.url("detokenize", at_root=True)
+
+        def text(ids: list[int]) -> str:
+            body = {"model": self.name, "tokens": ids}
+            return self.http.call(to_text, body, lambda reply: str(reply["prompt"]), costs_nothing=True)
+
+        try:
+            return ServedTemplate(self._ids, text, self._kwargs)
+        except Fault as fault:
+            LOG.warning(
+                "%s: what its chat template writes before an answer is not known (%s): perplexities of answers may differ from a "
+                "local model's",
+                self.called,
+                fault.reason,
+            )
+            return None
 
     @property
     def _tokenize(self) -> str:
         return self.http.url("tokenize", at_root=True)
 
     def _ids(self, what: Mapping[str, Json], stop: Event | None = None, retries: int | None = None) -> list[int]:
-        return self.http.call(self._tokenize, {"model": self.name, **what}, _tokens, stop=stop, retries=retries)
+        return self.http.call(
+            self._tokenize, {"model": self.name, **what}, _tokens, stop=stop, retries=retries, costs_nothing=True
+        )
 
     def _logprobs(
         self,
@@ -260,74 +345,3 @@ class ServedLM:
 
 def _tokens(reply: Reply) -> list[int]:
     return [int(token) for token in reply["tokens"]]
-
-
-def _in_order(pieces: Iterator[list[tuple[int, Result]]]) -> list[Result]:
-    numbered = [one for piece in pieces for one in piece]
-    return [one for _, one in sorted(numbered, key=lambda pair: pair[0])]
-
-
-def iter_completed(
-    items: Sequence[ToAnswer],
-    ask: Callable[[ToAnswer, Event], Result],
-    *,
-    failed: Callable[[str], Result],
-    ends: Callable[[Fault, int], BackendError | None],
-    at_once: int,
-) -> Iterator[list[tuple[int, Result]]]:
-    """Ask for all, `at_once` at a time; each piece is what came since the last, with its number.
-
-    Args:
-        items: what is asked for.
-        ask: asks for one, in a thread of its own; it makes no further try once the event is set.
-        failed: what stands for an answer that never came, from the reason.
-        ends: what ends the run after a fault, given how many of its kind came in a row; None if it goes on.
-        at_once: calls under way.
-
-    Raises:
-        BackendError: the run has to end. No call is begun after the cause, and what was under way has come before.
-    """
-    stop = Event()
-    finished: SimpleQueue[Future[Result]] = SimpleQueue()
-    pool = ThreadPoolExecutor(at_once, thread_name_prefix="served")
-    under_way = {pool.submit(ask, one, stop): at for at, one in enumerate(items)}
-    for future in under_way:
-        future.add_done_callback(finished.put)
-    end: BackendError | None = None
-    left, kind, in_a_row = len(under_way), "", 0
-    try:
-        while left:
-            came: list[tuple[int, Result]] = []
-            for future in _all_in(finished):
-                left -= 1
-                if future.cancelled():
-                    continue
-                try:
-                    came.append((under_way[future], future.result()))
-                    in_a_row = 0
-                except Fault as fault:
-                    if fault.kind == NOT_ASKED:
-                        continue
-                    came.append((under_way[future], failed(fault.reason)))
-                    in_a_row = in_a_row + 1 if fault.kind == kind else 1
-                    kind = fault.kind
-                    end = end or ends(fault, in_a_row)
-                except BackendError as fault:
-                    end = end or fault
-            if end is not None and not stop.is_set():
-                stop.set()
-                for future in under_way:
-                    future.cancel()
-            yield came
-        if end is not None:
-            raise end
-    finally:
-        stop.set()
-        pool.shutdown(wait=False, cancel_futures=True)
-
-
-def _all_in(finished: SimpleQueue[Future[Result]]) -> Iterator[Future[Result]]:
-    """What has finished by now; waits for the first."""
-    yield finished.get()
-    while not finished.empty():
-        yield finished.get()

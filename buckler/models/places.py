@@ -1,4 +1,4 @@
-"""Where a model lies: the folder or file that its name stands for, the base that an adapter names, and what speaks against them.
+"""Where a model lies: the folder or file that its name stands for, and the base that an adapter names.
 
 Everything here is found without loading weights, so that a mistake is reported before a run begins.
 """
@@ -6,14 +6,13 @@ Everything here is found without loading weights, so that a mistake is reported 
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
-from importlib.util import find_spec
+from collections.abc import Mapping
 from pathlib import Path
 
 from buckler.data import Json
 from buckler.errors import BackendError, ConfigError
 from buckler.models.checkpoint import Checkpoint, read_settings
-from buckler.models.dtype import Dtype, may_use_gpu, resolved
+from buckler.models.dtype import SMALL, Dtype, resolved
 from buckler.models.protocol import ModelSpec
 
 EMBEDDED: dict[str, str] = {
@@ -266,83 +265,20 @@ def dtype_of(spec: ModelSpec) -> Dtype:
     """
     if spec.dtype != "auto" or not spec.is_local:
         return spec.dtype
+    return resolved(spec.device, _weight_bytes(spec))
+
+
+def is_small(spec: ModelSpec) -> bool:
+    """Whether a model that is here is small: it computes in float32 on every machine."""
+    size = _weight_bytes(spec)
+    return size is not None and size < SMALL
+
+
+def _weight_bytes(spec: ModelSpec) -> int | None:
     place = location(with_base(spec).name)
-    size = None if place is None else place.stat().st_size if place.is_file() else Checkpoint(place).weight_bytes
-    return resolved(spec.device, size)
-
-
-def require_answers(spec: ModelSpec) -> None:
-    """Refuse a local model that cannot answer, or whose adapter does not fit, as far as this is seen without loading it.
-
-    Raises:
-        BackendError: with the reason and what to do.
-    """
-    if spec.endpoint is not None or spec.is_own:
-        return
-    spec = with_base(spec)
-    if spec.dtype == "float16" and not may_use_gpu(spec.device):
-        raise BackendError(
-            f"{spec.name}: dtype float16 is for GPUs, and this computes on a CPU; use float32 or bfloat16 (for a run that is "
-            "planned here and computes on GPUs elsewhere, set `device: cuda` at the model)"
-        )
-    place, brought = location(spec.name), adapters_of(spec)
-    for adapter in brought:
-        require_adapter(adapter)
-        if not spec.chat_template and (fault := Checkpoint(adapter).broken_template()) is not None:
-            raise BackendError(f"{adapter}: {fault}")
-    if spec.quantize is not None and find_spec("bitsandbytes") is None:
-        raise BackendError(f"{spec.name}: `quantize: {spec.quantize}` needs bitsandbytes: pip install 'buckler[quantize]'")
-    if place is None:
-        from huggingface_hub import try_to_load_from_cache
-
-        config = try_to_load_from_cache(spec.name, "config.json", revision=spec.revision)
-        if isinstance(config, str):  # its weights may not have been downloaded yet
-            Checkpoint(Path(config).parent).require_readable()
-        return
-    if place.is_file():
-        if find_spec("gguf") is None:
-            raise BackendError(f"{spec.name}: a GGUF file needs the package gguf: pip install 'buckler[gguf]'")
-        if spec.quantize is not None:
-            raise BackendError(f"{spec.name}: a GGUF file is unpacked, not quantized; remove `quantize: {spec.quantize}`")
-        Checkpoint(place.parent).require_ends()
-        return
-    if not (place / "config.json").exists():
-        raise BackendError(f"{place}: contains no config.json, which every model folder needs")
-    checkpoint = Checkpoint(place)
-    own_template = any(Checkpoint(adapter).template != "" or has_tokenizer(adapter) for adapter in brought)
-    reason = checkpoint.refusal(trusts_code=spec.trust_remote_code, has_template=bool(spec.chat_template) or own_template)
-    if reason is not None:
-        raise BackendError(f"{spec.name}: {reason}")
-    _require_tokenizer([place, *brought])
-    if spec.quantize is not None and checkpoint.quantization:
-        raise BackendError(f"{spec.name}: is quantized already ({checkpoint.quantization}); remove `quantize: {spec.quantize}`")
-
-
-def _require_tokenizer(places: Sequence[Path]) -> None:
-    """Refuse a model with which no tokenizer comes; one that cannot be loaded is refused when it is opened."""
-    if not any(next(place.glob(pattern), None) for place in places for pattern in ANY_TOKENIZER):
-        raise BackendError(
-            f"{places[0]}: contains no tokenizer (tokenizer.json); save that of the model there, or download it again"
-        )
+    return None if place is None else place.stat().st_size if place.is_file() else Checkpoint(place).weight_bytes
 
 
 def has_tokenizer(folder: Path) -> bool:
     """Whether a folder brings a tokenizer of its own."""
     return any((folder / name).is_file() for name in TOKENIZER_FILES[::2])
-
-
-def require_adapter(folder: Path) -> None:
-    """Refuse an adapter that is not whole, or that makes no model answer.
-
-    Raises:
-        BackendError: with the reason and what to do.
-    """
-    config = adapter_config(folder)
-    Checkpoint(folder).require_readable()
-    task = config.get("task_type")
-    if task not in (None, "CAUSAL_LM"):
-        raise BackendError(f"{folder}: an adapter for the task type {task}, not CAUSAL_LM; it does not make a model answer")
-    if not (folder / ADAPTER_WEIGHTS).is_file():
-        pickled = (folder / "adapter_model.bin").exists()
-        hint = "adapter_model.bin can run code; save it again as safetensors" if pickled else "it is not a whole adapter"
-        raise BackendError(f"{folder}: contains no {ADAPTER_WEIGHTS}; {hint}")

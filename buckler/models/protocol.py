@@ -29,7 +29,7 @@ class ModelSpec(Settings):
 
     `buckler.models.registry.load` builds the heavy thing."""
 
-    unwritten_if_empty = ("backend", "chat_template_kwargs", "threads", "quantize", "merge", "batch_tokens")
+    unwritten_if_empty = tuple("backend chat_template_kwargs threads quantize attn_implementation merge batch_tokens".split())
     paths = ("name", "adapter", "merge", "chat_template")
     checks_itself = ("name", "backend", "endpoint")
     name: str
@@ -49,11 +49,12 @@ class ModelSpec(Settings):
     threads may differ in their last bits."""
     quantize: Literal["4bit", "8bit"] | None = None
     """Load the weights quantized by bitsandbytes; adapters are then trained on them (QLoRA)."""
+    attn_implementation: Literal["eager", "sdpa", "flash_attention_2", "flash_attention_3"] | None = None
+    """Attention of transformers (default: its choice, mostly sdpa); flash ones need their package, a GPU and half precision."""
     device: str = "auto"
     """Device; `auto` is the first GPU, or the CPU if there is none."""
     batch_tokens: int | None = Field(default=None, ge=1)
-    """Maximum number of tokens that are held at once, padding included (default: what the free memory of a GPU holds; 16384 on a
-    CPU)."""
+    """Maximum number of tokens held at once, padding included (default: what a GPU's free memory holds; 16384 on a CPU)."""
     chat_template: str | None = None
     """File with a Jinja chat template, in place of the tokenizer's own."""
     chat_template_kwargs: dict[str, JsonValue] = Field(default_factory=dict)
@@ -66,23 +67,22 @@ class ModelSpec(Settings):
     concurrency: int = Field(default=16, ge=1)
     """Maximum number of concurrent requests."""
     timeout: float = Field(default=120.0, gt=0)
-    """Maximum number of seconds from a request to the end of its reply, and to wait where the server asks for it."""
+    """Maximum number of seconds from a request to the end of its reply, and of a wait that the server asks for."""
     retries: int = Field(default=8, ge=0)
     """Maximum number of retries of a failed request."""
     max_requests: int | None = Field(default=None, ge=1)
     """Budget of this run in billed requests, retries included (default: no limit)."""
     max_tokens: int | None = Field(default=None, ge=1)
-    """Budget of this run in tokens, prompts and answers, as the server counts them (default: no limit); requests in progress
-    may exceed it."""
+    """Budget of this run in tokens, as the server counts them (default: no limit); requests in progress may exceed it."""
     backend: str | None = None
-    """Backend, if the name does not determine it: `scripted` (the name is then a function as `module:name`), one of an
-    installed package, or your own as `module:Class`."""
+    """Backend, if the name does not say it: `scripted` (for a function as `module:name`), an installed one, or `module:Class`."""
 
     @model_validator(mode="after")
     def _may_be_loaded(self) -> ModelSpec:
         if self.backend is not None and self.endpoint is not None:
             raise ValueError("`endpoint` and `backend` exclude each other; give one of them")
-        named = [name for name in ("dtype", "threads", "quantize", "batch_tokens") if getattr(self, name) not in (None, "auto")]
+        of_loading = ("dtype", "threads", "quantize", "attn_implementation", "batch_tokens")
+        named = [name for name in of_loading if getattr(self, name) not in (None, "auto")]
         if self.endpoint is not None and named:
             raise ValueError(f"`{named[0]}` of a served model must be set on the server; remove it here")
         if self.merge and (self.endpoint is not None or self.quantize is not None or self.is_own):
@@ -284,7 +284,7 @@ class ScriptedLM:
         self.scored: list[ScoreRequest] = []
 
     def generate(self, requests: Sequence[Request]) -> list[Completion]:
-        """One reply a request; every request is kept in `asked`."""
+        """One reply a request; every request is kept in `requests`."""
         self.requests.extend(requests)
         replies = [self._reply(request) for request in requests]
         return [Completion(text=text, finish_reason="stop", tokens=len(text.split())) for text in replies]

@@ -14,9 +14,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
-from buckler.data import Json, Message, content_id, file_digest, read_json, turns_to_json, write_json
+from buckler.data import Json, Message, content_id, file_digest, planned_digest, read_json, turns_to_json, write_json
 from buckler.errors import BackendError, StoreError
-from buckler.models import kept
 from buckler.models.places import ADAPTER_CONFIG, ADAPTER_WEIGHTS, dtype_of, location, with_base
 from buckler.models.protocol import BACKENDS, LM, Completion, Likelihood, ModelSpec, Request, ScoreRequest, Streaming
 from buckler.models.reply import read_again
@@ -36,12 +35,13 @@ SERVERS, JUDGES_SERVERS = "servers.json", "judge-servers.json"
 """What was found out about each server whose answers lie in the same folder, by `NAME@URL`."""
 
 
-def identity(spec: ModelSpec) -> str:
+def identity(spec: ModelSpec, *, planned: bool = False) -> str:
     """The hash of everything that decides what the model says.
 
     Local folders are hashed by the content of their files, hub models by their commit. What a server serves cannot be seen:
     its name, revision and endpoint stand for it, so a server that changes its weights must change its name or its address.
-    The arithmetic counts: what `dtype: auto` stands for on this machine, unless that is float32.
+    The arithmetic counts: what `dtype: auto` stands for on this machine, unless that is float32. For a plan (`planned`), large
+    files that did not change since an earlier command are not read again.
 
     Raises:
         BackendError: there is no such model.
@@ -53,13 +53,14 @@ def identity(spec: ModelSpec) -> str:
         return _own(spec)
     spec = with_base(spec)
     adapter = None if spec.adapter is None else _part(spec.adapter, None, ADAPTER_CONFIG)
-    parts = [_part(spec.name, spec.revision, "config.json"), adapter]
+    parts = [_part(spec.name, spec.revision, "config.json", planned=planned), adapter]
     template = _digest(Path(spec.chat_template)) if spec.chat_template else None
     found = dtype_of(spec)
     dtype = spec.dtype if found == "float32" else found  # a key of float32 is what it was before `auto` could be anything else
     merge: list[Json] = [_part(name, None, ADAPTER_CONFIG) for name in spec.merge]
     below: list[Json] = [{"merge": merge}] if merge else []
-    return content_id([*parts, template, dtype, *settings, *([spec.quantize] if spec.quantize else []), *below])
+    how: list[Json] = [one for one in (spec.quantize, spec.attn_implementation) if one]
+    return content_id([*parts, template, dtype, *settings, *how, *below])
 
 
 def _own(spec: ModelSpec) -> str:
@@ -75,12 +76,12 @@ def _own(spec: ModelSpec) -> str:
     return content_id(["backend", spec.backend_name, code, {**fields, "chat_template": template}])
 
 
-def _part(name: str, revision: str | None, told_by: str) -> str:
+def _part(name: str, revision: str | None, told_by: str, *, planned: bool = False) -> str:
     place = location(name)
     if place is None:
         return f"{name}@{_commit(name, revision)}"
     if place.is_file():
-        return content_id([["gguf", _digest(place)]])
+        return content_id([["gguf", _digest(place, planned=planned)]])
     if not (place / told_by).exists():
         raise BackendError(
             f"{place}: contains no {told_by}, which every {'adapter' if told_by == ADAPTER_CONFIG else 'model folder'} needs"
@@ -89,7 +90,7 @@ def _part(name: str, revision: str | None, told_by: str) -> str:
     files = sorted({path for pattern in patterns for path in place.glob(pattern)})
     if told_by != ADAPTER_CONFIG:  # an adapter beside the weights of a model is not put on them
         files = [path for path in files if path.name not in (ADAPTER_WEIGHTS, ADAPTER_CONFIG)]
-    return content_id([*([path.name, _digest(path)] for path in files), *_ends_of(place)])
+    return content_id([*([path.name, _digest(path, planned=planned)] for path in files), *_ends_of(place)])
 
 
 def _ends_of(folder: Path) -> list[Json]:
@@ -104,14 +105,9 @@ def _ends_of(folder: Path) -> list[Json]:
     return [] if ends[1] == ends[0] or not ends[1] else [ends[1]]
 
 
-def _digest(path: Path) -> str:
+def _digest(path: Path, *, planned: bool = False) -> str:
     try:
-        if (known := kept.digest_of(path)) is not None:
-            return known
-        at = kept.stamp(path)
-        digest = file_digest(path)
-        kept.note_digest(at, digest)
-        return digest
+        return planned_digest(path) if planned else file_digest(path)
     except OSError as fault:
         raise BackendError(f"{path}: cannot be read: {fault.strerror}") from None
 
@@ -130,8 +126,10 @@ def _commit(name: str, revision: str | None) -> str:
         raise BackendError(f"{name}: not a local folder, and not available from the hub ({reason[:160]})") from None
 
 
-def load(spec: ModelSpec, *, cache: Path | None = None) -> LM:
+def load(spec: ModelSpec, *, cache: Path | None = None, negotiate: bool = True) -> LM:
     """Build the model `spec` names; with `cache`, completions asked for before are read from that file.
+
+    The dialect of a server is found now, with one call for one token, unless it is recorded beside the cache (`negotiate`).
 
     Raises:
         BackendError: it cannot be found, reached or loaded, or has no chat template.
@@ -143,9 +141,19 @@ def load(spec: ModelSpec, *, cache: Path | None = None) -> LM:
         model: LM = BACKENDS.get(name)(spec)
     if spec.is_own:
         model = OwnLM(model, name, identity(spec))
+    if negotiate and isinstance(model, Recorded):
+        model.negotiate(None if cache is None else _recorded(cache.with_name(SERVERS), model.called))
     if cache is not None:
         model = CachedLM(model, cache)
+        model.note()
     return model
+
+
+def _recorded(file: Path, called: str) -> Mapping[str, Json] | None:
+    """What an earlier run found out about a server."""
+    records = read_json(file) if file.is_file() else None
+    record = records.get(called) if isinstance(records, Mapping) else None
+    return record if isinstance(record, Mapping) else None
 
 
 class OwnLM:
@@ -191,9 +199,12 @@ AnswerType = TypeVar("AnswerType", Completion, Likelihood)
 
 @runtime_checkable
 class Recorded(Protocol):
-    """A model that finds out what it is while it is asked: a server's dialect."""
+    """A model that finds out what it is when it is loaded, and while it is asked: a server's dialect."""
 
     called: str
+
+    def negotiate(self, known: Mapping[str, Json] | None = None) -> None:
+        """Find it out before anything else is asked, or take what an earlier run recorded."""
 
     def record(self) -> dict[str, Json]:
         """What was found out so far."""
@@ -264,7 +275,7 @@ class CachedLM:
             for piece in ask(list(wanted.values())):
                 came = {names[at]: one for at, one in piece}
                 self._keep(came)
-                self._note()
+                self.note()
                 known.update(came)
         return [known[key] for key in keys]
 
@@ -275,7 +286,7 @@ class CachedLM:
         with self._database() as database:
             database.executemany("INSERT OR IGNORE INTO given VALUES (?, ?)", rows)
 
-    def _note(self) -> None:
+    def note(self) -> None:
         """Write beside the answers what was found out about the server that gave them."""
         if isinstance(self.model, Recorded) and (record := self.model.record()) != self._noted:
             self._noted = record

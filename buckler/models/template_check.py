@@ -39,6 +39,10 @@ _TEXTS: Mapping[str, str] = {
 NO_QUESTION = "does not write the question it is given"
 
 
+class ConversationRefused(BackendError):
+    """A conversation that a chat template refuses, or writes in part only: the fault is the row's, not the model's."""
+
+
 @dataclass(slots=True)
 class Check:
     """What was found of a template."""

@@ -24,6 +24,7 @@ from buckler.models.template_check import (
     QUESTION,
     SYSTEM,
     Check,
+    ConversationRefused,
     check_template,
     parse,
     reason_of,
@@ -105,6 +106,9 @@ class TemplateText:
         except ValueError as fault:
             raise BackendError(f"{name}: {str(fault).splitlines()[0]}; give one with --chat-template FILE") from None
         self._text = with_constant_date(self.text)
+        named = tokenizer.chat_template if isinstance(tokenizer.chat_template, dict) else {}
+        self._with_tools = with_constant_date(named["tool_use"]) if "tool_use" in named else ""
+        """Of a model that has a template of its own for conversations with tools."""
         if reserved := sorted((_GIVEN - {"tools", "documents"}) & self.settings.keys()):
             raise BackendError(f"{name}: chat_template_kwargs: `{reserved[0]}` is set by Buckler itself; remove it")
         known = known_settings(self.text) if self.settings else []
@@ -249,12 +253,12 @@ class TemplateText:
     def require_tools(self, messages: Turns) -> None:
         """
         Raises:
-            BackendError: the template leaves out the tools of a conversation, a call of one, or a result.
+            ConversationRefused: the template leaves out the tools of a conversation, a call of one, or a result.
         """
         turns, marks = with_marks(messages)
         written = self._render(turns, ask=messages[-1]["role"] != "assistant") if marks else ""
         if missing := next((part for mark, part in marks.items() if mark not in written), None):
-            raise BackendError(
+            raise ConversationRefused(
                 f"{self.name}: the chat template does not write {missing}; give one that does with --chat-template FILE, "
                 "or write tools, calls and results as text in the turns"
             )
@@ -278,7 +282,7 @@ class TemplateText:
         except Exception as fault:  # noqa: BLE001 - templates raise whatever they like
             roles = ", ".join(str(turn["role"]) for turn in messages[:8])
             more = ", ..." * (len(messages) > 8)
-            raise BackendError(
+            raise ConversationRefused(
                 f"{self.name}: the chat template refuses this conversation ({roles}{more}): {reason_of(fault)}"
             ) from None
 
@@ -295,12 +299,13 @@ class TemplateText:
             tamed = [
                 {**one, "content": [{"type": "text", "text": one["content"]}]} if one.get("content") else one for one in tamed
             ]
+        given = {**self.settings, **settings}
         rendered = self.tokenizer.apply_chat_template(
             tamed,
-            chat_template=self._text,
+            chat_template=(self._with_tools if given.get("tools") else "") or self._text,
             tokenize=False,
             add_generation_prompt=ask,
-            **{key: self._tame(value) if key == "tools" else value for key, value in {**self.settings, **settings}.items()},
+            **{key: self._tame(value) if key == "tools" else value for key, value in given.items()},
         )
         return str(rendered)
 

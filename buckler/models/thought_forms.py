@@ -18,7 +18,7 @@ class Thought:
 
 
 _TAGS = "think seed:think longcat_think mm:think think:opensource thinking thought thoughts reasoning scratchpad".split()
-_FORMS: tuple[Thought, ...] = (
+FORMS: tuple[Thought, ...] = (
     # `<think>\n\n</think>\n\n` is the empty thought of DeepSeek-R1's model card and of Qwen3's template.
     *(Thought(opening=f"<{tag}>\n", closing=f"\n</{tag}>\n\n") for tag in _TAGS),
     Thought(opening="<|channel>thought\n", closing="\n<channel|>"),
@@ -34,8 +34,8 @@ _FORMS: tuple[Thought, ...] = (
     Thought(opening="Here are my reasoning steps:\n", closing="\n[BEGIN FINAL RESPONSE]\n"),
     Thought(opening="<|channel|>analysis<|message|>", closing="<|end|><|start|>assistant<|channel|>final<|message|>"),
 )
-_OPENINGS = {form.opening.removesuffix("thought\n").strip(): form for form in _FORMS}
-_CLOSINGS = {form.closing.strip(): form for form in _FORMS}
+_OPENINGS = {form.opening.removesuffix("thought\n").strip(): form for form in FORMS}
+_CLOSINGS = {form.closing.strip(): form for form in FORMS}
 
 
 def form_of(text: str) -> Thought | None:

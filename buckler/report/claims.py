@@ -12,13 +12,13 @@ from buckler.report.tables import Cell, format_number, signed
 
 Status: TypeAlias = Literal["appears", "does not appear", "inconclusive"]
 MARGIN = 0.05
-"""The least difference worth speaking of."""
+"""The smallest difference that counts."""
 RULE = (
-    'A difference is taken pair by pair of the same seed. "Appears": its 95 % t interval over seeds excludes 0 on the side '
+    'Differences are paired by seed. "Appears": its 95 % t interval over seeds excludes 0 on the side '
     f'that was published, and its mean is at least {MARGIN}. "Does not appear": the interval leaves no room for a difference '
     f'of {MARGIN} on that side. Otherwise, and always with fewer than two seeds: "inconclusive". Where all seeds agree to the '
-    "last digit, the interval is that over the probes of one seed. A statement of several differences appears if each does, "
-    "and does not appear if one does not."
+    "last digit, the interval is that over the probes of one seed. A claim of several differences appears only if each of them "
+    "does, and does not appear if one of them does not."
 )
 
 

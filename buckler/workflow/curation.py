@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
-from buckler.curation.curator import Curator
+from buckler.curation.curator import UNREADABLE, Curator
 from buckler.curation.gates import ProbeOverlap
 from buckler.curation.helpfulness import Helpfulness, LocalHelpfulness, RubricHelpfulness
 from buckler.curation.lexicon import LEXICON, read_lexicon
@@ -253,5 +253,7 @@ def _write_result(parts: Sequence[Path], out: Path, *, whole: bool) -> None:
     if whole and not counts["revised"] + counts["kept original"]:
         first = next((row for _, row in read_jsonl(out / REJECTED)), None)
         why = f"; the first: {first['reason']}" if isinstance(first, Mapping) else ""
+        if why.endswith(UNREADABLE):
+            why += " (`helpfulness: local` needs no model that rates)"
         raise DataError(f"none of the {counts['texts']} texts could be curated{why}")
     shutil.rmtree(out / "blocks", ignore_errors=True)

@@ -26,7 +26,7 @@ from buckler.data import (
     write_verdicts,
 )
 from buckler.evaluation.metrics import METRICS, summarise
-from buckler.evaluation.probes import answer_probes
+from buckler.evaluation.probes import answer_probes, merge
 from buckler.evaluation.scores import score_answers
 from buckler.evaluation.utility import Choice, choose
 from buckler.evaluation.utility import summarise as summarise_choices
@@ -40,7 +40,6 @@ from buckler.models.registry import load
 from buckler.settings import Settings
 from buckler.workflow.inputs import (
     ModelRef,
-    all_chats,
     code_of,
     load_model,
     own_tasks,
@@ -49,6 +48,8 @@ from buckler.workflow.inputs import (
     require_planned_type,
 )
 from buckler.workflow.step import NoSettings, Outside, Run, Step, numbered, step
+
+CHOICES = "utility.jsonl"
 
 
 class TwoTurnsSettings(Settings):
@@ -94,7 +95,7 @@ def answer(run: Run[AnswerStep]) -> None:
     """
     settings, model = run.settings, load_model(run, "model")
     sampling = Sampling(max_new_tokens=settings.max_new_tokens)
-    probes = all_chats(run, "probes")
+    probes = merge([read_chats(folder / ROWS) for folder in run.all_inputs("probes")])
     answers = answer_probes(model, probes, sampling, attack=settings.attack, progress=run.progress)
     if settings.two_turns is not None:
         answers += answer_probes(model, _second_turns(run, settings.two_turns, answers), sampling, progress=run.progress)
@@ -143,7 +144,7 @@ def utility(run: Run[NoSettings]) -> None:
     for row, one in zip(rows, choices, strict=True):
         if category := row.meta.get("category"):
             by_category.setdefault(str(category), []).append(one)
-    write_jsonl(run.out / "utility.jsonl", (one.to_json() for one in choices))
+    write_jsonl(run.out / CHOICES, (one.to_json() for one in choices))
     scores: dict[str, Json] = {name: summarise_choices(of).to_json() for name, of in by_category.items()}
     write_json(run.out / "utility.json", {**summarise_choices(choices).to_json(), "categories": scores})
 

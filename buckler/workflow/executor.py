@@ -70,6 +70,7 @@ def execute(
     *,
     workers: int = 1,
     cluster: str | None = None,
+    whole: bool = False,
     on_event: OnEvent = lambda event: None,
     progress: ProgressCallback = no_progress,
 ) -> Outcome:
@@ -82,17 +83,18 @@ def execute(
         store: where they are kept.
         workers: local processes; 1 runs here, with `progress` inside each step.
         cluster: a Ray address ("auto", "ray://host:port", "local"); the store must lie on a disk all its machines share.
+        whole: whether a target that was pruned is made again; inputs always are, where a step that is not done needs them.
         on_event: called in this process, once a step.
         progress: called inside a step, only where it runs here.
     """
     outcome = Outcome()
-    waiting: dict[str, Step] = {}
-    for step in in_order(targets):
-        if store.is_done(step):
+    steps = in_order(targets)
+    needed = _needed(steps, [step for step in targets if whole and store.is_pruned(step)], store)
+    waiting = {step.key: step for step in steps if step.key in needed}
+    for step in steps:
+        if step.key not in waiting:
             outcome.reused += 1
             on_event(Event(kind="reused", step=step))
-        else:
-            waiting[step.key] = step
     if not waiting:
         return outcome
     runner_of = _ray(store, cluster) if cluster else _pool(store, workers) if workers > 1 else _here(store, progress)
@@ -115,14 +117,15 @@ def run_steps(
     *,
     workers: int = 1,
     cluster: str | None = None,
+    whole: bool = False,
     progress: ProgressCallback = no_progress,
 ) -> None:
-    """Run steps with all they need.
+    """Run steps with all they need; `whole` as in `execute`.
 
     Raises:
         BucklerError: the first error of a step, in its own words.
     """
-    outcome = execute(targets, store, workers=workers, cluster=cluster, progress=progress)
+    outcome = execute(targets, store, workers=workers, cluster=cluster, whole=whole, progress=progress)
     if outcome.failed:
         raise BucklerError(outcome.failed[0].error)
 
@@ -149,7 +152,7 @@ def run_step(step: Step, store: Store, progress: ProgressCallback = no_progress)
         StoreError: an input is missing, or the folder cannot be written.
     """
     with store.locked(step) as folder:
-        if store.is_done(step):
+        if store.is_done(step) and not store.is_pruned(step):
             return folder
         started = time.time()
         function = step.load()
@@ -170,6 +173,18 @@ def run_step(step: Step, store: Store, progress: ProgressCallback = no_progress)
             where = fault.filename or folder
             raise StoreError(f"{where}: {fault.strerror or fault}; run the same command again to resume") from None
     return folder
+
+
+def _needed(steps: Sequence[Step], again: Sequence[Step], store: Store) -> set[str]:
+    """The keys of the steps that are not done or to be made again, and of the pruned ones that these need."""
+    left = [*again, *(step for step in steps if not store.is_done(step))]
+    needed = {step.key for step in left}
+    while left:
+        for source in left.pop().inputs.values():
+            if source.key not in needed and store.is_pruned(source):
+                needed.add(source.key)
+                left.append(source)
+    return needed
 
 
 def _drive(waiting: dict[str, Step], runner: Runner) -> Iterator[Event]:

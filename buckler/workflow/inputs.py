@@ -210,7 +210,7 @@ class ModelRef:
         Raises:
             BackendError: it is not, or cannot answer.
         """
-        digest, spec = identity(spec), with_base(spec)
+        digest, spec = identity(spec, planned=True), with_base(spec)
         require_ready(spec)
         dtype = dtype_of(spec)
         if spec.dtype == "auto" and dtype == "bfloat16" and not supposes():
@@ -280,7 +280,8 @@ def trained_spec(folder: Path, base: Callable[[], ModelSpec] | None = None) -> M
     spec = ModelSpec(name=str(whole))
     if adapter.exists() and not whole.exists():
         spec = with_merged(base() if base else ModelSpec(name=base_of(adapter)[0]), adapter)
-    spec = ModelSpec.model_validate({**spec.model_dump(), "threads": values.get("threads")})
+    how = {name: values.get(name) for name in ("threads", "attn_implementation")}
+    spec = ModelSpec.model_validate({**spec.model_dump(), **how})
     dtype = values.get("dtype", "float32")
     return spec if dtype == dtype_of(spec) else spec.model_copy(update={"dtype": dtype})
 
@@ -345,6 +346,5 @@ def require_measured(likelihoods: Sequence[Likelihood]) -> None:
     failed = [likelihood.error for likelihood in likelihoods if likelihood.error]
     if failed:
         raise BackendError(
-            f"{len(failed)} of {len(likelihoods)} perplexities could not be computed: {failed[0]}; run the same "
-            "command again to resume"
+            f"{len(failed)} of {len(likelihoods)} perplexities could not be computed: {failed[0]}; run the same command to resume"
         )

@@ -9,13 +9,16 @@ from pydantic import Field, JsonValue
 
 from buckler.data import ROWS, Chat, Message, read_chats, write_json, write_rows
 from buckler.data.near_duplicates import require_disjoint
-from buckler.errors import ConfigError
+from buckler.errors import BackendError, ConfigError
 from buckler.evaluation.probes import in_set
 from buckler.finetuning.attacks import ATTACKS, IDENTITY_SYSTEM, AttackSettings, customization
 from buckler.finetuning.defenses import DEFENSES, DefenseSettings, defense_named, defense_rows, filtered
 from buckler.finetuning.settings import TrainSettings
+from buckler.finetuning.train import memory_of
 from buckler.finetuning.train import train as train_model
 from buckler.models.fit import require_layers, require_template, trained_bytes
+from buckler.models.places import is_small
+from buckler.models.protocol import ModelSpec
 from buckler.settings import Settings
 from buckler.workflow.inputs import (
     ModelRef,
@@ -260,6 +263,24 @@ def storage(steps: Sequence[Step], store: Store) -> str:
     unknown = sum(number for kind, number in left.items() if sizes[kind] is None)
     but = f"; not known of {unknown} of them, whose model is not here" if unknown else ""
     return f"weights to be stored: about {total / 1e9:.2f} GB by {left.total()} training phases{but}" if left else ""
+
+
+def memory(steps: Sequence[Step], store: Store) -> list[str]:
+    """What each kind of training phase among the steps needs of a device; nothing of small models, which fit everywhere."""
+    kinds: dict[tuple[object, ...], tuple[ModelSpec, TrainSettings]] = {}
+    for phase in (one for one in steps if one.name == train.name and not store.is_done(one)):
+        settings, kind = TrainStep.model_validate(phase.params).train, _trained(phase)
+        spec = outside_spec(kind[0])[0]
+        if not is_small(spec):
+            kinds.setdefault((*kind, settings.gradient_checkpointing, settings.max_length), (spec, settings))
+    lines: list[str] = []
+    for spec, settings in kinds.values():
+        lines.append(f"training {spec.name}, method {settings.method}")
+        try:
+            lines += [f"  {line}" for line in memory_of(spec, settings)[0]]
+        except BackendError as fault:
+            lines.append(f"  memory: not known ({fault})")
+    return lines
 
 
 def _trained(phase: Step) -> tuple[str, int | None, tuple[str, ...]]:

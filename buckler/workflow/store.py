@@ -18,6 +18,10 @@ from buckler.errors import StoreError
 from buckler.workflow.step import FORMER, Step
 
 MARKER = "step.json"
+LOCK = ".lock"
+"""Held by who runs the step; it names the folders of its inputs."""
+PRUNED = "pruned.json"
+"""Beside the marker of a training whose weights were removed; what needs them again has it run again."""
 
 
 class Store:
@@ -37,6 +41,10 @@ class Store:
         """Whether `step` ran to its end: its marker is written last."""
         return (self.folder(step) / MARKER).exists()
 
+    def is_pruned(self, step: Step) -> bool:
+        """Whether what a finished step made was removed since."""
+        return (self.folder(step) / PRUNED).exists()
+
     @contextmanager
     def locked(self, step: Step) -> Iterator[Path]:
         """Hold the step's folder alone: a second run of the same step waits, then finds it done. A killed holder lets go.
@@ -50,11 +58,14 @@ class Store:
         folder = self.folder(step)
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            handle = (folder / ".lock").open("w")
+            handle = (folder / LOCK).open("a")
         except OSError as fault:
             raise StoreError(f"{folder}: cannot be written: {fault.strerror}") from None
         with handle:
             fcntl.flock(handle, fcntl.LOCK_EX)
+            handle.truncate(0)
+            json.dump([self.folder(source).name for source in step.inputs.values()], handle)
+            handle.flush()
             yield folder
 
     def mark(self, step: Step, seconds: float) -> None:
@@ -76,6 +87,7 @@ class Store:
             out.flush()
             os.fsync(out.fileno())
         temporary.replace(folder / MARKER)
+        (folder / PRUNED).unlink(missing_ok=True)
 
     def seconds_of(self, name: str) -> list[float]:
         """How long each finished step of this name took, whatever asked for it."""
@@ -87,3 +99,12 @@ class Store:
                 if record["name"] == each and isinstance(record["seconds"], int | float):
                     seconds.append(float(record["seconds"]))
         return seconds
+
+
+def inputs_of(lock: Path) -> list[str]:
+    """The folders of the inputs of a step that is begun, as its lock names them; none where an earlier version began it."""
+    try:
+        names = json.loads(lock.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return []
+    return [str(name) for name in names] if isinstance(names, list) else []

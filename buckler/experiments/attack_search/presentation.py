@@ -158,7 +158,7 @@ def _worst_table(model: str, of_model: Sequence[Victim], results: RunResult) -> 
     of = "all harmful probes" if search.kinds == "all" else f"harmful probes of {words} kinds"
     caption = (
         f"{search.budget}. Attack success on {of}. Settings were chosen on the attacker's own probes; every other "
-        f"number is on probes that had no say, so the worst found is no lucky maximum, and may lie under the fixed attack. An "
+        f"number is on held-out probes: the worst found is not a maximum over noise, and may be below the fixed attack. An "
         f"attack that left less than {search.utility_floor} of the untouched model's utility is under the floor and does not "
         "count."
     )

@@ -1,4 +1,4 @@
-"""Findings on documents: is there a hole, do refusals on tasks close it, from which task do they carry over, at what cost."""
+"""Findings on documents: is there a gap, do refusals on tasks close it, from which task do they carry over, at what cost."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ def cross_task_claims(results: RunResult) -> list[Finding]:
     seen = document_conditions(results)
     return [
         *finding(
-            "There is a hole: the undefended model refuses a harmful question and processes a malicious document.",
+            "There is a gap: the undefended model refuses a harmful question and processes a malicious document.",
             f"{WEAK}: Llama-2-7B-chat processes 10 to 32 % of malicious documents, by task; it refuses direct questions.",
-            [_hole(condition) for condition in seen],
+            [_gap(condition) for condition in seen],
         ),
         *finding(
             "Refusals on all tasks close it.",
@@ -60,7 +60,7 @@ def cross_task_claims(results: RunResult) -> list[Finding]:
     ]
 
 
-def _hole(condition: DocumentCondition) -> Part | None:
+def _gap(condition: DocumentCondition) -> Part | None:
     bare = condition.undefended
     if bare is None or bare.measured(HARMFUL) is None:
         return None

@@ -194,7 +194,7 @@ def attack_claims(results: RunResult) -> list[Finding]:
 def _held(results: RunResult, condition: DocumentCondition, arm: ArmView) -> Part | None:
     where, plain = f"{condition.where}, {condition.name(arm)}", format_level(arm.cell(DOCUMENTS))
     if condition.control is not None and decide(gain(condition.control, arm, DOCUMENTS)) != "appears":
-        lead = f"There is no sure defence to attack: it refuses {plain} without any attack."
+        lead = f"No defence is established that could be attacked: it refuses {plain} without any attack."
         return Part(where=where, status="inconclusive", lead=lead)
     changes = {one.name: (one, one.change(arm)) for one in _on_documents(condition)}
     if (turns := _conversation(results, condition)) is not None:

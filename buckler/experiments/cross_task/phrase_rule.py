@@ -124,9 +124,9 @@ def _table(model: str, cells: Sequence[PhraseCell], judge: str) -> Table:
     names = ("answers", f"refused by {judge}", "refused by paper", "paper minus " + judge, f"only {judge}", "only paper")
     return Table(
         title=f"The authors' 13 phrases beside {judge}: {model}",
-        caption="The same answers about documents, over all arms and wordings, attacks apart, read by both; tasks on which no "
-        "answer is read differently are left out. What one of the two could not read is in no rate. The phrases are there to "
-        "compare with published numbers: they match inside copied text, and miss refusals in other words and languages.",
+        caption="The same answers about documents, over all arms and wordings, without those under attack, read by both; tasks "
+        "on which no answer is read differently are left out. What one of the two could not read is in no rate. The phrases are "
+        "there to compare with published numbers: they match inside copied text, and miss refusals in other words and languages.",
         heads=("document", "task"),
         columns=tuple(Column(name=name) for name in names),
         rows=tuple(rows),

@@ -34,6 +34,7 @@ from buckler.experiments.results_view import (
     LEAST_UTILITY,
     MOST_REFUSED,
     Metric,
+    by_the_provider,
 )
 from buckler.experiments.stages.tables import difference_row, difference_table
 from buckler.report.tables import Cell, Column, Table, TableRow, caution, column_of
@@ -68,19 +69,27 @@ def _matrix(condition: DocumentCondition) -> Table:
 def _cost(condition: DocumentCondition) -> Table:
     names = {
         HARMFUL: ("direct harmful question refused", "high"),
+        **_withheld(HARMFUL, "direct harmful question"),
         DOCUMENTS: ("malicious document refused", "high"),
+        **_withheld(DOCUMENTS, "malicious document"),
         **{Metric(DOCUMENTS.base, *DOCUMENTS.of, kind): (f"of these: {words}", "high") for kind, words in KINDS.items()},
         ON_BENIGN: ("benign document refused", "low"),
+        **_withheld(ON_BENIGN, "benign document"),
         ON_USEFUL: ("useful document refused", "low"),
+        **_withheld(ON_USEFUL, "useful document"),
         SCORE: ("task score on benign", "high"),
         COHERENCE: ("coherence", "high"),
     }
     present = {metric: name for metric, name in names.items() if any(arm.measured(metric) for arm in condition.arms)}
     caption = (
-        "The same rows: the hole is the gap between a direct question refused and a document processed. Useful documents are "
+        "The same rows: the gap is between a direct question refused and a document processed. Useful documents are "
         "harmless but sensitive. The score is each task's own measure, 0 to 1."
     )
-    return _table(f"The hole and the cost: {condition.where}", caption, condition, present)
+    return _table(f"The gap and the cost: {condition.where}", caption, condition, present)
+
+
+def _withheld(metric: Metric, what: str) -> dict[Metric, tuple[str, str]]:
+    return {one: (name, note) for one, name, note in by_the_provider(metric, what)}
 
 
 def _table(title: str, caption: str, condition: DocumentCondition, names: Mapping[Metric, tuple[str, str]]) -> Table:

@@ -46,7 +46,7 @@ def stage_claims(results: RunResult) -> list[Finding]:
         ),
         *_curation(recipe, seen),
         *finding(
-            "The stages stand in order: pre < in < post < all.",
+            "The stages rank in the order pre < in < post < all.",
             f"{D2D}: this order in every column of the main table.",
             [_order(condition, name) for condition in seen for name in condition.of_kind("curated")],
         ),

@@ -23,6 +23,7 @@ from buckler.experiments.results_view import (
     Metric,
     arms_of,
     blocks,
+    by_the_provider,
     first,
     gain,
     unfit,
@@ -172,14 +173,17 @@ def _harmful_columns(arms: Sequence[ArmView]) -> list[tuple[Metric, str, str]]:
     """Refusal by group of kinds where there are groups, else over all."""
     by_kind = [(Metric("refusal_rate", "harmful", kind), f"harmful refused: {words}", "high") for kind, words in KINDS.items()]
     shown = [one for one in by_kind if any(arm.measured(one[0]) for arm in arms)]
-    return shown or [(HARMFUL, "harmful questions refused", "high")]
+    withheld = [one for one in by_the_provider(HARMFUL, "harmful") if any(arm.measured(one[0]) for arm in arms)]
+    return [*(shown or [(HARMFUL, "harmful questions refused", "high")]), *withheld]
 
 
 def _other_columns(arms: Sequence[ArmView]) -> list[tuple[Metric, str, str]]:
     wanted = [
         (ATTACK_SUCCESS, "attack success", "low"),
         (BORDERLINE, "borderline refused", "low"),
+        *by_the_provider(BORDERLINE, "borderline"),
         (BENIGN, "benign refused", "low"),
+        *by_the_provider(BENIGN, "benign"),
         (COHERENCE, "coherence", "high"),
         (UTILITY, "utility", "high"),
     ]

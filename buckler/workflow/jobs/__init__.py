@@ -5,6 +5,7 @@ from buckler.workflow.jobs.crosstask import CrossTaskJob, DefenseRows
 from buckler.workflow.jobs.curate import Curated, CurateJob, CurationCost
 from buckler.workflow.jobs.customize import AttackJob, CustomerRows, JobFile, TrainedModel, TrainJob
 from buckler.workflow.jobs.evaluate import EvaluateJob, Evaluation
+from buckler.workflow.jobs.export import Exported, ExportJob
 from buckler.workflow.jobs.gate import GateDecision, GateJob
 from buckler.workflow.jobs.judge import JudgeJob, Judgement
 from buckler.workflow.jobs.judge_card import JudgeCardJob, JudgeCardResult
@@ -22,6 +23,8 @@ __all__ = [
     "DrawingJob",
     "EvaluateJob",
     "Evaluation",
+    "ExportJob",
+    "Exported",
     "GateDecision",
     "GateJob",
     "Job",

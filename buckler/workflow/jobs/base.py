@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 WORK = ".work"
 """Where a single job keeps its steps, inside its output folder."""
+NOTES = "notes.json"
+"""In the work folder: what is said of the run whose results lie there, beside these."""
 EARLIER = "@"
 """Begins the name of an earlier job of the same pipeline, where rows, a model or answers are named."""
 Kind: TypeAlias = Literal["rows", "model", "answers"]
@@ -260,7 +262,8 @@ class Result:
     def to_json(self) -> dict[str, Json]:
         """All of it, for `--json`."""
         files: list[Json] = [str(path) for path in self.written]
-        return {"result": type(self).__name__, "out": str(self.out), "files": files, **self.numbers()}
+        notes = {"notes": read_json(file)} if (file := self.out / WORK / NOTES).is_file() else {}
+        return {"result": type(self).__name__, "out": str(self.out), "files": files, **notes, **self.numbers()}
 
     def to_pandas(self) -> DataFrame:
         """The table as a data frame.

@@ -10,11 +10,12 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from buckler.crosstask.build import CrossTaskSettings
+from buckler.crosstask.card import defence_card
 from buckler.crosstask.documents import DocumentSettings
 from buckler.crosstask.own_tasks import read_tasks
 from buckler.crosstask.task import ALL, MOST_MISUSED_TASK, current_names
 from buckler.crosstask.tasks import task_named
-from buckler.data import ROWS, Chat, Json, read_chats
+from buckler.data import ROWS, Chat, Json, read_chats, write_text
 from buckler.evaluation.probes import MAX_NEW_TOKENS
 from buckler.models.protocol import ModelSpec
 from buckler.models.registry import SERVERS
@@ -128,19 +129,22 @@ class CrossTaskJob(AnsweringJob, DrawingJob):
         earlier: Earlier = {},  # noqa: B006 - never changed
         progress: ProgressCallback = no_progress,
     ) -> DefenseRows:
-        """Write `defence.jsonl`, `counts.json`, and what was left out: `documents-rejected.jsonl`, `refusals-rejected.jsonl`.
+        """Write `defence.jsonl`, `counts.json`, a data set card, and what was left out.
 
         Raises:
             BucklerError: a model, a file or a task is not there, or there are too few documents.
         """
         planned, store = self.plan(earlier), store_of(out, store)
-        self.note_replaced(out)
+        self.note_replaced(out, store, lambda: self.plan(earlier).targets)
         run_steps([planned.result], store, progress=progress)
         names = {ROWS: DEFENCE, "counts.json": "counts.json", "rejected.jsonl": "refusals-rejected.jsonl", SERVERS: SERVERS}
         written = deliver(store.folder(planned.result), names, out)
         ready = store.folder(planned.more["documents"])
         written += deliver(ready, {"rejected.jsonl": "documents-rejected.jsonl"}, out)
         named = planned.more.get("weakest")
+        models = {"is defended": self.model.name, **({"refuses": self.aligned.name} if self.aligned is not None else {})}
+        write_text(out / "README.md", defence_card(read_chats(out / DEFENCE), DEFENCE, self.settings, models, self.seed))
+        written.append(out / "README.md")
         self.keep_settings(out)
         return DefenseRows(
             out=out,

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
 from buckler.curation.dataset_card import CURATED, About, dataset_card
 from buckler.curation.record import COUNTS, REJECTED
@@ -15,7 +15,6 @@ from buckler.curation.settings import CONTROLS, PRESETS, UNCURATED, CurateSettin
 from buckler.data import ROWS, Chat, Json, each_chat, read_chats, read_jsonl, write_text
 from buckler.evaluation.probes import set_of
 from buckler.finetuning.settings import TrainSettings
-from buckler.formats import WRITERS, write_chats
 from buckler.models.protocol import ModelSpec
 from buckler.models.registry import SERVERS
 from buckler.progress import ProgressCallback, no_progress
@@ -79,8 +78,6 @@ class CurateJob(AnsweringJob, DrawingJob):
     """Budget for a served model, in prompt and generated tokens (default: no limit)."""
     controls: bool = False
     """Also write control data sets (uncurated, seed words only, perplexity only, ...) to `controls/`."""
-    export: tuple[str, ...] = ()
-    """Additional output formats for other trainers: alpaca, sharegpt, openai."""
     licence: str = ""
     """Licence of the source texts for the dataset card: an SPDX identifier such as cc-by-4.0."""
     workers: int = Field(default=1, ge=1)
@@ -104,13 +101,6 @@ class CurateJob(AnsweringJob, DrawingJob):
             if isinstance(values_, Mapping):
                 filled[name] = {**base.model_dump(), **values_}
         return filled
-
-    @field_validator("export")
-    @classmethod
-    def _known_formats(cls, names: tuple[str, ...]) -> tuple[str, ...]:
-        for name in names:
-            WRITERS.get(name)
-        return names
 
     @model_validator(mode="after")
     def _whole(self) -> Self:
@@ -169,23 +159,19 @@ class CurateJob(AnsweringJob, DrawingJob):
         earlier: Earlier = {},  # noqa: B006 - never changed
         progress: ProgressCallback = no_progress,
     ) -> Curated:
-        """Write `curated.jsonl`, `rejected.jsonl`, `counts.json`, the card, exports, and controls if they are wanted.
+        """Write `curated.jsonl`, `rejected.jsonl`, `counts.json`, the card, and controls if they are wanted.
 
         Raises:
             BucklerError: a model or a file is not there, or the attack on a copy did not take.
         """
         planned, store = self.plan(earlier), store_of(out, store)
-        self.note_replaced(out)
+        self.note_replaced(out, store, lambda: self.plan(earlier).targets)
         if "attack" in planned.more:
             run_steps([planned.more["attack"]], store, progress=progress)
         run_steps([planned.result], store, workers=self.workers, progress=progress)
         written = deliver(store.folder(planned.result), {ROWS: CURATED, REJECTED: REJECTED, COUNTS: COUNTS}, out)
         written += deliver(store.root / "shared", {SERVERS: SERVERS}, out)
         written.append(self._card(store.folder(planned.more["texts"]) / ROWS, out))
-        for name in self.export:
-            path = out / f"curated.{name.rpartition(':')[2]}{'.json' if name in ('alpaca', 'sharegpt') else '.jsonl'}"
-            write_chats(path, read_chats(out / CURATED), name)
-            written.append(path)
         controls, left_out = self._controls(out, store, earlier, progress) if self.controls else ([], [])
         written += controls
         self.keep_settings(out)

@@ -13,6 +13,7 @@ from pydantic import Field, model_validator
 from buckler.data import ROWS, Chat, Json, read_chats, write_json, write_rows
 from buckler.finetuning.attacks import AttackSettings
 from buckler.finetuning.settings import UNUSED_LORA, LoRA, TrainSettings
+from buckler.finetuning.train import memory_of
 from buckler.models.fit import require_ready
 from buckler.models.protocol import ModelSpec
 from buckler.progress import ProgressCallback, no_progress
@@ -28,6 +29,7 @@ from buckler.workflow.jobs.base import (
     store_of,
 )
 from buckler.workflow.jobs.loading import OPTION_NAMES, LoadingJob, model_of, with_adapter
+from buckler.workflow.pruning import lies_at, move_weights
 from buckler.workflow.rows import attack_rows, require_trains, training_phase
 from buckler.workflow.store import Store
 
@@ -162,14 +164,18 @@ class TrainJob(LoadingJob, DrawingJob):
         """
         if self.job is not None:
             return self._write_job(out, self.job, store_of(out, store), earlier, progress)
-        planned, store = self.plan(earlier), store_of(out, store)
-        self.note_replaced(out)
-        run_steps([planned.result], store, progress=progress)
+        planned, own, store = self.plan(earlier), store is None, store_of(out, store)
+        self.note_replaced(out, store, lambda: self.plan(earlier).targets)
+        run_steps([planned.result], store, whole=not lies_at(store.folder(planned.result), out / "model"), progress=progress)
         folder = store.folder(planned.result)
         written = deliver(folder, {name: name for name in ("training.json", "first_row.txt")}, out)
         for name in ("model", "adapter", "base"):
+            if name == "model" and store.is_pruned(planned.result):
+                continue  # it was moved there
             shutil.rmtree(out / name, ignore_errors=True)
-            if (folder / name).exists() and (name == "adapter" or self.merge):
+            if name == "model" and own and not (folder / "adapter").exists():
+                move_weights(folder, out / name)
+            elif (folder / name).exists() and (name == "adapter" or self.merge):
                 shutil.copytree(folder / name, out / name)
         if self.merge and not (out / "model").exists():
             from buckler.finetuning.export import save_merged
@@ -182,6 +188,17 @@ class TrainJob(LoadingJob, DrawingJob):
         self.keep_settings(out)
         return TrainedModel(out=out, written=tuple(written), record=read_object(out / "training.json"))
 
+    def estimate(self, out: Path) -> TrainingMemory:
+        """The memory that the training needs on this machine's device; no row is read.
+
+        Raises:
+            ConfigError, BackendError: the model is not there, or cannot be trained so.
+        """
+        self.plan()
+        spec = with_adapter(self.model, self.adapter)
+        lines, values = memory_of(spec, self.train)
+        return TrainingMemory(out=out, text=(f"{spec.name}, method {self.train.method}", *lines), values=values)
+
     def _write_job(self, out: Path, job: Path, store: Store, earlier: Earlier, progress: ProgressCallback) -> JobFile:
         spec = with_adapter(self.model, self.adapter)
         require_ready(spec)
@@ -193,6 +210,23 @@ class TrainJob(LoadingJob, DrawingJob):
         places: dict[str, Json] = {"rows": str((out / ROWS).resolve()), "out": str(out.resolve()), "seed": self.seed}
         write_json(job, {"model": spec.model_dump(mode="json"), "train": self.train.model_dump(mode="json"), **places})
         return JobFile(out=out, written=(job,), total=len(rows))
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class TrainingMemory(Result):
+    """What a training needs of a device's memory."""
+
+    text: tuple[str, ...]
+    values: Mapping[str, Json]
+    """Bytes by part, the peak with one row in a micro-batch, the device's, and whether it fits."""
+
+    def lines(self) -> list[str]:
+        """The parts, and whether they fit."""
+        return list(self.text)
+
+    def numbers(self) -> dict[str, Json]:
+        """The values."""
+        return dict(self.values)
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -274,6 +308,8 @@ def _learnt(record: Mapping[str, Json]) -> list[str]:
         lines.append(f"{number} answers within longer rows are a thought and nothing else, and are not learnt")
     if thoughts:
         lines.append(f"{record['thoughts_learnt']} of {thoughts} answers with reasoning have their reasoning learnt")
+    if number := record.get("loss_weights"):
+        lines.append(f"{number} rows have a loss_weight, which the loss uses")
     if calls := record.get("tool_calls"):
         lines.append(f"{record['tool_calls_learnt']} of {calls} answers that call tools learnt")
     if results := record.get("tool_results"):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
@@ -10,15 +10,16 @@ from typing import Self
 from pydantic import Field, field_validator, model_validator
 
 from buckler.crosstask.tasks import scorers
-from buckler.data import ANSWERS, VERDICTS, Answer, Json, read_answers, write_json
+from buckler.data import ANSWERS, VERDICTS, Answer, Json, read_answers, read_jsonl, write_json
 from buckler.errors import ConfigError
 from buckler.evaluation.metrics import known_metrics
 from buckler.evaluation.probes import MAX_NEW_TOKENS
+from buckler.evaluation.utility import pooled
 from buckler.judges.card import refusal_card
 from buckler.models.protocol import ModelSpec
 from buckler.models.registry import load
 from buckler.progress import ProgressCallback, no_progress
-from buckler.workflow.evaluation import choice_utility, evaluation_steps, require_judge
+from buckler.workflow.evaluation import CHOICES, choice_utility, evaluation_steps, require_judge
 from buckler.workflow.executor import run_steps
 from buckler.workflow.harness import check_tasks, official_scores
 from buckler.workflow.inputs import Source
@@ -41,6 +42,8 @@ from buckler.workflow.step import Step
 from buckler.workflow.store import Store
 
 UTILITY, OFFICIAL = "utility.json", "official.json"
+ALL_FILES = "all files"
+"""What the numbers over all utility files are called, every question counted once."""
 
 
 class EvaluateJob(ProbingJob, JudgingJob):
@@ -129,7 +132,7 @@ class EvaluateJob(ProbingJob, JudgingJob):
         if official is not None and not store.is_done(official):
             folder = None if self.official_tasks is None else str(self.official_tasks)
             check_tasks(with_adapter(self.model, self.adapter), self.official, folder)
-        self.note_replaced(out)
+        self.note_replaced(out, store, lambda: self.plan(earlier).targets)
         utility, written = None, []
         if "answers" in planned.more:
             run_steps([planned.result], store, progress=progress)
@@ -139,10 +142,14 @@ class EvaluateJob(ProbingJob, JudgingJob):
             written += servers(store.folder(planned.more["answers"]), store.folder(planned.more["verdicts"]), out)
             utility = judgement(out, judge, self.judge_cards, written=written)
         choices: dict[str, Json] = {}
+        per_question: list[Path] = []
         for name, step in planned.more.items():
             if name.startswith("utility/"):
                 run_steps([step], store, progress=progress)
                 choices[name.removeprefix("utility/")] = read_object(store.folder(step) / UTILITY)
+                per_question.append(store.folder(step) / CHOICES)
+        if len(choices) > 1:
+            choices[ALL_FILES] = pooled(row for file in per_question for _, row in read_jsonl(file)).to_json()
         if choices:
             write_json(out / UTILITY, choices)
         if official is not None:
@@ -165,14 +172,14 @@ class EvaluateJob(ProbingJob, JudgingJob):
         """Reach every server that is asked late, and see that it gives what it will be asked for; weights are there already."""
         measuring = {"--base": self.base, "--utility of": self.model if self.utility else None}
         for option, spec in measuring.items():
-            if spec is not None and spec.endpoint is not None and not load(spec).can_score:
+            if spec is not None and spec.endpoint is not None and not load(spec, negotiate=False).can_score:
                 raise ConfigError(
                     f"{option} {spec.name}: {spec.endpoint} returns no log-probabilities; name local weights or a vLLM server"
                 )
         probes = self.probes or self.harmful or self.borderline or self.benign
         for spec in self.judge_spec.models if probes else ():
             if spec.endpoint is not None:
-                load(spec)
+                load(spec, negotiate=False)
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -182,7 +189,7 @@ class Evaluation(Result):
     judgement: Judgement | None
     """The judged answers; None if there were no probes."""
     utility: Mapping[str, Json] = field(default_factory=dict)
-    """Accuracy by utility file."""
+    """Accuracy by utility file; of several also over `all files`, each question once."""
     official: Mapping[str, Json] = field(default_factory=dict)
     """Numbers of lm-evaluation-harness by task."""
     notices: tuple[str, ...] = ()
@@ -208,12 +215,13 @@ class Evaluation(Result):
         """One number a row."""
         rows = [] if self.judgement is None else self.judgement.records()
         names = ("value", "low", "high", "n")
+        shown = short_names(self.utility)
         for file, scores in self.utility.items():
             for measure in ("acc", "acc_norm"):
                 rate = mapping(mapping(scores)[measure])
                 rows.append(
                     {
-                        "metric": f"{measure} {Path(file).name}",
+                        "metric": f"{measure} {shown[file]}",
                         **{name: rate.get(name) for name in names},
                         "unscored": rate.get("unread"),
                     }
@@ -222,10 +230,11 @@ class Evaluation(Result):
 
     def _utility_lines(self) -> list[str]:
         lines = ["multiple choice by log-likelihood; intervals are 95 %"] if self.utility else []
+        shown = short_names(self.utility)
         for name, scores in self.utility.items():
             for measure in ("acc", "acc_norm"):
                 rate = mapping(mapping(scores)[measure])
-                lines.append(f"  {Path(name).name:28} {measure:9} {interval(rate)}  n {rate['n']}{unscored(rate)}")
+                lines.append(f"  {shown[name]:28} {measure:9} {interval(rate)}  n {rate['n']}{unscored(rate)}")
         return lines
 
     def _official_lines(self) -> list[str]:
@@ -240,3 +249,14 @@ class Evaluation(Result):
                 if "," in name and isinstance(value, int | float)
             ]
         return lines
+
+
+def short_names(paths: Iterable[str]) -> dict[str, str]:
+    """Each path by its last parts, as many as tell it from the others."""
+    parts = {path: Path(path).parts for path in paths}
+    short: dict[str, str] = {}
+    for path, own in parts.items():
+        others = [other for one, other in parts.items() if one != path]
+        unlike = (at for at in range(1, len(own) + 1) if not any(other[-at:] == own[-at:] for other in others))
+        short[path] = "/".join(own[-next(unlike, len(own)) :]) or path
+    return short

@@ -16,19 +16,20 @@ from buckler.evaluation.probes import MAX_NEW_TOKENS
 from buckler.evaluation.scores import Scorers, score_answers
 from buckler.gating.checks import Side
 from buckler.gating.decision import Gate, GateSettings, decide
-from buckler.gating.outputs import Places, junit, markdown, sarif, sentences
+from buckler.gating.outputs import Places, junit, markdown, part_lines, sarif, sentences
 from buckler.judges.named import JudgeSpec, judge_from
 from buckler.models.places import base_of, is_adapter, location
 from buckler.models.protocol import ModelSpec
 from buckler.progress import ProgressCallback, no_progress
 from buckler.settings import parse, read_yaml
-from buckler.workflow.evaluation import evaluation_steps, require_judge
+from buckler.workflow.evaluation import Measured, evaluation_steps, require_judge
 from buckler.workflow.executor import run_steps
 from buckler.workflow.inputs import ModelRef
 from buckler.workflow.jobs.base import EARLIER, Result, deliver, store_of
 from buckler.workflow.jobs.judge import JudgingJob, cached, servers
 from buckler.workflow.jobs.loading import HOW, MODEL_SETTINGS, OPTION_NAMES, with_adapter
 from buckler.workflow.jobs.probes import ProbingJob, check_probes
+from buckler.workflow.step import Step
 from buckler.workflow.store import Store
 
 OUTPUTS = ("gate.json", "gate.md", "junit.xml", "gate.sarif")
@@ -101,7 +102,7 @@ class GateJob(ProbingJob, JudgingJob):
         sides = self._sides()
         if judge is not None:
             require_judge(judge)
-        self.note_replaced(out)
+        self.note_replaced(out, store, self._steps)
         by = scorers(read_tasks(self.own_tasks) if self.own_tasks else None)
         notices = check_probes(self.probe_sources(), by)
         written: list[Path] = []
@@ -217,15 +218,24 @@ class GateJob(ProbingJob, JudgingJob):
 
     def _answered(self, model: ModelRef, out: Path, store: Store, progress: ProgressCallback) -> tuple[str, Path, Path | None]:
         """The side's name, its answers and its verdicts, asked and judged now."""
-        assert model.spec is not None
-        title = model.spec.name + (f" + {model.spec.adapter}" if model.spec.adapter else "")
-        most = self.max_new_tokens
-        measured = evaluation_steps(model, self.probe_steps(), judge=self.judge_spec, max_new_tokens=most, title=title)
+        measured = self._measured(model)
         run_steps([measured.verdicts], store, progress=progress)
         deliver(store.folder(measured.answers), {ANSWERS: ANSWERS}, out)
         deliver(store.folder(measured.verdicts), {VERDICTS: VERDICTS}, out)
         servers(store.folder(measured.answers), store.folder(measured.verdicts), out)
-        return title, out / ANSWERS, out / VERDICTS
+        return _title(model), out / ANSWERS, out / VERDICTS
+
+    def _steps(self) -> list[Step]:
+        return [self._measured(one).verdicts for one in self._sides().values() if isinstance(one, ModelRef)]
+
+    def _measured(self, model: ModelRef) -> Measured:
+        most = self.max_new_tokens
+        return evaluation_steps(model, self.probe_steps(), judge=self.judge_spec, max_new_tokens=most, title=_title(model))
+
+
+def _title(model: ModelRef) -> str:
+    assert model.spec is not None
+    return model.spec.name + (f" + {model.spec.adapter}" if model.spec.adapter else "")
 
 
 def forget(out: Path) -> None:
@@ -272,7 +282,9 @@ class GateDecision(Result):
             if outcome.state != "not asked"
         ]
         end = f"gate: {self.decision}; {self.out / 'gate.md'}, gate.json, junit.xml, gate.sarif"
-        return [*self.notices, *answers, *checks, end]
+        parts = part_lines(self.gate)
+        by = ["  by benchmark (a probe of two counts in both; above: all probes, each once)", *parts] if parts else []
+        return [*self.notices, *answers, *checks, *by, end]
 
     def numbers(self) -> dict[str, Json]:
         """`gate.json`."""

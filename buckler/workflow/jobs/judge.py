@@ -243,8 +243,8 @@ class Judgement(Result):
 
     def number_lines(self) -> list[str]:
         """The headline numbers alone."""
-        where = "none is named by --judge-cards" if self.cards is None else f"none in {self.cards} is of this version"
-        none = f"it is measured by `buckler judge-card`, and of its cards {where}"
+        then = f"; no card in {self.cards} is of its version" if self.cards else " and name the card's folder with --judge-cards"
+        none = f"measure it with `buckler judge-card`{then}"
         lines = [
             f"judged by {self.judge}; intervals are 95 %",
             f"  {self.card or f'agreement of this judge with people is unknown: {none}'}",
@@ -260,7 +260,8 @@ class Judgement(Result):
                 lines.append(line.rstrip())
         if warned:
             lines.append(f"  {DETECTION}")
-        return [*lines, *(f"  {one}" for one in left_out_sentences(mapping(self.metrics["overall"]))), *self._type_lines()]
+        sentences = (f"  {one}" for one in left_out_sentences(mapping(self.metrics["overall"])))
+        return [*lines, *sentences, *self._benchmark_lines(), *self._type_lines()]
 
     def headline(self) -> dict[str, Mapping[str, Json]]:
         """The numbers over all probes that there is something to say of."""
@@ -272,11 +273,30 @@ class Judgement(Result):
         return {"judge": self.judge, "judge_card": self.card, "metrics": dict(self.metrics), "corrected": dict(self.fixed)}
 
     def records(self) -> list[dict[str, Json]]:
-        """One headline number a row."""
+        """One headline number a row, then those of each benchmark."""
+        named = [*self.headline().items(), *((f"{metric} {name} {of}", one) for name, of, metric, one in self.benchmarks())]
         return [
             {"metric": name, **{part: value.get(part) for part in ("value", "low", "high", "n")}, "unscored": value.get("unread")}
-            for name, value in self.headline().items()
+            for name, value in named
         ]
+
+    def benchmarks(self) -> list[tuple[str, str, str, Mapping[str, Json]]]:
+        """By benchmark and set the numbers to quote: benchmark, set, metric, number; none where one file alone was asked."""
+        return [
+            (name, of, metric, mapping(mapping(numbers)[metric]))
+            for name, sets in mapping(self.metrics.get("benchmarks", {})).items()
+            for of, numbers in mapping(sets).items()
+            for metric in ("attack_success_rate", "refusal_rate", "false_refusal_rate", "utility")
+            if metric in mapping(numbers) and (metric != "refusal_rate" or of == "harmful")
+        ]
+
+    def _benchmark_lines(self) -> list[str]:
+        lines = (
+            ["  by benchmark (above: all rows, each once; a row of two benchmarks counts in both)"] if self.benchmarks() else []
+        )
+        for name, of, metric, value in self.benchmarks():
+            lines.append(f"    {name:32} {of:10} {metric:20} {interval(value)}  n {value['n']}{unscored(value)}")
+        return lines
 
     def _type_lines(self) -> list[str]:
         """False refusals by category, such as the type of an XSTest prompt."""

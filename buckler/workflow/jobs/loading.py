@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import ClassVar, Literal, Self
@@ -11,12 +12,14 @@ from pydantic import Field, model_validator
 
 from buckler.data import Json, canonical, read_json, write_json
 from buckler.errors import BucklerError, ConfigError
-from buckler.models.dtype import Dtype
+from buckler.models.dtype import Dtype, supposing
 from buckler.models.places import dtype_of
 from buckler.models.protocol import ModelSpec
 from buckler.progress import LOG
 from buckler.workflow.inputs import ModelRef
-from buckler.workflow.jobs.base import EARLIER, WORK, Earlier, Job, named_step
+from buckler.workflow.jobs.base import EARLIER, NOTES, WORK, Earlier, Job, named_step
+from buckler.workflow.step import Step, in_order
+from buckler.workflow.store import Store
 
 MODEL_SETTINGS = ("chat_template", "chat_template_kwargs")
 OF_MODEL = {name: f"model.{name}" for name in MODEL_SETTINGS}
@@ -73,15 +76,33 @@ class LoadingJob(Job):
             raise ValueError(f"no model is loaded here, so {HOW_NAMED} have no effect; remove them")
         return self
 
-    def note_replaced(self, out: Path) -> None:
-        """Say in what the run whose results lie in `out` had other settings: this one replaces them."""
+    def note_replaced(self, out: Path, store: Store | None = None, plan: Callable[[], Sequence[Step]] | None = None) -> None:
+        """Say in what the run whose results lie in `out` had other settings: this one replaces them.
+
+        With the store and the steps as they are planned here, also which finished ones are done again in another type. The notes
+        stand in the work folder, for `--json`.
+        """
         file, now = out / WORK / OF_RUN, self._as_run()
         before = read_json(file) if file.is_file() else None
+        notes = []
         if isinstance(before, Mapping):
             other = [name for name in {**before, **now} if before.get(name) != now.get(name)]
             changes = [f"{name} {canonical(before.get(name))} -> {canonical(now.get(name))}" for name in other]
-            if changes:
-                LOG.warning("%s: the results of a run with other settings are replaced: %s", out, "; ".join(changes))
+            notes += [f"{out}: the results of a run with other settings are replaced: {'; '.join(changes)}"] if changes else []
+        if store is not None and plan is not None:
+            notes += computed_otherwise(self._models(), plan, store)
+        for note in notes:
+            LOG.warning("%s", note)
+        if notes:
+            write_json(out / WORK / NOTES, notes)
+        else:
+            (out / WORK / NOTES).unlink(missing_ok=True)
+
+    def _models(self) -> list[ModelSpec]:
+        """The models that the job loads, judges' included."""
+        named = [value for name in type(self).model_fields if isinstance(value := getattr(self, name), ModelSpec)]
+        judge = getattr(self, "judge_spec", None) if getattr(self, "judge", None) != "saved" else None
+        return [*named, *(judge.models if judge is not None else ())]
 
     def keep_settings(self, out: Path) -> None:
         """Write down the settings of the results that lie in `out` now."""
@@ -96,9 +117,8 @@ class LoadingJob(Job):
                 values[name] = {key: one for key, one in value.items() if key not in UNNAMED} if is_table else value
         for name in type(self).model_fields:
             spec = getattr(self, name)
-            if isinstance(spec, ModelSpec) and spec.is_local and not spec.name.startswith(EARLIER):
-                with suppress(BucklerError):  # saved answers, in place of a model
-                    values[f"{name}.computes_in"] = dtype_of(spec)
+            if isinstance(spec, ModelSpec) and spec.is_local and (computes_in := _type_of(spec)) is not None:
+                values[f"{name}.computes_in"] = computes_in
         return values
 
     @property
@@ -123,6 +143,45 @@ class AnsweringJob(LoadingJob):
     batch_tokens: int | None = Field(default=None, ge=1)
     """Maximum number of tokens that a local model holds at once, padding included (default: what the free memory of a GPU
     holds; 16384 on a CPU)."""
+
+
+def computed_otherwise(models: Sequence[ModelSpec], plan: Callable[[], Sequence[Step]], store: Store) -> list[str]:
+    """What is said where finished steps are done again because `dtype: auto` was another type on the machine that did them.
+
+    Args:
+        models: Those that the steps load.
+        plan: Plans the steps, as on the machine that is supposed.
+        store: Where finished steps lie.
+    """
+    specs = [spec for spec in models if spec.is_local and spec.dtype == "auto" and _type_of(spec) is not None]
+    if not specs or not (store.root / "steps").is_dir():
+        return []
+    here = {step.key: step for step in in_order(plan())}
+    if all(map(store.is_done, here.values())):
+        return []
+    now = {dtype_of(spec) for spec in specs}
+    others: tuple[Dtype, ...] = ("float32", "bfloat16")
+    for other in others:
+        with supposing(other):
+            if {dtype_of(spec) for spec in specs} == now:
+                continue
+            steps = in_order(plan())
+        done = Counter(step.name for step in steps if step.key not in here and store.is_done(step))
+        if done:
+            named = ", ".join(f"{number} {name}" for name, number in done.most_common())
+            way = "; `--dtype bfloat16` uses them" if other == "bfloat16" else ""
+            return [
+                f"{done.total()} finished steps of this store were computed where `dtype: auto` is {other}, and are done again "
+                f"in {' and '.join(sorted(now))} ({named}){way}"
+            ]
+    return []
+
+
+def _type_of(spec: ModelSpec) -> Dtype | None:
+    """In what a local model computes here; None for what is no model yet, or saved answers in place of one."""
+    with suppress(BucklerError):
+        return None if spec.name.startswith(EARLIER) else dtype_of(spec)
+    return None
 
 
 def model_of(spec: ModelSpec, earlier: Earlier, adapter: str | None = None) -> ModelRef:

@@ -15,7 +15,7 @@ from buckler.data import Answer, Chat, Json, Verdict
 from buckler.data.near_duplicates import find_overlap
 from buckler.errors import DataError
 from buckler.evaluation.metrics import summarise
-from buckler.evaluation.probes import Described, describe, in_set, pairs_between
+from buckler.evaluation.probes import Described, benchmark_names, describe, in_set, pairs_between
 from buckler.evaluation.scores import Scorers, score_answers
 from buckler.evaluation.utility import ask
 from buckler.workflow.inputs import WORLD, Source, source_chats
@@ -115,6 +115,7 @@ class ProbeFiles(Result):
         files: dict[str, Json] = {
             name: {
                 "format": described.format,
+                **({"benchmark": described.benchmark} if described.benchmark else {}),
                 "rows": self.rows[name],
                 "categories": {str(kind): dict(counts) for kind, counts in described.categories.items()},
                 "checkable": described.checkable,
@@ -149,18 +150,25 @@ def check_probes(probes: Sequence[Source], by: Scorers, limit: int | None = None
     """
     first: dict[str, tuple[Chat, str]] = {}
     notices: list[str] = []
-    for source in probes:
-        rows = _all(source)
-        repeats = 0
+    files = [_all(source) for source in probes]
+    names = benchmark_names(files)
+    for source, rows, name in zip(probes, files, names, strict=True):
+        before, own = set(first), set()
         for number, row in enumerate(rows, 1):
             place = f"{source.source}: row {number}"
             probe = in_set(row, source.probe_set, place)
-            repeats += probe.id in first
+            own.add(probe.id)
             earlier, there = first.setdefault(probe.id, (probe, place))
             if earlier.meta["set"] != probe.meta["set"]:
                 places = f"{probe.meta['set']} here and {earlier.meta['set']} there"
                 raise DataError(f"{place}: same text as {there}, but {places}; remove one of them")
-        notices += _row_notices(source, len(rows), repeats, limit)
+        notices += _row_notices(source, len(rows), len(rows) - len(own), limit)
+        if shared := len(own & before):
+            notices.append(
+                f"{source.source}: {shared} rows are in an earlier file too: they count in the numbers of each, once over all"
+            )
+        if len(names) - names.count(None) > 1 and name not in (None, Path(source.source).name):
+            notices.append(f"{source.source}: its numbers stand under {name}")
     blank = [Answer(id=one.id, prompt=one.prompt, text="", finish_reason="stop", meta=one.meta) for one, _ in first.values()]
     summarise(blank, [Verdict(id=one.id) for one in blank], score_answers(blank, by))
     return notices
@@ -196,7 +204,8 @@ def _all(source: Source) -> list[Chat]:
 
 
 def _file_lines(name: str, rows: int, described: Described) -> list[str]:
-    lines = [f"{name}: {described.format}, {rows} rows"]
+    known = f", the content of {described.benchmark}" if described.benchmark else ""
+    lines = [f"{name}: {described.format}, {rows} rows{known}"]
     lines += [f"  {sum(counts.values()):6} {WANTED[kind]}{_by_category(counts)}" for kind, counts in described.categories.items()]
     if described.checkable:
         lines.append(f"  {described.checkable:6} with an answer that can be checked without a judge")
