@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from typing_extensions import TypedDict  # that of Python 3.11 cannot be checked by pydantic
 
@@ -46,12 +47,12 @@ _LETTERS = tuple(f"<{letter}" for letter in "abcdefghijklmnopqrstuvwxyz")
 class ToolParts(TypedDict, total=False):
     """What a turn of a conversation holds of tools."""
 
-    tool_calls: list[Json]
+    tool_calls: list[Any]
     """Calls in the assistant's turn, as chat templates take them: `{"type": "function", "function": {...}}`."""
     name: str
     """Of the tool whose result a tool turn holds, where the row names it."""
     tool_call_id: str
-    tools: list[Json]
+    tools: list[Any]
     """With the first turn that is no system's: the JSON schemas of the tools that the conversation may call."""
 
 

@@ -32,7 +32,7 @@ HELD: Mapping[str, frozenset[str]] = {
 """What a layout holds beside questions, answers and a system prompt: weights of rows, reasoning, tools, turns in any order, and
 answers that are not learnt. A layout of the user's own is given whole rows and is expected to hold all of it."""
 BY_ANSWER = ("trl", "llamafactory")
-"""Layouts in which only the last answer of a row is learnt where the trainer is told so: one row for each learnt answer."""
+"""Layouts in which only the last answer of a row is learnt where the trainer is set so: one row for each learnt answer."""
 
 
 def write_chats(path: Path, rows: Sequence[Chat], format: str) -> int:
