@@ -92,7 +92,7 @@ def test_targets_are_a_name_or_a_list_of_names_wherever_they_are_set(given, want
     ("q_proj,v_proj", "no name of a layer; give names such as q_proj, each as an entry"),
     ([".*_proj"], "no name of a layer"),
     ([], "at least 1"),
-    (3, "tuple"),
+    (3, "list"),
 ])  # fmt: skip
 def test_what_is_no_name_of_a_layer_is_refused_as_it_is_read(given, reason):
     with pytest.raises(ConfigError, match=reason):

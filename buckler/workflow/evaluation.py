@@ -25,6 +25,7 @@ from buckler.data import (
     write_jsonl,
     write_verdicts,
 )
+from buckler.errors import BackendError
 from buckler.evaluation.metrics import METRICS, summarise
 from buckler.evaluation.probes import answer_probes, merge
 from buckler.evaluation.scores import score_answers
@@ -278,13 +279,12 @@ def judged(answers: Step, judge_of: JudgeSpec | str, title: str) -> Step:
 
 
 def require_judge(spec: JudgeSpec) -> None:
-    """Refuse a judge whose model cannot answer, as far as this is seen without loading it.
-
-    Raises:
-        BackendError: with the reason and what to do.
-    """
+    """Refuse a judge whose model cannot answer, as far as this is seen without loading it (BackendError)."""
     for model in spec.models:
-        require_ready(model)
+        try:
+            require_ready(model)
+        except BackendError as fault:
+            raise BackendError(f"judge {spec.label!r}: {fault}") from None
 
 
 def choice_utility(model: ModelRef, rows: Step, title: str) -> Step:
