@@ -274,7 +274,7 @@ def test_settings_that_make_one_attack_are_one(tmp_path):
 @pytest.mark.ml
 @pytest.mark.parametrize("setting", [{}, {"rows": 9, "share": 0.5, "epochs": 1.5}, {"kind": "drift", "rows": 7, "batch_size": 3}])
 def test_the_steps_of_a_trial_are_those_of_its_training(tmp_path, setting):
-    from buckler.finetuning.batches import steps_of
+    from buckler.finetuning.plan import steps_of
 
     read = recipe(tmp_path)
     attack = read.attack_of(setting)

@@ -96,7 +96,8 @@ class LoadingJob(Job):
         if notes:
             write_json(out / WORK / NOTES, notes)
         else:
-            (out / WORK / NOTES).unlink(missing_ok=True)
+            with suppress(OSError):  # none is there, or what is written next says why not
+                (out / WORK / NOTES).unlink()
 
     def _models(self) -> list[ModelSpec]:
         """The models that the job loads, judges' included."""
