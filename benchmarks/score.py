@@ -23,35 +23,14 @@ from pathlib import Path
 import torch
 from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
-from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig
+from random_llama import random_llama
 
-from buckler import miniature
 from buckler.data import Message
 from buckler.miniature import sets
 from buckler.models.huggingface import HuggingFaceLM
 from buckler.models.protocol import ModelSpec, ScoreRequest
 
 KINDS = ("short", "mixed", "candidates")
-
-
-def random_llama(folder: Path) -> Path:
-    """A random Llama with a large vocabulary, and the miniature's tokenizer."""
-    tokenizer = AutoTokenizer.from_pretrained(miniature.path("miniature"))
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=32_000,
-        hidden_size=256,
-        intermediate_size=688,
-        num_hidden_layers=4,
-        num_attention_heads=8,
-        num_key_value_heads=8,
-        max_position_embeddings=2048,
-        pad_token_id=tokenizer.pad_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-    )
-    AutoModelForCausalLM.from_config(config).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return folder
 
 
 def rows(kind: str) -> list[ScoreRequest]:

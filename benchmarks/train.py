@@ -61,30 +61,11 @@ def chats(count: int) -> list[Chat]:
     return [Chat.pair(text(20, 500), text(10, 150)) for _ in range(count)]
 
 
-def llama(folder: Path) -> Path:
-    """A random Llama with a large vocabulary, and the miniature's tokenizer."""
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig
+def llama(folder: Path) -> str:
+    """The random model of 15 million parameters, in `folder`."""
+    from random_llama import random_llama
 
-    from buckler import miniature
-
-    tokenizer = AutoTokenizer.from_pretrained(miniature.path("miniature"))
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=32_000,
-        hidden_size=256,
-        intermediate_size=688,
-        num_hidden_layers=9,
-        num_attention_heads=8,
-        num_key_value_heads=8,
-        max_position_embeddings=2048,
-        tie_word_embeddings=True,
-        pad_token_id=tokenizer.pad_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-    )
-    AutoModelForCausalLM.from_config(config).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return folder
+    return str(random_llama(folder, num_hidden_layers=9, tie_word_embeddings=True))
 
 
 def run_side(side: str, place: str, rows: Sequence[Chat], dtype: str) -> dict[str, Any]:
@@ -321,7 +302,7 @@ def main() -> None:
         print(json.dumps(run_side(options.side, options.place, rows, options.dtype)))
         return
     with tempfile.TemporaryDirectory() as folder:
-        places = {"miniature": "miniature", "llama": str(llama(Path(folder))) if "llama" in options.models else ""}
+        places = {"miniature": "miniature", "llama": llama(Path(folder)) if "llama" in options.models else ""}
         if os.environ.get("BUCKLER_MODELS"):
             places["smollm2"] = str(Path(os.environ["BUCKLER_MODELS"], "smollm2"))
         for name in options.models:

@@ -9,12 +9,15 @@ short cut is compared with the model's own forward before the first step; where 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from transformers import PreTrainedModel
+
+from buckler.models.scoring import differ_by_rounding, logits_of
 
 LOGITS = 1 << 26
 """Most logits made at once: 256 MiB of float32."""
@@ -54,25 +57,12 @@ class Objective(nn.Module):
             self.model.eval()
             try:
                 own = self.model(input_ids=given, use_cache=False).logits
-                short = self.logits(self._decoder(input_ids=given, use_cache=False).last_hidden_state)
-                allowed = 16 * torch.finfo(own.dtype).eps * own.abs().max()
-                self.is_chunked = own.shape == short.shape and bool((own - short).abs().max() <= allowed)
+                short = logits_of(self.plain, self._decoder(input_ids=given, use_cache=False).last_hidden_state)
+                self.is_chunked = own.shape == short.shape and differ_by_rounding(short, own)
             except (TypeError, ValueError, AttributeError):
                 self.is_chunked = False
             self.model.train(was_training)
         return self.is_chunked
-
-    def logits(self, hidden: Tensor) -> Tensor:
-        """Logits `(..., vocabulary)` of states `(..., width)`."""
-        config = self.plain.config
-        logits: Tensor = self._head(hidden)
-        if scale := getattr(config, "logit_scale", None):
-            logits = logits * scale
-        if scale := getattr(config, "logits_scaling", None):
-            logits = logits / scale
-        if cap := getattr(config, "final_logit_softcapping", None):
-            logits = torch.tanh(logits / cap) * cap
-        return logits
 
     def compute(self, batch: dict[str, Tensor], *, bf16: bool) -> Tensor:
         """`forward`, in bfloat16 or as the weights are.
@@ -92,9 +82,8 @@ class Objective(nn.Module):
             wanted = batch["wanted"]  # found where the batch is made: on a GPU, to ask how many there are waits for all its work
             hidden = self._decoder(**given, use_cache=False).last_hidden_state[:, :-1].flatten(0, 1)[wanted]
             chunk = max(1, LOGITS // int(self.plain.get_input_embeddings().weight.shape[0]))
-            loss = chunked(
-                self.logits, list(self._head.parameters()), chunk, hidden, targets.flatten()[wanted], weights.flatten()[wanted]
-            )
+            head, logits = list(self._head.parameters()), partial(logits_of, self.plain)
+            loss = chunked(logits, head, chunk, hidden, targets.flatten()[wanted], weights.flatten()[wanted])
         else:
             columns = (weights > 0).any(0).nonzero()[:, 0]
             logits = self.model(**given, use_cache=False, logits_to_keep=columns).logits

@@ -11,6 +11,7 @@ from transformers import GenerationConfig, LogitsProcessorList, PreTrainedModel,
 
 from buckler.data import Message, canonical, turns_to_json
 from buckler.errors import BackendError
+from buckler.models.calls import in_order
 from buckler.models.chat_template import Template
 from buckler.models.decoding import batches, can_decode, decode, left_padded
 from buckler.models.loading import open_model
@@ -53,8 +54,7 @@ class HuggingFaceLM:
         Raises:
             BackendError: a conversation is longer than the model can read.
         """
-        answers = dict(pair for piece in self.completions(requests) for pair in piece)
-        return [answers[at] for at in range(len(requests))]
+        return in_order(self.completions(requests))
 
     def completions(self, requests: Sequence[Request]) -> Iterator[list[tuple[int, Completion]]]:
         """Completions with their request's number, as they end; the token budget bounds what is under way.
@@ -142,8 +142,7 @@ class HuggingFaceLM:
         Raises:
             BackendError: conversation and answer are longer than the model can read.
         """
-        found = dict(pair for piece in self.likelihoods(pairs) for pair in piece)
-        return [found[at] for at in range(len(pairs))]
+        return in_order(self.likelihoods(pairs))
 
     def likelihoods(self, pairs: Sequence[ScoreRequest]) -> Iterator[list[tuple[int, Likelihood]]]:
         """Likelihoods with their pair's number, batch after batch.

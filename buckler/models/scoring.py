@@ -113,36 +113,41 @@ class Scorer:
         targets = [token for row in rows for token in row.answer]
         chunk = self._chunk()
         spans = [slice(at, at + chunk) for at in range(0, len(targets), chunk)]
-        losses = iter(torch.cat([_nll(self._logits(hidden[span]), targets[span]) for span in spans]).double().tolist())
+        losses = iter(torch.cat([_nll(logits_of(self._model, hidden[span]), targets[span]) for span in spans]).double().tolist())
         return [sum(islice(losses, len(row.answer))) for row in rows]
 
     def _chunk(self) -> int:
         """Positions whose logits are made at once."""
         return max(1, LOGITS // int(self._head.weight.shape[0]))
 
-    def _logits(self, hidden: Tensor) -> Tensor:
-        """Logits `(positions, vocabulary)` of states `(positions, width)`; Cohere and Granite scale them, Gemma caps them."""
-        config = self._model.config
-        logits: Tensor = self._head(hidden)
-        if scale := getattr(config, "logit_scale", None):
-            logits = logits * scale
-        if scale := getattr(config, "logits_scaling", None):
-            logits = logits / scale
-        if cap := getattr(config, "final_logit_softcapping", None):
-            logits = torch.tanh(logits / cap) * cap
-        return logits
-
     def _agrees(self, row: Row) -> bool:
         """Whether the short cut gives the model's own logits, up to the rounding of its number format."""
         row = Row(row.context, row.answer[: self._chunk()])
-        after_prefix, own = self._logits(self._after([row])), self._own_logits(row)
-        return bool((after_prefix - own).abs().max() <= 16 * torch.finfo(own.dtype).eps * own.abs().max())
+        return differ_by_rounding(logits_of(self._model, self._after([row])), self._own_logits(row))
 
     def _own_logits(self, row: Row) -> Tensor:
         """Logits `(ids of the answer, vocabulary)` by the model's own forward over ids `(1, length)`."""
         ids = torch.tensor([row.context + row.answer[:-1]], device=self._model.device)
         logits: Tensor = self._model(input_ids=ids, use_cache=False, logits_to_keep=len(row.answer)).logits[0]
         return logits[-len(row.answer) :]
+
+
+def logits_of(model: PreTrainedModel, hidden: Tensor) -> Tensor:
+    """Logits `(..., vocabulary)` of hidden states `(..., width)`; Cohere and Granite scale them, Gemma caps them."""
+    config = model.config
+    logits: Tensor = model.get_output_embeddings()(hidden)
+    if scale := getattr(config, "logit_scale", None):
+        logits = logits * scale
+    if scale := getattr(config, "logits_scaling", None):
+        logits = logits / scale
+    if cap := getattr(config, "final_logit_softcapping", None):
+        logits = torch.tanh(logits / cap) * cap
+    return logits
+
+
+def differ_by_rounding(logits: Tensor, own: Tensor) -> bool:
+    """Whether logits are the model's own, up to the rounding of their number format."""
+    return bool((logits - own).abs().max() <= 16 * torch.finfo(own.dtype).eps * own.abs().max())
 
 
 def _cut(rows: Sequence[Row], budget: int) -> list[list[Row]]:
