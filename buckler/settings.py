@@ -9,12 +9,10 @@ from __future__ import annotations
 
 import re
 import types
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
-from pathlib import Path
 from typing import Any, ClassVar, TypeVar, Union, get_args, get_origin
 
-import yaml
 from pydantic import (
     BaseModel,
     ConfigDict,
@@ -24,6 +22,7 @@ from pydantic import (
 )
 from pydantic.fields import FieldInfo
 
+from buckler.data.reading import parse_yaml
 from buckler.errors import ConfigError
 
 _EXPORT = "a command of its own: `buckler export curated/curated.jsonl --to LAYOUT --out DIR`, in a recipe an entry `export`"
@@ -119,47 +118,6 @@ def parse(model: type[Model], values: object, where: str, names: Mapping[str, st
         raise ConfigError(f"{where}: {_explain(model, fault, names or {})}") from None
 
 
-class _Loader(yaml.SafeLoader):
-    """The safe loader, which takes no key twice: the last of two would win unseen."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, object]:
-        keys: set[object] = set()
-        for key, _ in node.value:
-            if key.tag == "tag:yaml.org,2002:str" and key.value in keys:
-                raise yaml.constructor.ConstructorError(None, None, f"`{key.value}` is given twice", key.start_mark)
-            keys.add(key.value)
-        return super().construct_mapping(node, deep)
-
-
-def read_yaml(path: Path) -> object:
-    """The value of a YAML file, read with the safe loader; anchors and merges (`<<`) work, a key that stands twice does not.
-
-    Raises:
-        ConfigError: the file is missing, is not YAML, or says something twice.
-    """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise ConfigError(f"{path}: no such file") from None
-    except (OSError, UnicodeDecodeError) as fault:
-        raise ConfigError(f"{path}: cannot be read: {fault}") from None
-    return parse_yaml(text, str(path))
-
-
-def parse_yaml(text: str, where: str) -> object:
-    """The value of a YAML text; `where` names the file or option in errors.
-
-    Raises:
-        ConfigError: it is not YAML, or says something twice.
-    """
-    try:
-        return yaml.load(text, Loader=_Loader)
-    except yaml.YAMLError as fault:
-        mark = getattr(fault, "problem_mark", None)
-        line = f":{mark.line + 1}" if mark else ""
-        raise ConfigError(f"{where}{line}: not YAML: {getattr(fault, 'problem', fault)}") from None
-
-
 def _explain(model: type[BaseModel], fault: ValidationError, names: Mapping[str, str]) -> str:
     # A misspelled key comes before the one that is missing because of it.
     errors = fault.errors()
@@ -177,6 +135,8 @@ def _explain(model: type[BaseModel], fault: ValidationError, names: Mapping[str,
     value = first["input"]
     message = plain(first["msg"])
     shown = f", got {value!r}" if isinstance(value, str | int | float | bool) and repr(value) not in message else ""
+    if first["type"] == "string_type" and isinstance(value, bool | int | float):
+        shown += "; put it in quotes"
     owner = f"{_named(first['loc'], names)}: " if place else ""
     return f"{owner}{message}{shown}{more}"
 

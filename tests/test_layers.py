@@ -21,7 +21,7 @@ RIGHTS = {
     "errors": "",
     "progress": "errors",
     "data": "errors",
-    "settings": "errors",
+    "settings": "errors data",
     "registry": "errors data",
     "formats": "errors progress data registry",
     "models": "errors data progress registry settings",

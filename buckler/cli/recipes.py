@@ -10,10 +10,10 @@ from pathlib import Path
 
 from buckler import formats
 from buckler.data import write_text
+from buckler.data.reading import read_yaml
 from buckler.errors import ConfigError
 from buckler.evaluation.probes import describe
 from buckler.experiments.registry import packaged
-from buckler.settings import read_yaml
 from buckler.workflow.inputs import WORLD
 
 SETS = ("harmful", "borderline", "benign")

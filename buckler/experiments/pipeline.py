@@ -22,11 +22,12 @@ from typing import Literal, Self, TypeAlias
 from pydantic import Field, model_validator
 
 from buckler.data import Json
+from buckler.data.reading import read_yaml
 from buckler.errors import ConfigError
 from buckler.experiments.base import anchored
 from buckler.progress import ProgressCallback, no_progress
 from buckler.registry import read_from, refuse_code
-from buckler.settings import Settings, parse, read_yaml
+from buckler.settings import Settings, parse
 from buckler.workflow.executor import run_steps
 from buckler.workflow.jobs.base import EARLIER, Planned, Result, named_step
 from buckler.workflow.jobs.crosstask import CrossTaskJob

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, TypeGuard, TypeVar
 
 import buckler
+from buckler.data.reading import read_yaml
 from buckler.errors import ConfigError
 from buckler.experiments.base import Arm, CommonRecipe, Experiment, Key, Loop, MeasuredArm, Pair, Plan
 from buckler.experiments.results import PhraseRule, RunResult, SampleResult, SearchResult
@@ -21,7 +22,7 @@ from buckler.registry import Registry, is_place, places_in, read_from, refuse_co
 from buckler.report.claims import Finding
 from buckler.report.figures import Sketch
 from buckler.report.tables import Table
-from buckler.settings import parse, read_yaml, with_changes
+from buckler.settings import parse, with_changes
 from buckler.workflow.step import Step
 from buckler.workflow.store import Store
 

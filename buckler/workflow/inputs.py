@@ -18,6 +18,7 @@ from buckler import formats
 from buckler.crosstask.own_tasks import read_tasks, tasks_code
 from buckler.crosstask.task import Task
 from buckler.data import ROWS, Answer, Chat, Document, Json, content_id, file_digest, read_chats, read_documents, read_json
+from buckler.data.reading import bounded_json, path_kind
 from buckler.errors import BackendError, ConfigError, DataError
 from buckler.models.dtype import supposes
 from buckler.models.fit import require_ready
@@ -183,10 +184,10 @@ def _drawn(rows: Sequence[RowT], source: Source) -> list[RowT]:
 
 def _digest(path: Path) -> str:
     """SHA-256 of a file, or of all files of a folder; a name that is no path stands for itself (a hub data set)."""
-    if path.is_dir():
+    if (kind := path_kind(path)) == "folder":
         files = sorted(one for one in path.rglob("*") if one.is_file() and not one.name.startswith("."))
         return content_id([[str(one.relative_to(path)), _digest(one)] for one in files])
-    if not path.exists():
+    if not kind:
         if str(path).count("/") == 1 and not path.suffix and not path.is_absolute():
             return f"hub:{path}"
         raise DataError(f"{path}: no such file")
@@ -248,7 +249,7 @@ def model_spec(run: Run[Settings], role: str) -> ModelSpec:
 
 def outside_spec(place: str) -> tuple[ModelSpec, str]:
     """An outside model, and the type in which it was planned to compute."""
-    values = json.loads(place)
+    values = bounded_json(place)
     planned = values.pop("computes_in", "auto")
     return ModelSpec.model_validate(values), str(planned)
 
