@@ -60,6 +60,8 @@ def now_called(old: str, table: Mapping[str, str], among: str = "", known: Seque
     return f"`{old}` is now `{next(iter(elsewhere), place)}`"
 
 
+FILE_NAME = r"^[a-z0-9][a-z0-9_-]{0,99}$"
+"""A name that is also that of a folder or a file: it can lead nowhere else, and fits every file system."""
 Model = TypeVar("Model", bound="Settings")
 
 

@@ -249,7 +249,9 @@ def read_json(path: Path, *, constants: bool = False) -> Json:
     try:
         value, _ = json_value(text, constants=constants)
     except ValueError as fault:
-        raise DataError(f"{path}: not JSON{'' if isinstance(fault, json.JSONDecodeError) else ' that can be read'}: {fault}") from None
+        raise DataError(
+            f"{path}: not JSON{'' if isinstance(fault, json.JSONDecodeError) else ' that can be read'}: {fault}"
+        ) from None
     return whole_characters(value) if halves_in(text) else value
 
 

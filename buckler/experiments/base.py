@@ -21,7 +21,7 @@ from buckler.models.protocol import ModelSpec
 from buckler.report.claims import Finding
 from buckler.report.figures import Sketch
 from buckler.report.tables import Table
-from buckler.settings import Settings
+from buckler.settings import FILE_NAME, Settings
 from buckler.workflow.evaluation import Measured
 from buckler.workflow.inputs import WORLD
 from buckler.workflow.step import Step
@@ -42,7 +42,7 @@ class CommonRecipe(Settings):
     checks_itself = ("about",)
     if TYPE_CHECKING:
         kind: str  # each kind declares its own literal; declared here, it would move in the recipe that results keep
-    name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")
+    name: str = Field(pattern=FILE_NAME)
     about: str = ""
     models: dict[str, ModelSpec] = Field(min_length=1)
     """Aligned models by their names in the report."""

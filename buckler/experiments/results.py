@@ -9,7 +9,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from buckler.errors import DataError
 from buckler.evaluation.statistics import Rate, mean, pooled
-from buckler.settings import VALUES, plain
+from buckler.settings import FILE_NAME, VALUES, plain
 
 if TYPE_CHECKING:
     from buckler.data import Json
@@ -25,6 +25,8 @@ def _current(labels: dict[str, str | int]) -> dict[str, str | int]:
     return {name: VALUES.get(name, {}).get(one, one) if isinstance(one, str) else one for name, one in labels.items()}
 
 
+StepName: TypeAlias = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+"""The name of a step's folder in a store."""
 Labels: TypeAlias = Annotated[dict[str, str | int], AfterValidator(_current)]
 
 
@@ -110,9 +112,9 @@ class TrainingResult(Saved):
 class StepKeys(Saved):
     """The steps that measured an arm, by the names of their folders."""
 
-    answers: str
-    verdicts: str
-    metrics: str
+    answers: StepName
+    verdicts: StepName
+    metrics: StepName
 
 
 class ArmResult(Saved):
@@ -286,7 +288,7 @@ class Record(Saved):
 class RunResult(Saved):
     """Everything that an experiment found."""
 
-    name: str = "experiment"
+    name: str = Field(default="experiment", pattern=FILE_NAME)
     kind: str
     about: str = ""
     seeds: list[int] = []

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import cast
 
 from buckler.data import Json, read_chats, read_json, write_json
-from buckler.errors import BucklerError, ConfigError
+from buckler.errors import ConfigError, as_error
 from buckler.finetuning.export import save_merged
 from buckler.finetuning.settings import TrainSettings
 from buckler.finetuning.trainer import run_phase
@@ -49,5 +49,7 @@ if __name__ == "__main__":
         sys.exit("usage: accelerate launch --num_processes N -m buckler.finetuning JOB.json (`buckler train --job` writes it)")
     try:
         main(Path(sys.argv[1]))
-    except BucklerError as fault:
-        sys.exit(f"error: {fault}")
+    except Exception as fault:  # noqa: BLE001 - no traceback reaches a user
+        error = as_error(fault)
+        sys.stderr.write(f"error: {error}\n")
+        sys.exit(error.exit_status)
