@@ -11,6 +11,7 @@ import re
 import types
 from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Any, ClassVar, TypeVar, Union, get_args, get_origin
 
 from pydantic import (
@@ -22,8 +23,9 @@ from pydantic import (
 )
 from pydantic.fields import FieldInfo
 
-from buckler.data.reading import parse_yaml
-from buckler.errors import ConfigError
+from buckler.data.reading import read_json
+from buckler.data.yaml_text import parse_yaml
+from buckler.errors import ConfigError, DataError
 
 _EXPORT = "a command of its own: `buckler export curated/curated.jsonl --to LAYOUT --out DIR`, in a recipe an entry `export`"
 OPTIONS: dict[str, str] = {
@@ -63,6 +65,7 @@ def now_called(old: str, table: Mapping[str, str], among: str = "", known: Seque
 FILE_NAME = r"^[a-z0-9][a-z0-9_-]{0,99}$"
 """A name that is also that of a folder or a file: it can lead nowhere else, and fits every file system."""
 Model = TypeVar("Model", bound="Settings")
+Read = TypeVar("Read", bound=BaseModel)
 
 
 class Settings(BaseModel):
@@ -120,6 +123,18 @@ def parse(model: type[Model], values: object, where: str, names: Mapping[str, st
         raise ConfigError(f"{where}: {_explain(model, fault, names or {})}") from None
 
 
+def read_as(model: type[Read], path: Path) -> Read:
+    """A saved JSON file as a model of what is read of it.
+
+    Raises:
+        DataError: it cannot be read, or is something else.
+    """
+    try:
+        return model.model_validate(read_json(path))
+    except ValidationError as fault:
+        raise DataError(f"{path}: {_explain(model, fault, {})}") from None
+
+
 def _explain(model: type[BaseModel], fault: ValidationError, names: Mapping[str, str]) -> str:
     # A misspelled key comes before the one that is missing because of it.
     errors = fault.errors()
@@ -147,7 +162,12 @@ def plain(message: str) -> str:
     """What pydantic says is wrong, to stand after the name of the value."""
     message = re.split(" or (?:an )?instance of ", message.removeprefix("Value error, "))[0]
     message = message.replace("a valid tuple", "a list").replace("a valid dictionary", "keys and values")
-    return message.partition(", unable to parse")[0].replace("Input should", "must").replace("Field required", "is required")
+    return (
+        message.partition(", unable to parse")[0]
+        .replace("Input should", "must")
+        .replace("String should match pattern", "must match")
+        .replace("Field required", "is required")
+    )
 
 
 def _named(location: tuple[int | str, ...], names: Mapping[str, str]) -> str:

@@ -12,7 +12,7 @@ import pytest
 from commands import buckler
 
 from buckler.data import read_json, read_jsonl, reading
-from buckler.data.reading import parse_yaml, read_yaml
+from buckler.data.yaml_text import parse_yaml, read_yaml
 from buckler.errors import ConfigError, DataError
 from buckler.formats import read_chats
 

@@ -183,9 +183,10 @@ def _perform(run: Callable[..., Outcome], as_json: bool) -> int:
 
 
 def _fail(fault: BucklerError) -> None:
-    """Print the message, without signs that a terminal would obey, and leave."""
-    message = re.sub(r"[^\n\x20-\x7e\xa0-\U0010ffff]", lambda sign: repr(sign[0])[1:-1], str(fault))
-    sys.stderr.write(f"error: {message}\n")
+    """Print the message, without signs that a terminal would obey and with an end to what it quotes, and leave."""
+    plain = "".join(sign if sign.isprintable() or sign == "\n" else repr(sign)[1:-1] for sign in str(fault))
+    shown = re.sub(r"(.{2000})(.{100,})", lambda long: f"{long[1]} ... ({len(long[2]):,} more characters)", plain)
+    sys.stderr.write(f"error: {shown}\n")
     sys.exit(fault.exit_status)
 
 

@@ -17,7 +17,7 @@ import typer
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from buckler.data.reading import parse_yaml
+from buckler.data.yaml_text import parse_yaml
 from buckler.errors import ConfigError
 from buckler.settings import Settings, default_of, inner_model, parse_change, put, without_none
 

@@ -22,7 +22,7 @@ from buckler.crosstask.scoring import Metric
 from buckler.crosstask.task import ALL, DOCUMENT, MIXED, MOST_MISUSED_TASK, Task, places_in
 from buckler.crosstask.tasks import TASK_REGISTRY
 from buckler.data.language import language_name
-from buckler.data.reading import read_yaml
+from buckler.data.yaml_text import read_yaml
 from buckler.errors import ConfigError
 from buckler.registry import is_place
 from buckler.settings import VALUES, Settings, parse

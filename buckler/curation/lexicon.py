@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Protocol
 
 from buckler.curation.papers import Paper
-from buckler.data.reading import read_yaml
+from buckler.data.yaml_text import read_yaml
 from buckler.errors import ConfigError
 
 LEXICON = Path(__file__).with_name("lexicon.yaml")

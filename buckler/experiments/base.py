@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Generic, Self, TypeAlias, TypeVar
 from pydantic import Field, field_validator
 
 from buckler.data import Answer, Json, Verdict, read_answers, read_verdicts
+from buckler.data.reading import kind_at
 from buckler.errors import ConfigError
 from buckler.evaluation.metrics import known_metrics
 from buckler.evaluation.probes import MAX_NEW_TOKENS
@@ -149,12 +150,12 @@ def _anchored(value: object, folder: Path) -> object:
 def _place(text: str, folder: Path) -> str:
     """A path as it is found from the working folder, if it lies in `folder`; `FORMAT@PATH` likewise."""
     form, at, rest = text.partition("@")
-    if at and form and not (folder / text).exists():
+    if at and form and not kind_at(folder / text):
         return f"{form}@{_place(rest, folder)}"
-    if not text or text in NAMES or text.startswith(WORLD) or not (folder / text).exists():
+    if not text or text in NAMES or text.startswith(WORLD) or not kind_at(folder / text):
         return text
     here = Path(text)
-    return text if here.exists() and here.samefile(folder / text) else str(folder / text)
+    return text if kind_at(here) and here.samefile(folder / text) else str(folder / text)
 
 
 def _judge(text: str, folder: Path) -> str:

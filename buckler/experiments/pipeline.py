@@ -22,7 +22,7 @@ from typing import Literal, Self, TypeAlias
 from pydantic import Field, model_validator
 
 from buckler.data import Json
-from buckler.data.reading import read_yaml
+from buckler.data.yaml_text import read_yaml
 from buckler.errors import ConfigError
 from buckler.experiments.base import anchored
 from buckler.progress import ProgressCallback, no_progress

@@ -20,6 +20,7 @@ from buckler.finetuning.settings import TrainSettings
 from buckler.finetuning.trainer import run_phase
 from buckler.models.protocol import ModelSpec
 from buckler.progress import no_progress
+from buckler.settings import parse
 
 
 def main(path: Path) -> None:
@@ -32,10 +33,10 @@ def main(path: Path) -> None:
     if not isinstance(job, Mapping) or not {"model", "rows", "train", "out", "seed"} <= job.keys():
         raise ConfigError(f"{path}: not a training job; `buckler train ROWS --job {path}` writes one")
     processes = int(os.environ.get("WORLD_SIZE", "1"))
-    settings = TrainSettings.model_validate(job["train"]).model_copy(update={"processes": processes})
+    settings = parse(TrainSettings, job["train"], str(path)).model_copy(update={"processes": processes})
     out, seed = Path(str(job["out"])), int(cast(int, job["seed"]))
     rows = read_chats(Path(str(job["rows"])))
-    spec = ModelSpec.model_validate(job["model"])
+    spec = parse(ModelSpec, job["model"], str(path))
     record = run_phase(spec, rows, settings, out, seed, no_progress)
     if int(os.environ.get("RANK", "0")) == 0:
         if settings.method == "lora":

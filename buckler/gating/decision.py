@@ -13,7 +13,7 @@ from typing import Annotated, Literal, TypeAlias
 from pydantic import BeforeValidator, Field
 
 from buckler.data import Json
-from buckler.data.reading import read_yaml
+from buckler.data.yaml_text import read_yaml
 from buckler.evaluation.paired import Decision, NonInferiority, noninferiority
 from buckler.evaluation.power import detectable
 from buckler.evaluation.statistics import mean

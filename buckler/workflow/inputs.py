@@ -18,7 +18,7 @@ from buckler import formats
 from buckler.crosstask.own_tasks import read_tasks, tasks_code
 from buckler.crosstask.task import Task
 from buckler.data import ROWS, Answer, Chat, Document, Json, content_id, file_digest, read_chats, read_documents, read_json
-from buckler.data.reading import bounded_json, path_kind
+from buckler.data.reading import bounded_json, kind_at, path_kind
 from buckler.errors import BackendError, ConfigError, DataError
 from buckler.models.dtype import supposes
 from buckler.models.fit import require_ready
@@ -27,7 +27,7 @@ from buckler.models.protocol import LM, Likelihood, ModelSpec
 from buckler.models.registry import identity, load
 from buckler.progress import LOG
 from buckler.registry import is_place
-from buckler.settings import Settings
+from buckler.settings import Settings, parse
 from buckler.workflow.step import Outside, Run, Step
 
 WORLD = "miniature:"
@@ -66,7 +66,7 @@ class Source(Settings):
         if not isinstance(values, dict) or not isinstance(source, str) or values.get("format") or "@" not in source:
             return values
         name, _, path = source.partition("@")
-        named = not Path(source).exists() and (is_place(name) or name in formats.FORMATS)
+        named = not kind_at(source) and (is_place(name) or name in formats.FORMATS)
         return {**values, "format": name, "source": path} if named else values
 
     @field_validator("format")
@@ -275,16 +275,17 @@ def trained_spec(folder: Path, base: Callable[[], ModelSpec] | None = None) -> M
 
     LoRA leaves an adapter, which is merged into `base` (default: the one it names) on loading; older versions, the merged model.
     """
-    record = read_json(folder / "training.json") if (folder / "training.json").exists() else {}
+    file = folder / "training.json"
+    record = read_json(file) if kind_at(file) else {}
     values = record if isinstance(record, Mapping) else {}
     whole, adapter = folder / "model", folder / "adapter"
     spec = ModelSpec(name=str(whole))
     if adapter.exists() and not whole.exists():
         spec = with_merged(base() if base else ModelSpec(name=base_of(adapter)[0]), adapter)
     how = {name: values.get(name) for name in ("threads", "attn_implementation")}
-    spec = ModelSpec.model_validate({**spec.model_dump(), **how})
+    spec = parse(ModelSpec, {**spec.model_dump(), **how}, str(file))
     dtype = values.get("dtype", "float32")
-    return spec if dtype == dtype_of(spec) else spec.model_copy(update={"dtype": dtype})
+    return spec if dtype == dtype_of(spec) else parse(ModelSpec, {**spec.model_dump(), "dtype": dtype}, str(file))
 
 
 def load_model(run: Run[Settings], role: str, *, shared: bool = False) -> LM:

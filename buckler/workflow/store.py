@@ -13,10 +13,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from pydantic import BaseModel, FiniteFloat, ValidationError
+from pydantic import BaseModel, FiniteFloat
 
 from buckler.data import Json, read_json
 from buckler.errors import DataError, StoreError
+from buckler.settings import read_as
 from buckler.workflow.step import FORMER, Step
 
 MARKER = "step.json"
@@ -119,10 +120,9 @@ def read_marker(marker: Path) -> Marker:
         StoreError: it is damaged.
     """
     try:
-        return Marker.model_validate(read_json(marker))
-    except (DataError, ValidationError) as fault:
-        reason = str(fault) if isinstance(fault, DataError) else f"{marker}: not the marker of a step"
-        raise StoreError(f"{reason}; delete the folder {marker.parent}, and its step is done again") from None
+        return read_as(Marker, marker)
+    except DataError as fault:
+        raise StoreError(f"{fault}; delete the folder {marker.parent}, and its step is done again") from None
 
 
 def inputs_of(lock: Path) -> list[str]:
