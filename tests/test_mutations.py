@@ -7,7 +7,6 @@ A failure names its file and seed: `survive(tmp_path, NAME, range(SEED, SEED + 1
 from __future__ import annotations
 
 import json
-import os
 import random
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -15,7 +14,7 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 import pytest
-from test_formats_mutations import MUTATIONS, at_most
+from test_formats_mutations import MANY, MUTATIONS, at_most
 
 from buckler.crosstask.own_tasks import read_tasks
 from buckler.crosstask.tasks import scorers
@@ -40,7 +39,7 @@ from buckler.workflow.inputs import trained_spec
 from buckler.workflow.store import Store
 
 TESTS = Path(__file__).parent
-FEW, MANY = 12, int(os.environ.get("BUCKLER_MUTATIONS", "2000"))
+FEW = 12
 EXPECTED = TESTS / "golden" / "expected"
 
 
