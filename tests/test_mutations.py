@@ -6,6 +6,7 @@ A failure names its file and seed: `survive(tmp_path, NAME, range(SEED, SEED + 1
 
 from __future__ import annotations
 
+import gzip
 import json
 import random
 from collections.abc import Callable, Mapping
@@ -57,6 +58,10 @@ def report(path: Path) -> object:
     results = read_results(read_json(path), str(path))
     sections = [section(results, show_unsafe=True)]
     return to_markdown_page(sections, "t"), json.dumps(to_json(sections, "t"), allow_nan=False)
+
+
+def card(path: Path) -> object:
+    return markdown(card_from_json(read_json(path), str(path)))
 
 
 def judged(path: Path) -> object:
@@ -116,6 +121,11 @@ def _rows(name: str) -> bytes:
     return b"".join((EXPECTED / name).read_bytes().splitlines(keepends=True)[:4])
 
 
+def _compact(raw: bytes) -> bytes:
+    """On one line, so that single values of it are changed."""
+    return json.dumps(json.loads(raw)).encode()
+
+
 def _safetensors() -> bytes:
     text = json.dumps(HEADER).encode()
     return len(text).to_bytes(8, "little") + text + bytes(16)
@@ -123,7 +133,9 @@ def _safetensors() -> bytes:
 
 def targets() -> list[Target]:
     """Every file that is damaged."""
-    stored = (EXPECTED / "evaluate", EXPECTED / "judge-card" / "keyword-6.json")
+    results = {"stages": _compact((TESTS / "fixtures" / "results_stages.json").read_bytes())}
+    for name in ("cross_task", "attacker"):
+        results[name] = _compact(gzip.decompress((EXPECTED / f"run-{name}" / f"results-golden_{name}.json.gz").read_bytes()))
     answers, verdicts = _rows("evaluate/answers.jsonl"), _rows("evaluate/verdicts.jsonl")
     recipe = {name: path.read_bytes() for name, path in packaged().items() if name != "pipeline"}
     step = {f"runs/steps/{name}/step.json": json.dumps({**MARKER, "inputs": {}}).encode() for name in ("draw-1", "train-2")}
@@ -138,8 +150,12 @@ def targets() -> list[Target]:
         Target(
             "labels.jsonl", (EXPECTED.parent / "inputs" / "labels.jsonl").read_bytes()[:900], lambda path: read_labels([path])
         ),
-        Target("card.json", stored[1].read_bytes(), lambda path: markdown(card_from_json(read_json(path), str(path)))),
-        Target("results.json", (TESTS / "fixtures" / "results_stages.json").read_bytes(), report),
+        Target(
+            "card.json",
+            _compact((EXPECTED / "judge-card" / "keyword-6.json").read_bytes()),
+            card,
+        ),
+        *(Target(f"results-{name}.json", raw, report) for name, raw in results.items()),
         Target("answers.jsonl", answers, judged, {"verdicts.jsonl": verdicts}),
         Target("verdicts.jsonl", verdicts, judged, {"answers.jsonl": answers}),
         Target(

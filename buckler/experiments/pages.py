@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from buckler.data import Json
+from buckler.errors import DataError
 from buckler.experiments.judge_reliability import reliability_sentence, reliability_tables
 from buckler.experiments.registry import experiment_of
 from buckler.experiments.results import RunResult, SampleResult
@@ -35,8 +36,14 @@ def write_report(results: Sequence[RunResult], out: Path, *, title: str, show_un
 
 def section(results: RunResult, *, show_unsafe: bool) -> Section:
     """What a report says of one experiment."""
-    experiment = experiment_of(results.kind)
-    shown = results if show_unsafe else _redacted(results)
+    try:
+        return _section(results if show_unsafe else _redacted(results))
+    except DataError as fault:
+        raise DataError(f"results of {results.name}: {fault}") from None
+
+
+def _section(shown: RunResult) -> Section:
+    experiment = experiment_of(shown.kind)
     return Section(
         name=shown.name,
         question=" ".join(part for part in (experiment.question, shown.about) if part),

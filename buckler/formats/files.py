@@ -18,7 +18,7 @@ from typing import TypeAlias
 
 from buckler.data import Json
 from buckler.data.jsonl import HALF, halves_in, whole_characters
-from buckler.data.reading import decoded, json_value, path_kind, read_bytes, require_length
+from buckler.data.reading import LARGEST, decoded, json_value, path_kind, read_bytes, require_length
 from buckler.errors import BackendError, DataError
 from buckler.formats.rows import column, listed, shorten
 from buckler.progress import LOG
@@ -37,6 +37,8 @@ COLUMNS = frozenset(
 """Column names by which a first record is known to be a header."""
 _DELIMITERS = (",", "\t", ";")
 _QUOTED_CELL = re.compile(r'"(?:[^"]|"")*"')
+MOST_CELLS = 500_000_000
+"""Cells of a Parquet file: runs of one value take no room in it."""
 PLURALS = {f"{name}s": name for name in "instruction input output prompt question answer response completion text label".split()}
 """What a row of a table of parallel lists calls its columns."""
 
@@ -269,7 +271,12 @@ def parquet(path: Path, raw: bytes, limit: int | None) -> Iterator[Json]:
     import pyarrow.parquet as pq
 
     try:
-        rows = pq.read_table(pa.BufferReader(raw)).slice(0, limit).to_pylist()
+        file = pq.ParquetFile(pa.BufferReader(raw))
+        size = sum(file.metadata.row_group(at).total_byte_size for at in range(file.num_row_groups))
+        cells = file.metadata.num_rows * file.metadata.num_columns
+        if size > LARGEST or cells > MOST_CELLS:
+            raise DataError(f"{path}: unpacks to {size / 2**20:,.0f} MiB and {cells:,} cells, more than is read; split it")
+        rows = file.read().slice(0, limit).to_pylist()
     except (pa.ArrowException, OSError, UnicodeDecodeError) as fault:  # the last: a name or a text that is no UTF-8
         raise DataError(f"{path}: not a complete Parquet file: {str(fault).splitlines()[0]}; download it again") from None
     return (_plain(row) for row in rows)
