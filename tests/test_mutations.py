@@ -29,6 +29,7 @@ from buckler.experiments.pipeline import is_pipeline, read_pipeline
 from buckler.experiments.registry import packaged, read_recipe
 from buckler.experiments.results import read_results
 from buckler.experiments.run import list_runs
+from buckler.formats import read_chats as rows_of
 from buckler.gating.decision import read_settings as read_margins
 from buckler.judges.card import card_from_json, markdown
 from buckler.judges.labels import read_labels
@@ -272,13 +273,13 @@ ODD = [
 def survive(folder: Path, name: str, seeds: range) -> None:
     """Damage a file once to four times, once a seed, and read it."""
     target, whole = TARGETS[name], 0
-    path = folder / name
-    for place, raw in {**target.beside, name: b""}.items():
+    path = folder / target.name
+    for place, raw in {**target.beside, target.name: b""}.items():
         (folder / place).parent.mkdir(parents=True, exist_ok=True)
         (folder / place).write_bytes(raw)
     mutations = (*MUTATIONS[:5], *(other_line,) * 4) if path.suffix == ".yaml" else MUTATIONS
     for seed in seeds:
-        rng = random.Random(f"{name} {seed}")
+        rng = random.Random(f"{target.name} {seed}")
         damaged = target.raw
         for _ in range(rng.choice([1, 1, 1, 2, 4])):
             damaged = rng.choice(mutations)(rng, damaged or b"x")
@@ -307,3 +308,16 @@ def test_damaged_files_are_read_or_refused_in_one_line(tmp_path, name, capsys):
 @pytest.mark.parametrize("name", TARGETS)
 def test_files_damaged_in_two_thousand_ways_are_read_or_refused_in_one_line(tmp_path, name, capsys):
     survive(tmp_path, name, range(FEW, FEW + MANY))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["data-00000-of-00001.arrow", "state.json", "dataset_info.json", "dataset_dict.json"])
+def test_damaged_data_sets_on_disk_are_read_or_refused_in_one_line(tmp_path, name):
+    from datasets import Dataset, DatasetDict
+
+    saved = Dataset.from_list([{"instruction": "a", "input": "", "output": "b", "index": at} for at in range(3)])
+    whole = DatasetDict({"train": saved}) if name == "dataset_dict.json" else saved
+    whole.save_to_disk(tmp_path / "data")
+    raw = (tmp_path / "data" / name).read_bytes()
+    TARGETS["data set"] = Target("data/" + name, raw, lambda path: rows_of(path.parent))
+    survive(tmp_path, "data set", range(MANY // 4))

@@ -302,10 +302,14 @@ def saved_dataset(path: Path, limit: int | None) -> Iterator[Json]:
 
     try:
         data = load_from_disk(str(path))
-    except (OSError, ValueError, KeyError) as fault:
-        raise DataError(f"{path}: the saved dataset cannot be read: {fault}; save it again") from None
-    count = len(data) if limit is None else min(limit, len(data))
-    return (_plain(data[index]) for index in range(count))
+        data.data.table.validate(full=True)  # offsets that lead out of a file would be followed
+        count = len(data) if limit is None else min(limit, len(data))
+        return iter([_plain(data[index]) for index in range(count)])
+    except MemoryError:
+        raise
+    except Exception as fault:  # noqa: BLE001 - the library raises whatever a damaged file leads it into
+        reason = " ".join(str(fault).split())[:300]
+        raise DataError(f"{path}: the saved dataset cannot be read: {type(fault).__name__}: {reason}; save it again") from None
 
 
 def hub_dataset(name: re.Match[str], limit: int | None) -> Iterator[Json]:
