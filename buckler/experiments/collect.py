@@ -92,6 +92,8 @@ def collect_again(results: RunResult, store: Store) -> RunResult:
         "judge_card": "judge_card" in results.model_fields_set,
         "agreement": card is None or "agreement" in card.model_fields_set,
         "steps": all(saved.steps is not None for saved in results.arms),
+        "seeds": bool(results.seeds),
+        "labels": _labelled_alike(results),
     }
     for part, there in needed.items():
         if not there:
@@ -118,6 +120,12 @@ def collect_again(results: RunResult, store: Store) -> RunResult:
     again = [one.model_copy(update={"metrics": dict(arm.metrics)}) for one, arm in zip(results.arms, arms, strict=True)]
     derived = _derived(results.kind, results.seeds, arms, judge_again(str(name), results.judge_card))
     return results.model_copy(update={"arms": again, **derived})
+
+
+def _labelled_alike(results: RunResult) -> bool:
+    """Whether all arms have the same labels, a seed among them; the rows have them without it."""
+    arms = {frozenset(one.labels) for one in results.arms} | {frozenset((*one.labels, "seed")) for one in results.rows}
+    return len(arms) <= 1 and all(isinstance(one.labels.get("seed"), int) for one in results.arms)
 
 
 def _derived(kind: str, seeds: Sequence[int], arms: Sequence[MeasuredArm], judge: RunJudge) -> dict[str, object]:
