@@ -27,7 +27,7 @@ from buckler.data.jsonl import (
     write_jsonl,
     write_text,
 )
-from buckler.data.reading import bounded_json, read_json, read_jsonl
+from buckler.data.reading import bounded_json, kind_at, read_json, read_jsonl
 from buckler.data.reply import FinishReason
 from buckler.data.rows import (
     LOSS_WEIGHT,
@@ -80,6 +80,7 @@ __all__ = [
     "fill",
     "is_json",
     "is_plain",
+    "kind_at",
     "loss_weight",
     "planned_digest",
     "read_answers",
