@@ -11,7 +11,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date
 from functools import cached_property
-from itertools import takewhile
 from typing import TYPE_CHECKING, TypeAlias
 
 from buckler.data import Json, tools_in
@@ -33,7 +32,7 @@ from buckler.models.template_check import (
     unknown_names,
 )
 from buckler.models.template_turns import SAMPLE_MARKS, folded, in_form, names_called, sample, with_marks
-from buckler.models.thought_forms import Thought, form_of, is_closed, split_thought
+from buckler.models.thought_forms import Thought, answer_mark, form_of, is_closed, split_thought, with_mark
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -172,13 +171,13 @@ class TemplateText:
             lead = self._empty_closing if opened_thought(before) else ""
             if opened_thought(before) and not lead:
                 return None  # a thought that nothing is known to close
-            lead = self._opened(before, lead)
+            lead = with_mark(before, lead, self._opening)
         changed = not whole[place:].lstrip().startswith(self._tame_text(str(turn.get("content") or "")).strip())
         if reasoning and self._tame_text(reasoning) not in lead:
             written = self._written_thought(before, self._tame_text(reasoning))
             if written is not None:  # in place of an empty one, and before calls that stand before the text
                 calls = any(self._tame_text(name) in lead for name in names_called(turn))
-                lead = written + lead.removeprefix(self.plain_lead) if calls else self._opened(before, written)
+                lead = written + lead.removeprefix(self.plain_lead) if calls else with_mark(before, written, self._opening)
             return AnswerText(lead=lead, text=whole[place:], has_thought=written is not None, is_rewritten=changed)
         return AnswerText(lead=lead, text=whole[place:], has_thought=bool(reasoning), is_rewritten=changed)
 
@@ -191,19 +190,9 @@ class TemplateText:
             return None
         return f"{self.thought.opening}{reasoning}{self.thought.closing}"
 
-    def _opened(self, before: str, lead: str) -> str:
-        """What stands between a prompt and the text of an answer, with the tokens that open the text (`<|START_RESPONSE|>`)."""
-        return lead if (before + lead).endswith(self._opening) else lead + self._opening
-
     @cached_property
     def _opening(self) -> str:
-        """The control tokens right before the text of an answer that no prompt ends with, but for those of a thought."""
-        written = self._try([*self.check.opening, _turn("assistant", ANSWER)], ask=False).partition(ANSWER)[0]
-        run = re.search(rf"(?:(?:{self._control.pattern})\s*)*\Z", written)
-        found = list(self._control.finditer(run.group())) if run else []
-        own = list(takewhile(lambda one: one.group() not in self.sample_prompt, reversed(found)))
-        opening = run.group()[own[-1].start() :] if run and own else ""
-        return "" if is_closed(opening) or opened_thought(opening) else opening
+        return answer_mark(self._try([*self.check.opening, _turn("assistant", ANSWER)], ask=False), ANSWER, self.sample_prompt)
 
     @cached_property
     def plain_lead(self) -> str:
