@@ -12,8 +12,9 @@ from pathlib import Path
 from buckler.data import Json
 from buckler.errors import BackendError, ConfigError
 from buckler.models.checkpoint import Checkpoint, read_settings
-from buckler.models.dtype import SMALL, Dtype, resolved
+from buckler.models.dtype import SMALL, Dtype, resolved, supposes
 from buckler.models.protocol import ModelSpec
+from buckler.progress import LOG
 
 EMBEDDED: dict[str, str] = {
     "miniature": "standard-aligned",
@@ -254,6 +255,14 @@ def dtype_of(spec: ModelSpec) -> Dtype:
     if spec.dtype != "auto" or not spec.is_local:
         return spec.dtype
     return resolved(spec.device, _weight_bytes(spec))
+
+
+def note_type(spec: ModelSpec) -> Dtype:
+    """As `dtype_of`; where `auto` is not float32 here, it is said."""
+    dtype = dtype_of(spec)
+    if spec.dtype == "auto" and dtype == "bfloat16" and not supposes():
+        LOG.info("%s: computing in bfloat16, which this machine is made for (`dtype: float32` for full precision)", spec.name)
+    return dtype
 
 
 def is_small(spec: ModelSpec) -> bool:

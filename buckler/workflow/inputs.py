@@ -19,12 +19,10 @@ from buckler.crosstask.own_tasks import read_tasks, tasks_code
 from buckler.crosstask.task import Task
 from buckler.data import ROWS, Answer, Chat, Document, Json, content_id, file_digest, read_chats, read_documents, read_json
 from buckler.errors import BackendError, ConfigError, DataError
-from buckler.models.dtype import supposes
 from buckler.models.fit import require_ready
-from buckler.models.places import base_of, dtype_of, with_base, with_merged
+from buckler.models.places import base_of, dtype_of, note_type, with_base, with_merged
 from buckler.models.protocol import LM, Likelihood, ModelSpec
 from buckler.models.registry import identity, load
-from buckler.progress import LOG
 from buckler.registry import is_place
 from buckler.settings import Settings
 from buckler.workflow.step import Outside, Run, Step
@@ -212,10 +210,7 @@ class ModelRef:
         """
         digest, spec = identity(spec, planned=True), with_base(spec)
         require_ready(spec)
-        dtype = dtype_of(spec)
-        if spec.dtype == "auto" and dtype == "bfloat16" and not supposes():
-            LOG.info("%s: computing in bfloat16, which this machine is made for (`dtype: float32` for full precision)", spec.name)
-        return cls(spec=spec, digest=digest, dtype=dtype)
+        return cls(spec=spec, digest=digest, dtype=note_type(spec))
 
     def inputs(self, role: str = "model") -> dict[str, Step]:
         """The input steps that make a step depend on this model."""
