@@ -470,6 +470,7 @@ def test_the_documented_margins_are_the_defaults():
     assert GateSettings.model_validate(yaml.safe_load(block)) == GateSettings()
 
 
+@pytest.mark.slow
 def test_the_action_runs_its_own_script(tmp_path):
     action = yaml.safe_load((ROOT / "action.yml").read_text())
     step = next(one for one in action["runs"]["steps"] if one.get("id") == "gate")
