@@ -247,20 +247,24 @@ def child(side: str, place: str, options: argparse.Namespace) -> dict[str, Any]:
 
 def compare(name: str, place: str, options: argparse.Namespace) -> None:
     """All sides on one model, in alternating order; print a line for each."""
-    found: dict[str, list[dict[str, Any]]] = {side: [] for side in options.sides}
+    rounds: dict[str, dict[int, dict[str, Any]]] = {side: {} for side in options.sides}
     log: Path | None = options.log
     setting = f"{name} {options.dtype} {options.count}"
     for entry in map(json.loads, log.read_text().splitlines() if log and log.exists() else []):
-        if entry["setting"] == setting and entry["side"] in found:
-            found[entry["side"]].append(entry)
-    for turn in range(len(found["buckler"]), len(found["buckler"]) + options.rounds):
+        if entry["setting"] == setting and entry["side"] in rounds:
+            rounds[entry["side"]].setdefault(entry["turn"], entry)
+    begun = min(map(len, rounds.values()))
+    for turn in range(begun, begun + options.rounds):
         for side in options.sides if turn % 2 == 0 else reversed(options.sides):
+            if turn in rounds[side]:
+                continue
             last = child(side, place, options)
-            found[side].append(last)
+            rounds[side][turn] = last
             if log:
                 with log.open("a", encoding="utf-8") as lines:
-                    lines.write(json.dumps({"setting": setting, "side": side, **last}) + "\n")
+                    lines.write(json.dumps({"setting": setting, "side": side, "turn": turn, **last}) + "\n")
             print(f"{name} {side}: {last['cpu']:.2f} CPU s, {last['memory']:.0f} MB", file=sys.stderr, flush=True)
+    found = {side: [runs[turn] for turn in sorted(runs)] for side, runs in rounds.items()}
     ours = found["buckler"]
     arithmetic = "bfloat16" if ours[0]["bf16"] else "float32"
     print(f"{name}, {arithmetic}: {options.count} rows, {ours[0]['tokens']} tokens, {len(ours[0]['losses'])} steps", flush=True)
