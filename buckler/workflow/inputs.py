@@ -237,8 +237,11 @@ def model_spec(run: Run[Settings], role: str) -> ModelSpec:
         ConfigError: the step was given none for this role.
     """
     if role in run.inputs:
-        training = None if run.step is None else run.step.inputs[role]
-        return trained_spec(run.inputs[role], None if training is None else partial(base_spec, training, run.folder_of))
+        if run.step is None:
+            return trained_spec(run.inputs[role])
+        training = run.step.inputs[role]
+        trained = trained_spec(run.inputs[role], partial(base_spec, training, run.folder_of))
+        return trained.loaded_so(batch_tokens=_batch_tokens(training))
     if role not in run.outside:
         raise ConfigError(f"this step needs a {role}, but the recipe names none")
     spec, planned = outside_spec(run.outside[role])
@@ -258,6 +261,13 @@ def base_spec(training: Step, folder_of: Callable[[Step], Path]) -> ModelSpec:
     if (before := training.inputs.get("model")) is not None:
         return trained_spec(folder_of(before), partial(base_spec, before, folder_of))
     return outside_spec(training.outside["model"].place)[0]
+
+
+def _batch_tokens(training: Step) -> int | None:
+    """The `batch_tokens` of the outside model with which a training began."""
+    while (before := training.inputs.get("model")) is not None:
+        training = before
+    return outside_spec(training.outside["model"].place)[0].batch_tokens if "model" in training.outside else None
 
 
 def require_planned_type(spec: ModelSpec, planned: str) -> None:
