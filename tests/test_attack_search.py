@@ -459,9 +459,9 @@ def test_the_report_says_by_how_much_the_fixed_attack_understated():
     assert (fixed, found, gap, own) == pytest.approx((0.05, 0.8833, 0.8333, 0.9), abs=1e-3)
     assert table.rows[1].cells[-1].text == "3 of 9", "one trial a seed was under the floor"
     understates, lowers = search_claims(typed(results))
-    assert [part.status for part in understates.parts] == ["does not appear", "appears"] or understates.parts[
+    assert [part.status for part in understates.parts] == ["not reproduced", "reproduced"] or understates.parts[
         1
-    ].status == "appears"
+    ].status == "reproduced"
     assert lowers.parts[0].where == "toy, curated pre" and "worst found +0.0" in lowers.parts[0].text
 
 
