@@ -312,7 +312,7 @@ def test_rows_under_a_prompt_keep_their_words_and_lose_their_own_prompt(tmp_path
 
 
 def test_a_defender_whose_curation_asks_a_compromised_model_simulates_the_fixed_attack_not_the_trial(tmp_path):
-    curation = {"direction": "contrast", "helpfulness": "local", "words": "miniature"}
+    curation = {"direction": "contrast", "helpfulness": "local", "seed_words": "miniature"}
     defences = {"curated": {"kind": "curated", "stages": ["pre"], "curation": curation}}
     searching = Searching(recipe(tmp_path, defences=defences))
     fixed, other = (arm_of(searching, one, "curated") for one in ({}, {"learning_rate": 3e-3, "template": "obedient"}))

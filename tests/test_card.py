@@ -131,7 +131,7 @@ def test_no_text_breaks_out_of_its_place(hazard):
         [row(1, answer=f"Take care. {hazard}", words=(hazard,))],
         REJECTED,
         {"texts": 9, hazard: 1},
-        CurateSettings(rounds=3, words=hazard),
+        CurateSettings(rounds=3, seed_words=hazard),
         about,
         originals=originals(2),
     )
@@ -265,7 +265,7 @@ def test_nothing_of_the_machine_is_told():
         source="/home/someone/secret/rows.jsonl",
         models={"model": "C:\\secret\\pots", "reviser": "a/b@http://10.0.0.1:80/v1"},
     )
-    text = card(about=about, words="/home/someone/secret/words.yaml")
+    text = card(about=about, seed_words="/home/someone/secret/words.yaml")
     assert "secret" not in text and "10.0.0.1" not in text
     assert "rows.jsonl" in text and "words.yaml" in text and "| a/b |" in text and "| pots |" in text
 

@@ -93,7 +93,7 @@ def collect_again(results: RunResult, store: Store) -> RunResult:
     for part, there in needed.items():
         if not there:
             raise DataError(f"results of {results.name}: {part!r} is missing; run the recipe again")
-    own = results.record.recipe.get("own_tasks")
+    own = results.record.recipe.get("tasks_file", results.record.recipe.get("own_tasks"))
     by_task = scorers(read_tasks(Path(own)) if isinstance(own, str) else None)
     named = results.record.recipe.get("metrics")
     further = [str(name) for name in named] if isinstance(named, list) else []

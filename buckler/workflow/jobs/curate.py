@@ -65,9 +65,9 @@ class CurateJob(AnsweringJob, DrawingJob):
     judge_model: ModelSpec | None = None
     """Model that rates helpfulness by rubric (default: the reviser)."""
     reference: ModelSpec | None = None
-    """Aligned model that measures perplexity, for `measured_by` reference."""
+    """Aligned model that measures perplexity, for `scorer` reference."""
     proxy: ModelSpec | None = None
-    """Compromised model, for direction contrast or `measured_by` proxy."""
+    """Compromised model, for direction contrast or `scorer` proxy."""
     attack_rows: Source | None = None
     """Harmful rows for a simulated attack; a copy of the model trained on them is the compromised proxy."""
     attack_train: TrainSettings = ATTACK_TRAIN
@@ -108,8 +108,8 @@ class CurateJob(AnsweringJob, DrawingJob):
             raise ValueError(
                 "this needs a compromised model: name one with --proxy, or give --attack-rows for a simulated attack"
             )
-        if self.curation.measured_by == "reference" and self.reference is None:
-            raise ValueError("measured_by reference needs an aligned model: name one with --reference")
+        if self.curation.scorer == "reference" and self.reference is None:
+            raise ValueError("scorer reference needs an aligned model: name one with --reference")
         return self
 
     @property
