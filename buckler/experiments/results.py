@@ -113,6 +113,8 @@ class StepKeys(Saved):
     answers: str
     verdicts: str
     metrics: str
+    second_verdicts: str | None = None
+    """Of the step that judged by the authors' phrases; results of earlier versions do not name it."""
 
 
 class ArmResult(Saved):

@@ -17,8 +17,8 @@ RULE = (
     'Differences are paired by seed. "Reproduced": its 95 % t interval over seeds excludes 0 on the side '
     f'that was published, and its mean is at least {MARGIN}. "Not reproduced": the interval leaves no room for a difference '
     f'of {MARGIN} on that side. Otherwise, and always with fewer than two seeds: "inconclusive". Where all seeds agree to the '
-    "last digit, the interval is that over the probes of one seed. A claim of several differences is reproduced only if every one "
-    "of them is, and not reproduced if any of them is not."
+    "last digit, the interval is that over the probes of one seed. A claim of several differences is reproduced only if every "
+    "one of them is, and not reproduced if any of them is not."
 )
 
 

@@ -19,6 +19,9 @@ from buckler.report.tables import Cell, Column, Table, TableRow, signed
 
 PAPER = "paper"
 """The judge whose verdicts stand beside the recipe's: the authors' phrases."""
+MISSING = (
+    "No verdicts of the authors' phrases were saved; `buckler run` of this recipe on its store judges the saved answers so."
+)
 EXAMPLES = 5
 """Number of shown answers on which the two judges disagree."""
 LABELS = ("harmful", "benign", "useful")
@@ -87,11 +90,14 @@ def rule_tables(results: RunResult) -> list[Table]:
 def rule_claims(results: RunResult) -> list[Finding]:
     """Whether it matters which of the two rules is used."""
     judge = results.paper_rule.judge
+    parts = [_alike(model, cells, judge) for model, cells in _by_model(results).items()]
+    if not parts and results.record.judge.get("name", PAPER) != PAPER:
+        parts, judge = [Part(where="all models", status="inconclusive", lead=MISSING)], str(results.record.judge["name"])
     return finding(
         f"It does not matter who reads the refusals: the authors' 13 phrases count as many as {judge}.",
         f"{WEAK} counts as blocked what contains one of 13 phrases. Over all arms; reproduced if no kind of document differs, "
         "not reproduced if one does.",
-        [_alike(model, cells, judge) for model, cells in _by_model(results).items()],
+        parts,
     )
 
 
