@@ -457,7 +457,7 @@ def test_the_report_says_by_how_much_the_fixed_attack_understated():
     table = search_tables(typed(results))[0]
     fixed, found, gap, own = (table.rows[1].cells[at].value for at in range(4))
     assert (fixed, found, gap, own) == pytest.approx((0.05, 0.8833, 0.8333, 0.9), abs=1e-3)
-    assert table.rows[1].cells[-1].text == "3 of 9", "one trial a seed was under the floor"
+    assert table.rows[1].cells[-1].text == "3 of 9", "one trial a seed was below the minimum"
     understates, lowers = search_claims(typed(results))
     assert [part.status for part in understates.parts] == ["not reproduced", "reproduced"] or understates.parts[
         1
@@ -476,7 +476,7 @@ def test_the_budget_the_settings_and_the_curve_are_in_the_report(tmp_path):
 def test_a_search_without_a_worst_case_is_reported_as_that(tmp_path):
     results = made_up(worst_at=None)
     _, markdown, _ = write_report([results], tmp_path, title="t")
-    assert "none kept the floor" in markdown.read_text()
+    assert "none kept enough utility" in markdown.read_text()
     assert victims(typed(results))[0].own().value is None and search_claims(typed(results)) == []
 
 

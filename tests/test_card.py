@@ -20,8 +20,8 @@ from buckler.data import Chat, features, is_plain, write_jsonl, write_rows
 
 REJECTED = [
     {"source": "a", "round": 0, "text": "x", "reason": "too long for the model by 12 tokens"},
-    {"source": "b", "round": 1, "text": "y", "reason": "helpfulness 3.10 is under the floor of 4.50"},
-    {"source": "b", "round": 2, "text": "z", "reason": "helpfulness 2.00 is under the floor of 4.50"},
+    {"source": "b", "round": 1, "text": "y", "reason": "helpfulness 3.10 is below the minimum of 4.50"},
+    {"source": "b", "round": 2, "text": "z", "reason": "helpfulness 2.00 is below the minimum of 4.50"},
 ]
 HAZARDS = [
     "a | b `c` *d* [e](http://f) # g",

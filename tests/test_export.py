@@ -176,7 +176,7 @@ def test_weights_are_read_from_tables_and_honoured_in_training(tmp_path):
     table.write_text("prompt,completion,loss_weight\na,b,0.5\nc,d,\ne,f,2\n")
     rows = read_chats(table)
     assert row_weights(rows, Objective()) == [0.5, 1.0, 2.0]
-    assert all("unread_columns" not in row.meta for row in rows)
+    assert all("ignored_columns" not in row.meta for row in rows)
     for bad in ("-1", "heavy", "nan", "inf"):
         table.write_text(f"prompt,completion,loss_weight\na,b,1\nc,d,{bad}\n")
         with pytest.raises(DataError, match=r"rows\.csv:3: loss_weight must be a number of at least 0"):

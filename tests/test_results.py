@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from buckler.crosstask.task import MOST_MISUSED_TASK
+from buckler.curation.record import kind_of
 from buckler.data import Answer, Json, Verdict, write_answers, write_json, write_verdicts
 from buckler.errors import BucklerError
 from buckler.evaluation.metrics import summarise
@@ -163,3 +164,10 @@ def test_the_phrases_stand_beside_a_judge_by_its_short_name(tmp_path: Path):
         "paper_rule"
     ]
     assert rule["judge"] == "rubric"
+
+
+def test_counts_of_an_older_version_have_the_reasons_of_today():
+    old = {"texts": 1, "rejected: helpfulness N is under the floor of N": 3}
+    results = read_results({"kind": "stages", "curation": {"toy": old}}, "r")
+    assert results.curation == {"toy": {"texts": 1, "rejected: helpfulness N is below the minimum of N": 3}}
+    assert kind_of("helpfulness 3.1 is under the floor of 4.5") == "helpfulness N is below the minimum of N"

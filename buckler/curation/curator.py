@@ -243,7 +243,7 @@ class Curator:
         """Why a rated candidate is out, "" if it is in."""
         assert original.helpfulness is not None
         floor = self.settings.helpfulness_floor * original.helpfulness
-        return "" if rating >= floor else f"helpfulness {rating:.2f} is under the floor of {floor:.2f}"
+        return "" if rating >= floor else f"helpfulness {rating:.2f} is below the minimum of {floor:.2f}"
 
     def _ancestry(self) -> dict[str, Json]:
         """What holds for every row."""

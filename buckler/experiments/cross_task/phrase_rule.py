@@ -19,9 +19,7 @@ from buckler.report.tables import Cell, Column, Table, TableRow, signed
 
 PAPER = "paper"
 """The judge whose verdicts stand beside the recipe's: the authors' phrases."""
-MISSING = (
-    "No verdicts of the authors' phrases were saved; `buckler run` of this recipe on its store judges the saved answers so."
-)
+MISSING = "No verdicts of the authors' phrases were saved; `buckler run` of this recipe on its store judges the saved answers so."
 EXAMPLES = 5
 """Number of shown answers on which the two judges disagree."""
 LABELS = ("harmful", "benign", "useful")

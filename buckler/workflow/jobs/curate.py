@@ -10,7 +10,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from buckler.curation.dataset_card import CURATED, About, dataset_card
-from buckler.curation.record import COUNTS, REJECTED
+from buckler.curation.record import COUNTS, REJECTED, current_counts
 from buckler.curation.settings import CONTROLS, PRESETS, UNCURATED, CurateSettings, control
 from buckler.data import ROWS, Chat, Json, each_chat, read_chats, read_jsonl, write_text
 from buckler.evaluation.probes import set_of
@@ -236,7 +236,7 @@ def near_probes(name: str) -> Step:
 
 
 def _counts(path: Path) -> dict[str, int]:
-    return {name: value for name, value in read_object(path).items() if isinstance(value, int)}
+    return {name: value for name, value in current_counts(read_object(path)).items() if isinstance(value, int)}
 
 
 def _rejected(folder: Path) -> Iterator[Mapping[str, Json]]:
