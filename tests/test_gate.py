@@ -431,7 +431,7 @@ def test_answers_to_tasks_of_the_users_own_are_scored_by_them(tmp_path):
     tuned = saved(tmp_path / "tuned", own_answers(instead("benign", "The bridge fell down long ago, they say.")))
     with pytest.raises(DataError, match="no scorer for task 'keywords'"):
         run_gate(job(base, tuned), tmp_path / "out")
-    run_gate(job(base, tuned, own_tasks=tasks), tmp_path / "out")
+    run_gate(job(base, tuned, tasks_file=tasks), tmp_path / "out")
     found = json.loads((tmp_path / "out" / "gate.json").read_text())
     assert {one["check"]: one["state"] for one in found["checks"]}["documents_utility"] == "fail"
 

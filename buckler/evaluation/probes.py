@@ -171,7 +171,7 @@ def describe(probes: Sequence[Chat], name: str) -> Described:
 
 
 def _names(probe: Chat) -> Sequence[object]:
-    names = probe.meta.get("unread_columns", ())
+    names = probe.meta.get("ignored_columns", probe.meta.get("unread_columns", ()))  # the latter from 0.1.0
     return names if isinstance(names, list | tuple) else ()
 
 

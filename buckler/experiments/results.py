@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
+from buckler.curation.record import current_counts
 from buckler.errors import DataError
 from buckler.evaluation.statistics import Rate, mean, pooled
 from buckler.settings import VALUES, plain
@@ -23,6 +24,11 @@ Number: TypeAlias = int | float
 def _current(labels: dict[str, str | int]) -> dict[str, str | int]:
     """Labels whose values of earlier versions are replaced."""
     return {name: VALUES.get(name, {}).get(one, one) if isinstance(one, str) else one for name, one in labels.items()}
+
+
+def _counts(figures: dict[str, Json]) -> dict[str, Json]:
+    """Counts of curations, of earlier versions under the reasons of this one."""
+    return {name: current_counts(of) if isinstance(of, dict) else of for name, of in figures.items()}
 
 
 Labels: TypeAlias = Annotated[dict[str, str | int], AfterValidator(_current)]
@@ -113,6 +119,8 @@ class StepKeys(Saved):
     answers: str
     verdicts: str
     metrics: str
+    second_verdicts: str | None = None
+    """Of the step that judged by the authors' phrases; results of earlier versions do not name it."""
 
 
 class ArmResult(Saved):
@@ -294,7 +302,7 @@ class RunResult(Saved):
     """One entry an arm and seed."""
     perplexity: dict[str, dict[str, SpreadResult]] = {}
     """By model, then by kind of text."""
-    curation: dict[str, Json] = {}
+    curation: Annotated[dict[str, Json], AfterValidator(_counts)] = {}
     most_misused: list[MostMisusedResult] = Field(default=[], validation_alias="weakest", serialization_alias="weakest")
     rows: list[GroupRow] = []
     """One entry for all seeds of an arm."""

@@ -258,6 +258,13 @@ def recompute(results: RunResult, store: Path, out: Path) -> RunResult:
     other = [name for name in again if again[name] != saved.get(name)]
     compared = f"different from the saved ones: {', '.join(other)}" if other else "identical to the saved ones"
     say(f"{results.name}: numbers recomputed from answers and verdicts are {compared}")
+    judged = any(arm.steps is not None and arm.steps.second_verdicts for arm in results.arms)
+    if experiment_of(results.kind).phrase_rule is not None and not judged and results.record.judge.get("name") != "paper":
+        counts = "counts are kept as saved" if results.paper_rule.cells else "counts are missing"
+        say(
+            f"{results.name}: the results name no verdicts of the authors' phrases, whose {counts}; `buckler run` of the recipe "
+            f"on {store} judges the saved answers by them"
+        )
     return read_results(again, str(path))
 
 

@@ -105,7 +105,7 @@ def _document(value: Json, where: str, source: str, folder: str) -> Document:
         raise DataError(f"{where}: the text must not be empty, got {shorten(text)}; fill it in or remove the row")
     meta = meta_of(row, where, content_id(text))
     if ignored := sorted(row.keys() - META_COLUMNS - {name, "meta", "string", "cells"}):
-        meta["unread_columns"] = ignored
+        meta["ignored_columns"] = ignored
     label = {"label": _harm_label(meta["harmful"], where)} if "harmful" in meta and "label" not in meta else {}
     return replace(Document.of(text), meta={"source": source, "format": name, **_folder_label(folder), **label, **meta})
 

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from buckler.data import Json
+from buckler.data.hub import hub_or_cache
 from buckler.data.jsonl import parsed, whole_characters
 from buckler.errors import BackendError, DataError
 from buckler.formats.rows import column, listed, shorten
@@ -324,14 +325,13 @@ def hub_dataset(name: re.Match[str], limit: int | None) -> Iterator[Json]:
     split = name["split"] or "train"
     wanted = split if limit is None else f"{split}[:{limit}]"
     try:
-        data = datasets.load_dataset(name["name"], name["config"], split=wanted)
+        with hub_or_cache():
+            data = datasets.load_dataset(name["name"], name["config"], split=wanted)
     except datasets.exceptions.DatasetNotFoundError as fault:
         raise DataError(f"{name[0]}: the hub has no such dataset, or access is denied: {fault}") from None
     except (OSError, RuntimeError, datasets.exceptions.DatasetsError) as fault:
-        raise BackendError(
-            f"{name[0]}: the hub cannot be reached ({type(fault).__name__}); "
-            "download the dataset on a machine with access, and give its path"
-        ) from None
+        fix = "download the dataset on a machine with access, and give its path"
+        raise BackendError(f"{name[0]}: the hub cannot be reached ({type(fault).__name__}); {fix}") from None
     except ValueError as fault:
         raise DataError(f"{name[0]}: {fault}; name the config and the split as `owner/name:config@split`") from None
     return (_plain(row) for row in data)

@@ -73,7 +73,7 @@ def read_chats(path: Path | str, *, limit: int | None = None, format: str | None
 
     `path` is a file (gzipped or not), a dataset saved to disk, or the name of a dataset of the hub: `owner/name`,
     `owner/name:config@split`. Each row's meta has `source` (the file's name), `format`, and the columns of the file
-    that say what the row is; columns that are passed over are named in `unread_columns`. Where the content is that of a
+    that say what the row is; columns that are passed over are named in `ignored_columns`. Where the content is that of a
     published set (`fingerprints`), its name stands in `benchmark`. A file in which every answer
     is empty is a set of prompts; one empty answer among filled ones is an error. Only the first `limit` rows are read.
     `format` names the format where it cannot be recognised from the rows.
@@ -96,7 +96,7 @@ def read_chats(path: Path | str, *, limit: int | None = None, format: str | None
         if ignored := sorted(
             row.keys() - noted.seen - META_COLUMNS - {"meta", "number_from", named, *LABEL_COLUMNS, *blank_ones}
         ):
-            extra = {**extra, "unread_columns": ignored}
+            extra = {**extra, "ignored_columns": ignored}
         if not turns or any(not turn["content"].strip() for turn in turns if turn["role"] == "user"):
             raise DataError(f"{where}: the question is empty: {shorten(row)}; fill it in or remove the row")
         if turns[-1]["role"] == "assistant" and not turns[-1]["content"].strip() and not turns[-1].get("tool_calls"):

@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from buckler.data import Json, Message, content_id, file_digest, planned_digest, read_json, turns_to_json, write_json
+from buckler.data.hub import hub_or_cache
 from buckler.errors import BackendError, StoreError
 from buckler.models.calls import CHUNK, by_chunk, in_order
-from buckler.models.places import ADAPTER_CONFIG, ADAPTER_WEIGHTS, dtype_of, location, with_base
+from buckler.models.places import ADAPTER_CONFIG, ADAPTER_WEIGHTS, dtype_of, first_line, location, with_base
 from buckler.models.protocol import BACKENDS, LM, Completion, Likelihood, ModelSpec, Request, ScoreRequest, Streaming
 from buckler.models.reply import read_again
 from buckler.progress import note_loading
@@ -121,9 +122,10 @@ def _commit(name: str, revision: str | None) -> str:
     if reference.exists():
         return reference.read_text().strip()
     try:
-        return str(HfApi().model_info(name, revision=revision).sha)
+        with hub_or_cache() as why:
+            return str(HfApi().model_info(name, revision=revision).sha)
     except Exception as fault:  # noqa: BLE001 - the hub client raises many kinds; all mean the same here
-        reason = str(fault).strip().splitlines()[0] if str(fault).strip() else type(fault).__name__
+        reason = why or first_line(fault)
         raise BackendError(f"{name}: not a local folder, and not available from the hub ({reason[:160]})") from None
 
 

@@ -55,7 +55,7 @@ class CrossTaskJob(AnsweringJob, DrawingJob):
     """PEFT adapter to load on the model."""
     tasks: Annotated[tuple[str, ...], AfterValidator(current_names)] = (ALL,)
     """Task of the defence: a name, `all`, or `most_misused_task` (performed most often on malicious documents)."""
-    own_tasks: Path | None = None
+    tasks_file: Path | None = None
     """YAML file of your own tasks, or `module:TASK`; separate several of the latter with commas."""
     crosstask: CrossTaskSettings = CrossTaskSettings()
     """Settings of the defence rows."""
@@ -90,7 +90,7 @@ class CrossTaskJob(AnsweringJob, DrawingJob):
     @property
     def settings(self) -> CrossTaskSettings:
         """The settings of the rows, with the tasks that are named."""
-        own = read_tasks(self.own_tasks) if self.own_tasks is not None else {}
+        own = read_tasks(self.tasks_file) if self.tasks_file is not None else {}
         whole = (*self.crosstask.tasks, *(name for name in own if name not in self.crosstask.tasks))
         names = whole if self.tasks in ((ALL,), (MOST_MISUSED_TASK,)) else tuple(task_named(name, own).id for name in self.tasks)
         return CrossTaskSettings.model_validate({**self.crosstask.model_dump(), "tasks": names})
@@ -101,7 +101,7 @@ class CrossTaskJob(AnsweringJob, DrawingJob):
         Raises:
             ConfigError, DataError, BackendError: a model, a file or a task is not there.
         """
-        settings, own = self.settings, own_tasks_at(self.own_tasks)
+        settings, own = self.settings, own_tasks_at(self.tasks_file)
         model = model_of(self.model, earlier, self.adapter)
         labeller = model if self.label_model is None else model_of(self.label_model, earlier)
         test = [rows_of(source, documents=True) for source in self.decontaminate]

@@ -59,7 +59,7 @@ class GateJob(ProbingJob, JudgingJob):
     """Significance level and margins; those given here override the margins file."""
     margins: Path | None = None
     """YAML file of margins (default: the documented margins)."""
-    own_tasks: Path | None = None
+    tasks_file: Path | None = None
     """YAML file of your own tasks that the answers belong to, or `module:TASK`."""
     max_new_tokens: int = Field(default=MAX_NEW_TOKENS, ge=1)
     """Maximum length of an answer, in tokens."""
@@ -103,7 +103,7 @@ class GateJob(ProbingJob, JudgingJob):
         if judge is not None:
             require_judge(judge)
         self.note_replaced(out, store, self._steps)
-        by = scorers(read_tasks(self.own_tasks) if self.own_tasks else None)
+        by = scorers(read_tasks(self.tasks_file) if self.tasks_file else None)
         notices = check_probes(self.probe_sources(), by)
         written: list[Path] = []
         files: dict[str, tuple[str, Path, Path | None]] = {}
@@ -136,7 +136,7 @@ class GateJob(ProbingJob, JudgingJob):
             ConfigError, DataError, BackendError: it is not there, or cannot be compared.
         """
         self._sides()
-        check_probes(self.probe_sources(), scorers(read_tasks(self.own_tasks) if self.own_tasks else None))
+        check_probes(self.probe_sources(), scorers(read_tasks(self.tasks_file) if self.tasks_file else None))
 
     def sides_as_named(self) -> tuple[str, str]:
         """Base and tuned as the user named them."""
