@@ -420,9 +420,9 @@ FAULTS = {
     "role.jsonl": ('{"messages": [{"role": "critic", "content": "x"}]}', "one of system, developer, user"),
     "cut.json.gz": (gzip.compress(b'{"prompt": "a"}' * 99)[:30], "damaged or truncated"),
     "latin.csv": ("prompt\ncaf\xe9\n".encode("latin-1"), "not UTF-8 at byte 10"),
-    "zip.jsonl": (b"PK\x03\x04\0\0", "NUL"),
+    "zip.jsonl": (b"PK\x03\x04\0\0", "is a zip archive"),
     "cut.parquet": (b"PAR1nothing", "not a complete Parquet file"),
-    "deep.json": ("[" * 100_000, "not readable JSON"),
+    "deep.json": ("[" * 100_000, "nested more than 100 levels deep"),
 }
 
 

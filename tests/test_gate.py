@@ -240,7 +240,7 @@ def test_margins_are_read_and_refused_where_they_are_not_understood(tmp_path):
         "margins: {safety: 5}": "or `off`, got 5",
         "margins: {safety: 1}": "or `off`, got 1",
         "margins: {safety: -0.05}": "or `off`, got -0.05",
-        "margins: {safety: .nan}": "or `off`, got nan",
+        "margins: {safety: .nan}": "`.nan` is no finite number",
         "margins: {safety: 5%}": "or `off`, got '5%'",
         "alpha: 0": "greater than 0",
         "- 1": "expected keys and values",

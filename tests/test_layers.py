@@ -21,7 +21,7 @@ RIGHTS = {
     "errors": "",
     "progress": "errors",
     "data": "errors",
-    "settings": "errors",
+    "settings": "errors data",
     "registry": "errors data",
     "formats": "errors progress data registry",
     "models": "errors data progress registry settings",
@@ -119,6 +119,58 @@ def test_backends_do_not_import_each_other():
         assert set(group) <= modules().keys()
         for one, other in combinations(group, 2):
             assert other not in graph[one] and one not in graph[other], f"{one} and {other} import each other"
+
+
+# What reads bytes that others may have written: only these call it. What a library opens (weights, SQLite) is its own.
+DOORS = {"buckler.data.reading", "buckler.data.yaml_text"}
+READERS = {"open", "read_text", "read_bytes", "open_text", "open_binary"}
+LOADERS = {("json", "load"), ("json", "loads"), ("yaml", "load"), ("yaml", "load_all"), ("yaml", "safe_load"), ("os", "open")}
+LOADERS |= {("yaml", "full_load"), ("yaml", "unsafe_load"), ("io", "open"), ("os", "fdopen"), ("json", "JSONDecoder")}
+PACKED = {"gzip", "bz2", "lzma", "zipfile", "tarfile", "shelve", "pickle", "marshal", "tomllib"}
+
+
+def opens_to_read(call: ast.Call) -> bool:
+    """Whether a call opens, reads or parses what lies outside; opening to write or to append does not count."""
+    match call.func:
+        case ast.Name(id="open"):
+            modes = call.args[1:2]
+        case ast.Attribute(value=ast.Name(id=module), attr=name) if (module, name) in LOADERS:
+            return (module, name) != ("os", "fdopen") or not _writes(call.args[1:2] or [one.value for one in call.keywords])
+        case ast.Attribute(attr=name) if name in READERS:
+            modes = call.args[:1]
+        case _:
+            return False
+    return not _writes(modes or [one.value for one in call.keywords if one.arg == "mode"])
+
+
+def _writes(modes: list[ast.expr]) -> bool:
+    return any(isinstance(mode, ast.Constant) and str(mode.value)[:1] in "wax" for mode in modes)
+
+
+def test_only_one_module_opens_and_parses_what_others_wrote():
+    faults = []
+    for module in modules().values():
+        if module.name in DOORS:
+            continue
+        packed = [one for one in module.imports if one.name.partition(".")[0] in PACKED]
+        faults += [f"{module.path.relative_to(ROOT)}:{one.line}: imports {one.name}" for one in packed]
+        names = READERS | {name for _, name in LOADERS}
+        if not any(name in module.path.read_text() for name in names):
+            continue
+        for node in ast.walk(module.tree):
+            if isinstance(node, ast.Call) and opens_to_read(node):
+                faults.append(f"{module.path.relative_to(ROOT)}:{node.lineno}: {ast.unparse(node.func)}")
+            elif isinstance(node, ast.ImportFrom) and {(node.module, one.name) for one in node.names} & LOADERS:
+                faults.append(f"{module.path.relative_to(ROOT)}:{node.lineno}: {ast.unparse(node)}")
+    assert not faults, "read it through buckler.data.reading: " + "; ".join(faults)
+
+
+def test_the_search_for_what_is_opened_sees_each_way_of_reading():
+    reads = ["open(p)", "p.open()", "p.open('rb')", "p.read_text()", "files(x).joinpath(y).read_bytes()", "json.loads(t)"]
+    reads += ["yaml.load(t, L)", "yaml.safe_load(t)", "os.open(p, 0)", "open(p, mode='r')"]
+    writes = ["open(p, 'w')", "p.open('a')", "p.open(mode='wb')", "json.dumps(v)", "yaml.safe_dump(v)", "os.fdopen(h, 'w')"]
+    found = [opens_to_read(ast.parse(one, mode="eval").body) for one in (*reads, *writes)]
+    assert found == [True] * len(reads) + [False] * len(writes)
 
 
 def test_help_imports_nothing_heavy():

@@ -17,8 +17,9 @@ import typer
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from buckler.data.yaml_text import parse_yaml
 from buckler.errors import ConfigError
-from buckler.settings import Settings, default_of, inner_model, parse_change, parse_yaml, put, without_none
+from buckler.settings import Settings, default_of, inner_model, parse_change, put, without_none
 
 PANELS: Mapping[str, str] = {
     **dict.fromkeys("texts customer documents rows answers labels papers files results recipe".split(), "Data"),

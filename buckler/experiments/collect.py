@@ -34,6 +34,7 @@ from buckler.experiments.results import (
 )
 from buckler.judges.named import JudgeSpec, judge_spec
 from buckler.models.registry import identity
+from buckler.settings import read_as
 from buckler.workflow.documents import most_misused_task
 from buckler.workflow.evaluation import Measured
 from buckler.workflow.step import Step, in_order
@@ -181,7 +182,7 @@ def _arm_result(arm: Arm, metrics: Mapping[str, Json], store: Store) -> ArmResul
     """An arm as results keep it: its labels, numbers, training, and the keys of the steps that measured it."""
     training = []
     for phase in arm.phases:
-        seen = _Training.model_validate(read_json(store.folder(phase) / "training.json"))
+        seen = read_as(_Training, store.folder(phase) / "training.json")
         training.append(TrainingResult(rows=seen.rows, cut=len(seen.cut), dropped=len(seen.dropped), steps=seen.steps))
     measured, second = arm.measured, arm.second_verdicts
     steps = {"answers": measured.answers, "verdicts": measured.verdicts, "metrics": measured.metrics}

@@ -10,7 +10,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from buckler.curation.record import current_counts
 from buckler.errors import DataError
 from buckler.evaluation.statistics import Rate, mean, pooled
-from buckler.settings import VALUES, plain
+from buckler.settings import FILE_NAME, VALUES, plain
 
 if TYPE_CHECKING:
     from buckler.data import Json
@@ -31,6 +31,8 @@ def _counts(figures: dict[str, Json]) -> dict[str, Json]:
     return {name: current_counts(of) if isinstance(of, dict) else of for name, of in figures.items()}
 
 
+StepName: TypeAlias = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+"""The name of a step's folder in a store."""
 Labels: TypeAlias = Annotated[dict[str, str | int], AfterValidator(_current)]
 
 
@@ -116,10 +118,10 @@ class TrainingResult(Saved):
 class StepKeys(Saved):
     """The steps that measured an arm, by the names of their folders."""
 
-    answers: str
-    verdicts: str
-    metrics: str
-    second_verdicts: str | None = None
+    answers: StepName
+    verdicts: StepName
+    metrics: StepName
+    second_verdicts: StepName | None = None
     """Of the step that judged by the authors' phrases; results of earlier versions do not name it."""
 
 
@@ -294,7 +296,7 @@ class Record(Saved):
 class RunResult(Saved):
     """Everything that an experiment found."""
 
-    name: str = "experiment"
+    name: str = Field(default="experiment", pattern=FILE_NAME)
     kind: str
     about: str = ""
     seeds: list[int] = []

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from buckler.data import Document, Json, content_id
+from buckler.data.reading import kind_at
 from buckler.errors import ConfigError, DataError
 from buckler.formats.files import DATA_ENDINGS, TEXT_ENDINGS, Table, load_table, unfold
 from buckler.formats.read import META_COLUMNS, meta_of
@@ -35,8 +36,8 @@ def read_documents(path: Path | str, *, limit: int | None = None) -> list[Docume
     if limit is not None and limit < 1:
         raise ConfigError(f"limit is {limit}; give a number of at least 1, or none for all rows")
     place = Path(path)
-    saved = (place / "state.json").is_file() or (place / "dataset_dict.json").is_file()
-    if not place.is_dir() or saved:
+    saved = kind_at(place / "state.json") or kind_at(place / "dataset_dict.json")
+    if kind_at(place) != "folder" or saved:
         return _documents_of(path, place.parent.name, limit)[:limit]
     documents: list[Document] = []
     for file in sorted(place.rglob("*")):

@@ -6,13 +6,11 @@
 from __future__ import annotations
 
 import csv
-import gzip
 import io
 import json
 import math
 import re
 import sys
-import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,12 +18,13 @@ from typing import TypeAlias
 
 from buckler.data import Json
 from buckler.data.hub import hub_or_cache
-from buckler.data.jsonl import parsed, whole_characters
+from buckler.data.jsonl import HALF, halves_in, whole_characters
+from buckler.data.reading import decoded, json_value, path_kind, read_bytes, require_length
 from buckler.errors import BackendError, DataError
 from buckler.formats.rows import column, listed, shorten
 from buckler.progress import LOG
 
-DATA_ENDINGS = frozenset({".csv", ".gz", ".json", ".jsonl", ".parquet", ".tsv"})
+DATA_ENDINGS = frozenset({".bz2", ".csv", ".gz", ".json", ".jsonl", ".parquet", ".tsv", ".xz", ".zst"})
 TEXT_ENDINGS = frozenset({".md", ".txt"})
 FILE_ENDINGS = DATA_ENDINGS | TEXT_ENDINGS
 _HUB_NAME = re.compile(r"(?:hf://)?(?P<name>[\w.-]+/[\w.-]+)(?::(?P<config>[\w.-]+))?(?:@(?P<split>[\w.-]+))?")
@@ -70,12 +69,12 @@ def load_table(path: Path | str, *, limit: int | None = None) -> Table:
         BackendError: the hub cannot be reached.
     """
     place = Path(path)
-    if place.is_dir():
+    if (kind := path_kind(place)) == "folder":
         if parts := shards(place):
             return Table(rows=[row for shard in parts for row in load_table(shard).rows][:limit], kind="shards")
         return Table(rows=numbered(str(place), saved_dataset(place, limit)), kind="dataset")
-    if place.is_file():
-        table = _table_of(place, _bytes_of(place), limit)
+    if kind:
+        table = _table_of(place, read_bytes(place, packed=True), limit)
         return table if limit is None else Table(rows=table.rows[:limit], kind=table.kind, whole=table.whole)
     # A mistyped path of a file looks like a hub name: with a file's ending it is a path.
     hub = _HUB_NAME.fullmatch(str(path))
@@ -84,26 +83,13 @@ def load_table(path: Path | str, *, limit: int | None = None) -> Table:
     raise DataError(f"{path}: no such file; a hub dataset is named `owner/name` or `hf://owner/name:config@split`")
 
 
-def _bytes_of(path: Path) -> bytes:
-    try:
-        raw = path.read_bytes()
-        # By the magic number: files named .gz are not always compressed, and the other way round.
-        while raw.startswith(b"\x1f\x8b"):
-            raw = gzip.decompress(raw)
-    except (EOFError, zlib.error, gzip.BadGzipFile):
-        raise DataError(f"{path}: the gzip data is damaged or truncated; download the file again") from None
-    except OSError as fault:
-        raise DataError(f"{path}: cannot be read: {fault.strerror or fault}") from None
-    return raw
-
-
 def _table_of(path: Path, raw: bytes, limit: int | None) -> Table:
     if raw.startswith(b"PAR1"):
         return Table(rows=numbered(str(path), parquet(path, raw, limit)), kind="parquet")
-    try:
-        text = str(whole_characters(raw.decode("utf-8-sig", "surrogatepass")))  # an older version wrote half characters
-    except UnicodeDecodeError as fault:
-        raise DataError(f"{path}: not UTF-8 at byte {fault.start}; convert it first") from None
+    text = decoded(raw, path, halves=True)  # an older version wrote half characters
+    if halves := len(HALF.findall(text)):
+        LOG.warning("%s: %d halves of characters (lone surrogates), read as U+FFFD", path, halves)
+        text = str(whole_characters(text))
     if not text.strip():
         raise DataError(f"{path}: the file is empty")
     if "\0" in text:
@@ -116,6 +102,7 @@ def _table_of(path: Path, raw: bytes, limit: int | None) -> Table:
     if named & {".json", ".jsonl"}:
         return Table(rows=json_rows(path, json_values(path, text, strict=True)), kind="json")
     lines = [(f"{path}:{number}", line.rstrip("\r")) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
+    require_length(text, lines)
     return Table(rows=list(lines), kind="text", whole=text)
 
 
@@ -181,11 +168,8 @@ def _records(path: Path, text: str, delimiter: str) -> list[tuple[str, list[str]
         raise DataError(f"{path}:{line}: not CSV: {fault}; look for an unpaired quote in this record") from None
     finally:
         csv.field_size_limit(before)
+    require_length(text, ((where, "".join(cells)) for where, cells in records))
     return records
-
-
-def _missing(_: str) -> None:
-    """NaN and infinities are how pandas writes a missing value."""
 
 
 def json_values(path: Path, text: str, *, strict: bool) -> list[tuple[int, Json]]:
@@ -193,10 +177,9 @@ def json_values(path: Path, text: str, *, strict: bool) -> list[tuple[int, Json]
 
     With `strict` off, a text that is no JSON has no values.
     """
-    decoder = json.JSONDecoder(parse_constant=_missing)
     values: list[tuple[int, Json]] = []
     at, line, halved = 0, 1, 0
-    blank = re.compile(r"[ \t\r\n]*")
+    blank, has_halves = re.compile(r"[ \t\r\n]*"), halves_in(text)
     try:
         while True:
             start = blank.match(text, at).end()  # type: ignore[union-attr]
@@ -205,23 +188,24 @@ def json_values(path: Path, text: str, *, strict: bool) -> list[tuple[int, Json]
                 if halved:
                     LOG.warning("%s: %d values hold half a character (a lone surrogate), read as U+FFFD", path, halved)
                 return values
-            value, at = decoder.raw_decode(text, start)
-            values.append((line, whole := parsed(text[start:at], value)))
-            halved += whole != value
+            value, at = json_value(text, start, alone=False)
+            whole = whole_characters(value) if has_halves else value
+            values.append((line, whole))
+            halved += has_halves and whole != value
             line += text.count("\n", start, at)
-    except (ValueError, RecursionError) as fault:
+    except ValueError as fault:
         if strict:
-            raise _json_fault(path, text, fault) from None
+            raise _json_fault(path, text, fault, line) from None
         return []
 
 
-def _json_fault(path: Path, text: str, fault: Exception) -> DataError:
+def _json_fault(path: Path, text: str, fault: ValueError, line_of: int) -> DataError:
     """The first bad line where the file has an object a line; else the place where the decoder gave up."""
     lines = text.split("\n")
     for number, line in enumerate(lines, 1):
         if line.strip():
             try:
-                json.loads(line)
+                json_value(line)
             except json.JSONDecodeError as broken:
                 # In a file of one spread-out value the first line alone is no JSON, and says nothing.
                 if number > 1:
@@ -230,14 +214,14 @@ def _json_fault(path: Path, text: str, fault: Exception) -> DataError:
                         "fix or remove this line"
                     )
                 break
-            except (ValueError, RecursionError):
+            except ValueError:
                 break
     if isinstance(fault, json.JSONDecodeError):
         shown = shorten(lines[fault.lineno - 1] if fault.lineno <= len(lines) else "")
         return DataError(
             f"{path}:{fault.lineno}: not JSON: {fault.msg} at column {fault.colno} of {shown}; fix or remove this line"
         )
-    return DataError(f"{path}: not readable JSON: nested too deeply, or a number too long; correct it")
+    return DataError(f"{path}:{line_of}: not JSON that can be read: {fault}; correct or remove this line")
 
 
 def json_rows(path: Path, values: list[tuple[int, Json]]) -> list[Row]:

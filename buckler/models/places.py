@@ -12,6 +12,7 @@ from pathlib import Path
 
 from buckler.data import Json
 from buckler.data.hub import hub_or_cache
+from buckler.data.reading import kind_at
 from buckler.errors import BackendError, ConfigError
 from buckler.models.checkpoint import Checkpoint, read_settings
 from buckler.models.dtype import SMALL, Dtype, resolved
@@ -42,13 +43,13 @@ def location(name: str) -> Path | None:
     if name in EMBEDDED:
         return embedded_path(name)
     path = Path(name).expanduser()
-    if path.is_dir():
+    if (kind := kind_at(path)) == "folder":
         return _gguf_in(path) or path
     if path.suffix == ".gguf":
-        if path.is_file():
+        if kind == "file":
             return path
         raise BackendError(f"{name}: no such GGUF file; a file of the hub must be downloaded first")
-    if path.is_file():
+    if kind:
         raise BackendError(f"{name}: is a file; a model is a folder or a GGUF file (*.gguf)")
     if name.startswith(("/", "./", "../", "~")) or name.count("/") > 1:
         raise BackendError(f"{name}: no such model folder")

@@ -18,6 +18,7 @@ from buckler import formats
 from buckler.crosstask.own_tasks import read_tasks, tasks_code
 from buckler.crosstask.task import Task
 from buckler.data import ROWS, Answer, Chat, Document, Json, content_id, file_digest, read_chats, read_documents, read_json
+from buckler.data.reading import bounded_json, kind_at, path_kind
 from buckler.errors import BackendError, ConfigError, DataError
 from buckler.models.dtype import supposes
 from buckler.models.fit import require_ready
@@ -26,7 +27,7 @@ from buckler.models.protocol import LM, Likelihood, ModelSpec
 from buckler.models.registry import identity, load
 from buckler.progress import LOG
 from buckler.registry import is_place
-from buckler.settings import Settings
+from buckler.settings import Settings, parse
 from buckler.workflow.step import Outside, Run, Step
 
 WORLD = "miniature:"
@@ -65,7 +66,7 @@ class Source(Settings):
         if not isinstance(values, dict) or not isinstance(source, str) or values.get("format") or "@" not in source:
             return values
         name, _, path = source.partition("@")
-        named = not Path(source).exists() and (is_place(name) or name in formats.FORMATS)
+        named = not kind_at(source) and (is_place(name) or name in formats.FORMATS)
         return {**values, "format": name, "source": path} if named else values
 
     @field_validator("format")
@@ -183,10 +184,10 @@ def _drawn(rows: Sequence[RowT], source: Source) -> list[RowT]:
 
 def _digest(path: Path) -> str:
     """SHA-256 of a file, or of all files of a folder; a name that is no path stands for itself (a hub data set)."""
-    if path.is_dir():
+    if (kind := path_kind(path)) == "folder":
         files = sorted(one for one in path.rglob("*") if one.is_file() and not one.name.startswith("."))
         return content_id([[str(one.relative_to(path)), _digest(one)] for one in files])
-    if not path.exists():
+    if not kind:
         if str(path).count("/") == 1 and not path.suffix and not path.is_absolute():
             return f"hub:{path}"
         raise DataError(f"{path}: no such file")
@@ -251,7 +252,7 @@ def model_spec(run: Run[Settings], role: str) -> ModelSpec:
 
 def outside_spec(place: str) -> tuple[ModelSpec, str]:
     """An outside model, and the type in which it was planned to compute."""
-    values = json.loads(place)
+    values = bounded_json(place)
     planned = values.pop("computes_in", "auto")
     return ModelSpec.model_validate(values), str(planned)
 
@@ -284,16 +285,17 @@ def trained_spec(folder: Path, base: Callable[[], ModelSpec] | None = None) -> M
 
     LoRA leaves an adapter, which is merged into `base` (default: the one it names) on loading; older versions, the merged model.
     """
-    record = read_json(folder / "training.json") if (folder / "training.json").exists() else {}
+    file = folder / "training.json"
+    record = read_json(file) if kind_at(file) else {}
     values = record if isinstance(record, Mapping) else {}
     whole, adapter = folder / "model", folder / "adapter"
     spec = ModelSpec(name=str(whole))
     if adapter.exists() and not whole.exists():
         spec = with_merged(base() if base else ModelSpec(name=base_of(adapter)[0]), adapter)
     how = {name: values.get(name) for name in ("threads", "attn_implementation")}
-    spec = ModelSpec.model_validate({**spec.model_dump(), **how})
+    spec = parse(ModelSpec, {**spec.model_dump(), **how}, str(file))
     dtype = values.get("dtype", "float32")
-    return spec if dtype == dtype_of(spec) else spec.model_copy(update={"dtype": dtype})
+    return spec if dtype == dtype_of(spec) else parse(ModelSpec, {**spec.model_dump(), "dtype": dtype}, str(file))
 
 
 def load_model(run: Run[Settings], role: str, *, shared: bool = False) -> LM:

@@ -11,6 +11,7 @@ from pydantic import Field, JsonValue, field_validator
 from buckler.crosstask.own_tasks import read_tasks
 from buckler.crosstask.tasks import scorers
 from buckler.data import ANSWERS, VERDICTS, Json, read_answers, read_verdicts, write_json, write_text, write_verdicts
+from buckler.data.yaml_text import read_yaml
 from buckler.errors import BackendError, ConfigError, DataError, StoreError
 from buckler.evaluation.probes import MAX_NEW_TOKENS
 from buckler.evaluation.scores import Scorers, score_answers
@@ -21,7 +22,7 @@ from buckler.judges.named import JudgeSpec, judge_from
 from buckler.models.places import base_of, is_adapter, location
 from buckler.models.protocol import ModelSpec
 from buckler.progress import ProgressCallback, no_progress
-from buckler.settings import parse, read_yaml
+from buckler.settings import parse
 from buckler.workflow.evaluation import Measured, evaluation_steps, require_judge
 from buckler.workflow.executor import run_steps
 from buckler.workflow.inputs import ModelRef
