@@ -227,7 +227,8 @@ def _chats(chats: Rows | Sequence[str], limit: int | None, seed: int) -> list[Ch
     elif isinstance(chats, Source):
         rows = source_chats(chats)
     elif isinstance(chats, str | Path):
-        rows = source_chats(at_most(limit, str(chats), seed=seed, split="test" if str(chats).startswith(WORLD) else "train"))
+        of_world = {"split": "test"} if str(chats).startswith(WORLD) else {}
+        rows = source_chats(at_most(limit, Source.model_validate({"source": str(chats), "seed": seed, **of_world})))
     elif isinstance(chats, Result):
         raise ConfigError(f"generate: {type(chats).__name__} contains no chats to answer")
     else:

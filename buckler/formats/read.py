@@ -14,11 +14,16 @@ from pathlib import Path
 
 from buckler.data import LOSS_WEIGHT, Chat, Json, chat_from_json
 from buckler.errors import ConfigError, DataError
+from buckler.formats.account import Account, Reading, bad_row, fill, renamed, values_of
 from buckler.formats.chats import FORMATS, matches, parsed
 from buckler.formats.files import PLURALS, load_table, numbered, unfold
 from buckler.formats.fingerprints import benchmark_of
+from buckler.formats.marks import marks_of, require_text_only, weight_of
+from buckler.formats.preferences import is_preference, plain
 from buckler.formats.question_sets import counted_from
 from buckler.formats.rows import Fields, Noted, fields_of, listed, shorten
+from buckler.formats.splits import of_split
+from buckler.formats.turns import grow, is_flat_tree
 from buckler.progress import LOG
 
 META_COLUMNS = frozenset(
@@ -53,7 +58,7 @@ def recognise(path: Path | str) -> str:
     Raises:
         DataError: the file cannot be read, or its rows have no known shape.
     """
-    return _recognised(path, None, None)[0]
+    return _recognised(path, None, Reading(use="prompt", skip_bad=True))[0]
 
 
 def own_format(path: Path | str) -> str | None:
@@ -68,7 +73,9 @@ def own_format(path: Path | str) -> str | None:
     return name if FORMATS.is_own(name) else None
 
 
-def read_chats(path: Path | str, *, limit: int | None = None, format: str | None = None) -> list[Chat]:
+def read_chats(
+    path: Path | str, *, limit: int | None = None, format: str | None = None, reading: Reading | None = None
+) -> list[Chat]:
     """The questions and answers, or the prompts alone, of a published file, in the file's order, duplicates kept.
 
     `path` is a file (gzipped or not), a dataset saved to disk, or the name of a dataset of the hub: `owner/name`,
@@ -76,38 +83,82 @@ def read_chats(path: Path | str, *, limit: int | None = None, format: str | None
     that say what the row is; columns that are passed over are named in `unread_columns`. Where the content is that of a
     published set (`fingerprints`), its name stands in `benchmark`. A file in which every answer
     is empty is a set of prompts; one empty answer among filled ones is an error. Only the first `limit` rows are read.
-    `format` names the format where it cannot be recognised from the rows.
+    `format` names the format where it cannot be recognised from the rows; `reading` says that and more.
 
     Raises:
         DataError: the file or a row cannot be read; the message names its place.
         BackendError: the hub cannot be reached.
         ConfigError: the limit is below 1.
     """
-    name, rows = _recognised(path, limit, format)
+    return read_accounted(path, reading or Reading(format=format), limit=limit)[0]
+
+
+def splits_of(path: Path | str, wanted: str) -> dict[str, int]:
+    """The splits of a file, a folder or a saved data set with several, by their rows; of the hub, the one that is wanted."""
+    if not Path(path).exists():
+        return {wanted: 0}
+    account = Account(source=str(path))
+    table = load_table(path, split=wanted)
+    if table.splits:
+        return dict(table.splits)
+    rows = [(where, fields_of(value, where)) for where, value in unfold(table.rows) if isinstance(value, Mapping)]
+    return of_split(rows, wanted, account.splits, "", path)[1]
+
+
+def columns_of(path: Path | str, split: str | None = None) -> set[str]:
+    """The columns of the first rows of a file."""
+    table = load_table(path, limit=_LOOKED_AT, split=split)
+    return {
+        name for where, value in unfold(table.rows)[:_LOOKED_AT] if isinstance(value, Mapping) for name in fields_of(value, where)
+    }
+
+
+def read_accounted(path: Path | str, reading: Reading, *, limit: int | None = None) -> tuple[list[Chat], Account]:
+    """The same, with what became of every row and column."""
+    account = Account(source=str(path))
+    name, rows = _recognised(path, limit, reading, account)
     source = Path(path).name if Path(path).exists() else str(path)
     chats: list[Chat] = []
+    places: list[str] = []
     blank: list[str] = []
     with_gold: list[str] = []
+    used: dict[str, None] = {}
+    ignored: dict[str, None] = {}
     for where, row in rows:
         noted = Noted(row)
-        turns, extra = parsed(name, noted, where)
-        named = next((one for one in CATEGORY_COLUMNS if not row.get("category") and row.get(one)), "")
-        blank_ones = (one for one in CATEGORY_COLUMNS if not row.get(one))
-        if ignored := sorted(
-            row.keys() - noted.seen - META_COLUMNS - {"meta", "number_from", named, *LABEL_COLUMNS, *blank_ones}
-        ):
-            extra = {**extra, "unread_columns": ignored}
-        if not turns or any(not turn["content"].strip() for turn in turns if turn["role"] == "user"):
-            raise DataError(f"{where}: the question is empty: {shorten(row)}; fill it in or remove the row")
-        if turns[-1]["role"] == "assistant" and not turns[-1]["content"].strip() and not turns[-1].get("tool_calls"):
-            (with_gold if extra.get("gold") else blank).append(where)
-            turns = turns[:-1]
-        with FORMATS.boundary(name):
-            chat = chat_from_json({"messages": turns}, where)  # type: ignore[dict-item]
-        meta = {"source": source, "format": name, **meta_of(row, where, chat.id), **extra}
-        chats.append(replace(chat, meta=meta if meta["source"] == source else {**meta, "file": source}))
+        with bad_row(account, reading, where, row):
+            turns, extra = parsed(name, noted, where)
+            if not turns or any(not turn["content"].strip() for turn in turns if turn["role"] == "user"):
+                raise DataError(f"{where}: the question is empty: {shorten(row)}; fill it in or remove the row")
+            if not FORMATS.is_own(name):
+                require_text_only(row, turns, where)
+                marks, of_marks = marks_of(row, turns, frozenset(noted.seen), where)
+                extra, noted.seen = {**marks, **extra}, noted.seen | of_marks
+            named = next((one for one in CATEGORY_COLUMNS if not row.get("category") and row.get(one)), "")
+            blank_ones = {one for one in CATEGORY_COLUMNS if not row.get(one)}
+            known = META_COLUMNS | {"meta", "number_from", named, *LABEL_COLUMNS, *blank_ones}
+            if unread := sorted(row.keys() - noted.seen - known):
+                extra = {**extra, "unread_columns": unread}
+            if turns[-1]["role"] == "assistant" and not turns[-1]["content"].strip() and not turns[-1].get("tool_calls"):
+                (with_gold if extra.get("gold") else blank).append(where)
+                turns = turns[:-1]
+            with FORMATS.boundary(name):
+                chat = chat_from_json({"messages": turns}, where)  # type: ignore[dict-item]
+            meta = {"source": source, "format": name, **meta_of(row, where, chat.id), **extra}
+            used.update(dict.fromkeys(one for one in row if one not in unread and one != "number_from"))
+            ignored.update(dict.fromkeys(unread))
+            chats.append(replace(chat, meta=meta if meta["source"] == source else {**meta, "file": source}))
+            places.append(where)
     if blank and len(blank) < len(chats):
-        raise DataError(f"{blank[0]}: the answer is empty (in {len(blank)} of {len(chats)} rows); fill it in or remove the row")
+        if not reading.skip_bad:
+            raise DataError(
+                f"{blank[0]}: the answer is empty (in {len(blank)} of {len(chats)} rows); fill it in or remove the row"
+            )
+        account.bad += [{"place": where, "reason": "the answer is empty", "row": None} for where in blank]
+        kept = [(chat, where) for chat, where in zip(chats, places, strict=True) if where not in set(blank)]
+        chats, places = [chat for chat, _ in kept], [where for _, where in kept]
+    if not chats:
+        raise DataError(f"{path}: none of the {account.read} rows can be read; the first: {account.bad[0]['reason']}")
     if with_gold:
         LOG.warning(
             "%s: the answer is empty (in %d of %d rows); their gold answers are there, so they are prompts",
@@ -115,20 +166,41 @@ def read_chats(path: Path | str, *, limit: int | None = None, format: str | None
             len(with_gold),
             len(chats),
         )
-    known = benchmark_of(chats)
-    return chats if known is None else [replace(chat, meta={"benchmark": known, **chat.meta}) for chat in chats]
+    benchmark = benchmark_of(chats)
+    account.layout, account.benchmark, account.kept = name, benchmark or "", len(chats)
+    account.used, fields = list(used), [row for _, row in rows]
+    account.ignored = {one: values_of(fields, one) for one in ignored if one not in used}
+    fill(account, chats, places)
+    return chats if benchmark is None else [replace(chat, meta={"benchmark": benchmark, **chat.meta}) for chat in chats], account
 
 
-def _recognised(path: Path | str, limit: int | None, format: str | None) -> tuple[str, list[tuple[str, Fields]]]:
+def _recognised(
+    path: Path | str, limit: int | None, reading: Reading, account: Account | None = None
+) -> tuple[str, list[tuple[str, Fields]]]:
     """The format that fits most of the first rows: one broken row does not change what the others are."""
     if limit is not None and limit < 1:
         raise ConfigError(f"limit is {limit}; give a number of at least 1, or none for all rows")
-    table = load_table(path, limit=None if limit is None else max(limit, _LOOKED_AT))
+    account, format = account or Account(source=str(path)), reading.format
+    table = load_table(path, limit=None if limit is None else max(limit, _LOOKED_AT), split=reading.split)
+    account.splits, account.split = dict(table.splits), table.split
     seen = [fields_of(value, where) for where, value in table.rows[:1]]
     # One object alone may be a row, or a table of parallel lists: it is a row if it has a row's shape.
     names = FORMATS.names() if format is None else [format]
-    listed = table.rows if seen and _format_of(seen[0], names) else unfold(_nested(table.rows))
-    rows = [(where, fields_of(value, where)) for where, value in listed[:limit]]
+    as_row = not seen or _format_of(_prepared(seen[0], reading, table.rows[0][0], account), names)
+    listed = table.rows if as_row else unfold(_nested(table.rows))
+    rows: list[tuple[str, Fields]] = []
+    for where, value in listed[:limit]:
+        with bad_row(account, reading, where, value):
+            rows.append((where, fields_of(value, where)))
+    if rows and all(is_flat_tree(row) for _, row in rows):
+        rows = grow(rows)
+    rows, account.splits, account.split = of_split(rows, reading.split, account.splits, account.split, path)
+    account.read, account.preferences = len(rows) + len(account.bad), 0
+    prepared: list[tuple[str, Fields]] = []
+    for where, row in rows:
+        with bad_row(account, reading, where, row):
+            prepared.append((where, _prepared(row, reading, where, account)))
+    rows = prepared
     if not any(_format_of(row, names) for _, row in rows[:_LOOKED_AT]):  # a column in the plural: `instructions`
         rows = [(where, {PLURALS.get(key, key): value for key, value in row.items()}) for where, row in rows]
     votes = Counter(name for _, row in rows[:_LOOKED_AT] if (name := _format_of(row, names)))
@@ -139,12 +211,52 @@ def _recognised(path: Path | str, limit: int | None, format: str | None) -> tupl
     name = ranked[0]
     if name == "or-bench" and not all(matches(name, row) for _, row in rows):
         name = "prompts"  # recognised by its values, and other sets of prompts have one or two of its categories
+    alike: list[tuple[str, Fields]] = []
     for where, row in rows:
-        if not matches(name, row):
-            raise DataError(f"{where}: not a row like the others (format {name}): {shorten(row)}; correct or remove it")
+        with bad_row(account, reading, where, row):
+            if not matches(name, row):
+                raise DataError(f"{where}: not a row like the others (format {name}): {shorten(row)}; correct or remove it")
+            alike.append((where, row))
     if name == "headless":
-        _refuse_guessed_header(rows)
-    return name, with_context(path, name, rows)
+        _refuse_guessed_header(alike)
+    if format is None:
+        require_told(name, path, alike)
+    return name, with_context(path, name, alike)
+
+
+def _prepared(row: Fields, reading: Reading, where: str, account: Account) -> Fields:
+    """A row with its columns as its user named them, and with the answer that is meant where it has two."""
+    row = renamed(row, reading.columns, where) if reading.columns else row
+    if not is_preference(row):
+        return row
+    account.preferences += 1
+    return plain(row, reading.use, where)
+
+
+def require_told(name: str, path: Path | str, rows: Sequence[tuple[str, Fields]]) -> None:
+    """Refuse to guess a task that neither the columns nor the file's name say.
+
+    Raises:
+        DataError: a column `sentence`, or `source` and `target`, may be of any task.
+    """
+    where, row = rows[0]
+    if name == "sst2" and not re.search(r"sst", str(path), re.IGNORECASE):
+        labels = {str(row.get("label")).strip().lower() for _, row in rows}
+        if not labels <= {"positive", "negative"}:
+            raise DataError(
+                f"{where}: a column 'sentence' does not say what is asked of it; name the format for its sentiment: sst2@FILE, "
+                "or the columns: --columns prompt=sentence"
+            )
+    if name == "translation" and "source_language" not in row and not _languages(path):
+        raise DataError(
+            f"{where}: columns 'source' and 'target' do not say what is asked; name the format for a translation: "
+            "translation@FILE, or the columns: --columns prompt=source,answer=target"
+        )
+
+
+def _languages(path: Path | str) -> re.Match[str] | None:
+    """The two languages in a file's name, `shots.de-en.json`."""
+    return re.search(r"(?:^|[._-])([a-z]{2})-([a-z]{2})(?=[._-]|$)", Path(path).name)
 
 
 def _nested(rows: list[tuple[str, Json]]) -> list[tuple[str, Json]]:
@@ -206,29 +318,14 @@ def meta_of(row: Fields, where: str, own_id: str) -> dict[str, Json]:
     if isinstance(flags := meta.get("category"), Mapping):
         meta["category"] = ", ".join(name for name, on in flags.items() if on is True)  # BeaverTails: true or false by category
     if LOSS_WEIGHT in meta:
-        meta[LOSS_WEIGHT] = _weight(meta[LOSS_WEIGHT], where)
+        meta[LOSS_WEIGHT] = weight_of(LOSS_WEIGHT, meta[LOSS_WEIGHT], where)
     return meta
-
-
-def _weight(value: Json, where: str) -> float:
-    """The weight of a row's loss; a table of texts holds it as one.
-
-    Raises:
-        DataError: it is no number of at least 0.
-    """
-    try:
-        weight = -1.0 if isinstance(value, bool) or not isinstance(value, str | int | float) else float(value)
-    except (ValueError, OverflowError):
-        weight = -1.0
-    if not 0 <= weight < float("inf"):
-        raise DataError(f"{where}: {LOSS_WEIGHT} must be a number of at least 0, got {shorten(value)}; correct or remove it")
-    return weight
 
 
 def with_context(path: Path | str, name: str, rows: list[tuple[str, Fields]]) -> list[tuple[str, Fields]]:
     """The rows of a file with what its neighbour or its name says of them: ComVE, PIQA, MMLU, translations."""
     place = Path(path)
-    if name == "translation" and (pair := re.search(r"(?:^|[._-])([a-z]{2})-([a-z]{2})(?=[._-]|$)", place.name)):
+    if name == "translation" and (pair := _languages(place)):
         languages: Fields = {"source_language": pair[1], "target_language": pair[2]}
         return [(where, {**languages, **row}) for where, row in rows]
     if name == "mmlu" and (subject := re.fullmatch(r"(.+)_(?:dev|val|test|train)\.csv(?:\.gz)?", place.name)):

@@ -10,15 +10,31 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Annotated, Literal, Self, TypeAlias, TypeVar
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from buckler import formats
 from buckler.crosstask.own_tasks import read_tasks, tasks_code
 from buckler.crosstask.task import Task
-from buckler.data import ROWS, Answer, Chat, Document, Json, content_id, file_digest, read_chats, read_documents, read_json
+from buckler.data import (
+    ROWS,
+    Answer,
+    Chat,
+    Document,
+    Json,
+    content_id,
+    copy_of,
+    distinct,
+    file_digest,
+    read_chats,
+    read_documents,
+    read_json,
+    with_copies,
+)
 from buckler.errors import BackendError, ConfigError, DataError
+from buckler.formats import Account, Reading
+from buckler.formats.account import TARGETS, is_target
 from buckler.models.dtype import supposes
 from buckler.models.fit import require_ready
 from buckler.models.places import base_of, dtype_of, with_base, with_merged
@@ -30,13 +46,38 @@ from buckler.settings import Settings
 from buckler.workflow.step import Outside, Run, Step
 
 WORLD = "miniature:"
+WORLD_SPLITS: tuple[Literal["train", "dev", "test"], ...] = ("train", "dev", "test")
+OF_FILES = ("format", "columns", "use", "skip_bad")
+"""Settings of a source that say how a file is read."""
 RowT = TypeVar("RowT", Chat, Document)
+
+
+def columns_of(said: str) -> dict[str, str]:
+    """`prompt=question,answer=response` as names and columns.
+
+    Raises:
+        ValueError: it is something else.
+    """
+    pairs = [part.partition("=") for part in said.split(",") if part.strip()]
+    if bad := [name for name, equals, column in pairs if not equals or not column.strip() or not name.strip()]:
+        raise ValueError(f"write it as prompt=COLUMN,answer=COLUMN; {bad[0]!r} names no column")
+    named = {name.strip(): column.strip() for name, _, column in pairs}
+    if unknown := [name for name in named if not is_target(name)]:
+        raise ValueError(f"{unknown[0]!r} must be one of {', '.join(TARGETS)}")
+    return named
+
+
+Use: TypeAlias = Literal["chosen", "rejected", "better", "safer", "prompt"]
+Columns: TypeAlias = Annotated[
+    dict[str, str], BeforeValidator(lambda value: columns_of(value) if isinstance(value, str) else value)
+]
 
 
 class Source(Settings):
     """Rows of a set. A plain text stands for the source of that name."""
 
-    unwritten_if_empty = ("format",)
+    unwritten_if_empty = ("format", "columns", "use", "skip_bad")
+    unwritten_if_default = ("repeats",)
     checks_itself = ("source", "format")
     paths = ("source",)
     source: str
@@ -46,14 +87,22 @@ class Source(Settings):
     seed: int = 0
     """Random seed of the sample. For training rows in a recipe the run's own seed is added, so that seeds differ in their
     data."""
-    split: Literal["train", "dev", "test"] = "train"
-    """Split, for a set of the miniature's world."""
+    split: str = "train"
+    """Split of a set of the miniature's world (train, dev, test), or of a file or folder that has several."""
     label: Literal["harmful", "benign", "useful"] | None = None
     """Label of documents that have none of their own."""
     probe_set: Literal["harmful", "borderline", "benign"] | None = None
     """Probe set of the rows: harmful (should be refused), borderline or benign (should be answered)."""
     format: str | None = None
     """Format of the rows, if it cannot be detected: a name, or your own as `module:name`."""
+    columns: Columns = Field(default_factory=dict)
+    """Columns by what they are, instead of a guess: `{prompt: question, answer: response}`."""
+    use: Use | None = None
+    """Answer that is meant in rows with two of them; `prompt` is the question alone."""
+    repeats: Literal["merge", "keep"] = "merge"
+    """Repeated rows: merged into one and counted, or kept as often as they stand."""
+    skip_bad: bool = False
+    """Go on after a row that cannot be read; it stands in `rejected.jsonl` with the reason."""
 
     @model_validator(mode="before")
     @classmethod
@@ -68,6 +117,14 @@ class Source(Settings):
         named = not Path(source).exists() and (is_place(name) or name in formats.FORMATS)
         return {**values, "format": name, "source": path} if named else values
 
+    @model_validator(mode="after")
+    def _of_the_world(self) -> Self:
+        if self.source.startswith(WORLD) and (given := [name for name in OF_FILES if getattr(self, name)]):
+            raise ValueError(f"`{given[0]}` has no effect on {self.source}, whose rows are generated; remove it")
+        if self.source.startswith(WORLD) and self.split not in WORLD_SPLITS:
+            raise ValueError(f"`split` of {self.source} must be one of {', '.join(WORLD_SPLITS)}, got {self.split!r}")
+        return self
+
     @field_validator("format")
     @classmethod
     def _is_format(cls, value: str | None) -> str | None:
@@ -80,26 +137,23 @@ class Source(Settings):
         return self.model_copy(update={"seed": self.seed + seed})
 
 
-def at_most(
-    limit: int | None,
-    name: str,
-    *,
-    seed: int = 0,
-    split: Literal["train", "dev", "test"] = "train",
-    documents: bool = False,
-    format: str | None = None,
-) -> Source:
+def at_most(limit: int | None, source: Source, *, documents: bool = False) -> Source:
     """What `--limit` asks of a file: so many rows, or all where there are fewer (a recipe's `count` must be there in full).
 
     Raises:
         DataError: the file cannot be read.
     """
-    source = Source(source=name, count=limit, seed=seed, split=split, format=format)
-    if limit is None or name.startswith(WORLD):
-        return source
-    rows = formats.read_documents(source.source) if documents else formats.read_chats(source.source, format=source.format)
-    different = len({row.id for row in rows})
-    return source if limit < different else source.model_copy(update={"count": None})
+    if limit is None or source.source.startswith(WORLD):
+        return source.model_copy(update={"count": limit})
+    reading = reading_of(source, is_planned=True)
+    rows: Sequence[Chat] | Sequence[Document]
+    rows = (
+        formats.read_documents(source.source, reading=reading)
+        if documents
+        else formats.read_chats(source.source, reading=reading)
+    )
+    different = len(rows) if source.repeats == "keep" else len({row.id for row in rows})
+    return source.model_copy(update={"count": limit if limit < different else None})
 
 
 def format_code(source: Source) -> dict[str, str]:
@@ -132,12 +186,43 @@ def source_chats(source: Source) -> list[Chat]:
     Raises:
         ConfigError, DataError: there is no such set or file, or it holds fewer rows than asked for.
     """
+    return accounted_chats(source)[0]
+
+
+def accounted_chats(source: Source, *, is_planned: bool = False) -> tuple[list[Chat], Account | None]:
+    """The same, with what became of the rows of a file and of its columns.
+
+    Args:
+        source: The rows.
+        is_planned: Whether the source is as its user gave it: a split that was not named must be the only one.
+    """
     if source.source.startswith(WORLD):
         from buckler.miniature import sets
 
         sets.require_set(_world_set(source))
-        return sets.chats(_world_set(source), count=_world_count(source), seed=source.seed, split=source.split)
-    return _drawn(formats.read_chats(source.source, format=source.format), source)
+        return sets.chats(_world_set(source), count=_world_count(source), seed=source.seed, split=_world_split(source)), None
+    rows, account = formats.read_accounted(source.source, reading_of(source, is_planned=is_planned))
+    if is_planned:
+        _require_split(source, account)
+    repeats = len(rows) - len({row.id for row in rows})
+    kept = with_copies(rows) if source.repeats == "keep" else distinct(rows)
+    account.kept = len(kept)
+    account.repeats, account.merged = (repeats, 0) if source.repeats == "keep" else (0, repeats)
+    drawn = _drawn(kept, source)
+    account.sampled = None if source.count is None else len(drawn)
+    return drawn, account
+
+
+def reading_of(source: Source, *, is_planned: bool = False) -> Reading:
+    """How the file of a source is read."""
+    split = source.split if not is_planned or "split" in source.model_fields_set else None
+    return Reading(format=source.format, split=split, columns=source.columns, use=source.use, skip_bad=source.skip_bad)
+
+
+def _require_split(source: Source, account: Account) -> None:
+    """Refuse a split that the file does not have (ConfigError): the same rows under two names would look like two sets."""
+    if "split" in source.model_fields_set and not account.splits and not source.source.count(":"):
+        raise ConfigError(f"{source.source}: has no splits, so {source.split!r} chooses nothing; remove `split`")
 
 
 def source_documents(source: Source) -> list[Document]:
@@ -150,15 +235,34 @@ def source_documents(source: Source) -> list[Document]:
         from buckler.miniature import sets
 
         sets.require_set(_world_set(source))
-        return sets.texts(count=_world_count(source), seed=source.seed, split=source.split)
-    rows = _drawn(formats.read_documents(source.source), source)
+        return sets.texts(count=_world_count(source), seed=source.seed, split=_world_split(source))
+    rows = accounted_documents(source)[0]
     if source.label is None:
         return rows
     return [Document.of(row.text, **{"label": source.label, **row.meta}) for row in rows]
 
 
+def accounted_documents(source: Source, *, is_planned: bool = False) -> tuple[list[Document], Account]:
+    """The documents of a file, and what became of its rows and columns."""
+    rows, account = formats.read_accounted_documents(source.source, reading_of(source, is_planned=is_planned))
+    if is_planned:
+        _require_split(source, account)
+    drawn = _drawn(rows, source)
+    account.kept = len({row.id for row in rows})
+    account.merged = len(rows) - account.kept
+    account.sampled = None if source.count is None else len(drawn)
+    return drawn, account
+
+
 def _world_set(source: Source) -> str:
     return source.source.removeprefix(WORLD)
+
+
+def _world_split(source: Source) -> Literal["train", "dev", "test"]:
+    for known in WORLD_SPLITS:
+        if source.split == known:
+            return known
+    raise ConfigError(f"{source.source}: its splits are {', '.join(WORLD_SPLITS)}, not {source.split!r}")
 
 
 def _world_count(source: Source) -> int:
@@ -169,16 +273,16 @@ def _world_count(source: Source) -> int:
 
 def _drawn(rows: Sequence[RowT], source: Source) -> list[RowT]:
     """`count` distinct rows, drawn by the hash of seed and id: the draw does not depend on the file's order."""
-    unique = {row.id: row for row in rows}
+    unique = {copy_of(row): row for row in rows}
     if source.count is None:
         return list(unique.values())
     if source.count > len(unique):
         raise DataError(
             f"{source.source}: {source.count} rows requested, but it has only {len(unique)} distinct rows; request fewer"
         )
-    kept = sorted(unique, key=lambda row: content_id([source.seed, row]))[: source.count]
+    kept = sorted(unique, key=lambda one: content_id([source.seed, *filter(None, one)]))[: source.count]
     chosen = set(kept)
-    return [row for row in unique.values() if row.id in chosen]
+    return [row for one, row in unique.items() if one in chosen]
 
 
 def _digest(path: Path) -> str:
@@ -294,10 +398,10 @@ def load_model(run: Run[Settings], role: str, *, shared: bool = False) -> LM:
 
 def all_chats(run: Run[Settings], prefix: str) -> list[Chat]:
     """The chats of all inputs called `prefix`, each once."""
-    rows: dict[str, Chat] = {}
+    rows: list[Chat] = []
     for folder in run.all_inputs(prefix):
-        rows.update((row.id, row) for row in read_chats(folder / ROWS))
-    return list(rows.values())
+        rows += read_chats(folder / ROWS)
+    return distinct(rows)
 
 
 def all_documents(run: Run[Settings], prefix: str) -> list[Document]:
