@@ -19,7 +19,6 @@ from buckler.models.registry import load
 from buckler.progress import show_progress
 from buckler.registry import read_from
 from buckler.settings import parse
-from buckler.workflow.inputs import WORLD, Source, at_most, source_chats
 from buckler.workflow.jobs.base import Job, Result, chats_file
 from buckler.workflow.jobs.crosstask import CrossTaskJob, DefenseRows
 from buckler.workflow.jobs.curate import Curated, CurateJob
@@ -28,6 +27,7 @@ from buckler.workflow.jobs.evaluate import EvaluateJob, Evaluation
 from buckler.workflow.jobs.export import Exported, ExportJob
 from buckler.workflow.jobs.gate import GateDecision, GateJob
 from buckler.workflow.jobs.judge import JudgeJob, Judgement, verdicts_only
+from buckler.workflow.sources import WORLD, Source, at_most, source_chats
 from buckler.workflow.store import Store
 
 Rows: TypeAlias = str | Path | Source | Result | Sequence[Chat]

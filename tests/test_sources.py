@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from buckler.errors import DataError
-from buckler.workflow.inputs import Source, at_most, fingerprint, source_chats
+from buckler.workflow.sources import Source, at_most, fingerprint, source_chats
 
 
 def test_a_limit_takes_what_is_there_and_a_count_must_be_there(tmp_path):

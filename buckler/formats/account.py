@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from buckler.data import LOSS_WEIGHT, NOT_LEARNT, UNCLEAR, Chat, Json, masked_turns
+from buckler.data import LOSS_WEIGHT, NOT_LEARNT, UNCLEAR, Chat, Json, Message, masked_turns
 from buckler.errors import ConfigError, DataError
 from buckler.formats.rows import Fields, listed, shorten
 
@@ -79,7 +79,9 @@ class Account:
     longest: list[tuple[str, int]] = field(default_factory=list)
     """The longest rows by their characters."""
     first: str = ""
-    """The first row, what is learnt of it between >>> and <<<."""
+    """The first row that is learnt, what is learnt of it between >>> and <<<."""
+    places: dict[str, str] = field(default_factory=dict)
+    """Where each row stands, by its id."""
 
     def to_json(self) -> dict[str, Json]:
         """The account as it is saved; the rows that cannot be read stand in a file of their own."""
@@ -102,52 +104,58 @@ class Account:
         }  # fmt: skip
 
 
-def account_lines(saved: Mapping[str, Json], *, first: bool = True) -> list[str]:
-    """A saved account for people."""
-    rows, columns, answers = (
-        part if isinstance(part := saved.get(name), Mapping) else {} for name in ("rows", "columns", "answers")
-    )
+def account_lines(saved: Mapping[str, Json], *, first: bool = True, learns: bool = True) -> list[str]:
+    """A saved account for people.
 
-    def counted(name: str) -> Mapping[str, Json]:
-        value = rows.get(name)
+    Args:
+        saved: `Account.to_json`.
+        first: Whether the first row is shown.
+        learns: Whether answers of the rows are learnt.
+    """
+
+    def part(of: Mapping[str, Json], name: str) -> Mapping[str, Json]:
+        value = of.get(name)
         return value if isinstance(value, Mapping) else {}
 
+    rows, columns, answers = (part(saved, name) for name in ("rows", "columns", "answers"))
     known = f", the content of {saved['benchmark']}" if saved.get("benchmark") else ""
     lines = [f"{saved['source']}: {saved['layout']}{known}: {rows.get('read')} rows read, {rows.get('kept')} kept"]
-    if isinstance(splits := saved.get("splits"), Mapping):
-        others = ", ".join(f"{name} {number}" for name, number in splits.items())
-        lines.append(f"  split {saved['split']} of: {others}")
+    if splits := part(saved, "splits"):
+        lines.append(f"  split {saved['split']} of: {', '.join(f'{name} {number}' for name, number in splits.items())}")
     if merged := rows.get("merged"):
-        lines.append(f"  {merged} rows repeat another and are merged with it; keep them with --repeats keep")
+        lines.append(f"  {merged} repeat another row and are merged with it" + ("; --repeats keep keeps them" if learns else ""))
     if repeats := rows.get("repeats_kept"):
-        lines.append(f"  {repeats} rows repeat another and are kept")
+        lines.append(f"  {repeats} repeat another row and are kept")
     if rows.get("sampled") is not None:
         lines.append(f"  {rows['sampled']} of them drawn")
-    lines += [f"  {number} dropped: {reason}" for reason, number in counted("dropped").items()]
-    lines += [f"  {number} marked as not to be learnt ({mark})" for mark, number in counted("not_learnt").items()]
-    lines += [f"  {number} rows: {mark}" for mark, number in counted("unclear").items()]
+    lines += [f"  {number} dropped: {reason}" for reason, number in part(rows, "dropped").items()]
+    if learns:
+        lines += [f"  {number} marked as not to be learnt ({mark})" for mark, number in part(rows, "not_learnt").items()]
+        lines += [f"  {number} rows: {mark}" for mark, number in part(rows, "unclear").items()]
+        lines += [f"  {number} rows without an answer"] if (number := rows.get("without_answer")) else []
     for name, text in (
         ("of_two_answers", "rows with two answers, of which one is used"),
         ("other_branches", "answers on other branches of conversation trees, not used"),
         ("weighted", "rows with a weight of their own"),
-        ("without_answer", "rows without an answer"),
     ):
-        if number := rows.get(name):
-            lines.append(f"  {number} {text}")
-    lines.append(f"  answers: {answers.get('learnt')} to learn, {answers.get('masked')} masked")
-    used, ignored = columns.get("used"), columns.get("ignored")
-    if isinstance(used, list) and used:
-        lines.append(f"  columns used: {listed(map(str, used))}")
-    if isinstance(ignored, Mapping) and ignored:
+        lines += [f"  {number} {text}"] if (number := rows.get(name)) else []
+    if learns:
+        lines.append(f"  answers: {answers.get('learnt')} to learn, {answers.get('masked')} masked")
+    if tokens := part(saved, "tokens"):
+        lines += [
+            f"  tokens of {tokens['model']}: {tokens['supervised_tokens']} to learn of {tokens['total']}; longest row "
+            f"{tokens['longest']}; at {tokens['max_length']} tokens {tokens['cut']} rows truncated, {tokens['dropped']} dropped"
+        ]
+    if used := columns.get("used"):
+        lines.append(f"  columns used: {listed(map(str, used))}" if isinstance(used, list) else "")
+    if ignored := part(columns, "ignored"):
         lines.append(f"  columns ignored: {listed(f'{name} ({what})' if what else name for name, what in ignored.items())}")
     if isinstance(longest := saved.get("longest"), list) and longest:
         places = (f"{one['place']} ({one['characters']})" for one in longest if isinstance(one, Mapping))
         lines.append(f"  longest, in characters: {', '.join(places)}")
     if first and saved.get("first"):
-        lines += [
-            "  first row, what is learnt between >>> and <<<:",
-            *(f"    {line}" for line in str(saved["first"]).splitlines()),
-        ]
+        lines.append("  first row, what is learnt between >>> and <<<:")
+        lines += [f"    {line}" for line in str(saved["first"]).splitlines()]
     return lines
 
 
@@ -218,37 +226,35 @@ def values_of(rows: Sequence[Fields], name: str) -> str:
     return ", ".join(f"{one} {number}" for one, number in values.most_common()) if marks and len(values) <= 3 < len(rows) else ""
 
 
-def fill(account: Account, chats: Sequence[Chat], places: Sequence[str]) -> None:
-    """Put what is known of the rows into an account.
-
-    Args:
-        account: Of the file.
-        chats: Its rows.
-        places: Where each stands.
-    """
+def fill(account: Account, chats: Sequence[Chat]) -> None:
+    """Put what is known of the rows into the account of their file."""
     learnt = [row for row in chats if not row.meta.get(NOT_LEARNT)]
     turns = [number for row in learnt for number, turn in enumerate(row.messages) if turn["role"] == "assistant"]
-    sizes = sorted(((sum(len(turn["content"]) for turn in row.messages), at) for at, row in enumerate(chats)), key=_by_size)
+    sizes = [(sum(len(turn["content"]) for turn in row.messages), account.places.get(row.id, row.id)) for row in chats]
     account.not_learnt = dict(Counter(str(row.meta[NOT_LEARNT]) for row in chats if row.meta.get(NOT_LEARNT)))
     account.unclear = dict(Counter(str(row.meta[UNCLEAR]) for row in chats if row.meta.get(UNCLEAR)))
     account.prompts = sum(row.answer is None for row in chats)
     account.answers, account.masked = len(turns), sum(len(masked_turns(row)) for row in learnt)
     account.weighted = sum(LOSS_WEIGHT in row.meta for row in chats)
     account.branches = sum(int(str(row.meta.get("other_branches", 0))) for row in chats)
-    account.longest = [(places[at].rpartition("/")[2], size) for size, at in sizes[:SHOWN]]
-    if learnt:
-        account.first = as_text(learnt[0])
+    account.longest = [(place.rpartition("/")[2], size) for size, place in sorted(sizes, key=lambda one: -one[0])[:SHOWN]]
+    shown = next((row for row in learnt if row.answer is not None), None)
+    if shown is not None:
+        hidden = shown.meta.get("harmful") or shown.meta.get("label") in ("harmful", "unsafe")
+        account.first = "[redacted: the row is marked as harmful]" if hidden else as_text(shown)
 
 
-def _by_size(one: tuple[int, int]) -> tuple[int, int]:
-    return -one[0], one[1]
+def _called(turn: Message) -> list[str]:
+    """The names of the tools that a turn calls."""
+    functions = (call.get("function", {}) for call in turn.get("tool_calls", []))
+    return [str(function.get("name")) for function in functions]
 
 
 def as_text(row: Chat, width: int = 200) -> str:
     """A row as its speakers' turns, each cut to `width`, with what is learnt between >>> and <<<."""
     asked, lines, masked = False, [], masked_turns(row)
     for number, turn in enumerate(row.messages):
-        text = " ".join(turn["content"].split())
+        text = " ".join(turn["content"].split()) or " ".join(f"[calls {name}]" for name in _called(turn))
         short = text if len(text) <= width else f"{text[:width]} [...]"
         is_learnt = turn["role"] == "assistant" and asked and number not in masked and not row.meta.get(NOT_LEARNT)
         lines.append(f"{turn['role']}: {f'>>>{short}<<<' if is_learnt else short}")

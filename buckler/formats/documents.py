@@ -9,8 +9,8 @@ from pathlib import Path
 from buckler.data import Document, Json, content_id
 from buckler.errors import ConfigError, DataError
 from buckler.formats.account import SHOWN, Account, Reading, bad_row, renamed
+from buckler.formats.columns import META_COLUMNS, meta_of
 from buckler.formats.files import DATA_ENDINGS, TEXT_ENDINGS, Table, load_table, unfold
-from buckler.formats.read import META_COLUMNS, meta_of
 from buckler.formats.rows import Fields, fields_of, listed, shorten
 from buckler.formats.splits import splits_in
 

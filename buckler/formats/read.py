@@ -12,44 +12,29 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from buckler.data import LOSS_WEIGHT, Chat, Json, chat_from_json
+from buckler.data import Chat, Json, chat_from_json
 from buckler.errors import ConfigError, DataError
 from buckler.formats.account import Account, Reading, bad_row, fill, renamed, values_of
 from buckler.formats.chats import FORMATS, matches, parsed
+from buckler.formats.columns import CATEGORY_COLUMNS, LABEL_COLUMNS, META_COLUMNS, meta_of
+from buckler.formats.context import languages_in, with_context
 from buckler.formats.files import PLURALS, load_table, numbered, unfold
 from buckler.formats.fingerprints import benchmark_of
-from buckler.formats.marks import marks_of, require_text_only, weight_of
+from buckler.formats.marks import marks_of, require_text_only
 from buckler.formats.preferences import is_preference, plain
-from buckler.formats.question_sets import counted_from
 from buckler.formats.rows import Fields, Noted, fields_of, listed, shorten
 from buckler.formats.splits import of_split
 from buckler.formats.turns import grow, is_flat_tree
 from buckler.progress import LOG
 
-META_COLUMNS = frozenset(
-    (
-        "category label harmful id id_v1 id_v2 index question_id behaviorid functionalcategory type focus note pair task "
-        "subject split risk_area types_of_harm set prompt_style specific_harms harm_area confidence title url lang language "
-        "topic_prompt tags loss_weight"
-    ).split()
-)
-"""Columns that are kept in a row's meta under their own name."""
-
-CATEGORY_COLUMNS = (
-    "l2-name 1-category harm_category semanticcategory semantic_category category_text categories violated_categories harm_type "
-    "harm_area risk_area risk_category hazard_category hazard policy policy_name safety_category prompt_category attack_type "
-    "l3-name 2-category 3-category subcategory data_type"
-).split()
-"""What published sets call the category of a row, the broader first; it becomes `category` where the row has none."""
-LABEL_COLUMNS = (
-    "prompt_label prompt_harm_label prompt_safety_label safety_label harm_label is_harmful is_unsafe is_jailbreak jailbreak "
-    "is_attack prompt_type"
-).split()
-"""Columns of red-team sets that say whether a prompt is harmful; kept in meta. Labels of answers (`is_safe`) are not."""
-NUMBERED = ("choices", "hellaswag", "winogrande", "siqa", "mmlu-rows")
-"""Formats whose right choice may be a number: every row of the file tells where they count from."""
+_HEAD = 1 << 16
+"""Bytes at the beginning of a file that show whether it may have several splits."""
 _LOOKED_AT = 20
 """Rows that vote on the format."""
+
+
+class DocumentsError(DataError):
+    """A file of documents, where questions are expected."""
 
 
 def recognise(path: Path | str) -> str:
@@ -93,16 +78,26 @@ def read_chats(
     return read_accounted(path, reading or Reading(format=format), limit=limit)[0]
 
 
-def splits_of(path: Path | str, wanted: str) -> dict[str, int]:
-    """The splits of a file, a folder or a saved data set with several, by their rows; of the hub, the one that is wanted."""
-    if not Path(path).exists():
-        return {wanted: 0}
-    account = Account(source=str(path))
+def splits_of(path: Path | str, wanted: str | None) -> dict[str, int]:
+    """The splits of a file, a folder or a saved data set with several, by their rows; of the hub, the one that is wanted.
+
+    Raises:
+        DataError: there are several, and not the one that is wanted.
+    """
+    place = Path(path)
+    if not place.exists():
+        return {} if wanted is None else {wanted: 0}
+    if place.is_file() and place.suffix.lower() in (".jsonl", ".csv", ".tsv", ".json", ".txt", ".md"):
+        with place.open("rb") as file:
+            head = file.read(_HEAD).lower()
+        # One object with a list a split is known by its first key, a column by its name.
+        if b"split" not in head and not re.match(rb'\s*\{\s*"(?:train|test|valid|val|dev|eval)', head):
+            return {}
     table = load_table(path, split=wanted)
     if table.splits:
         return dict(table.splits)
     rows = [(where, fields_of(value, where)) for where, value in unfold(table.rows) if isinstance(value, Mapping)]
-    return of_split(rows, wanted, account.splits, "", path)[1]
+    return of_split(rows, wanted, {}, "", path)[1]
 
 
 def columns_of(path: Path | str, split: str | None = None) -> set[str]:
@@ -170,7 +165,8 @@ def read_accounted(path: Path | str, reading: Reading, *, limit: int | None = No
     account.layout, account.benchmark, account.kept = name, benchmark or "", len(chats)
     account.used, fields = list(used), [row for _, row in rows]
     account.ignored = {one: values_of(fields, one) for one in ignored if one not in used}
-    fill(account, chats, places)
+    account.places = {chat.id: where for chat, where in reversed(list(zip(chats, places, strict=True)))}
+    fill(account, chats)
     return chats if benchmark is None else [replace(chat, meta={"benchmark": benchmark, **chat.meta}) for chat in chats], account
 
 
@@ -206,7 +202,8 @@ def _recognised(
     votes = Counter(name for _, row in rows[:_LOOKED_AT] if (name := _format_of(row, names)))
     if not votes:
         other = f"{path}: no row matches format {format}; leave the format out to have it detected"
-        raise DataError(_unknown(path, rows) if format is None else other)
+        kind = DocumentsError if format is None and rows and "text" in rows[0][1] else DataError
+        raise kind(_unknown(path, rows) if format is None else other)
     ranked = sorted(votes, key=lambda name: (-votes[name], names.index(name)))
     name = ranked[0]
     if name == "or-bench" and not all(matches(name, row) for _, row in rows):
@@ -247,16 +244,11 @@ def require_told(name: str, path: Path | str, rows: Sequence[tuple[str, Fields]]
                 f"{where}: a column 'sentence' does not say what is asked of it; name the format for its sentiment: sst2@FILE, "
                 "or the columns: --columns prompt=sentence"
             )
-    if name == "translation" and "source_language" not in row and not _languages(path):
+    if name == "translation" and "source_language" not in row and not languages_in(path):
         raise DataError(
             f"{where}: columns 'source' and 'target' do not say what is asked; name the format for a translation: "
             "translation@FILE, or the columns: --columns prompt=source,answer=target"
         )
-
-
-def _languages(path: Path | str) -> re.Match[str] | None:
-    """The two languages in a file's name, `shots.de-en.json`."""
-    return re.search(r"(?:^|[._-])([a-z]{2})-([a-z]{2})(?=[._-]|$)", Path(path).name)
 
 
 def _nested(rows: list[tuple[str, Json]]) -> list[tuple[str, Json]]:
@@ -301,73 +293,3 @@ def _refuse_guessed_header(rows: list[tuple[str, Fields]]) -> None:
         raise DataError(
             f"{where}: {shorten(cells)} may be a header or a row; name the columns prompt,completion, or add that header line"
         )
-
-
-def meta_of(row: Fields, where: str, own_id: str) -> dict[str, Json]:
-    """The columns that say what a row is, and its own `meta` over them; an id that is the content's own is left out."""
-    kept = META_COLUMNS.union(LABEL_COLUMNS)
-    meta: dict[str, Json] = {name: row[name] for name in row if name in kept and row[name] not in (None, "")}
-    if "category" not in meta and (named := next((row[one] for one in CATEGORY_COLUMNS if row.get(one)), None)):
-        meta["category"] = ", ".join(map(str, named)) if isinstance(named, list) else named
-    if meta.get("id") == own_id:
-        del meta["id"]
-    if (own := row.get("meta")) is not None:
-        if not isinstance(own, Mapping):
-            raise DataError(f"{where}: 'meta' must be an object, got {shorten(own)}")
-        meta |= own
-    if isinstance(flags := meta.get("category"), Mapping):
-        meta["category"] = ", ".join(name for name, on in flags.items() if on is True)  # BeaverTails: true or false by category
-    if LOSS_WEIGHT in meta:
-        meta[LOSS_WEIGHT] = weight_of(LOSS_WEIGHT, meta[LOSS_WEIGHT], where)
-    return meta
-
-
-def with_context(path: Path | str, name: str, rows: list[tuple[str, Fields]]) -> list[tuple[str, Fields]]:
-    """The rows of a file with what its neighbour or its name says of them: ComVE, PIQA, MMLU, translations."""
-    place = Path(path)
-    if name == "translation" and (pair := _languages(place)):
-        languages: Fields = {"source_language": pair[1], "target_language": pair[2]}
-        return [(where, {**languages, **row}) for where, row in rows]
-    if name == "mmlu" and (subject := re.fullmatch(r"(.+)_(?:dev|val|test|train)\.csv(?:\.gz)?", place.name)):
-        return [(where, {**row, "subject": subject[1]}) for where, row in rows]
-    if name in NUMBERED and (start := counted_from(name, rows)) is not None:
-        return [(where, {**row, "number_from": start}) for where, row in rows]
-    if name == "piqa" and all("label" not in row for _, row in rows) and (labels := _labels_file(place)):
-        return _labelled(rows, labels)
-    if name in ("comve-a", "comve-b", "comve-c") and (gold := _gold_file(place, name[-1].upper())):
-        answers = _gold_answers(gold)
-        for where, row in rows:
-            if str(row["id"]) not in answers:
-                raise DataError(f"{where}: no answer for id {shorten(row['id'])} in {gold}; complete that file or remove it")
-        return [(where, {**row, "gold": answers[str(row["id"])]}) for where, row in rows]
-    return rows
-
-
-def _gold_file(path: Path, task: str) -> Path | None:
-    parts = ("subtask{}_gold_answers.csv", "subtask{}_answers_all.csv", "task{}_trial_answer.csv", "task{}_trial_answers.csv")
-    names = [one.format(task) for one in parts]
-    return next((path.with_name(name) for name in names if path.with_name(name).is_file()), None)
-
-
-def _gold_answers(path: Path) -> dict[str, list[Json]]:
-    """ComVE's gold files have no header: an id, then one or three answers."""
-    answers: dict[str, list[Json]] = {}
-    for where, cells in load_table(path).rows:
-        if not isinstance(cells, list) or len(cells) < 2 or not str(cells[0]).strip().isdigit():
-            raise DataError(f"{where}: expected an id and its answers without a header, got {shorten(cells)}")
-        answers[str(cells[0]).strip()] = cells[1:]
-    return answers
-
-
-def _labels_file(path: Path) -> Path | None:
-    """`valid-labels.lst` beside `valid.jsonl`."""
-    beside = path.with_name(f"{path.name.split('.')[0]}-labels.lst")
-    return beside if beside.is_file() else None
-
-
-def _labelled(rows: list[tuple[str, Fields]], labels: Path) -> list[tuple[str, Fields]]:
-    """PIQA's labels: a number a line, in the order of the rows."""
-    labels_ = [value for _, value in load_table(labels).rows]
-    if len(labels_) < len(rows):
-        raise DataError(f"{labels}: {len(labels_)} labels, but {len(rows)} rows; complete that file or remove it")
-    return [(where, {**row, "label": label}) for (where, row), label in zip(rows, labels_, strict=False)]

@@ -8,7 +8,19 @@ from typing import Literal
 
 from pydantic import Field
 
-from buckler.data import LOSS_WEIGHT, MASKED_TURNS, NOT_LEARNT, ROWS, Chat, Json, loss_weight, write_json, write_jsonl, write_rows
+from buckler.data import (
+    LOSS_WEIGHT,
+    MASKED_TURNS,
+    NOT_LEARNT,
+    ROWS,
+    Chat,
+    Json,
+    loss_weight,
+    to_learn,
+    write_json,
+    write_jsonl,
+    write_rows,
+)
 from buckler.errors import DataError
 from buckler.finetuning.other_trainers import by_answer, learnt_answers, weighted
 from buckler.finetuning.settings import Objective
@@ -82,6 +94,7 @@ def _prepared(rows: Sequence[Chat], settings: ExportStep, *, ids: bool) -> Prepa
         ConfigError: the average does not fit the rows.
     """
     to, left_out = settings.to, dict[str, list[str]]()
+    to_learn(rows)  # refuses a mark that its user has to explain
     held: list[Chat] = []
     for row in rows:
         answers = learnt_answers(row)

@@ -20,19 +20,8 @@ from buckler.models.fit import require_layers, require_template, trained_bytes
 from buckler.models.places import is_small
 from buckler.models.protocol import ModelSpec
 from buckler.settings import Settings
-from buckler.workflow.inputs import (
-    ModelRef,
-    Source,
-    all_chats,
-    code_of,
-    fingerprint,
-    format_code,
-    load_model,
-    model_spec,
-    outside_spec,
-    source_chats,
-    source_documents,
-)
+from buckler.workflow.inputs import ModelRef, all_chats, code_of, load_model, model_spec, outside_spec
+from buckler.workflow.sources import Source, fingerprint, format_code, require_one_split, source_chats, source_documents
 from buckler.workflow.step import NoSettings, Outside, Run, Step, numbered, step
 from buckler.workflow.store import Store
 
@@ -155,7 +144,12 @@ def decontaminate(run: Run[NoSettings]) -> None:
 
 
 def rows_of(source: Source, *, documents: bool = False) -> Step:
-    """The rows of a source."""
+    """The rows of a source.
+
+    Raises:
+        DataError: there is no such file, or it has several splits of which none is named.
+    """
+    require_one_split(source)
     hashed = Source.model_validate(fingerprint(source))
     outside = {} if hashed == source else {"source": Outside(digest=hashed.source, place=source.source)}
     if not documents:
