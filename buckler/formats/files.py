@@ -37,7 +37,7 @@ COLUMNS = frozenset(
     ).split()
 )
 """Column names by which a first record is known to be a header."""
-_DELIMITERS = (",", "\t", ";")
+_DELIMITERS = (",", "\t", ";", "|")
 _QUOTED_CELL = re.compile(r'"(?:[^"]|"")*"')
 PLURALS = {f"{name}s": name for name in "instruction input output prompt question answer response completion text label".split()}
 """What a row of a table of parallel lists calls its columns."""
@@ -167,6 +167,8 @@ def csv_table(path: Path, text: str, delimiter: str | None) -> Table:
     Raises:
         DataError: a record does not fit the header, a quote is not closed, a name stands twice, there are no rows.
     """
+    if named := re.match(r"sep=(.)\r?\n", text, re.IGNORECASE):  # of Excel
+        text, delimiter = text[named.end() :], named[1]
     first = text.split("\n", 1)[0]
     if delimiter is None:
         delimiter = next((mark for mark in _DELIMITERS if mark in first), ",")

@@ -24,11 +24,13 @@ from buckler.formats.marks import marks_of, require_text_only
 from buckler.formats.preferences import is_preference, plain
 from buckler.formats.rows import Fields, Noted, fields_of, listed, shorten
 from buckler.formats.splits import of_split
-from buckler.formats.turns import grow, is_flat_tree
+from buckler.formats.turns import LISTS, from_text, grow, is_flat_tree
 from buckler.progress import LOG
 
 _HEAD = 1 << 16
 """Bytes at the beginning of a file that show whether it may have several splits."""
+MAY_BE_TEXT = frozenset((*LISTS, "prompt", "completion", "chosen", "rejected"))
+"""Columns whose turns a table may hold as a text."""
 _LOOKED_AT = 20
 """Rows that vote on the format."""
 
@@ -224,6 +226,7 @@ def _recognised(
 def _prepared(row: Fields, reading: Reading, where: str, account: Account) -> Fields:
     """A row with its columns as its user named them, and with the answer that is meant where it has two."""
     row = renamed(row, reading.columns, where) if reading.columns else row
+    row = {name: from_text(value) if name in MAY_BE_TEXT else value for name, value in row.items()}
     if not is_preference(row):
         return row
     account.preferences += 1

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from collections.abc import Callable, Mapping, Sequence
 
-from buckler.data import Json, Message, Role, bounded_json
+from buckler.data import Json, Message, Role, bounded_json, is_json
 from buckler.data.thinking import leading_thought
 from buckler.data.tool_calls import tool_parts, tools_of
 from buckler.errors import DataError
@@ -191,6 +192,21 @@ def _called(text: Json, where: str) -> Mapping[str, Json]:
     return {"tool_calls": calls, "reasoning_content": thought}
 
 
+def from_text(value: Json) -> Json:
+    """Turns that stand as text in a cell of a table, as JSON or as Python writes a list; any other value as it is."""
+    if not isinstance(value, str) or not re.match(r"\s*\[\s*\{", value):
+        return value
+    try:
+        return bounded_json(value)
+    except ValueError:
+        pass
+    try:
+        literal = ast.literal_eval(value.strip())
+    except (ValueError, SyntaxError, RecursionError, MemoryError):
+        return value
+    return literal if is_json(literal) else value
+
+
 def is_tree(row: Fields) -> bool:
     """A conversation with several answers to a turn: OpenAssistant's trees, ChatGPT's export."""
     prompt = row.get("prompt")
@@ -267,13 +283,14 @@ _TURN_MARKS = tuple(
         r"<\|start_header_id\|>(?P<role>\w+)<\|end_header_id\|>\n*",
         r"<start_of_turn>(?P<role>\w+)\n",
         r"<\|(?P<role>system|user|assistant)\|>\n?",
-        r"^###? ?(?P<role>Human|User|Assistant|System|Instruction|Input|Response|Output):[ ]*\n?",
-        r"(?:^|(?<=\n))(?P<role>Human|Assistant|User|USER|ASSISTANT|H|A):[ ]?",
+        r"^### ?(?P<role>Instruction|Input|Response|Output):[ ]*\n?",
+        r"### ?(?P<role>Human|User|Assistant|System):[ ]*\n?",
+        r"^(?P<role>Human|Assistant|User|USER|ASSISTANT):[ ]?",
     )
 )
 _ENDS = re.compile(r"(?:<\|im_end\|>|<\|eot_id\|>|<end_of_turn>|<eos>|<\|end\|>|<\|endoftext\|>|<\|end_of_text\|>|</s>)\s*\Z")
 _BEGIN = re.compile(r"\s*(?:<s>|<bos>|<\|begin_of_text\|>)?\s*")
-_ROLES = {"instruction": "user", "h": "user", "a": "assistant", "response": "assistant", "output": "assistant", "input": "user"}
+_ROLES = {"instruction": "user", "response": "assistant", "output": "assistant", "input": "user"}
 _LLAMA = re.compile(r"\s*(?:<s>)?\s*\[INST\](.*?)\[/INST\](.*?)(?=</s>|\s*(?:<s>)?\s*\[INST\]|\Z)(?:</s>)?", re.DOTALL)
 _LLAMA_SYSTEM = re.compile(r"\s*<<SYS>>\n?(.*?)\n?<</SYS>>\s*(.*)", re.DOTALL)
 _ALPACA_LEAD = re.compile(r"Below is an instruction[^\n]*\n+(?=###? ?Instruction:)")
