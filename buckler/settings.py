@@ -116,11 +116,13 @@ class Settings(BaseModel):
     @model_serializer(mode="wrap")
     def _without_empty(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         values: dict[str, Any] = handler(self)
-        default = {name: type(self).model_fields[name].default for name in self.unwritten_if_default}
+        of_all = [vars(one) for one in type(self).__mro__]
+        empty = {name for one in of_all for name in one.get("unwritten_if_empty", ())}
+        default = {name: type(self).model_fields[name].default for one in of_all for name in one.get("unwritten_if_default", ())}
         return {
             name: value
             for name, value in values.items()
-            if (value or name not in self.unwritten_if_empty) and not (name in default and value == default[name])
+            if (value or name not in empty) and not (name in default and value == default[name])
         }
 
 

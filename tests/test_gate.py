@@ -28,8 +28,8 @@ from buckler.gating.decision import GateSettings, Margins, decide, read_settings
 from buckler.gating.outputs import Places, junit, markdown, plain, sarif, sentences
 from buckler.judges.refusal.keyword import KeywordJudge
 from buckler.models.protocol import ModelSpec
-from buckler.workflow.inputs import Source
 from buckler.workflow.jobs.gate import GateJob
+from buckler.workflow.sources import Source
 
 ROOT = Path(__file__).parent.parent
 DOCS = (ROOT / "docs" / "gate.md").read_text(encoding="utf-8")

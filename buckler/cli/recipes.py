@@ -15,7 +15,7 @@ from buckler.data.yaml_text import read_yaml
 from buckler.errors import ConfigError
 from buckler.evaluation.probes import describe
 from buckler.experiments.registry import packaged
-from buckler.workflow.inputs import WORLD
+from buckler.workflow.sources import WORLD
 
 SETS = ("harmful", "borderline", "benign")
 OF_WORLD = 100

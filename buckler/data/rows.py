@@ -23,7 +23,6 @@ ROWS = "rows.jsonl"
 """The name of a file of rows in the folder of a step."""
 LOSS_WEIGHT = "loss_weight"
 """Column of a file of rows, and key of a row's meta: the weight of the row's loss, 1 where it is absent."""
-
 _PLACEHOLDER = re.compile(r"\{([a-z][a-z0-9_]*)\}")
 
 

@@ -18,8 +18,8 @@ from buckler.data.truncation import cut_to_fit
 from buckler.errors import DataError
 from buckler.evaluation.scores import SETS
 from buckler.finetuning.attacks import AttackSettings, wrap
+from buckler.formats.columns import LABEL_COLUMNS
 from buckler.formats.fingerprints import kind_of
-from buckler.formats.read import LABEL_COLUMNS
 from buckler.formats.rows import listed, shorten
 from buckler.models.calls import generate
 from buckler.models.protocol import LM, Completion, Request, Sampling

@@ -106,6 +106,7 @@ class GateJob(ProbingJob, JudgingJob):
         self.note_replaced(out, store, self._steps)
         by = scorers(read_tasks(self.tasks_file) if self.tasks_file else None)
         notices = check_probes(self.probe_sources(), by)
+        self.account_rows(self.probe_sources(), out, learns=False)
         written: list[Path] = []
         files: dict[str, tuple[str, Path, Path | None]] = {}
         for name, source in sides.items():
