@@ -15,8 +15,8 @@ from typing import Literal, TypeVar
 from pydantic import Field, field_validator, model_validator
 
 from buckler import formats
-from buckler.crosstask.own_tasks import read_tasks, tasks_code
 from buckler.crosstask.task import Task
+from buckler.crosstask.tasks import read_tasks, tasks_code
 from buckler.data import ROWS, Answer, Chat, Document, Json, content_id, file_digest, read_chats, read_documents, read_json
 from buckler.errors import BackendError, ConfigError, DataError
 from buckler.models.dtype import supposes
