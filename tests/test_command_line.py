@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import io
 import json
-import re
 import logging
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -57,9 +57,8 @@ def test_completion_knows_commands_options_and_choices():
     assert completed("buckler rec").split() == ["recipes"]
     assert "--learning-rate" in completed("buckler train rows.jsonl --lea")
     assert completed("buckler train rows.jsonl --method ").split() == ["full", "lora"]
-    assert {"stages", "demo_stages"} <= {*completed("buckler run ").split()} and completed(
-        "buckler run demo_s"
-    ).strip() == "demo_stages"
+    assert {"stages", "demo_stages"} <= {*completed("buckler run ").split()}
+    assert completed("buckler run demo_s").split() == ["demo_stages"]
     assert "--install-completion" in run_python("-m", "buckler", "--help").stdout
 
 
@@ -365,10 +364,10 @@ def test_a_store_that_is_read_must_be_there(tmp_path, words):
 
 
 def test_a_metric_without_a_value_is_shown(tmp_path):
-    (tmp_path / "mine.py").write_text("def nothing(answers, verdicts):\n    return None\n")
+    (tmp_path / "unmeasured.py").write_text("def nothing(answers, verdicts):\n    return None\n")
     answer = {"id": "1", "prompt": [{"role": "user", "content": "a"}], "text": "b", "finish": "stop", "meta": {"set": "harmful"}}
     (tmp_path / "answers.jsonl").write_text(json.dumps(answer) + "\n")
-    status, out, _ = call(("judge", "answers.jsonl", "--metric", "mine:nothing", "--out", "o"), tmp_path)
+    status, out, _ = call(("judge", "answers.jsonl", "--metric", "unmeasured:nothing", "--out", "o"), tmp_path)
     assert status == 0 and re.search(r"  nothing +no value: ", out)
 
 
