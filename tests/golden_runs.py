@@ -204,7 +204,7 @@ RUNS: tuple[Run, ...] = (
         *_at("report", "report.md", "report.json"),
     ),
     _run("list-runs", "runs --store old/store", stdout=True),
-    _run("list-runs-none", "runs --store nowhere", stdout=True),
+    _run("list-runs-none", "runs --store nowhere", status=2),
     *(_run(f"dry-run-{name}", f"run packaged/{name}.yaml --store nowhere --dry-run", stdout=True) for name in PACKAGED),
     *(
         _run(f"mistake-{name}", line, status=2)

@@ -6,6 +6,7 @@ import io
 import json
 import logging
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -56,6 +57,8 @@ def test_completion_knows_commands_options_and_choices():
     assert completed("buckler rec").split() == ["recipes"]
     assert "--learning-rate" in completed("buckler train rows.jsonl --lea")
     assert completed("buckler train rows.jsonl --method ").split() == ["full", "lora"]
+    assert {"stages", "demo_stages"} <= {*completed("buckler run ").split()}
+    assert completed("buckler run demo_s").split() == ["demo_stages"]
     assert "--install-completion" in run_python("-m", "buckler", "--help").stdout
 
 
@@ -65,7 +68,7 @@ def test_json_is_one_document_on_standard_output_and_all_else_is_elsewhere(tmp_p
     assert status == 0 and found["rows"] == 8 and found["files"] == ["a/customer.jsonl"]
     status, out, err = call(("recipes", "--json"), tmp_path)
     assert set(json.loads(out)) == set(packaged())
-    status, out, err = call(("runs", "--store", "nowhere", "--json"), tmp_path)
+    status, out, err = call(("runs", "--json"), tmp_path)
     assert json.loads(out)["finished"] == {} and "no runs here yet" in err
     status, out, err = call(("doctor", "--json"), tmp_path)
     assert json.loads(out)["missing"] == [] and "torch" in json.loads(out)["found"]
@@ -351,6 +354,21 @@ def test_a_job_given_a_store_keeps_its_steps_there_where_recipes_and_python_find
     status, _, err = call(argv, tmp_path)
     assert status == 0, err
     assert len(list((tmp_path / "shared" / "steps").iterdir())) == 2 and not (tmp_path / "out" / ".work").exists()
+
+
+@pytest.mark.parametrize("words", [("runs",), ("runs", "prune"), ("report", "r.json", "--out", "o")])
+def test_a_store_that_is_read_must_be_there(tmp_path, words):
+    (tmp_path / "r.json").write_text(json.dumps({"kind": "stages", "arms": []}))
+    status, out, err = call((*words, "--store", "nowhere"), tmp_path)
+    assert (status, out) == (2, "") and err.startswith("error: --store nowhere: no such folder") and err.count("\n") == 1
+
+
+def test_a_metric_without_a_value_is_shown(tmp_path):
+    (tmp_path / "unmeasured.py").write_text("def nothing(answers, verdicts):\n    return None\n")
+    answer = {"id": "1", "prompt": [{"role": "user", "content": "a"}], "text": "b", "finish": "stop", "meta": {"set": "harmful"}}
+    (tmp_path / "answers.jsonl").write_text(json.dumps(answer) + "\n")
+    status, out, _ = call(("judge", "answers.jsonl", "--metric", "unmeasured:nothing", "--out", "o"), tmp_path)
+    assert status == 0 and re.search(r"  nothing +no value: ", out)
 
 
 def test_a_set_that_misspells_an_entry_of_a_recipe_adds_none(tmp_path):

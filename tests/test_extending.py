@@ -131,8 +131,7 @@ def test_export(folder):
 
 
 def test_task():
-    from buckler.crosstask.own_tasks import read_tasks
-    from buckler.crosstask.tasks import scorers
+    from buckler.crosstask.tasks import read_tasks, scorers
 
     found = read_tasks("my_task:KEYWORDS")
     assert list(found) == ["keywords"] and scorers(found)["keywords"]("the red fox", "the red fox") == 1.0

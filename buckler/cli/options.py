@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 import types
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
@@ -51,6 +51,8 @@ class Layout:
     """Fields (dotted) in those that are left to `--set`."""
     help: Mapping[str, str] = field(default_factory=dict)
     """Help of options that another name than their field's needs."""
+    complete: Mapping[str, Callable[[str], list[str]]] = field(default_factory=dict)
+    """By argument, what a shell may complete a beginning to."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,6 +70,7 @@ class Option:
     required: bool
     argument: bool
     help: str
+    complete: Callable[[str], list[str]] | None = None
 
     @property
     def flag(self) -> str:
@@ -87,7 +90,7 @@ class Option:
         default = inspect.Parameter.empty if self.required else self.default
         annotation: Any
         if self.argument:
-            annotation = Annotated[taken, typer.Argument(help=self.help)]
+            annotation = Annotated[taken, typer.Argument(help=self.help, autocompletion=self.complete)]
         else:
             flag = f"{self.flag}/--no-{self.flag[2:]}" if self.type is bool else self.flag
             shown = typer.Option(flag, help=self.help, metavar=self._metavar, rich_help_panel=self.panel)
@@ -162,6 +165,7 @@ def _option(name: str, path: str, info: FieldInfo, default: object, layout: Layo
         required=required,
         argument=name in layout.arguments,
         help=_help(text),
+        complete=layout.complete.get(name),
     )
 
 

@@ -34,6 +34,13 @@ def listed() -> dict[str, tuple[str, str]]:
     return recipes
 
 
+def beginning(text: str) -> list[str]:
+    """What a shell completes the beginning of a recipe to: packaged ones, and YAML files of the folder that it names."""
+    folder = Path(text).parent if "/" in text else Path()
+    files = [str(path) for path in sorted(folder.glob("[!.]*.yaml")) if path.is_file()]
+    return [name for name in (*packaged(), *files) if name.startswith(text)]
+
+
 def write_recipe(out: Path, *, texts: str, customer: str, harmful: str, probes: Sequence[str], model: str) -> None:
     """A commented recipe for the user's files, which a dry run accepts.
 

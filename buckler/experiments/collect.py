@@ -8,9 +8,8 @@ from importlib import metadata
 from pathlib import Path
 
 from buckler import __version__
-from buckler.crosstask.own_tasks import read_tasks
 from buckler.crosstask.task import MOST_MISUSED_TASK
-from buckler.crosstask.tasks import scorers
+from buckler.crosstask.tasks import read_tasks, scorers
 from buckler.data import ANSWERS, VERDICTS, Answer, Json, Verdict, content_id, read_answers, read_json, read_verdicts
 from buckler.errors import DataError
 from buckler.evaluation.metrics import summarise

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from buckler.crosstask.own_tasks import read_tasks, tasks_code
 from buckler.crosstask.task import Task
+from buckler.crosstask.tasks import read_tasks, tasks_code
 from buckler.data import (
     ROWS,
     Answer,

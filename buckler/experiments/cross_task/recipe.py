@@ -10,9 +10,8 @@ from pydantic import AfterValidator, Field, model_validator
 from buckler.crosstask.build import CrossTaskSettings
 from buckler.crosstask.document_attacks import ATTACKS, AttackOptions
 from buckler.crosstask.documents import DocumentSettings
-from buckler.crosstask.own_tasks import own_tasks_place, read_tasks
 from buckler.crosstask.task import MIXED, MOST_MISUSED_TASK, current_names
-from buckler.crosstask.tasks import task_named
+from buckler.crosstask.tasks import own_tasks_place, read_tasks, task_named
 from buckler.experiments.base import CommonRecipe
 from buckler.finetuning.settings import TrainSettings
 from buckler.models.protocol import ModelSpec

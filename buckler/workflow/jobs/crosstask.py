@@ -12,9 +12,8 @@ from pydantic import AfterValidator, Field, field_validator, model_validator
 from buckler.crosstask.build import CrossTaskSettings
 from buckler.crosstask.card import defence_card
 from buckler.crosstask.documents import DocumentSettings
-from buckler.crosstask.own_tasks import read_tasks
 from buckler.crosstask.task import ALL, MOST_MISUSED_TASK, current_names
-from buckler.crosstask.tasks import task_named
+from buckler.crosstask.tasks import read_tasks, task_named
 from buckler.data import ROWS, Chat, Json, read_chats, write_text
 from buckler.evaluation.probes import MAX_NEW_TOKENS
 from buckler.models.protocol import ModelSpec

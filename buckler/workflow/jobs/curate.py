@@ -1,4 +1,4 @@
-"""The job `curate`: harmless texts to rows that carry safety implication, with their rejections, controls and card."""
+"""The job `curate`: harmless texts to rows that carry safety-related wording, with their rejections, controls and card."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ ATTACK_ROWS = 50
 
 
 class CurateJob(AnsweringJob, DrawingJob):
-    """Revision of harmless texts so that they carry safety implication: rows that harden the model they were made with."""
+    """Revision of harmless texts so that they carry safety-related wording: rows that harden the model they were made with."""
 
     method_fields = ("curation",)
     option_names = OPTION_NAMES["curate"]

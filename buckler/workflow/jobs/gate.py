@@ -8,8 +8,7 @@ from pathlib import Path
 
 from pydantic import Field, JsonValue, field_validator
 
-from buckler.crosstask.own_tasks import read_tasks
-from buckler.crosstask.tasks import scorers
+from buckler.crosstask.tasks import read_tasks, scorers
 from buckler.data import ANSWERS, VERDICTS, Json, read_answers, read_verdicts, write_json, write_text, write_verdicts
 from buckler.data.yaml_text import read_yaml
 from buckler.errors import BackendError, ConfigError, DataError, StoreError

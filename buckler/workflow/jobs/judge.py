@@ -8,8 +8,7 @@ from pathlib import Path
 
 from pydantic import Field
 
-from buckler.crosstask.own_tasks import read_tasks
-from buckler.crosstask.tasks import scorers
+from buckler.crosstask.tasks import read_tasks, scorers
 from buckler.data import (
     ANSWERS,
     VERDICTS,
@@ -24,7 +23,7 @@ from buckler.data import (
 )
 from buckler.data.answers import of_one_model
 from buckler.errors import ConfigError, DataError
-from buckler.evaluation.metrics import known_metrics, left_out, left_out_sentences, summarise
+from buckler.evaluation.metrics import known_metrics, left_out, left_out_sentences, summarise, without_value
 from buckler.evaluation.power import FEW, detectable
 from buckler.evaluation.scores import score_answers, withheld_numbers
 from buckler.evaluation.statistics import Rate, rate
@@ -264,6 +263,8 @@ class Judgement(Result):
                 corrected = mapping(self.fixed[name])
                 line = f"  {'  corrected for the judge':34} {interval(corrected)}{unscored(corrected)} {corrected['flag']}"
                 lines.append(line.rstrip())
+        nothing = without_value(mapping(self.metrics["overall"]))
+        lines += [f"  {name:34} no value: the metric found nothing to measure" for name in nothing]
         if warned:
             lines.append(f"  {DETECTION}")
         sentences = (f"  {one}" for one in left_out_sentences(mapping(self.metrics["overall"])))
