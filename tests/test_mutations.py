@@ -6,6 +6,7 @@ A failure names its file and seed: `survive(tmp_path, NAME, range(SEED, SEED + 1
 
 from __future__ import annotations
 
+import gzip
 import json
 import random
 from collections.abc import Callable, Mapping
@@ -28,6 +29,7 @@ from buckler.experiments.pipeline import is_pipeline, read_pipeline
 from buckler.experiments.registry import packaged, read_recipe
 from buckler.experiments.results import read_results
 from buckler.experiments.run import list_runs
+from buckler.formats import read_chats as rows_of
 from buckler.gating.decision import read_settings as read_margins
 from buckler.judges.card import card_from_json, markdown
 from buckler.judges.labels import read_labels
@@ -57,6 +59,10 @@ def report(path: Path) -> object:
     results = read_results(read_json(path), str(path))
     sections = [section(results, show_unsafe=True)]
     return to_markdown_page(sections, "t"), json.dumps(to_json(sections, "t"), allow_nan=False)
+
+
+def card(path: Path) -> object:
+    return markdown(card_from_json(read_json(path), str(path)))
 
 
 def judged(path: Path) -> object:
@@ -116,6 +122,11 @@ def _rows(name: str) -> bytes:
     return b"".join((EXPECTED / name).read_bytes().splitlines(keepends=True)[:4])
 
 
+def _compact(raw: bytes) -> bytes:
+    """On one line, so that single values of it are changed."""
+    return json.dumps(json.loads(raw)).encode()
+
+
 def _safetensors() -> bytes:
     text = json.dumps(HEADER).encode()
     return len(text).to_bytes(8, "little") + text + bytes(16)
@@ -123,7 +134,9 @@ def _safetensors() -> bytes:
 
 def targets() -> list[Target]:
     """Every file that is damaged."""
-    stored = (EXPECTED / "evaluate", EXPECTED / "judge-card" / "keyword-6.json")
+    results = {"stages": _compact((TESTS / "fixtures" / "results_stages.json").read_bytes())}
+    for name in ("cross_task", "attacker"):
+        results[name] = _compact(gzip.decompress((EXPECTED / f"run-{name}" / f"results-golden_{name}.json.gz").read_bytes()))
     answers, verdicts = _rows("evaluate/answers.jsonl"), _rows("evaluate/verdicts.jsonl")
     recipe = {name: path.read_bytes() for name, path in packaged().items() if name != "pipeline"}
     step = {f"runs/steps/{name}/step.json": json.dumps({**MARKER, "inputs": {}}).encode() for name in ("draw-1", "train-2")}
@@ -138,8 +151,12 @@ def targets() -> list[Target]:
         Target(
             "labels.jsonl", (EXPECTED.parent / "inputs" / "labels.jsonl").read_bytes()[:900], lambda path: read_labels([path])
         ),
-        Target("card.json", stored[1].read_bytes(), lambda path: markdown(card_from_json(read_json(path), str(path)))),
-        Target("results.json", (TESTS / "fixtures" / "results_stages.json").read_bytes(), report),
+        Target(
+            "card.json",
+            _compact((EXPECTED / "judge-card" / "keyword-6.json").read_bytes()),
+            card,
+        ),
+        *(Target(f"results-{name}.json", raw, report) for name, raw in results.items()),
         Target("answers.jsonl", answers, judged, {"verdicts.jsonl": verdicts}),
         Target("verdicts.jsonl", verdicts, judged, {"answers.jsonl": answers}),
         Target(
@@ -256,13 +273,13 @@ ODD = [
 def survive(folder: Path, name: str, seeds: range) -> None:
     """Damage a file once to four times, once a seed, and read it."""
     target, whole = TARGETS[name], 0
-    path = folder / name
-    for place, raw in {**target.beside, name: b""}.items():
+    path = folder / target.name
+    for place, raw in {**target.beside, target.name: b""}.items():
         (folder / place).parent.mkdir(parents=True, exist_ok=True)
         (folder / place).write_bytes(raw)
     mutations = (*MUTATIONS[:5], *(other_line,) * 4) if path.suffix == ".yaml" else MUTATIONS
     for seed in seeds:
-        rng = random.Random(f"{name} {seed}")
+        rng = random.Random(f"{target.name} {seed}")
         damaged = target.raw
         for _ in range(rng.choice([1, 1, 1, 2, 4])):
             damaged = rng.choice(mutations)(rng, damaged or b"x")
@@ -291,3 +308,16 @@ def test_damaged_files_are_read_or_refused_in_one_line(tmp_path, name, capsys):
 @pytest.mark.parametrize("name", TARGETS)
 def test_files_damaged_in_two_thousand_ways_are_read_or_refused_in_one_line(tmp_path, name, capsys):
     survive(tmp_path, name, range(FEW, FEW + MANY))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["data-00000-of-00001.arrow", "state.json", "dataset_info.json", "dataset_dict.json"])
+def test_damaged_data_sets_on_disk_are_read_or_refused_in_one_line(tmp_path, name):
+    from datasets import Dataset, DatasetDict
+
+    saved = Dataset.from_list([{"instruction": "a", "input": "", "output": "b", "index": at} for at in range(3)])
+    whole = DatasetDict({"train": saved}) if name == "dataset_dict.json" else saved
+    whole.save_to_disk(tmp_path / "data")
+    raw = (tmp_path / "data" / name).read_bytes()
+    TARGETS["data set"] = Target("data/" + name, raw, lambda path: rows_of(path.parent))
+    survive(tmp_path, "data set", range(MANY // 4))

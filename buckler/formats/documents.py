@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from buckler.data import Document, Json, content_id
-from buckler.data.reading import kind_at
+from buckler.data.reading import kind_at, path_kind
 from buckler.errors import ConfigError, DataError
 from buckler.formats.account import SHOWN, Account, Reading, bad_row, renamed
 from buckler.formats.columns import META_COLUMNS, meta_of
@@ -61,7 +61,7 @@ def _read(path: Path | str, limit: int | None, reading: Reading, account: Accoun
     documents: list[Document] = []
     for file in sorted(place.rglob("*")):
         inside = file.relative_to(place)
-        if not file.is_file() or any(part.startswith(".") for part in inside.parts):
+        if path_kind(file) != "file" or any(part.startswith(".") for part in inside.parts):
             continue
         folders = [place.name, *inside.parent.parts]
         folder = next((name for name in reversed(folders) if name.lower() in FOLDER_LABELS), "")

@@ -19,7 +19,7 @@ from typing import TypeAlias
 from buckler.data import Json
 from buckler.data.hub import hub_or_cache
 from buckler.data.jsonl import HALF, halves_in, whole_characters
-from buckler.data.reading import decoded, json_value, kind_at, path_kind, read_bytes, require_length
+from buckler.data.reading import LARGEST, decoded, json_value, kind_at, path_kind, read_bytes, require_length
 from buckler.errors import BackendError, DataError
 from buckler.formats.rows import column, listed, shorten
 from buckler.formats.splits import chosen, is_split, splits_in
@@ -39,6 +39,8 @@ COLUMNS = frozenset(
 """Column names by which a first record is known to be a header."""
 _DELIMITERS = (",", "\t", ";", "|")
 _QUOTED_CELL = re.compile(r'"(?:[^"]|"")*"')
+MOST_CELLS = 500_000_000
+"""Cells of a Parquet file: runs of one value take no room in it."""
 PLURALS = {f"{name}s": name for name in "instruction input output prompt question answer response completion text label".split()}
 """What a row of a table of parallel lists calls its columns."""
 
@@ -309,7 +311,12 @@ def parquet(path: Path, raw: bytes, limit: int | None) -> Iterator[Json]:
     import pyarrow.parquet as pq
 
     try:
-        rows = pq.read_table(pa.BufferReader(raw)).slice(0, limit).to_pylist()
+        file = pq.ParquetFile(pa.BufferReader(raw))
+        size = sum(file.metadata.row_group(at).total_byte_size for at in range(file.num_row_groups))
+        cells = file.metadata.num_rows * file.metadata.num_columns
+        if size > LARGEST or cells > MOST_CELLS:
+            raise DataError(f"{path}: unpacks to {size / 2**20:,.0f} MiB and {cells:,} cells, more than is read; split it")
+        rows = file.read().slice(0, limit).to_pylist()
     except (pa.ArrowException, OSError, UnicodeDecodeError) as fault:  # the last: a name or a text that is no UTF-8
         raise DataError(f"{path}: not a complete Parquet file: {str(fault).splitlines()[0]}; download it again") from None
     return (_plain(row) for row in rows)
@@ -335,10 +342,14 @@ def saved_dataset(path: Path, limit: int | None) -> Iterator[Json]:
 
     try:
         data = load_from_disk(str(path))
-    except (OSError, ValueError, KeyError) as fault:
-        raise DataError(f"{path}: the saved dataset cannot be read: {fault}; save it again") from None
-    count = len(data) if limit is None else min(limit, len(data))
-    return (_plain(data[index]) for index in range(count))
+        data.data.table.validate(full=True)  # offsets that lead out of a file would be followed
+        count = len(data) if limit is None else min(limit, len(data))
+        return iter([_plain(data[index]) for index in range(count)])
+    except MemoryError:
+        raise
+    except Exception as fault:  # noqa: BLE001 - the library raises whatever a damaged file leads it into
+        reason = " ".join(str(fault).split())[:300]
+        raise DataError(f"{path}: the saved dataset cannot be read: {type(fault).__name__}: {reason}; save it again") from None
 
 
 def hub_dataset(name: re.Match[str], limit: int | None, split: str | None = None) -> Iterator[Json]:
