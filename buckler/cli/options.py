@@ -23,9 +23,8 @@ from buckler.settings import Settings, default_of, inner_model, parse_change, pa
 PANELS: Mapping[str, str] = {
     **dict.fromkeys("texts customer documents rows answers labels papers files results recipe".split(), "Data"),
     **dict.fromkeys("probes harmful borderline benign utility official official_tasks own_tasks".split(), "Data"),
-    **dict.fromkeys(
-        "limit split columns use repeats skip_bad decontaminate background like attack_rows preparation".split(), "Data"
-    ),
+    **dict.fromkeys("limit split columns use repeats skip_bad decontaminate background like".split(), "Data"),
+    **dict.fromkeys("attack_rows preparation".split(), "Data"),
     **dict.fromkeys("model adapter base tuned reviser reference proxy aligned label_model".split(), "Model"),
     **dict.fromkeys("dtype threads quantize batch_tokens chat_template chat_template_kwargs".split(), "Model"),
     **dict.fromkeys("judge judge_model judge_cards cards margins metrics".split(), "Judge"),
