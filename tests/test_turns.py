@@ -130,7 +130,11 @@ TRANSCRIPTS = {
 
 @pytest.mark.parametrize("name", TRANSCRIPTS)
 def test_a_transcript_with_published_marks_is_a_conversation(tmp_path, name):
-    path = put(tmp_path / "r.jsonl", {"text": TRANSCRIPTS[name]}, {"text": TRANSCRIPTS[name]})
+    for column in ("transcript", "text"):
+        path = put(
+            tmp_path / f"{column}.jsonl", {column: TRANSCRIPTS[name], "rating": 1}, {column: TRANSCRIPTS[name], "rating": 2}
+        )
+        assert len(read_chats(path)) == 2
     assert recognise(path) == "transcript"
     assert [(turn["role"], turn["content"]) for turn in read_chats(path)[0].messages] == FULL[:2]
 
