@@ -130,7 +130,11 @@ TRANSCRIPTS = {
 
 @pytest.mark.parametrize("name", TRANSCRIPTS)
 def test_a_transcript_with_published_marks_is_a_conversation(tmp_path, name):
-    path = put(tmp_path / "r.jsonl", {"text": TRANSCRIPTS[name]}, {"text": TRANSCRIPTS[name]})
+    for column in ("transcript", "text"):
+        path = put(
+            tmp_path / f"{column}.jsonl", {column: TRANSCRIPTS[name], "rating": 1}, {column: TRANSCRIPTS[name], "rating": 2}
+        )
+        assert len(read_chats(path)) == 2
     assert recognise(path) == "transcript"
     assert [(turn["role"], turn["content"]) for turn in read_chats(path)[0].messages] == FULL[:2]
 
@@ -170,9 +174,7 @@ def test_a_question_and_its_answer_are_read_under_any_names(tmp_path, name):
 
 def test_two_columns_that_may_be_the_answer_are_asked_about(tmp_path):
     path = put(tmp_path / "r.jsonl", {"query": Q, "response": A, "generation": "other"})
-    with pytest.raises(
-        DataError, match="response and generation may be the answer; say which with --columns prompt=query,answer="
-    ):
+    with pytest.raises(DataError, match=r"response and generation may be the answer; .* --columns prompt=query,answer="):
         read_chats(path)
     assert read_chats(path, reading=Reading(columns={"prompt": "query", "answer": "generation"}))[0].answer == "other"
     assert read_chats(put(tmp_path / "same.jsonl", {"query": Q, "response": A, "generation": A}))[0].answer == A

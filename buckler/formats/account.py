@@ -139,7 +139,7 @@ def account_lines(saved: Mapping[str, Json], *, first: bool = True, learns: bool
         ("weighted", "rows with a weight of their own"),
     ):
         lines += [f"  {number} {text}"] if (number := rows.get(name)) else []
-    if learns:
+    if learns and any(answers.values()):
         lines.append(f"  answers: {answers.get('learnt')} to learn, {answers.get('masked')} masked")
     if tokens := part(saved, "tokens"):
         lines += [

@@ -280,13 +280,13 @@ def _unknown(path: Path | str, rows: list[tuple[str, Fields]]) -> str:
         return f"{path}: no rows"
     where, row = rows[0]
     if "text" in row:
-        return f"{where}: a document, not a question: pass it as a document, or rename its column to 'prompt'"
+        return f"{where}: a document, not a question: pass it as a document, or say --columns prompt=text"
     if "cells" in row:
         return (
             f"{where}: unknown header: {shorten(row['cells'])}; name the columns prompt,completion, or add that "
             "header line. If these are the gold answers of another file, read that file"
         )
-    return f"{where}: no known format has the columns {listed(row)}; name them 'prompt' and 'completion'"
+    return f"{where}: no known format has the columns {listed(row)}; say what they are: --columns prompt=NAME,answer=NAME"
 
 
 def _refuse_guessed_header(rows: list[tuple[str, Fields]]) -> None:

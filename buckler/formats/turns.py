@@ -27,6 +27,8 @@ SPEAKER_KEYS = ("role", "from", "speaker", "author")
 TEXT_KEYS = ("content", "value", "text", "parts")
 LISTS = ("messages", "conversations", "conversation", "contents", "dialog", "dialogue", "chat", "turns_list", "data")
 """Columns that hold a conversation."""
+TRANSCRIPTS = ("transcript", "text", "conversation", "dialogue", "dialog", "chat")
+"""Columns that hold a conversation as one text."""
 REASONING = ("reasoning_content", "reasoning", "thinking")
 """Keys of a turn under which servers and data sets keep what the assistant thought; the first is the one Buckler writes."""
 
@@ -338,14 +340,17 @@ def _of_llama(text: str) -> list[Message]:
 
 def is_transcript(row: Fields) -> bool:
     """A text that begins with a speaker's mark and has an answer."""
-    value = row.get("text")
-    turns = transcript(value) if isinstance(value, str) else None
+    turns = transcript(_transcribed_text(row))
     return turns is not None and any(turn["role"] == "assistant" for turn in turns)
+
+
+def _transcribed_text(row: Fields) -> str:
+    return next((text for name in TRANSCRIPTS if isinstance(text := row.get(name), str)), "")
 
 
 def transcribed(row: Fields, where: str) -> Parsed:
     """The turns of a transcript."""
-    turns = transcript(str(row["text"]))
+    turns = transcript(_transcribed_text(row))
     if turns is None:
-        raise DataError(f"{where}: no conversation with marked speakers: {shorten(row['text'])}; correct or remove the row")
+        raise DataError(f"{where}: no conversation with marked speakers: {shorten(row)}; correct or remove the row")
     return turns, {}

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal, Self, TypeAlias, get_origin
 from pydantic import BaseModel, model_validator
 from pydantic.fields import FieldInfo
 
-from buckler.data import Chat, Json, content_id, read_json, write_rows
+from buckler.data import ROWS, Chat, Json, content_id, one_schema, read_json, read_jsonl, write_jsonl, write_rows
 from buckler.errors import ConfigError, DataError, StoreError
 from buckler.settings import Settings, inner_model, parse, put
 from buckler.workflow.step import Step
@@ -165,6 +165,13 @@ def deliver(folder: Path, names: Mapping[str, str], out: Path) -> list[Path]:
             temporary.replace(place)
             written.append(place)
     return written
+
+
+def deliver_rows(folder: Path, wanted: str, out: Path) -> list[Path]:
+    """Write a step's rows where the user wants them, such that files of rows load together; the file."""
+    rows = [row for _, row in read_jsonl(folder / ROWS) if isinstance(row, Mapping)]
+    write_jsonl(out / wanted, one_schema(rows))
+    return [out / wanted]
 
 
 def chats_file(rows: Sequence[Chat], folder: Path) -> Path:

@@ -14,7 +14,7 @@ from buckler.crosstask.card import defence_card
 from buckler.crosstask.documents import DocumentSettings
 from buckler.crosstask.task import ALL, MOST_MISUSED_TASK, current_names
 from buckler.crosstask.tasks import read_tasks, task_named
-from buckler.data import ROWS, Chat, Json, read_chats, write_text
+from buckler.data import Chat, Json, read_chats, write_text
 from buckler.evaluation.probes import MAX_NEW_TOKENS
 from buckler.models.protocol import ModelSpec
 from buckler.models.registry import SERVERS
@@ -23,7 +23,7 @@ from buckler.workflow.documents import Prompting, crosstask_rows, document_probe
 from buckler.workflow.evaluation import evaluation_steps
 from buckler.workflow.executor import run_steps
 from buckler.workflow.inputs import ModelRef, own_tasks_at
-from buckler.workflow.jobs.base import Earlier, Planned, Result, count_lines, deliver, read_object, store_of
+from buckler.workflow.jobs.base import Earlier, Planned, Result, count_lines, deliver, deliver_rows, read_object, store_of
 from buckler.workflow.jobs.drawing import DrawingJob
 from buckler.workflow.jobs.loading import OPTION_NAMES, AnsweringJob, model_of
 from buckler.workflow.rows import rows_of
@@ -130,8 +130,9 @@ class CrossTaskJob(AnsweringJob, DrawingJob):
         self.note_replaced(out, store, lambda: self.plan(earlier).targets)
         self.account_rows((self.drawn(one, documents=True) for one in self._sources()), out, documents=True)
         run_steps([planned.result], store, progress=progress)
-        names = {ROWS: DEFENCE, "counts.json": "counts.json", "rejected.jsonl": "refusals-rejected.jsonl", SERVERS: SERVERS}
-        written = deliver(store.folder(planned.result), names, out)
+        names = {"counts.json": "counts.json", "rejected.jsonl": "refusals-rejected.jsonl", SERVERS: SERVERS}
+        written = deliver_rows(store.folder(planned.result), DEFENCE, out)
+        written += deliver(store.folder(planned.result), names, out)
         ready = store.folder(planned.more["documents"])
         written += deliver(ready, {"rejected.jsonl": "documents-rejected.jsonl"}, out)
         named = planned.more.get("weakest")

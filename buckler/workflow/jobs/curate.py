@@ -21,7 +21,7 @@ from buckler.progress import ProgressCallback, no_progress
 from buckler.workflow.curation import Curation, CurationSample, curated_rows, curation_sample, proof_of_attack
 from buckler.workflow.executor import run_steps
 from buckler.workflow.inputs import ModelRef
-from buckler.workflow.jobs.base import Earlier, Planned, Result, count_lines, deliver, read_object, store_of
+from buckler.workflow.jobs.base import Earlier, Planned, Result, count_lines, deliver, deliver_rows, read_object, store_of
 from buckler.workflow.jobs.drawing import DrawingJob
 from buckler.workflow.jobs.loading import OPTION_NAMES, AnsweringJob, model_of, with_adapter
 from buckler.workflow.rows import defence_rows, probe_set, rows_of, training_phase
@@ -164,7 +164,8 @@ class CurateJob(AnsweringJob, DrawingJob):
         if "attack" in planned.more:
             run_steps([planned.more["attack"]], store, progress=progress)
         run_steps([planned.result], store, workers=self.workers, progress=progress)
-        written = deliver(store.folder(planned.result), {ROWS: CURATED, REJECTED: REJECTED, COUNTS: COUNTS}, out)
+        written = deliver_rows(store.folder(planned.result), CURATED, out)
+        written += deliver(store.folder(planned.result), {REJECTED: REJECTED, COUNTS: COUNTS}, out)
         written += deliver(store.root / "shared", {SERVERS: SERVERS}, out)
         written.append(self._card(store.folder(planned.more["texts"]) / ROWS, out))
         controls, left_out = self._controls(out, store, earlier, progress) if self.controls else ([], [])
@@ -201,7 +202,7 @@ class CurateJob(AnsweringJob, DrawingJob):
                     continue
                 step = curated_rows(replace(curation, settings=settings), self.workers)
             run_steps([step], store, workers=self.workers, progress=progress)
-            written += deliver(store.folder(step), {ROWS: f"controls/{name.replace(' ', '-')}.jsonl"}, out)
+            written += deliver_rows(store.folder(step), f"controls/{name.replace(' ', '-')}.jsonl", out)
         return written, left_out
 
     def _card(self, texts: Path, out: Path) -> Path:

@@ -20,7 +20,7 @@ from buckler.models.protocol import ModelSpec
 from buckler.progress import ProgressCallback, no_progress
 from buckler.workflow.executor import run_steps
 from buckler.workflow.inputs import ModelRef, base_spec
-from buckler.workflow.jobs.base import Earlier, Planned, Result, deliver, read_object, store_of
+from buckler.workflow.jobs.base import Earlier, Planned, Result, deliver, deliver_rows, read_object, store_of
 from buckler.workflow.jobs.drawing import DrawingJob
 from buckler.workflow.jobs.loading import OPTION_NAMES, LoadingJob, model_of, with_adapter
 from buckler.workflow.pruning import lies_at, move_weights
@@ -70,7 +70,7 @@ class AttackJob(DrawingJob):
         planned, store = self.plan(earlier), store_of(out, store)
         self.account_rows([self.drawn(one, of_world=OF_WORLD) for one in (self.customer, self.harmful) if one], out)
         run_steps([planned.result], store, progress=progress)
-        written = deliver(store.folder(planned.result), {ROWS: CUSTOMER}, out)
+        written = deliver_rows(store.folder(planned.result), CUSTOMER, out)
         rows = read_chats(out / CUSTOMER)
         harmful = sum(row.meta.get("harmful") is True for row in rows)
         return CustomerRows(out=out, written=tuple(written), kind=self.attack.kind, total=len(rows), harmful=harmful)
