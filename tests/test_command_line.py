@@ -220,13 +220,27 @@ def test_options_of_the_last_release_are_refused_with_their_new_names(tmp_path):
         (("curate", "t.jsonl"), "--apart-from", "--decontaminate"),
         (("crosstask", "docs"), "--apart-from", "--decontaminate"),
         (("crosstask", "docs"), "--label-sure", "--label-confidence"),
+        *((command, "--own-tasks", "--tasks-file") for command in (("crosstask", "docs"), ("judge", "a.jsonl"), ("gate",))),
+        *((command, "--average", "--loss-averaging") for command in (("train", "r.jsonl"), ("export", "r.jsonl", "--to", "trl"))),
+        (("curate", "t.jsonl"), "--words", "--seed-words"),
+        (("curate", "t.jsonl"), "--measured-by", "--scorer"),
+        (("curate", "t.jsonl"), "--grid-kept", "--grid-fraction"),
+        (("seeds", "papers"), "--like", "--safety-vocabulary"),
+        (("seeds", "papers"), "--top", "--max-terms"),
     ):
         status, _, err = call((*command, old, "0.5", "--out", "out"), tmp_path)
         assert status == 2 and err == f"error: {command[0]}: `{old}` is now `{new}`\n"
 
 
 @pytest.mark.parametrize(
-    ("old", "new"), [("curation.apart_from", "curation.decontaminate"), ("documents.label_sure", "documents.label_confidence")]
+    ("old", "new"),
+    [
+        ("curation.apart_from", "curation.decontaminate"),
+        ("documents.label_sure", "documents.label_confidence"),
+        ("curation.words", "curation.seed_words"),
+        ("curation.measured_by", "curation.scorer"),
+        ("curation.grid_kept", "curation.grid_fraction"),
+    ],
 )
 def test_keys_of_the_last_release_are_refused_with_their_new_names(tmp_path, old, new):
     table, key = old.split(".")
@@ -246,11 +260,23 @@ def test_keys_of_the_last_release_are_refused_with_their_new_names(tmp_path, old
         ("curate", "apart_from", "curation.decontaminate"),
         ("crosstask", "preparation.label_sure", "preparation.label_confidence"),
         ("crosstask", "crosstask.apart_from", "decontaminate"),
+        ("curate", "words", "curation.seed_words"),
+        ("crosstask", "own_tasks", "tasks_file"),
+        ("train", "train.objective.average", "train.objective.loss_averaging"),
+        ("train", "average", "train.objective.loss_averaging"),
+        ("seeds", "mining.top", "mining.max_terms"),
+        ("seeds", "like", "safety_vocabulary"),
     ],
 )
 def test_set_knows_the_names_of_the_last_release(tmp_path, command, old, new):
     status, _, err = call((command, "rows.jsonl", "--set", f"{old}=x", "--out", "o"), tmp_path)
     assert status == 2 and err == f"error: --set {old}: `{old}` is now `{new}`\n"
+
+
+def test_an_old_name_is_not_taken_for_that_of_another_command(tmp_path):
+    for word in ("top", "like", "words"):
+        status, _, err = call(("train", "rows.jsonl", "--set", f"{word}=3", "--out", "o"), tmp_path)
+        assert status == 2 and "unknown setting" in err and "is now" not in err
 
 
 def test_set_names_the_setting_that_an_option_stands_for(tmp_path):

@@ -21,12 +21,13 @@ from buckler.models.protocol import ModelSpec, Request, Sampling, ScoreRequest
 from buckler.models.registry import identity, load
 from buckler.settings import parse
 from buckler.workflow.evaluation import judge_answers, judged
-from buckler.workflow.inputs import ModelRef, Source, model_spec, trained_spec
+from buckler.workflow.inputs import ModelRef, model_spec, trained_spec
 from buckler.workflow.jobs.customize import TrainJob
 from buckler.workflow.jobs.evaluate import EvaluateJob
 from buckler.workflow.jobs.gate import GateJob
 from buckler.workflow.jobs.judge import JudgeJob
 from buckler.workflow.rows import rows_of
+from buckler.workflow.sources import Source
 from buckler.workflow.step import Run
 
 pytestmark = pytest.mark.ml

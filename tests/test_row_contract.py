@@ -282,7 +282,7 @@ def test_splitting_a_row_changes_neither_its_weight_nor_the_objective():
     kept, dropping = (AWKWARD[name].text for name in ("newline after the end of turn", "old thoughts are dropped"))
     chats = [Chat.of(conversation()), Chat.pair("Who?", "Anna.")]
     for text, number in ((kept, 2), (dropping, 3)):
-        rows, record = encode(Template(tokenizer_of(text), "tiny"), chats, Objective(average="row"), 512)
+        rows, record = encode(Template(tokenizer_of(text), "tiny"), chats, Objective(loss_averaging="row"), 512)
         assert len(rows) == record["sequences"] == number
         assert record["rows"] == 2 and record["answers"] == record["answers_learnt"] == 3
         assert record["supervised_tokens"] == sum(sum(one.supervised) for one in rows)

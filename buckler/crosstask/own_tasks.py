@@ -22,9 +22,10 @@ from buckler.crosstask.scoring import Metric
 from buckler.crosstask.task import ALL, DOCUMENT, MIXED, MOST_MISUSED_TASK, Task, places_in
 from buckler.crosstask.tasks import TASK_REGISTRY
 from buckler.data.language import language_name
+from buckler.data.yaml_text import read_yaml
 from buckler.errors import ConfigError
 from buckler.registry import is_place
-from buckler.settings import VALUES, Settings, parse, read_yaml
+from buckler.settings import VALUES, Settings, parse
 
 RESERVED = frozenset((ALL, MIXED, MOST_MISUSED_TASK, *VALUES["trained on"], "undefended"))
 """What recipes and reports call something else."""

@@ -220,7 +220,7 @@ def task_named(name: str, own: Mapping[str, Task] | None = None) -> Task:
     """
     known = known_tasks(own)
     if name not in known:
-        hint = "; a task of your own is named where a file of own tasks is (--own-tasks)" if is_place(name) else ""
+        hint = "; a task of your own is named where a file of own tasks is (--tasks-file)" if is_place(name) else ""
         raise ConfigError(f"unknown task {name!r}; the tasks are {', '.join(known)}{hint}")
     return known[name]
 

@@ -19,17 +19,26 @@ from buckler.data.answers import (
 from buckler.data.digests import file_digest, planned_digest
 from buckler.data.jsonl import (
     Json,
-    bounded_json,
     canonical,
     content_id,
     is_json,
-    read_json,
-    read_jsonl,
     whole_file,
     write_json,
     write_jsonl,
     write_text,
 )
+from buckler.data.marks import (
+    MASKED_TURNS,
+    NOT_LEARNT,
+    UNCLEAR,
+    copy_of,
+    distinct,
+    masked_turns,
+    to_learn,
+    unmarked,
+    with_copies,
+)
+from buckler.data.reading import bounded_json, read_json, read_jsonl
 from buckler.data.reply import FinishReason
 from buckler.data.rows import (
     LOSS_WEIGHT,
@@ -57,8 +66,11 @@ from buckler.data.rows import (
 __all__ = [
     "ANSWERS",
     "LOSS_WEIGHT",
+    "MASKED_TURNS",
+    "NOT_LEARNT",
     "ROLES",
     "ROWS",
+    "UNCLEAR",
     "VERDICTS",
     "Answer",
     "Chat",
@@ -74,7 +86,9 @@ __all__ = [
     "canonical",
     "chat_from_json",
     "content_id",
+    "copy_of",
     "copy_turn",
+    "distinct",
     "document_from_json",
     "each_chat",
     "features",
@@ -83,6 +97,7 @@ __all__ = [
     "is_json",
     "is_plain",
     "loss_weight",
+    "masked_turns",
     "planned_digest",
     "read_answers",
     "read_chats",
@@ -90,10 +105,13 @@ __all__ = [
     "read_json",
     "read_jsonl",
     "read_verdicts",
+    "to_learn",
     "tools_in",
     "turns_to_json",
+    "unmarked",
     "verdict_from_json",
     "whole_file",
+    "with_copies",
     "write_answers",
     "write_json",
     "write_jsonl",

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, TypeAlias, cast, get_args
 
-from buckler.data.jsonl import Json, read_jsonl, write_jsonl
+from buckler.data.jsonl import Json, write_jsonl
+from buckler.data.reading import read_jsonl
 from buckler.data.reply import FinishReason, Reply, filter_of_error, is_finish, no_text, read_finish, read_reply
 from buckler.data.rows import ROLES, Message, turns_to_json
 from buckler.data.thinking import begins_inside

@@ -12,7 +12,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, NotRequired, TypeAlias, TypeVar
 
-from buckler.data.jsonl import Json, content_id, read_jsonl, write_jsonl
+from buckler.data.jsonl import Json, content_id, write_jsonl
+from buckler.data.reading import read_jsonl
 from buckler.data.tool_calls import ToolParts, shorten, tool_parts, tools_of
 from buckler.errors import ConfigError, DataError
 
@@ -22,7 +23,6 @@ ROWS = "rows.jsonl"
 """The name of a file of rows in the folder of a step."""
 LOSS_WEIGHT = "loss_weight"
 """Column of a file of rows, and key of a row's meta: the weight of the row's loss, 1 where it is absent."""
-
 _PLACEHOLDER = re.compile(r"\{([a-z][a-z0-9_]*)\}")
 
 

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
+from buckler.curation.record import current_counts
 from buckler.errors import DataError
 from buckler.evaluation.statistics import Rate, mean, pooled
-from buckler.settings import VALUES, plain
+from buckler.settings import FILE_NAME, VALUES, plain
 
 if TYPE_CHECKING:
     from buckler.data import Json
@@ -25,6 +26,13 @@ def _current(labels: dict[str, str | int]) -> dict[str, str | int]:
     return {name: VALUES.get(name, {}).get(one, one) if isinstance(one, str) else one for name, one in labels.items()}
 
 
+def _counts(figures: dict[str, Json]) -> dict[str, Json]:
+    """Counts of curations, of earlier versions under the reasons of this one."""
+    return {name: current_counts(of) if isinstance(of, dict) else of for name, of in figures.items()}
+
+
+StepName: TypeAlias = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+"""The name of a step's folder in a store."""
 Labels: TypeAlias = Annotated[dict[str, str | int], AfterValidator(_current)]
 
 
@@ -110,9 +118,11 @@ class TrainingResult(Saved):
 class StepKeys(Saved):
     """The steps that measured an arm, by the names of their folders."""
 
-    answers: str
-    verdicts: str
-    metrics: str
+    answers: StepName
+    verdicts: StepName
+    metrics: StepName
+    second_verdicts: StepName | None = None
+    """Of the step that judged by the authors' phrases; results of earlier versions do not name it."""
 
 
 class ArmResult(Saved):
@@ -286,7 +296,7 @@ class Record(Saved):
 class RunResult(Saved):
     """Everything that an experiment found."""
 
-    name: str = "experiment"
+    name: str = Field(default="experiment", pattern=FILE_NAME)
     kind: str
     about: str = ""
     seeds: list[int] = []
@@ -294,7 +304,7 @@ class RunResult(Saved):
     """One entry an arm and seed."""
     perplexity: dict[str, dict[str, SpreadResult]] = {}
     """By model, then by kind of text."""
-    curation: dict[str, Json] = {}
+    curation: Annotated[dict[str, Json], AfterValidator(_counts)] = {}
     most_misused: list[MostMisusedResult] = Field(default=[], validation_alias="weakest", serialization_alias="weakest")
     rows: list[GroupRow] = []
     """One entry for all seeds of an arm."""

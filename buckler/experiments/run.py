@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from buckler.data import Json, read_json, write_json
-from buckler.errors import StoreError
+from buckler.errors import InternalError, StoreError
 from buckler.experiments.base import CommonRecipe
 from buckler.experiments.collect import collect, collect_again
 from buckler.experiments.pages import print_results, write_report
@@ -258,6 +258,13 @@ def recompute(results: RunResult, store: Path, out: Path) -> RunResult:
     other = [name for name in again if again[name] != saved.get(name)]
     compared = f"different from the saved ones: {', '.join(other)}" if other else "identical to the saved ones"
     say(f"{results.name}: numbers recomputed from answers and verdicts are {compared}")
+    judged = any(arm.steps is not None and arm.steps.second_verdicts for arm in results.arms)
+    if experiment_of(results.kind).phrase_rule is not None and not judged and results.record.judge.get("name") != "paper":
+        counts = "counts are kept as saved" if results.paper_rule.cells else "counts are missing"
+        say(
+            f"{results.name}: the results name no verdicts of the authors' phrases, whose {counts}; `buckler run` of the recipe "
+            f"on {store} judges the saved answers by them"
+        )
     return read_results(again, str(path))
 
 
@@ -295,4 +302,5 @@ def run_steps(targets: Sequence[Step], store: Store, *, workers: int, cluster: s
         shown = "\n".join(f"  {event.step.title}: {event.error}" for event in outcome.failed[:3])
         more = f"\n  and {len(outcome.failed) - 3} more" if len(outcome.failed) > 3 else ""
         kept = f"{outcome.done + outcome.reused} finished steps are kept, {outcome.skipped} are waiting for failed ones"
-        raise StoreError(f"{len(outcome.failed)} steps failed ({kept}):\n{shown}{more}")
+        kind = InternalError if any(event.unforeseen for event in outcome.failed) else StoreError
+        raise kind(f"{len(outcome.failed)} steps failed ({kept}):\n{shown}{more}")

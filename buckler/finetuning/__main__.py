@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import cast
 
 from buckler.data import Json, read_chats, read_json, write_json
-from buckler.errors import BucklerError, ConfigError
+from buckler.errors import ConfigError, as_error
 from buckler.finetuning.export import save_merged
 from buckler.finetuning.settings import TrainSettings
 from buckler.finetuning.trainer import run_phase
 from buckler.models.protocol import ModelSpec
 from buckler.progress import no_progress
+from buckler.settings import parse
 
 
 def main(path: Path) -> None:
@@ -32,10 +33,10 @@ def main(path: Path) -> None:
     if not isinstance(job, Mapping) or not {"model", "rows", "train", "out", "seed"} <= job.keys():
         raise ConfigError(f"{path}: not a training job; `buckler train ROWS --job {path}` writes one")
     processes = int(os.environ.get("WORLD_SIZE", "1"))
-    settings = TrainSettings.model_validate(job["train"]).model_copy(update={"processes": processes})
+    settings = parse(TrainSettings, job["train"], str(path)).model_copy(update={"processes": processes})
     out, seed = Path(str(job["out"])), int(cast(int, job["seed"]))
     rows = read_chats(Path(str(job["rows"])))
-    spec = ModelSpec.model_validate(job["model"])
+    spec = parse(ModelSpec, job["model"], str(path))
     record = run_phase(spec, rows, settings, out, seed, no_progress)
     if int(os.environ.get("RANK", "0")) == 0:
         if settings.method == "lora":
@@ -49,5 +50,7 @@ if __name__ == "__main__":
         sys.exit("usage: accelerate launch --num_processes N -m buckler.finetuning JOB.json (`buckler train --job` writes it)")
     try:
         main(Path(sys.argv[1]))
-    except BucklerError as fault:
-        sys.exit(f"error: {fault}")
+    except Exception as fault:  # noqa: BLE001 - no traceback reaches a user
+        error = as_error(fault)
+        sys.stderr.write(f"error: {error}\n")
+        sys.exit(error.exit_status)

@@ -9,13 +9,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TypeAlias, TypeGuard
 
-from buckler.data import LOSS_WEIGHT, Chat, Json, loss_weight, read_json, write_json, write_text
+from buckler.data import LOSS_WEIGHT, MASKED_TURNS, Chat, Json, loss_weight, read_json, write_json, write_text
 from buckler.data.tool_calls import with_text_arguments
 from buckler.errors import ConfigError, DataError
 from buckler.registry import Registry
-
-MASKED_TURNS = "masked_turns"
-"""Key of a row's meta: the numbers of the assistant's turns that are not to be learnt, for the layouts that can mark a turn."""
 
 Writer: TypeAlias = Callable[[Sequence[Chat]], str]
 """Rows -> the text of a file."""

@@ -14,7 +14,8 @@ from typing import TypeAlias
 
 from jinja2 import Environment, TemplateError, TemplateSyntaxError, meta, nodes
 
-from buckler.errors import BackendError
+from buckler.data.reading import read_text
+from buckler.errors import BackendError, DataError
 
 Turn: TypeAlias = dict[str, object]
 Render: TypeAlias = Callable[[Sequence[Turn], bool], str]
@@ -74,12 +75,10 @@ def read_template(file: str) -> str:
         BackendError: it cannot be read, or is no Jinja template.
     """
     try:
-        text = Path(file).expanduser().read_text(encoding="utf-8")
+        text = read_text(Path(file).expanduser())
         parse(text)
-    except OSError as fault:
-        raise BackendError(f"chat template {file}: cannot be read: {fault.strerror}") from None
-    except UnicodeDecodeError as fault:
-        raise BackendError(f"chat template {file}: not UTF-8 at byte {fault.start}") from None
+    except DataError as fault:
+        raise BackendError(f"chat template {fault}") from None
     except TemplateSyntaxError as fault:
         raise BackendError(f"chat template {file}:{fault.lineno}: not a Jinja template: {fault.message}") from None
     if not text.strip():

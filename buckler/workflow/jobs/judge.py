@@ -98,7 +98,7 @@ class JudgeJob(JudgingJob):
     """Answer files (`answers.jsonl`) written by Buckler."""
     judge_cards: Path | None = None
     """Folder of judge cards (`buckler judge-card`), by which rates are corrected."""
-    own_tasks: Path | None = None
+    tasks_file: Path | None = None
     """YAML file of your own tasks that the answers belong to, or `module:TASK`."""
     metrics: tuple[str, ...] = ()
     """Additional metrics: those of an installed package, or your own as `module:name`."""
@@ -114,7 +114,7 @@ class JudgeJob(JudgingJob):
                 f"{self.answers[0]}: in a pipeline the answers must be those of one earlier job, named `{EARLIER}NAME`"
             )
         answers = answers_of(str(self.answers[0]), earlier).more["answers"]
-        own, further = own_tasks_at(self.own_tasks), known_metrics(self.metrics)
+        own, further = own_tasks_at(self.tasks_file), known_metrics(self.metrics)
         step = judged_and_summarised(answers, self.judge_spec, own=own, metrics=further, title=str(self.answers[0]))
         return Planned(result=step.metrics, gives="answers", more={"answers": answers, "verdicts": step.verdicts})
 
@@ -144,7 +144,7 @@ class JudgeJob(JudgingJob):
             answers = [one for path in self.answers for one in read_answers(path)]
             if not answers:
                 raise DataError(f"{', '.join(map(str, self.answers))}: contains no answers")
-            judge_files(answers, judge, out, own_tasks=self.own_tasks, metrics=known_metrics(self.metrics))
+            judge_files(answers, judge, out, own_tasks=self.tasks_file, metrics=known_metrics(self.metrics))
             written, count = [out / VERDICTS, out / METRICS], len(answers)
             written += deliver(out / WORK, {SERVERS: JUDGES_SERVERS}, out)
         self.keep_settings(out)
