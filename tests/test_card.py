@@ -282,21 +282,21 @@ def test_the_size_is_the_hubs_name_for_it(rows, name):
     assert front_matter(card(ROWS[:1] * rows))["size_categories"] == [name]
 
 
-def test_ten_thousand_rows_are_read_as_they_come():
+def test_thousands_of_rows_are_read_as_they_come():
     import numpy  # noqa: F401 - its import is no part of what is measured
 
     long = "pot" * 1500
 
     def many() -> Iterator[Chat]:
-        return (row(number, answer=long) for number in range(10_000))
+        return (row(number, answer=long) for number in range(3_000))
 
     card([row(1)])
     tracemalloc.start()
     text = dataset_card(many(), iter(REJECTED), {}, CurateSettings(), About(title="x"))
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert peak < 10_000 * len(long) / 4
-    assert "10000 harmless conversations" in text
+    assert peak < 3_000 * len(long) / 4
+    assert "3000 harmless conversations" in text
 
 
 def test_the_same_rows_give_the_same_bytes_in_any_order():

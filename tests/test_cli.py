@@ -118,6 +118,7 @@ def test_a_mistake_is_one_clear_line_and_status_two(tmp_path, arguments, message
     assert (tmp_path / "good.jsonl").read_text() == CHAT
 
 
+@pytest.mark.slow
 @pytest.mark.ml
 def test_curate_writes_rows_that_datasets_reads_and_goes_on_after_a_kill(tmp_path):
     from datasets import load_dataset

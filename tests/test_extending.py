@@ -111,7 +111,7 @@ def test_model():
 
 
 def test_format():
-    from buckler.workflow.inputs import Source, source_chats
+    from buckler.workflow.sources import Source, source_chats
 
     tickets = [{"ticket": f"Broken {at}", "reply": "Mended.", "priority": at, "extra": 1} for at in range(3)]
     Path("tickets.jsonl").write_text("".join(json.dumps(row) + "\n" for row in tickets))

@@ -154,6 +154,7 @@ def test_packing_is_exact_in_every_architecture(shaped, tmp_path):
     assert_gradients_agree(shaped, chats, several, tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.ml
 def test_two_processes_hand_the_optimizer_the_same_gradient(tmp_path):
     from buckler.finetuning.distributed import on_processes

@@ -22,12 +22,13 @@ from buckler.judges.named import judge_spec
 from buckler.models.protocol import ModelSpec, Request, spec_of
 from buckler.models.registry import load
 from buckler.registry import imported
-from buckler.workflow.inputs import Source, source_chats
+from buckler.workflow.sources import Source, source_chats
 
 STUDY = """
 from buckler.experiments.base import Arm, CommonRecipe, Experiment, Plan
 from buckler.workflow.evaluation import evaluation_steps
-from buckler.workflow.inputs import ModelRef, Source
+from buckler.workflow.inputs import ModelRef
+from buckler.workflow.sources import Source
 from buckler.workflow.rows import probe_set, rows_of
 
 

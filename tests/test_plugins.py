@@ -27,7 +27,7 @@ from buckler.models.protocol import ModelSpec, Request, spec_of
 from buckler.models.registry import identity, load
 from buckler.registry import REGISTRIES, Registry, imported, read_from, refuse_code
 from buckler.workflow.executor import execute
-from buckler.workflow.inputs import Source, source_chats
+from buckler.workflow.sources import Source, source_chats
 from buckler.workflow.step import in_order
 from buckler.workflow.store import Store
 

@@ -85,6 +85,7 @@ def test_markdown_text_stays_in_its_cell():
     assert escape("a|b\nc <i> [x](y) `z`") == r"a\|b / c &lt;i&gt; [x\](y) \`z\`"
 
 
+@pytest.mark.usefixtures("unrendered_figures")
 def test_unsafe_text_is_redacted_unless_asked_for(stages, tmp_path):
     unsafe = next(one for one in stages["samples"] if one["unsafe"])
     stand_in = f"[redacted: {len(unsafe['answer'])} characters; --show-unsafe shows it]"
@@ -94,6 +95,7 @@ def test_unsafe_text_is_redacted_unless_asked_for(stages, tmp_path):
     assert all(unsafe["answer"] in text and unsafe["query"] in text and "[redacted" not in text for text in shown)
 
 
+@pytest.mark.usefixtures("unrendered_figures")
 def test_questions_of_harmful_probes_are_redacted_even_when_refused(stages, tmp_path):
     refused = next(one for one in stages["samples"] if one["set"] == "harmful" and not one["unsafe"])
     page = html([stages], tmp_path)
@@ -196,6 +198,7 @@ def test_who_refuses_every_document_is_flagged(crosstask):
     assert {one.flag for one in flagged} == {"refuses useful documents"} and len(flagged) == 2
 
 
+@pytest.mark.usefixtures("unrendered_figures")
 def test_unscored_answers_are_counted_and_bounded(stages, tmp_path):
     row(stages, defence="curated", stage="in")["attack_success_rate"] = rate_metric([4, 4, 4], n=30, unscored=10)
     files = write_report([stages], tmp_path, title="T")
@@ -291,6 +294,7 @@ def test_one_seed_has_the_interval_of_its_probes_and_decides_nothing(stages, tmp
     assert "(one seed)" in html([stages], tmp_path)
 
 
+@pytest.mark.usefixtures("unrendered_figures")
 @pytest.mark.parametrize("missing", ["perplexity", "differences", "samples", "curation", "record", "about", "seeds"])
 def test_missing_pieces_do_no_harm(both, missing, tmp_path):
     for one in both:
@@ -302,6 +306,7 @@ def test_an_experiment_without_rows_says_so(tmp_path):
     assert "None could be drawn" in html([{"name": "empty", "kind": "stages"}], tmp_path)
 
 
+@pytest.mark.usefixtures("unrendered_figures")
 def test_missing_metrics_do_no_harm(both, tmp_path):
     for results in both:
         for one in results["rows"]:

@@ -152,6 +152,7 @@ def test_the_authors_phrases_stand_beside_the_judge(results, tmp_path):
     assert part(results, "who reads").status == "not reproduced"
 
 
+@pytest.mark.usefixtures("unrendered_figures")
 def test_what_two_rules_read_otherwise_is_redacted_like_any_answer(results, tmp_path):
     example = results["paper_rule"]["examples"][0] | {"answer": "a made-up secret", "query": "a made-up question"}
     results["paper_rule"]["examples"] = [example]
@@ -171,12 +172,14 @@ def test_budget_curves_and_the_front_are_drawn_where_there_are_budgets(results):
     assert not any("budget" in one.title for one in drawings_of(results))
 
 
+@pytest.mark.usefixtures("unrendered_figures")
 @pytest.mark.parametrize("missing", ["weakest", "paper_rule", "record"])
 def test_results_of_an_older_run_still_make_a_report(results, missing, tmp_path):
     del results[missing]
     assert "Malicious documents processed" in write_report([results], tmp_path, title="T")[1].read_text()
 
 
+@pytest.mark.usefixtures("unrendered_figures")
 def test_only_undefended_arms_still_make_a_report(results, tmp_path):
     results["rows"] = [row for row in results["rows"] if row["labels"]["trained on"] == "undefended"]
     write_report([results], tmp_path, title="T")

@@ -329,7 +329,7 @@ GOOD = 'keywords:\n  wordings: {back: "{document} Keywords?"}\n  metric: rouge_l
         (GOOD.replace("keywords:", "summarize:"), "already"),
         (GOOD.replace("keywords:", "mixed:"), "something else"),
         (GOOD.replace("keywords:", "Key Words:"), "lower-case letters"),
-        (GOOD.replace("keywords:", "3:"), "lower-case letters"),
+        (GOOD.replace("keywords:", "3:"), "put it in quotes"),
     ],
 )
 def test_a_bad_file_of_tasks_is_one_clear_line(tmp_path, text, message):

@@ -102,6 +102,16 @@ COMMANDS: dict[str, Command[Any]] = {
             "buckler judge evaluation/answers.jsonl --judge guard --judge-model meta-llama/Llama-Guard-3-8B --out judged/",
         ),
     ),
+    "rows": Command(
+        settings=jobs.RowsJob,
+        run=lambda job, out, progress: job.run(out),
+        layout=Layout(arguments=("files",)),
+        out=Path("rows"),
+        examples=(
+            "buckler rows customer.jsonl --model miniature",
+            "buckler rows data/ --split train --columns prompt=question,answer=response --json",
+        ),
+    ),
     "probes": Command(
         settings=jobs.ProbesJob,
         run=lambda job, out, progress: job.run(),

@@ -17,13 +17,15 @@ import typer
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from buckler.data.yaml_text import parse_yaml
 from buckler.errors import ConfigError
-from buckler.settings import Settings, default_of, inner_model, parse_change, parse_yaml, put, without_none
+from buckler.settings import Settings, default_of, inner_model, parse_change, put, without_none
 
 PANELS: Mapping[str, str] = {
     **dict.fromkeys("texts customer documents rows answers labels papers files results recipe".split(), "Data"),
     **dict.fromkeys("probes harmful borderline benign utility official official_tasks tasks_file".split(), "Data"),
-    **dict.fromkeys("limit decontaminate background safety_vocabulary attack_rows preparation".split(), "Data"),
+    **dict.fromkeys("limit split columns use repeats skip_bad decontaminate background".split(), "Data"),
+    **dict.fromkeys("safety_vocabulary attack_rows preparation".split(), "Data"),
     **dict.fromkeys("model adapter base tuned reviser reference proxy aligned label_model".split(), "Model"),
     **dict.fromkeys("dtype threads quantize batch_tokens chat_template chat_template_kwargs".split(), "Model"),
     **dict.fromkeys("judge judge_model judge_cards cards margins metrics".split(), "Judge"),

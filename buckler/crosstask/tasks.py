@@ -14,11 +14,12 @@ from typing import TypeGuard
 
 from buckler.crosstask.own_tasks import NAME, RESERVED, OwnTask, require_sound
 from buckler.crosstask.task import HELD_OUT, Task, is_held_out
+from buckler.data.yaml_text import read_yaml
 from buckler.errors import ConfigError
 from buckler.evaluation.golds import EXACT
 from buckler.evaluation.scores import Scorers
 from buckler.registry import Registry, is_place
-from buckler.settings import parse, read_yaml
+from buckler.settings import parse
 
 __all__ = ["HELD_OUT", "KNOWN", "TASKS", "Task", "is_held_out", "known_tasks", "read_tasks", "scorers", "task_named"]
 

@@ -18,13 +18,12 @@ from buckler.curation.search import Candidate, Text, contenders, rank, select
 from buckler.curation.settings import CurateSettings
 from buckler.data import Chat, Json
 from buckler.errors import ConfigError
+from buckler.models.calls import generate
 from buckler.models.protocol import LM, Completion, Likelihood, Request, Sampling, ScoreRequest
 from buckler.models.reply import read_again
 from buckler.models.template_check import ConversationRefused
 from buckler.progress import ProgressCallback, no_progress
 
-CHUNK = 256
-"""Revisions asked for at once: how often progress is reported."""
 UNREADABLE = "the judge's rating could not be read"
 NO_ANSWER = "brings no answer, and the model has none"
 CUT_OFF = "brings no answer, and the model's is cut off at the token limit"
@@ -161,10 +160,8 @@ class Curator:
         revision_requests = [
             draft for text in texts for parent in text.beam for draft in revising.revision_requests(text, parent, turn)
         ]
-        replies: list[Completion] = []
-        for start in range(0, len(revision_requests), CHUNK):
-            replies += self.writer.generate([draft.request for draft in revision_requests[start : start + CHUNK]])
-            progress(f"round {turn} of {self.settings.rounds}: revisions", len(replies), len(revision_requests))
+        what = f"round {turn} of {self.settings.rounds}: revisions"
+        replies = generate(self.writer, [draft.request for draft in revision_requests], progress, what)
         kept: dict[tuple[str, str], tuple[Text, Candidate]] = {}
         for draft, reply in zip(revision_requests, replies, strict=True):
             draft.text.candidates_made += 1

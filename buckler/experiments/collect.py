@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 
+from pydantic import RootModel
+
 from buckler import __version__
 from buckler.crosstask.task import MOST_MISUSED_TASK
 from buckler.crosstask.tasks import read_tasks, scorers
@@ -33,8 +35,10 @@ from buckler.experiments.results import (
 )
 from buckler.judges.named import JudgeSpec, judge_spec
 from buckler.models.registry import identity
+from buckler.settings import read_as
 from buckler.workflow.documents import most_misused_task
 from buckler.workflow.evaluation import Measured
+from buckler.workflow.jobs.base import read_object
 from buckler.workflow.step import Step, in_order
 from buckler.workflow.store import Store
 
@@ -60,10 +64,9 @@ def collect(recipe: CommonRecipe, plan: Plan, store: Store, search: Sequence[Sea
         seeds=list(recipe.seeds),
         arms=[_arm_result(arm, one.metrics, store) for arm, one in zip(plan.arms, arms, strict=True)],
         perplexity={
-            name: {kind: SpreadResult.model_validate(one) for kind, one in _object(file).items()}
-            for name, file in _figures(plan, store, "perplexity/", "perplexity.json").items()
+            name: read_as(_Spreads, file).root for name, file in _figures(plan, store, "perplexity/", "perplexity.json").items()
         },
-        curation=_figures(plan, store, "curated/", "counts.json"),
+        curation={name: read_json(file) for name, file in _figures(plan, store, "curated/", "counts.json").items()},
         most_misused=_most_misused_task(plan.arms, store),
         record=record(recipe),
     )
@@ -133,7 +136,7 @@ def _derived(kind: str, seeds: Sequence[int], arms: Sequence[MeasuredArm], judge
 
 def read_metrics(measured: Measured, store: Store) -> Mapping[str, Json]:
     """The numbers of a finished measurement."""
-    return _object(read_json(store.folder(measured.metrics) / "metrics.json"))
+    return read_object(store.folder(measured.metrics) / "metrics.json")
 
 
 def _files(store: Store, answers: Step | str, verdicts: Step | str) -> tuple[Path, Path]:
@@ -167,6 +170,9 @@ class _Stored:
         return [by_id[answer.id] for answer in answers]
 
 
+_Spreads = RootModel[dict[str, SpreadResult]]
+
+
 class _Training(Saved):
     """What is read of `training.json`."""
 
@@ -180,7 +186,7 @@ def _arm_result(arm: Arm, metrics: Mapping[str, Json], store: Store) -> ArmResul
     """An arm as results keep it: its labels, numbers, training, and the keys of the steps that measured it."""
     training = []
     for phase in arm.phases:
-        seen = _Training.model_validate(read_json(store.folder(phase) / "training.json"))
+        seen = read_as(_Training, store.folder(phase) / "training.json")
         training.append(TrainingResult(rows=seen.rows, cut=len(seen.cut), dropped=len(seen.dropped), steps=seen.steps))
     measured, second = arm.measured, arm.second_verdicts
     steps = {"answers": measured.answers, "verdicts": measured.verdicts, "metrics": measured.metrics}
@@ -189,12 +195,10 @@ def _arm_result(arm: Arm, metrics: Mapping[str, Json], store: Store) -> ArmResul
     return ArmResult(labels=dict(arm.labels), metrics=dict(metrics), training=training, steps=keys)
 
 
-def _figures(plan: Plan, store: Store, prefix: str, file: str) -> dict[str, Json]:
-    """What the plan's figures of this prefix left in their `file`, by the rest of their name."""
+def _figures(plan: Plan, store: Store, prefix: str, file: str) -> dict[str, Path]:
+    """The `file` that each of the plan's figures of this prefix left, by the rest of their name."""
     return {
-        name.removeprefix(prefix): read_json(store.folder(step) / file)
-        for name, step in plan.figures.items()
-        if name.startswith(prefix)
+        name.removeprefix(prefix): store.folder(step) / file for name, step in plan.figures.items() if name.startswith(prefix)
     }
 
 
@@ -203,7 +207,7 @@ def _most_misused_task(arms: Sequence[Arm], store: Store) -> list[MostMisusedRes
     by_model: dict[tuple[str | int, int], MostMisusedResult] = {}
     for arm in (one for one in arms if one.labels.get("trained on") == MOST_MISUSED_TASK):
         step = next(step for step in in_order(arm.phases) if step.name == most_misused_task.name)
-        named = _object(read_json(store.folder(step) / "weakest.json"))
+        named = read_object(store.folder(step) / "weakest.json")
         model, seed = arm.labels["model"], int(arm.labels["seed"])
         by_model[model, seed] = MostMisusedResult.model_validate({"model": model, "seed": seed, **named})
     return list(by_model.values())
@@ -240,8 +244,3 @@ def _judge(judge: JudgeSpec) -> dict[str, Json]:
     """Name, version, and where it is made of models, what these are by content."""
     models: dict[str, Json] = {spec.name: identity(spec) for spec in judge.models}
     return {"name": judge.label, "version": judge.version, **({"models": models} if models else {})}
-
-
-def _object(value: Json) -> dict[str, Json]:
-    assert isinstance(value, dict), value
-    return value

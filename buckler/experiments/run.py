@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from buckler.data import Json, read_json, write_json
-from buckler.errors import ConfigError, StoreError
+from buckler.errors import ConfigError, InternalError, StoreError
 from buckler.experiments.base import CommonRecipe
 from buckler.experiments.collect import collect, collect_again
 from buckler.experiments.pages import print_results, write_report
@@ -313,4 +313,5 @@ def run_steps(targets: Sequence[Step], store: Store, *, workers: int, cluster: s
         shown = "\n".join(f"  {event.step.title}: {event.error}" for event in outcome.failed[:3])
         more = f"\n  and {len(outcome.failed) - 3} more" if len(outcome.failed) > 3 else ""
         kept = f"{outcome.done + outcome.reused} finished steps are kept, {outcome.skipped} are waiting for failed ones"
-        raise StoreError(f"{len(outcome.failed)} steps failed ({kept}):\n{shown}{more}")
+        kind = InternalError if any(event.unforeseen for event in outcome.failed) else StoreError
+        raise kind(f"{len(outcome.failed)} steps failed ({kept}):\n{shown}{more}")

@@ -14,6 +14,7 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging as hf_logging
 
+from buckler.data.reading import read_text
 from buckler.errors import BackendError, BucklerError
 from buckler.models import kept
 from buckler.models.adapters import NO_DEVICE, merged, not_finite, note_other_base, some, with_adapter
@@ -248,7 +249,7 @@ def _tokenizer(spec: ModelSpec, adapters: Sequence[Path]) -> PreTrainedTokenizer
     if "gguf_file" in found:
         _complete(tokenizer, Path(place, found["gguf_file"]))
     if beside is not None:
-        tokenizer.chat_template = beside.read_text(encoding="utf-8")
+        tokenizer.chat_template = read_text(beside)
     if spec.chat_template:
         tokenizer.chat_template = read_template(spec.chat_template)
     return tokenizer

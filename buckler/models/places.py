@@ -12,10 +12,12 @@ from pathlib import Path
 
 from buckler.data import Json
 from buckler.data.hub import hub_or_cache
+from buckler.data.reading import kind_at
 from buckler.errors import BackendError, ConfigError
 from buckler.models.checkpoint import Checkpoint, read_settings
-from buckler.models.dtype import SMALL, Dtype, resolved
+from buckler.models.dtype import SMALL, Dtype, resolved, supposes
 from buckler.models.protocol import ModelSpec
+from buckler.progress import LOG
 
 EMBEDDED: dict[str, str] = {
     "miniature": "standard-aligned",
@@ -42,13 +44,13 @@ def location(name: str) -> Path | None:
     if name in EMBEDDED:
         return embedded_path(name)
     path = Path(name).expanduser()
-    if path.is_dir():
+    if (kind := kind_at(path)) == "folder":
         return _gguf_in(path) or path
     if path.suffix == ".gguf":
-        if path.is_file():
+        if kind == "file":
             return path
         raise BackendError(f"{name}: no such GGUF file; a file of the hub must be downloaded first")
-    if path.is_file():
+    if kind:
         raise BackendError(f"{name}: is a file; a model is a folder or a GGUF file (*.gguf)")
     if name.startswith(("/", "./", "../", "~")) or name.count("/") > 1:
         raise BackendError(f"{name}: no such model folder")
@@ -265,6 +267,14 @@ def dtype_of(spec: ModelSpec) -> Dtype:
     if spec.dtype != "auto" or not spec.is_local:
         return spec.dtype
     return resolved(spec.device, _weight_bytes(spec))
+
+
+def note_type(spec: ModelSpec) -> Dtype:
+    """As `dtype_of`; where `auto` is not float32 here, it is said."""
+    dtype = dtype_of(spec)
+    if spec.dtype == "auto" and dtype == "bfloat16" and not supposes():
+        LOG.info("%s: computing in bfloat16, which this machine is made for (`dtype: float32` for full precision)", spec.name)
+    return dtype
 
 
 def is_small(spec: ModelSpec) -> bool:

@@ -16,7 +16,7 @@ from buckler.curation.helpfulness import Helpfulness, LocalHelpfulness, RubricHe
 from buckler.curation.lexicon import LEXICON, read_lexicon
 from buckler.curation.record import COUNTS, REJECTED, join
 from buckler.curation.settings import CurateSettings
-from buckler.data import ROWS, Chat, read_chats, read_jsonl, write_json
+from buckler.data import ROWS, Chat, read_chats, read_jsonl, to_learn, write_json
 from buckler.errors import DataError
 from buckler.judges.refusal.keyword import KeywordJudge
 from buckler.miniature.words import SEED_WORDS
@@ -113,7 +113,7 @@ def compromised(run: Run[CompromisedStep]) -> None:
     The mechanism of a proxy is that harm has become likely to it: the mean log-perplexity of the attack's answers must have
     fallen by `least` nats a token.
     """
-    rows = read_chats(run.inputs["rows"] / ROWS)
+    rows = to_learn(read_chats(run.inputs["rows"] / ROWS))
     pairs = [ScoreRequest(messages=row.prompt, answer=row.answer or "") for row in rows]
     loss: dict[str, float] = {}
     for name in ("model", "proxy"):
@@ -210,7 +210,7 @@ def seed_words(settings: CurateSettings) -> list[str]:
 
 
 def _texts(run: Run[Settings]) -> list[Chat]:
-    return sorted(read_chats(run.inputs["texts"] / ROWS), key=lambda text: text.id)
+    return sorted(to_learn(read_chats(run.inputs["texts"] / ROWS)), key=lambda text: text.id)
 
 
 def _curator(run: Run[Settings], settings: CurateSettings, seed: int) -> Curator:

@@ -8,12 +8,24 @@ from typing import Literal
 
 from pydantic import Field
 
-from buckler.data import LOSS_WEIGHT, ROWS, Chat, Json, loss_weight, write_json, write_jsonl, write_rows
+from buckler.data import (
+    LOSS_WEIGHT,
+    MASKED_TURNS,
+    NOT_LEARNT,
+    ROWS,
+    Chat,
+    Json,
+    loss_weight,
+    to_learn,
+    write_json,
+    write_jsonl,
+    write_rows,
+)
 from buckler.errors import DataError
 from buckler.finetuning.other_trainers import by_answer, learnt_answers, weighted
 from buckler.finetuning.settings import Objective
 from buckler.formats import WRITERS, write_chats
-from buckler.formats.write import BY_ANSWER, HELD, MASKED_TURNS, lost_in, suffix_of, unwritable
+from buckler.formats.write import BY_ANSWER, HELD, lost_in, suffix_of, unwritable
 from buckler.models.protocol import ModelSpec
 from buckler.settings import Settings
 from buckler.workflow.inputs import ModelRef, all_chats, code_of, model_spec
@@ -82,12 +94,14 @@ def _prepared(rows: Sequence[Chat], settings: ExportStep, *, ids: bool) -> Prepa
         ConfigError: the average does not fit the rows.
     """
     to, left_out = settings.to, dict[str, list[str]]()
+    to_learn(rows)  # refuses a mark that its user has to explain
     held: list[Chat] = []
     for row in rows:
         answers = learnt_answers(row)
         masked = [at for at, turn in enumerate(row.messages) if turn["role"] == "assistant" and at not in answers]
         row = row.tagged(**{MASKED_TURNS: list[Json](masked)}) if masked and not ids and to in HELD and to != "chat" else row
-        reason = None if answers else "no answer to learn"
+        marked = row.meta.get(NOT_LEARNT)
+        reason = f"marked as not to be learnt ({marked})" if marked else None if answers else "no answer to learn"
         reason = reason or (None if loss_weight(row) else f"{LOSS_WEIGHT} is 0")
         reason = reason or (None if ids else unwritable(row, to))
         if reason is None:

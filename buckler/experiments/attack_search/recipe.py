@@ -13,7 +13,7 @@ from buckler.experiments.stages.recipe import Attack, CustomizationRecipe, Stage
 from buckler.finetuning.attacks import ATTACKS, AttackSettings
 from buckler.finetuning.settings import TrainSettings
 from buckler.settings import Settings, plain
-from buckler.workflow.inputs import Source
+from buckler.workflow.sources import Source
 
 Value: TypeAlias = "int | float | str"
 Setting: TypeAlias = Mapping[str, Value]

@@ -16,7 +16,7 @@ from buckler.experiments.base import CommonRecipe
 from buckler.finetuning.settings import TrainSettings
 from buckler.models.protocol import ModelSpec
 from buckler.settings import Settings
-from buckler.workflow.inputs import Source
+from buckler.workflow.sources import Source
 
 CROSS, WEAK = "arXiv 2405.15202", "arXiv 2312.06924"
 """The papers of the defence and of the gap that it closes."""

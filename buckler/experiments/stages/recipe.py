@@ -14,7 +14,7 @@ from buckler.finetuning.defenses import DefenseSettings
 from buckler.finetuning.settings import Stage, TrainSettings
 from buckler.models.protocol import ModelSpec
 from buckler.settings import Settings
-from buckler.workflow.inputs import Source
+from buckler.workflow.sources import Source
 
 D2D = "arXiv 2410.02220"
 """The paper whose experiment this is."""

@@ -20,20 +20,13 @@ from buckler.models.registry import SERVERS
 from buckler.progress import ProgressCallback, no_progress
 from buckler.workflow.curation import Curation, CurationSample, curated_rows, curation_sample, proof_of_attack
 from buckler.workflow.executor import run_steps
-from buckler.workflow.inputs import WORLD, ModelRef, Source
-from buckler.workflow.inputs import source_chats as read_source
-from buckler.workflow.jobs.base import (
-    DrawingJob,
-    Earlier,
-    Planned,
-    Result,
-    count_lines,
-    deliver,
-    read_object,
-    store_of,
-)
+from buckler.workflow.inputs import ModelRef
+from buckler.workflow.jobs.base import Earlier, Planned, Result, count_lines, deliver, deliver_rows, read_object, store_of
+from buckler.workflow.jobs.drawing import DrawingJob
 from buckler.workflow.jobs.loading import OPTION_NAMES, AnsweringJob, model_of, with_adapter
 from buckler.workflow.rows import defence_rows, probe_set, rows_of, training_phase
+from buckler.workflow.sources import WORLD, Source
+from buckler.workflow.sources import source_chats as read_source
 from buckler.workflow.step import Step
 from buckler.workflow.store import Store
 
@@ -50,6 +43,7 @@ class CurateJob(AnsweringJob, DrawingJob):
 
     method_fields = ("curation",)
     option_names = OPTION_NAMES["curate"]
+    rejected_rows = "texts-rejected.jsonl"
     texts: Source
     """Harmless question/answer rows in any known format, or `miniature:SET`."""
     model: ModelSpec = ModelSpec(name="miniature")
@@ -166,10 +160,12 @@ class CurateJob(AnsweringJob, DrawingJob):
         """
         planned, store = self.plan(earlier), store_of(out, store)
         self.note_replaced(out, store, lambda: self.plan(earlier).targets)
+        self.account_rows([self.drawn(self.texts)], out, first=True)
         if "attack" in planned.more:
             run_steps([planned.more["attack"]], store, progress=progress)
         run_steps([planned.result], store, workers=self.workers, progress=progress)
-        written = deliver(store.folder(planned.result), {ROWS: CURATED, REJECTED: REJECTED, COUNTS: COUNTS}, out)
+        written = deliver_rows(store.folder(planned.result), CURATED, out)
+        written += deliver(store.folder(planned.result), {REJECTED: REJECTED, COUNTS: COUNTS}, out)
         written += deliver(store.root / "shared", {SERVERS: SERVERS}, out)
         written.append(self._card(store.folder(planned.more["texts"]) / ROWS, out))
         controls, left_out = self._controls(out, store, earlier, progress) if self.controls else ([], [])
@@ -206,7 +202,7 @@ class CurateJob(AnsweringJob, DrawingJob):
                     continue
                 step = curated_rows(replace(curation, settings=settings), self.workers)
             run_steps([step], store, workers=self.workers, progress=progress)
-            written += deliver(store.folder(step), {ROWS: f"controls/{name.replace(' ', '-')}.jsonl"}, out)
+            written += deliver_rows(store.folder(step), f"controls/{name.replace(' ', '-')}.jsonl", out)
         return written, left_out
 
     def _card(self, texts: Path, out: Path) -> Path:

@@ -18,9 +18,10 @@ from buckler.models.protocol import ModelSpec
 from buckler.progress import ProgressCallback, no_progress
 from buckler.workflow.executor import run_steps
 from buckler.workflow.export import ACCOUNT, WITH_IDS, ExportStep, export_step, file_name
-from buckler.workflow.inputs import Source
-from buckler.workflow.jobs.base import DrawingJob, Earlier, Planned, Result, deliver, mapping, read_object, store_of, whole
+from buckler.workflow.jobs.base import Earlier, Planned, Result, deliver, mapping, read_object, store_of, whole
+from buckler.workflow.jobs.drawing import DrawingJob
 from buckler.workflow.jobs.loading import model_of
+from buckler.workflow.sources import Source
 from buckler.workflow.store import Store
 
 DATASETS = "dataset_info.json"
@@ -93,6 +94,7 @@ class ExportJob(DrawingJob):
             BucklerError: a file or the model is not there, or no row can be written in the layout.
         """
         planned, store = self.plan(earlier), store_of(out, store)
+        self.account_rows(map(self.drawn, self.rows), out, first=True)
         run_steps([planned.result], store, progress=progress)
         folder, file = store.folder(planned.result), file_name(self.to)
         entries = folder / DATASETS

@@ -10,6 +10,7 @@ from pydantic import Field, JsonValue, field_validator
 
 from buckler.crosstask.tasks import read_tasks, scorers
 from buckler.data import ANSWERS, VERDICTS, Json, read_answers, read_verdicts, write_json, write_text, write_verdicts
+from buckler.data.yaml_text import read_yaml
 from buckler.errors import BackendError, ConfigError, DataError, StoreError
 from buckler.evaluation.probes import MAX_NEW_TOKENS
 from buckler.evaluation.scores import Scorers, score_answers
@@ -20,7 +21,7 @@ from buckler.judges.named import JudgeSpec, judge_from
 from buckler.models.places import base_of, is_adapter, location
 from buckler.models.protocol import ModelSpec
 from buckler.progress import ProgressCallback, no_progress
-from buckler.settings import parse, read_yaml
+from buckler.settings import parse
 from buckler.workflow.evaluation import Measured, evaluation_steps, require_judge
 from buckler.workflow.executor import run_steps
 from buckler.workflow.inputs import ModelRef
@@ -104,6 +105,7 @@ class GateJob(ProbingJob, JudgingJob):
         self.note_replaced(out, store, self._steps)
         by = scorers(read_tasks(self.tasks_file) if self.tasks_file else None)
         notices = check_probes(self.probe_sources(), by)
+        self.account_rows(self.probe_sources(), out, learns=False)
         written: list[Path] = []
         files: dict[str, tuple[str, Path, Path | None]] = {}
         for name, source in sides.items():

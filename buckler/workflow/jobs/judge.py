@@ -30,7 +30,8 @@ from buckler.evaluation.statistics import Rate, rate
 from buckler.judges.agreement import OF_REFUSAL, corrected
 from buckler.judges.card import REFUSAL_QUESTION, refusal_card
 from buckler.judges.named import JudgeSpec, Loader, judge_from, judge_spec
-from buckler.models.protocol import ModelSpec
+from buckler.models.places import note_type
+from buckler.models.protocol import LM, ModelSpec
 from buckler.models.registry import JUDGES_SERVERS, SERVERS, load
 from buckler.progress import ProgressCallback, no_progress
 from buckler.workflow.evaluation import judged_and_summarised, require_judge
@@ -152,7 +153,12 @@ class JudgeJob(JudgingJob):
 
 def cached(out: Path) -> Loader:
     """Loads a judge's model, whose replies are kept in the work folder beside the output."""
-    return lambda spec: load(spec, cache=out / WORK / "judge-cache.sqlite")
+
+    def loaded(spec: ModelSpec) -> LM:
+        note_type(spec)
+        return load(spec, cache=out / WORK / "judge-cache.sqlite")
+
+    return loaded
 
 
 def judge_files(
