@@ -118,13 +118,12 @@ class TrainingResult(Saved):
 
 
 class StepKeys(Saved):
-    """The steps that measured an arm, by the names of their folders."""
+    """The steps that measured an arm, by the names of their folders; 0.1.0 named none that judged by the authors' phrases."""
 
     answers: StepName
     verdicts: StepName
     metrics: StepName
     second_verdicts: StepName | None = None
-    """Of the step that judged by the authors' phrases; results of earlier versions do not name it."""
 
 
 class ArmResult(Saved):
