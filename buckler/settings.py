@@ -41,18 +41,11 @@ OPTIONS: dict[str, str] = {
     "curate --export": _EXPORT,
 }
 """Old option to new one, by command: `"curate --old": "--new"`. A value with a space is said as it is (`removed; use ...`)."""
-KEYS: dict[str, str] = {
-    "apart_from": "decontaminate",
-    "label_sure": "label_confidence",
-    "own_tasks": "tasks_file",
-    "average": "loss_averaging",
-    "words": "seed_words",
-    "measured_by": "scorer",
-    "grid_kept": "grid_fraction",
-    "like": "safety_vocabulary",
-    "top": "max_terms",
-    "export": _EXPORT,
-}
+_RENAMED = (
+    "apart_from:decontaminate label_sure:label_confidence own_tasks:tasks_file average:loss_averaging words:seed_words "
+    "measured_by:scorer grid_kept:grid_fraction like:safety_vocabulary top:max_terms"
+)
+KEYS: dict[str, str] = {"export": _EXPORT} | dict(re.findall(r"(\w+):(\w+)", _RENAMED))
 """Old key of a recipe or setting to new one; the old one dotted as far as it takes to tell it from others of its name."""
 
 VALUES: dict[str, dict[str, str]] = {"trained on": {"weakest": "most_misused_task"}, "stage": {"as it came": "base"}}

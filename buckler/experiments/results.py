@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Self, TypeAlias
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from buckler.curation.record import current_counts
+from buckler.curation.record import counts_by_name
 from buckler.errors import DataError
 from buckler.evaluation.statistics import Rate, mean, pooled
 from buckler.settings import FILE_NAME, VALUES, plain
@@ -25,11 +25,6 @@ Number: TypeAlias = int | float
 def _current(labels: dict[str, str | int]) -> dict[str, str | int]:
     """Labels whose values of earlier versions are replaced."""
     return {name: VALUES.get(name, {}).get(one, one) if isinstance(one, str) else one for name, one in labels.items()}
-
-
-def _counts(figures: dict[str, Json]) -> dict[str, Json]:
-    """Counts of curations, of earlier versions under the reasons of this one."""
-    return {name: current_counts(of) if isinstance(of, dict) else of for name, of in figures.items()}
 
 
 StepName: TypeAlias = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
@@ -123,13 +118,12 @@ class TrainingResult(Saved):
 
 
 class StepKeys(Saved):
-    """The steps that measured an arm, by the names of their folders."""
+    """The steps that measured an arm, by the names of their folders; 0.1.0 named none that judged by the authors' phrases."""
 
     answers: StepName
     verdicts: StepName
     metrics: StepName
     second_verdicts: StepName | None = None
-    """Of the step that judged by the authors' phrases; results of earlier versions do not name it."""
 
 
 class ArmResult(Saved):
@@ -311,7 +305,7 @@ class RunResult(Saved):
     """One entry an arm and seed."""
     perplexity: dict[str, dict[str, SpreadResult]] = {}
     """By model, then by kind of text."""
-    curation: Annotated[dict[str, Json], AfterValidator(_counts)] = {}
+    curation: Annotated[dict[str, Json], AfterValidator(counts_by_name)] = {}
     most_misused: list[MostMisusedResult] = Field(default=[], validation_alias="weakest", serialization_alias="weakest")
     rows: list[GroupRow] = []
     """One entry for all seeds of an arm."""
