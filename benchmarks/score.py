@@ -128,8 +128,8 @@ def compare(name: str, model: HuggingFaceLM, kind: str, sizes: Sequence[int], ro
     )
     (seconds, sums), (their_seconds, _) = in_layers(model, ours), in_layers(model, lambda: theirs(best))
     print(
-        f"  layers alone: {seconds:.2f} CPU s of ours, {their_seconds:.2f} of HFLM's, at {sums / seconds / peak():.0%} of the peak "
-        f"of products; no side with these layers is more than {their_cpu / seconds:.2f} times as fast as HFLM",
+        f"  layers alone: {seconds:.2f} CPU s of ours, {their_seconds:.2f} of HFLM's, at {sums / seconds / peak():.0%} of the "
+        f"peak of products; no side with these layers is more than {their_cpu / seconds:.2f} times as fast as HFLM",
         flush=True,
     )
 
