@@ -27,9 +27,10 @@ from buckler.models.registry import load
 from buckler.settings import parse
 from buckler.workflow.evaluation import text_perplexities
 from buckler.workflow.executor import run_steps
-from buckler.workflow.inputs import ModelRef, Source, base_spec, model_spec, trained_spec
+from buckler.workflow.inputs import ModelRef, base_spec, model_spec, trained_spec
 from buckler.workflow.jobs.customize import TrainedModel, TrainJob
 from buckler.workflow.rows import rows_of, training_phase
+from buckler.workflow.sources import Source
 from buckler.workflow.step import Run, Step
 from buckler.workflow.store import Store
 

@@ -14,11 +14,11 @@ from buckler.evaluation.probes import answer_probes
 from buckler.judges.card import card_path
 from buckler.judges.named import judge_spec
 from buckler.models.protocol import ModelSpec, Sampling, ScriptedLM
-from buckler.workflow.inputs import Source
 from buckler.workflow.jobs.evaluate import EvaluateJob
 from buckler.workflow.jobs.judge import JudgeJob
 from buckler.workflow.jobs.judge_card import JudgeCardJob
 from buckler.workflow.jobs.probes import check_choices, check_probes
+from buckler.workflow.sources import Source
 
 pytestmark = pytest.mark.ml
 KEYWORD = judge_spec("keyword")

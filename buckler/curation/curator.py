@@ -56,11 +56,11 @@ class Curator:
         """
         if self.settings.needs_proxy and self.proxy is None:
             raise ConfigError(
-                f"direction {self.settings.direction}, measured by {self.settings.measured_by}: this needs a compromised proxy; "
+                f"direction {self.settings.direction}, scorer {self.settings.scorer}: this needs a compromised proxy; "
                 "name one with --proxy, or give --attack-rows for a simulated attack"
             )
-        if self.settings.measured_by == "reference" and self.reference is None:
-            raise ConfigError("measured_by reference needs an aligned reference model: name one with --reference")
+        if self.settings.scorer == "reference" and self.reference is None:
+            raise ConfigError("scorer reference needs an aligned reference model: name one with --reference")
         if self.settings.words_per_prompt and not self.words:
             raise ConfigError("no seed words: give a lexicon, or set words_per_prompt to 0 for a plain rewrite")
         for role, model in (("measuring model", self.measuring), ("proxy", self.proxy if self.settings.needs_proxy else None)):
@@ -73,7 +73,7 @@ class Curator:
     @property
     def measuring(self) -> LM:
         """Whose perplexity counts."""
-        model = {"model": self.model, "reference": self.reference, "proxy": self.proxy}[self.settings.measured_by]
+        model = {"model": self.model, "reference": self.reference, "proxy": self.proxy}[self.settings.scorer]
         assert model is not None
         return model
 
@@ -240,7 +240,7 @@ class Curator:
         """Why a rated candidate is out, "" if it is in."""
         assert original.helpfulness is not None
         floor = self.settings.helpfulness_floor * original.helpfulness
-        return "" if rating >= floor else f"helpfulness {rating:.2f} is under the floor of {floor:.2f}"
+        return "" if rating >= floor else f"helpfulness {rating:.2f} is below the minimum of {floor:.2f}"
 
     def _ancestry(self) -> dict[str, Json]:
         """What holds for every row."""

@@ -18,8 +18,8 @@ from buckler.data.truncation import cut_to_fit
 from buckler.errors import DataError
 from buckler.evaluation.scores import SETS
 from buckler.finetuning.attacks import AttackSettings, wrap
+from buckler.formats.columns import LABEL_COLUMNS
 from buckler.formats.fingerprints import kind_of
-from buckler.formats.read import LABEL_COLUMNS
 from buckler.formats.rows import listed, shorten
 from buckler.models.calls import generate
 from buckler.models.protocol import LM, Completion, Request, Sampling
@@ -171,7 +171,7 @@ def describe(probes: Sequence[Chat], name: str) -> Described:
 
 
 def _names(probe: Chat) -> Sequence[object]:
-    names = probe.meta.get("unread_columns", ())
+    names = probe.meta.get("ignored_columns", probe.meta.get("unread_columns", ()))  # the latter from 0.1.0
     return names if isinstance(names, list | tuple) else ()
 
 

@@ -27,7 +27,7 @@ from buckler.errors import BackendError
 from buckler.finetuning.loss import Objective
 from buckler.finetuning.prepare import hold_frozen_in_bfloat16, set_checkpointing, with_lora
 from buckler.finetuning.settings import TrainSettings
-from buckler.models.places import dtype_of, first_line, location, with_base
+from buckler.models.places import dtype_of, first_line, hub_of, location, with_base
 from buckler.models.protocol import ModelSpec
 
 QUANTIZED = {"4bit": 0.52, "8bit": 1.01}
@@ -177,7 +177,8 @@ def _config(spec: ModelSpec) -> PretrainedConfig:
     found = {"gguf_file": place.name} if place is not None and file else {"revision": spec.revision}
     source = spec.name if place is None else str(place.parent if file else place)
     try:
-        return AutoConfig.from_pretrained(source, trust_remote_code=spec.trust_remote_code, **found)
+        with hub_of(spec):
+            return AutoConfig.from_pretrained(source, trust_remote_code=spec.trust_remote_code, **found)
     except Exception as fault:  # noqa: BLE001 - transformers raises many kinds
         raise BackendError(f"{spec.name}: its configuration cannot be read: {first_line(fault)}") from None
 

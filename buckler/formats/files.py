@@ -6,25 +6,26 @@
 from __future__ import annotations
 
 import csv
-import gzip
 import io
 import json
 import math
 import re
 import sys
-import zlib
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeAlias
 
 from buckler.data import Json
-from buckler.data.jsonl import parsed, whole_characters
+from buckler.data.hub import hub_or_cache
+from buckler.data.jsonl import HALF, halves_in, whole_characters
+from buckler.data.reading import LARGEST, decoded, json_value, kind_at, path_kind, read_bytes, require_length
 from buckler.errors import BackendError, DataError
 from buckler.formats.rows import column, listed, shorten
+from buckler.formats.splits import chosen, is_split, splits_in
 from buckler.progress import LOG
 
-DATA_ENDINGS = frozenset({".csv", ".gz", ".json", ".jsonl", ".parquet", ".tsv"})
+DATA_ENDINGS = frozenset({".bz2", ".csv", ".gz", ".json", ".jsonl", ".parquet", ".tsv", ".xz", ".zst"})
 TEXT_ENDINGS = frozenset({".md", ".txt"})
 FILE_ENDINGS = DATA_ENDINGS | TEXT_ENDINGS
 _HUB_NAME = re.compile(r"(?:hf://)?(?P<name>[\w.-]+/[\w.-]+)(?::(?P<config>[\w.-]+))?(?:@(?P<split>[\w.-]+))?")
@@ -36,8 +37,10 @@ COLUMNS = frozenset(
     ).split()
 )
 """Column names by which a first record is known to be a header."""
-_DELIMITERS = (",", "\t", ";")
+_DELIMITERS = (",", "\t", ";", "|")
 _QUOTED_CELL = re.compile(r'"(?:[^"]|"")*"')
+MOST_CELLS = 500_000_000
+"""Cells of a Parquet file: runs of one value take no room in it."""
 PLURALS = {f"{name}s": name for name in "instruction input output prompt question answer response completion text label".split()}
 """What a row of a table of parallel lists calls its columns."""
 
@@ -54,6 +57,10 @@ class Table:
     """json, csv, cells (CSV without a header), text, parquet, shards or dataset."""
     whole: str = ""
     """The whole text, for plain text only: it may be one document."""
+    splits: Mapping[str, int] = field(default_factory=dict)
+    """Rows of each split, where there are several."""
+    split: str = ""
+    """Which of them the rows are of."""
 
 
 def endings(path: Path) -> set[str]:
@@ -61,48 +68,67 @@ def endings(path: Path) -> set[str]:
     return {ending.lower() for ending in path.suffixes}
 
 
-def load_table(path: Path | str, *, limit: int | None = None) -> Table:
+def load_table(path: Path | str, *, limit: int | None = None, split: str | None = None) -> Table:
     """The rows of a file, of a dataset saved to disk, or of one of the hub (`owner/name`, `owner/name:config@split`).
+
+    `split` says which, where there are several.
 
     Raises:
         DataError: there is no such file, or it cannot be read as rows.
         BackendError: the hub cannot be reached.
     """
     place = Path(path)
-    if place.is_dir():
-        if parts := shards(place):
-            return Table(rows=[row for shard in parts for row in load_table(shard).rows][:limit], kind="shards")
-        return Table(rows=numbered(str(place), saved_dataset(place, limit)), kind="dataset")
-    if place.is_file():
-        table = _table_of(place, _bytes_of(place), limit)
-        return table if limit is None else Table(rows=table.rows[:limit], kind=table.kind, whole=table.whole)
+    if (kind := path_kind(place)) == "folder":
+        if kind_at(place / "dataset_dict.json") or kind_at(place / "state.json"):
+            return _saved(place, limit, split)
+        parts = splits_in(place)
+        one = chosen(parts, split, place) if parts else ""
+        if parts:
+            rows = [row for shard in parts[one] for row in _in_file(shard, None).rows][:limit]
+            others = (
+                {name: len(rows) if name == one else _count(files) for name, files in parts.items()} if len(parts) > 1 else {}
+            )
+            return Table(rows=rows, kind="shards", splits=others, split=one if others else "")
+        raise DataError(f"{path}: is a folder, but not a saved dataset; name a file in it")
+    if kind:
+        return _of_wrapper(_in_file(place, limit), split, place)
     # A mistyped path of a file looks like a hub name: with a file's ending it is a path.
     hub = _HUB_NAME.fullmatch(str(path))
     if hub and (str(path).startswith("hf://") or not endings(place) & FILE_ENDINGS):
-        return Table(rows=numbered(str(path), hub_dataset(hub, limit)), kind="dataset")
+        return Table(rows=numbered(str(path), hub_dataset(hub, limit, split)), kind="dataset")
     raise DataError(f"{path}: no such file; a hub dataset is named `owner/name` or `hf://owner/name:config@split`")
 
 
-def _bytes_of(path: Path) -> bytes:
-    try:
-        raw = path.read_bytes()
-        # By the magic number: files named .gz are not always compressed, and the other way round.
-        while raw.startswith(b"\x1f\x8b"):
-            raw = gzip.decompress(raw)
-    except (EOFError, zlib.error, gzip.BadGzipFile):
-        raise DataError(f"{path}: the gzip data is damaged or truncated; download the file again") from None
-    except OSError as fault:
-        raise DataError(f"{path}: cannot be read: {fault.strerror or fault}") from None
-    return raw
+def _in_file(place: Path, limit: int | None) -> Table:
+    table = _table_of(place, read_bytes(place, packed=True), limit)
+    return table if limit is None else replace(table, rows=table.rows[:limit])
+
+
+def _count(files: Sequence[Path]) -> int:
+    """Rows of files that are not read."""
+    return sum(len(_in_file(file, None).rows) for file in files)
+
+
+def _of_wrapper(table: Table, split: str | None, place: Path) -> Table:
+    """The rows of one split, where a file is one object with a list under the name of each."""
+    wrapper = table.rows[0][1] if len(table.rows) == 1 else None
+    if not isinstance(wrapper, dict) or len(wrapper) < 2 or not all(is_split(str(name)) for name in wrapper):
+        return table
+    lists = {str(name): value for name, value in wrapper.items() if isinstance(value, list)}
+    if len(lists) < len(wrapper):
+        return table
+    one = chosen(lists, split, place)
+    counts = {name: len(value) for name, value in lists.items()}
+    return Table(rows=numbered(f"{place}: {one}", lists[one]), kind=table.kind, splits=counts, split=one)
 
 
 def _table_of(path: Path, raw: bytes, limit: int | None) -> Table:
     if raw.startswith(b"PAR1"):
         return Table(rows=numbered(str(path), parquet(path, raw, limit)), kind="parquet")
-    try:
-        text = str(whole_characters(raw.decode("utf-8-sig", "surrogatepass")))  # an older version wrote half characters
-    except UnicodeDecodeError as fault:
-        raise DataError(f"{path}: not UTF-8 at byte {fault.start}; convert it first") from None
+    text = decoded(raw, path, halves=True)  # an older version wrote half characters
+    if halves := len(HALF.findall(text)):
+        LOG.warning("%s: %d halves of characters (lone surrogates), read as U+FFFD", path, halves)
+        text = str(whole_characters(text))
     if not text.strip():
         raise DataError(f"{path}: the file is empty")
     if "\0" in text:
@@ -115,6 +141,7 @@ def _table_of(path: Path, raw: bytes, limit: int | None) -> Table:
     if named & {".json", ".jsonl"}:
         return Table(rows=json_rows(path, json_values(path, text, strict=True)), kind="json")
     lines = [(f"{path}:{number}", line.rstrip("\r")) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
+    require_length(text, lines)
     return Table(rows=list(lines), kind="text", whole=text)
 
 
@@ -129,6 +156,8 @@ def csv_table(path: Path, text: str, delimiter: str | None) -> Table:
     Raises:
         DataError: a record does not fit the header, a quote is not closed, a name stands twice, there are no rows.
     """
+    if named := re.match(r"sep=(.)\r?\n", text, re.IGNORECASE):  # of Excel
+        text, delimiter = text[named.end() :], named[1]
     first = text.split("\n", 1)[0]
     if delimiter is None:
         delimiter = next((mark for mark in _DELIMITERS if mark in first), ",")
@@ -180,11 +209,8 @@ def _records(path: Path, text: str, delimiter: str) -> list[tuple[str, list[str]
         raise DataError(f"{path}:{line}: not CSV: {fault}; look for an unpaired quote in this record") from None
     finally:
         csv.field_size_limit(before)
+    require_length(text, ((where, "".join(cells)) for where, cells in records))
     return records
-
-
-def _missing(_: str) -> None:
-    """NaN and infinities are how pandas writes a missing value."""
 
 
 def json_values(path: Path, text: str, *, strict: bool) -> list[tuple[int, Json]]:
@@ -192,10 +218,9 @@ def json_values(path: Path, text: str, *, strict: bool) -> list[tuple[int, Json]
 
     With `strict` off, a text that is no JSON has no values.
     """
-    decoder = json.JSONDecoder(parse_constant=_missing)
     values: list[tuple[int, Json]] = []
     at, line, halved = 0, 1, 0
-    blank = re.compile(r"[ \t\r\n]*")
+    blank, has_halves = re.compile(r"[ \t\r\n]*"), halves_in(text)
     try:
         while True:
             start = blank.match(text, at).end()  # type: ignore[union-attr]
@@ -204,23 +229,24 @@ def json_values(path: Path, text: str, *, strict: bool) -> list[tuple[int, Json]
                 if halved:
                     LOG.warning("%s: %d values hold half a character (a lone surrogate), read as U+FFFD", path, halved)
                 return values
-            value, at = decoder.raw_decode(text, start)
-            values.append((line, whole := parsed(text[start:at], value)))
-            halved += whole != value
+            value, at = json_value(text, start, alone=False)
+            whole = whole_characters(value) if has_halves else value
+            values.append((line, whole))
+            halved += has_halves and whole != value
             line += text.count("\n", start, at)
-    except (ValueError, RecursionError) as fault:
+    except ValueError as fault:
         if strict:
-            raise _json_fault(path, text, fault) from None
+            raise _json_fault(path, text, fault, line) from None
         return []
 
 
-def _json_fault(path: Path, text: str, fault: Exception) -> DataError:
+def _json_fault(path: Path, text: str, fault: ValueError, line_of: int) -> DataError:
     """The first bad line where the file has an object a line; else the place where the decoder gave up."""
     lines = text.split("\n")
     for number, line in enumerate(lines, 1):
         if line.strip():
             try:
-                json.loads(line)
+                json_value(line)
             except json.JSONDecodeError as broken:
                 # In a file of one spread-out value the first line alone is no JSON, and says nothing.
                 if number > 1:
@@ -229,14 +255,14 @@ def _json_fault(path: Path, text: str, fault: Exception) -> DataError:
                         "fix or remove this line"
                     )
                 break
-            except (ValueError, RecursionError):
+            except ValueError:
                 break
     if isinstance(fault, json.JSONDecodeError):
         shown = shorten(lines[fault.lineno - 1] if fault.lineno <= len(lines) else "")
         return DataError(
             f"{path}:{fault.lineno}: not JSON: {fault.msg} at column {fault.colno} of {shown}; fix or remove this line"
         )
-    return DataError(f"{path}: not readable JSON: nested too deeply, or a number too long; correct it")
+    return DataError(f"{path}:{line_of}: not JSON that can be read: {fault}; correct or remove this line")
 
 
 def json_rows(path: Path, values: list[tuple[int, Json]]) -> list[Row]:
@@ -285,53 +311,61 @@ def parquet(path: Path, raw: bytes, limit: int | None) -> Iterator[Json]:
     import pyarrow.parquet as pq
 
     try:
-        rows = pq.read_table(pa.BufferReader(raw)).slice(0, limit).to_pylist()
+        file = pq.ParquetFile(pa.BufferReader(raw))
+        size = sum(file.metadata.row_group(at).total_byte_size for at in range(file.num_row_groups))
+        cells = file.metadata.num_rows * file.metadata.num_columns
+        if size > LARGEST or cells > MOST_CELLS:
+            raise DataError(f"{path}: unpacks to {size / 2**20:,.0f} MiB and {cells:,} cells, more than is read; split it")
+        rows = file.read().slice(0, limit).to_pylist()
     except (pa.ArrowException, OSError, UnicodeDecodeError) as fault:  # the last: a name or a text that is no UTF-8
         raise DataError(f"{path}: not a complete Parquet file: {str(fault).splitlines()[0]}; download it again") from None
     return (_plain(row) for row in rows)
 
 
-def shards(path: Path) -> list[Path]:
-    """The files of a dataset in pieces, in the order of their names: Parquet or JSONL, with nothing of another kind."""
-    files = sorted(file for file in path.iterdir() if file.is_file() and not file.name.startswith("."))
-    kinds = {file.suffix.lower() for file in files}
-    return files if len(kinds) == 1 and kinds <= {".parquet", ".jsonl"} else []
+def _saved(path: Path, limit: int | None, split: str | None) -> Table:
+    """A data set that `datasets` saved to disk: one split, or several in folders of their names."""
+    if not (path / "dataset_dict.json").is_file():
+        return Table(rows=numbered(str(path), saved_dataset(path, limit)), kind="dataset")
+    parts = {part.name: part for part in sorted(path.iterdir()) if (part / "state.json").is_file()}
+    if not parts:
+        raise DataError(f"{path}: contains no splits, though its dataset_dict.json says so; save it again")
+    one = chosen(parts, split, path)
+    rows = numbered(str(path), saved_dataset(parts[one], limit))
+    return Table(
+        rows=rows, kind="dataset", splits=dict.fromkeys(parts, 0) | {one: len(rows)} if len(parts) > 1 else {}, split=one
+    )
 
 
 def saved_dataset(path: Path, limit: int | None) -> Iterator[Json]:
-    """The rows of a data set that `datasets` saved to disk; one of several splits must be named by its folder."""
-    if (path / "dataset_dict.json").is_file():
-        splits = sorted(part.name for part in path.iterdir() if (part / "state.json").is_file())
-        if len(splits) != 1:
-            raise DataError(f"{path}: contains {len(splits)} splits; name one of them: {', '.join(splits) or 'none found'}")
-        path = path / splits[0]
-    if not (path / "state.json").is_file():
-        raise DataError(f"{path}: is a folder, but not a saved dataset; name a file in it")
+    """The rows of one split that `datasets` saved to disk."""
     from datasets import load_from_disk
 
     try:
         data = load_from_disk(str(path))
-    except (OSError, ValueError, KeyError) as fault:
-        raise DataError(f"{path}: the saved dataset cannot be read: {fault}; save it again") from None
-    count = len(data) if limit is None else min(limit, len(data))
-    return (_plain(data[index]) for index in range(count))
+        data.data.table.validate(full=True)  # offsets that lead out of a file would be followed
+        count = len(data) if limit is None else min(limit, len(data))
+        return iter([_plain(data[index]) for index in range(count)])
+    except MemoryError:
+        raise
+    except Exception as fault:  # noqa: BLE001 - the library raises whatever a damaged file leads it into
+        reason = " ".join(str(fault).split())[:300]
+        raise DataError(f"{path}: the saved dataset cannot be read: {type(fault).__name__}: {reason}; save it again") from None
 
 
-def hub_dataset(name: re.Match[str], limit: int | None) -> Iterator[Json]:
+def hub_dataset(name: re.Match[str], limit: int | None, split: str | None = None) -> Iterator[Json]:
     """The rows of a data set of the hub: `owner/name:config@split`, the split `train` if none is named."""
     import datasets
 
-    split = name["split"] or "train"
+    split = name["split"] or split or "train"
     wanted = split if limit is None else f"{split}[:{limit}]"
     try:
-        data = datasets.load_dataset(name["name"], name["config"], split=wanted)
+        with hub_or_cache():
+            data = datasets.load_dataset(name["name"], name["config"], split=wanted)
     except datasets.exceptions.DatasetNotFoundError as fault:
         raise DataError(f"{name[0]}: the hub has no such dataset, or access is denied: {fault}") from None
     except (OSError, RuntimeError, datasets.exceptions.DatasetsError) as fault:
-        raise BackendError(
-            f"{name[0]}: the hub cannot be reached ({type(fault).__name__}); "
-            "download the dataset on a machine with access, and give its path"
-        ) from None
+        fix = "download the dataset on a machine with access, and give its path"
+        raise BackendError(f"{name[0]}: the hub cannot be reached ({type(fault).__name__}); {fix}") from None
     except ValueError as fault:
         raise DataError(f"{name[0]}: {fault}; name the config and the split as `owner/name:config@split`") from None
     return (_plain(row) for row in data)

@@ -15,9 +15,11 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from buckler.data import Json, Message, content_id, file_digest, planned_digest, read_json, turns_to_json, write_json
-from buckler.errors import BackendError, StoreError
+from buckler.data.hub import hub_or_cache
+from buckler.data.reading import bounded_json, read_bytes, read_text
+from buckler.errors import BackendError, DataError, StoreError
 from buckler.models.calls import CHUNK, by_chunk, in_order
-from buckler.models.places import ADAPTER_CONFIG, ADAPTER_WEIGHTS, dtype_of, location, with_base
+from buckler.models.places import ADAPTER_CONFIG, ADAPTER_WEIGHTS, dtype_of, first_line, location, with_base
 from buckler.models.protocol import BACKENDS, LM, Completion, Likelihood, ModelSpec, Request, ScoreRequest, Streaming
 from buckler.models.reply import read_again
 from buckler.progress import note_loading
@@ -99,9 +101,9 @@ def _ends_of(folder: Path) -> list[Json]:
     ends: list[dict[str, Json]] = []
     for name in ("config.json", "generation_config.json"):
         try:
-            config = json.loads((folder / name).read_text(encoding="utf-8"))
+            config = bounded_json(read_bytes(folder / name), constants=True)
             ends.append({key: config[key] for key in ("eos_token_id", "stop_strings") if config.get(key) is not None})
-        except (OSError, ValueError, AttributeError):
+        except (DataError, ValueError, AttributeError):
             ends.append({})
     return [] if ends[1] == ends[0] or not ends[1] else [ends[1]]
 
@@ -109,8 +111,8 @@ def _ends_of(folder: Path) -> list[Json]:
 def _digest(path: Path, *, planned: bool = False) -> str:
     try:
         return planned_digest(path) if planned else file_digest(path)
-    except OSError as fault:
-        raise BackendError(f"{path}: cannot be read: {fault.strerror}") from None
+    except DataError as fault:
+        raise BackendError(str(fault)) from None
 
 
 def _commit(name: str, revision: str | None) -> str:
@@ -119,11 +121,12 @@ def _commit(name: str, revision: str | None) -> str:
 
     reference = Path(constants.HF_HUB_CACHE) / f"models--{name.replace('/', '--')}" / "refs" / (revision or "main")
     if reference.exists():
-        return reference.read_text().strip()
+        return read_text(reference).strip()
     try:
-        return str(HfApi().model_info(name, revision=revision).sha)
+        with hub_or_cache() as why:
+            return str(HfApi().model_info(name, revision=revision).sha)
     except Exception as fault:  # noqa: BLE001 - the hub client raises many kinds; all mean the same here
-        reason = str(fault).strip().splitlines()[0] if str(fault).strip() else type(fault).__name__
+        reason = why or first_line(fault)
         raise BackendError(f"{name}: not a local folder, and not available from the hub ({reason[:160]})") from None
 
 
@@ -342,5 +345,5 @@ def _row(answer: Completion | Likelihood) -> str:
 
 
 def _fields(row: str) -> dict[str, Any]:
-    fields = {"finish_reason" if name == "finish" else name: value for name, value in json.loads(row).items()}
+    fields = {"finish_reason" if name == "finish" else name: value for name, value in bounded_json(row, constants=True).items()}
     return {**fields, **({"tool_calls": tuple(fields["tool_calls"])} if "tool_calls" in fields else {})}

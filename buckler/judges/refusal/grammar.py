@@ -6,15 +6,16 @@ patterns of `languages.json` are searched in the opening of an answer.
 
 from __future__ import annotations
 
-import json
 import re
 import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
-from importlib.resources import files
+from pathlib import Path
 from typing import Literal, TypeAlias
 
+from buckler.data import bounded_json
+from buckler.data.reading import read_bytes
 from buckler.judges.refusal.english import (
     ADVICE,
     CLARIFY,
@@ -184,7 +185,7 @@ def foreign_remark(sentence: Sentence) -> int | None:
 
 @cache
 def _languages() -> Mapping[str, Mapping[Shows, Sequence[Gated]]]:
-    table = json.loads(files("buckler.judges.refusal").joinpath("languages.json").read_text(encoding="utf-8"))
+    table = bounded_json(read_bytes(Path(__file__).with_name("languages.json")))
     return {
         code: {
             kind: [compiled(unicodedata.normalize("NFKC", pattern)) for pattern in patterns] for kind, patterns in kinds.items()

@@ -22,7 +22,6 @@ from buckler.progress import ProgressCallback, no_progress
 from buckler.workflow.evaluation import CHOICES, choice_utility, evaluation_steps, require_judge
 from buckler.workflow.executor import run_steps
 from buckler.workflow.harness import check_tasks, official_scores
-from buckler.workflow.inputs import Source
 from buckler.workflow.jobs.base import (
     Earlier,
     Planned,
@@ -38,6 +37,7 @@ from buckler.workflow.jobs.judge import METRICS, Judgement, JudgingJob, judgemen
 from buckler.workflow.jobs.loading import OPTION_NAMES, model_of, with_adapter
 from buckler.workflow.jobs.probes import ProbingJob, check_choices, check_probes
 from buckler.workflow.rows import rows_of
+from buckler.workflow.sources import Source
 from buckler.workflow.step import Step
 from buckler.workflow.store import Store
 
@@ -124,6 +124,7 @@ class EvaluateJob(ProbingJob, JudgingJob):
         """
         planned, store, judge = self.plan(earlier), store_of(out, store), self.judge_spec
         notices = check_probes(self.probe_sources(), scorers(), self.limit) + check_choices(self._choices(), self.limit)
+        self.account_rows((*self.probe_sources(), *self._choices()), out, learns=False)
         if self.judge_cards is not None:
             refusal_card(self.judge_cards, judge.label, judge.version)
         if not all(store.is_done(step) for step in planned.targets):
