@@ -276,6 +276,22 @@ class SearchResult(Saved):
     best_so_far: list[Number | None] = []
     worst: int | None = None
 
+    @model_validator(mode="after")
+    def _worst_is_a_trial(self) -> Self:
+        if self.worst is not None and not 0 <= self.worst < len(self.trials):
+            raise ValueError(f"must have a trial of the number `worst`, got {self.worst} of {len(self.trials)}")
+        return self
+
+    def label(self, name: str) -> str:
+        """A label as text.
+
+        Raises:
+            DataError: it has none of this name.
+        """
+        if name not in self.labels:
+            raise DataError(f"a search of these results has no label {name!r}; its labels are {', '.join(self.labels)}")
+        return str(self.labels[name])
+
     @property
     def chosen(self) -> TrialResult | None:
         """The worst case that kept the floor."""
