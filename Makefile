@@ -4,7 +4,7 @@ BIN := .venv/bin
 # One thread a process and two processes: faster than two threads at the miniature's size, and the same bytes everywhere.
 export OMP_NUM_THREADS = 1
 
-.PHONY: demo test test-slow test-real test-vllm test-trainers check bench miniature structure clean
+.PHONY: demo test test-slow campaign test-real test-vllm test-trainers check bench miniature structure clean
 
 demo: .venv/ready
 	$(BIN)/buckler demo
@@ -14,6 +14,10 @@ test: .venv/ready
 
 test-slow: .venv/ready
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m 'slow and not real'
+
+# 100,000 damaged files of each kind: rows or one clear line, no traceback, no hang. A night on two cores.
+campaign: .venv/ready
+	BUCKLER_MUTATIONS=100000 $(BIN)/python -m pytest -n 2 -m slow tests/test_mutations.py tests/test_formats_mutations.py
 
 # On the real models in the folders smollm2 and qwen05 of BUCKLER_MODELS; two threads, one process.
 test-real: .venv/ready

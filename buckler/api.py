@@ -50,7 +50,7 @@ def load_model(name: ModelName, *, adapter: str | None = None, **settings: objec
 
 
 def curate(texts: Rows, *, out: str | Path | None = None, store: str | Path = RUNS, **settings: object) -> Curated:
-    """Harmless texts revised so that they carry safety implication (`CurateJob`)."""
+    """Harmless texts rewritten to carry safety-related wording (`CurateJob`)."""
     job = _job(CurateJob, {"texts": texts, **settings}, store)
     with show_progress() as progress:
         return job.run(_out(out, store, job.plan().result.key), store=Store(Path(store)), progress=progress)

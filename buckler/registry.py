@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Generic, TypeGuard, TypeVar
 
 from buckler.data.fields import shortened, wrong_field
+from buckler.data.reading import read_bytes
 from buckler.errors import BucklerError, ConfigError, DataError
 
 T = TypeVar("T")
@@ -339,7 +340,7 @@ def source_digest(what: str, part: object, place: str = "") -> str:
     if file is not None and Path(file).is_file():
         path = Path(file)
         files = sorted(path.parent.rglob("*.py")) if path.name == "__init__.py" else [path]
-        text = b"\0".join(one.read_bytes() for one in files)
+        text = b"\0".join(read_bytes(one) for one in files)
     else:
         try:
             text = inspect.getsource(part if callable(part) else type(part)).encode()

@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import re
 import types
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar, Union, get_args, get_origin
 
-import yaml
 from pydantic import (
     BaseModel,
     ConfigDict,
@@ -24,16 +23,36 @@ from pydantic import (
 )
 from pydantic.fields import FieldInfo
 
-from buckler.errors import ConfigError
+from buckler.data.reading import read_json
+from buckler.data.yaml_text import parse_yaml
+from buckler.errors import ConfigError, DataError
 
 _EXPORT = "a command of its own: `buckler export curated/curated.jsonl --to LAYOUT --out DIR`, in a recipe an entry `export`"
 OPTIONS: dict[str, str] = {
     "--apart-from": "--decontaminate",
     "--label-sure": "--label-confidence",
+    "--own-tasks": "--tasks-file",
+    "--average": "--loss-averaging",
+    "curate --words": "--seed-words",
+    "curate --measured-by": "--scorer",
+    "curate --grid-kept": "--grid-fraction",
+    "seeds --like": "--safety-vocabulary",
+    "seeds --top": "--max-terms",
     "curate --export": _EXPORT,
 }
 """Old option to new one, by command: `"curate --old": "--new"`. A value with a space is said as it is (`removed; use ...`)."""
-KEYS: dict[str, str] = {"apart_from": "decontaminate", "label_sure": "label_confidence", "export": _EXPORT}
+KEYS: dict[str, str] = {
+    "apart_from": "decontaminate",
+    "label_sure": "label_confidence",
+    "own_tasks": "tasks_file",
+    "average": "loss_averaging",
+    "words": "seed_words",
+    "measured_by": "scorer",
+    "grid_kept": "grid_fraction",
+    "like": "safety_vocabulary",
+    "top": "max_terms",
+    "export": _EXPORT,
+}
 """Old key of a recipe or setting to new one; the old one dotted as far as it takes to tell it from others of its name."""
 
 VALUES: dict[str, dict[str, str]] = {"trained on": {"weakest": "most_misused_task"}, "stage": {"as it came": "base"}}
@@ -47,7 +66,7 @@ def now_called(old: str, table: Mapping[str, str], among: str = "", known: Seque
         old: An option, or the dotted path of a key.
         table: `OPTIONS` or `KEYS`.
         among: The command of an option.
-        known: Dotted paths of all keys, where the new one may stand elsewhere than the old one did.
+        known: Dotted paths of all keys, where the new one may stand elsewhere than the old one did, or nowhere.
     """
     ends = [old.split(".", at)[-1] for at in range(old.count(".") + 1)]
     new = next((table[name] for name in (f"{among} {old}", *ends) if name in table), None)
@@ -57,11 +76,17 @@ def now_called(old: str, table: Mapping[str, str], among: str = "", known: Seque
         return f"`{old}` is {new}"
     above, dot, _ = old.rpartition(".")
     place = f"{above}{dot}{new}"
-    elsewhere = [one for one in known if one.rpartition(".")[2] == new] if place not in known else []
+    elsewhere = [one for one in known if one.rpartition(".")[2] == new]
+    if known and not elsewhere:
+        return None
+    elsewhere = elsewhere if place not in known else []
     return f"`{old}` is now `{next(iter(elsewhere), place)}`"
 
 
+FILE_NAME = r"^[a-z0-9][a-z0-9_-]{0,99}$"
+"""A name that is also that of a folder or a file: it can lead nowhere else, and fits every file system."""
 Model = TypeVar("Model", bound="Settings")
+Read = TypeVar("Read", bound=BaseModel)
 
 
 class Settings(BaseModel):
@@ -121,45 +146,16 @@ def parse(model: type[Model], values: object, where: str, names: Mapping[str, st
         raise ConfigError(f"{where}: {_explain(model, fault, names or {})}") from None
 
 
-class _Loader(yaml.SafeLoader):
-    """The safe loader, which takes no key twice: the last of two would win unseen."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, object]:
-        keys: set[object] = set()
-        for key, _ in node.value:
-            if key.tag == "tag:yaml.org,2002:str" and key.value in keys:
-                raise yaml.constructor.ConstructorError(None, None, f"`{key.value}` is given twice", key.start_mark)
-            keys.add(key.value)
-        return super().construct_mapping(node, deep)
-
-
-def read_yaml(path: Path) -> object:
-    """The value of a YAML file, read with the safe loader; anchors and merges (`<<`) work, a key that stands twice does not.
+def read_as(model: type[Read], path: Path) -> Read:
+    """A saved JSON file as a model of what is read of it.
 
     Raises:
-        ConfigError: the file is missing, is not YAML, or says something twice.
+        DataError: it cannot be read, or is something else.
     """
     try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise ConfigError(f"{path}: no such file") from None
-    except (OSError, UnicodeDecodeError) as fault:
-        raise ConfigError(f"{path}: cannot be read: {fault}") from None
-    return parse_yaml(text, str(path))
-
-
-def parse_yaml(text: str, where: str) -> object:
-    """The value of a YAML text; `where` names the file or option in errors.
-
-    Raises:
-        ConfigError: it is not YAML, or says something twice.
-    """
-    try:
-        return yaml.load(text, Loader=_Loader)
-    except yaml.YAMLError as fault:
-        mark = getattr(fault, "problem_mark", None)
-        line = f":{mark.line + 1}" if mark else ""
-        raise ConfigError(f"{where}{line}: not YAML: {getattr(fault, 'problem', fault)}") from None
+        return model.model_validate(read_json(path))
+    except ValidationError as fault:
+        raise DataError(f"{path}: {_explain(model, fault, {})}") from None
 
 
 def _explain(model: type[BaseModel], fault: ValidationError, names: Mapping[str, str]) -> str:
@@ -170,7 +166,7 @@ def _explain(model: type[BaseModel], fault: ValidationError, names: Mapping[str,
     others = [f"`{'.'.join(map(str, error['loc']))}`" for error in errors if error is not first and error["loc"]]
     more = f" (also wrong or missing: {', '.join(dict.fromkeys(others))})" if others else ""
     if first["type"] == "extra_forbidden":
-        if sentence := now_called(place, KEYS):
+        if sentence := now_called(place, KEYS, known=known_paths(model)):
             return f"{sentence}{more}"
         known = _known_keys(model, first["loc"])
         near = get_close_matches(str(first["loc"][-1]), known, n=1)
@@ -179,6 +175,8 @@ def _explain(model: type[BaseModel], fault: ValidationError, names: Mapping[str,
     value = first["input"]
     message = plain(first["msg"])
     shown = f", got {value!r}" if isinstance(value, str | int | float | bool) and repr(value) not in message else ""
+    if first["type"] == "string_type" and isinstance(value, bool | int | float):
+        shown += "; put it in quotes"
     owner = f"{_named(first['loc'], names)}: " if place else ""
     return f"{owner}{message}{shown}{more}"
 
@@ -187,7 +185,12 @@ def plain(message: str) -> str:
     """What pydantic says is wrong, to stand after the name of the value."""
     message = re.split(" or (?:an )?instance of ", message.removeprefix("Value error, "))[0]
     message = message.replace("a valid tuple", "a list").replace("a valid dictionary", "keys and values")
-    return message.partition(", unable to parse")[0].replace("Input should", "must").replace("Field required", "is required")
+    return (
+        message.partition(", unable to parse")[0]
+        .replace("Input should", "must")
+        .replace("String should match pattern", "must match")
+        .replace("Field required", "is required")
+    )
 
 
 def _named(location: tuple[int | str, ...], names: Mapping[str, str]) -> str:

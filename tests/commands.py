@@ -15,7 +15,8 @@ def call(argv: tuple[str, ...], work: Path) -> tuple[int, str, str]:
     """Run the command line in this process, in `work`: its exit status, what it printed, what it said on standard error."""
     from buckler.cli import main
 
-    before, words, handler = dict(os.environ), sys.argv, signal.getsignal(signal.SIGINT)
+    before, words = dict(os.environ), sys.argv
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     out, err = io.StringIO(), io.StringIO()
     status = 0
     try:
@@ -26,7 +27,8 @@ def call(argv: tuple[str, ...], work: Path) -> tuple[int, str, str]:
         status = end.code if isinstance(end.code, int) else int(end.code is not None)
     finally:
         sys.argv = words
-        signal.signal(signal.SIGINT, handler)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
         os.environ.clear()
         os.environ.update(before)
     return status, out.getvalue(), err.getvalue()

@@ -409,3 +409,16 @@ def test_frozen_weights_in_bfloat16_change_no_loss_and_the_base_of_a_merge_is_no
     models = [load_file(tmp_path / name / "model" / "model.safetensors") for name in ("half", "whole")]
     for name, value in models[0].items():
         torch.testing.assert_close(value, models[1][name], rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize(("has_amx", "times"), [(True, 1), (False, 0)])
+def test_a_judge_of_saved_answers_says_in_what_its_model_computes_as_other_commands_do(
+    tiny, amx, tmp_path, caplog, has_amx, times
+):
+    amx(has_amx=has_amx)
+    row = {"id": "a", "prompt": [], "text": "Yes.", "finish": "stop", "meta": {"set": "benign"}}
+    (tmp_path / "answers.jsonl").write_text(json.dumps(row) + "\n")
+    settings = {"answers": [str(tmp_path / "answers.jsonl")], "judge": "rubric", "judge_model": {"name": str(tiny)}}
+    with caplog.at_level("INFO", "buckler"):
+        parse(JudgeJob, settings, "test").run(tmp_path / "out")
+    assert sum("computing in bfloat16" in one.message for one in caplog.records) == times

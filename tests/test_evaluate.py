@@ -139,7 +139,7 @@ def test_a_probe_that_is_too_long_is_named_before_the_first_is_asked():
     model = Short(lambda request: settings.append(request) or "Yes.")
     probes = [Chat.pair("Why?", None), Chat.pair("Why? " * 9, None, source="mine.csv", id="q2")]
     with pytest.raises(DataError, match=r"mine\.csv, id q2: 15 tokens over the model's context length, including 10 new tokens"):
-        answer_probes(model, probes, Sampling(max_new_tokens=10), chunk=1)
+        answer_probes(model, probes, Sampling(max_new_tokens=10))
     assert not settings and len(answer_probes(model, probes[:1], Sampling(max_new_tokens=10))) == 1
 
 

@@ -232,7 +232,7 @@ def test_xstest_completions_are_told_by_their_types_and_asked_as_its_prompts(tmp
     chats = read_chats(path)
     assert recognise(path) == "xstest" and [chat.answer for chat in chats] == [None, None]
     assert [chat.meta["label"] for chat in chats] == ["safe", "unsafe"]
-    assert "completion" in chats[0].meta["unread_columns"]
+    assert "completion" in chats[0].meta["ignored_columns"]
     assert recognise(put(tmp_path / "own.csv", "type,prompt,completion\nodd,p,a\n")) == "prompt-completion"
 
 
@@ -373,9 +373,9 @@ def test_history_system_and_unknown_turn_keys(tmp_path):
 
 def test_columns_that_are_passed_over_are_named(tmp_path):
     (chat,) = read_chats(put(tmp_path / "d.csv", "id,risk_area,question,Some Model\n1,r,q,long answer\n"))
-    assert chat.meta["unread_columns"] == ["some_model"]
+    assert chat.meta["ignored_columns"] == ["some_model"]
     (chat,) = read_chats(put(tmp_path / "m.jsonl", lines({"messages": TURNS})))
-    assert "unread_columns" not in chat.meta
+    assert "ignored_columns" not in chat.meta
 
 
 def test_messages_in_parts_are_joined(tmp_path):
@@ -419,9 +419,9 @@ FAULTS = {
     "role.jsonl": ('{"messages": [{"role": "critic", "content": "x"}]}', "one of system, developer, user"),
     "cut.json.gz": (gzip.compress(b'{"prompt": "a"}' * 99)[:30], "damaged or truncated"),
     "latin.csv": ("prompt\ncaf\xe9\n".encode("latin-1"), "not UTF-8 at byte 10"),
-    "zip.jsonl": (b"PK\x03\x04\0\0", "NUL"),
+    "zip.jsonl": (b"PK\x03\x04\0\0", "is a zip archive"),
     "cut.parquet": (b"PAR1nothing", "not a complete Parquet file"),
-    "deep.json": ("[" * 100_000, "not readable JSON"),
+    "deep.json": ("[" * 100_000, "nested more than 100 levels deep"),
 }
 
 
@@ -488,7 +488,7 @@ def test_calls_results_and_tools_are_read_from_the_published_layouts(layout, tmp
     assert question["tools"] == DECLARED and call["tool_calls"] == calls and call["content"] == ""
     assert result["content"] == "rain" and answer == {"role": "assistant", "content": "It rains."}
     assert call.get("reasoning_content") == ("I look." if "thought" in layout else None)
-    assert not {"unread_columns", "dropped_turn_keys"} & chat.meta.keys()
+    assert not {"ignored_columns", "dropped_turn_keys"} & chat.meta.keys()
     write_rows(tmp_path / "rows.jsonl", [chat])
     assert read_own_chats(tmp_path / "rows.jsonl") == [chat] and read_chats(tmp_path / "rows.jsonl")[0].messages == chat.messages
     write_chats(tmp_path / "openai.jsonl", [chat], "openai")

@@ -240,7 +240,7 @@ def test_margins_are_read_and_refused_where_they_are_not_understood(tmp_path):
         "margins: {safety: 5}": "or `off`, got 5",
         "margins: {safety: 1}": "or `off`, got 1",
         "margins: {safety: -0.05}": "or `off`, got -0.05",
-        "margins: {safety: .nan}": "or `off`, got nan",
+        "margins: {safety: .nan}": "`.nan` is no finite number",
         "margins: {safety: 5%}": "or `off`, got '5%'",
         "alpha: 0": "greater than 0",
         "- 1": "expected keys and values",
@@ -431,7 +431,7 @@ def test_answers_to_tasks_of_the_users_own_are_scored_by_them(tmp_path):
     tuned = saved(tmp_path / "tuned", own_answers(instead("benign", "The bridge fell down long ago, they say.")))
     with pytest.raises(DataError, match="no scorer for task 'keywords'"):
         run_gate(job(base, tuned), tmp_path / "out")
-    run_gate(job(base, tuned, own_tasks=tasks), tmp_path / "out")
+    run_gate(job(base, tuned, tasks_file=tasks), tmp_path / "out")
     found = json.loads((tmp_path / "out" / "gate.json").read_text())
     assert {one["check"]: one["state"] for one in found["checks"]}["documents_utility"] == "fail"
 
@@ -470,6 +470,7 @@ def test_the_documented_margins_are_the_defaults():
     assert GateSettings.model_validate(yaml.safe_load(block)) == GateSettings()
 
 
+@pytest.mark.slow
 def test_the_action_runs_its_own_script(tmp_path):
     action = yaml.safe_load((ROOT / "action.yml").read_text())
     step = next(one for one in action["runs"]["steps"] if one.get("id") == "gate")

@@ -123,7 +123,7 @@ def test_what_cannot_be_read_is_skipped_with_its_reason(tmp_path, name, capfd):
 def test_a_file_larger_than_any_paper_is_not_opened(tmp_path):
     with (tmp_path / "huge.txt").open("wb") as out:
         out.truncate(50 * 2**20)
-    with pytest.raises(DataError, match="50 MB, and the limit is 32"):
+    with pytest.raises(DataError, match="50 MiB, and the limit is 32"):
         read_papers(tmp_path)
 
 

@@ -8,7 +8,8 @@ import sys
 import pytest
 from commands import call
 
-from buckler.crosstask.own_tasks import read_tasks
+from buckler.crosstask.task import Task
+from buckler.crosstask.tasks import TASK_REGISTRY, known_tasks, read_tasks
 from buckler.data import Chat, Verdict, write_answers, write_rows
 from buckler.errors import BucklerError, ConfigError
 from buckler.evaluation.metrics import summarise
@@ -409,6 +410,19 @@ def test_a_task_in_python_is_checked_like_one_in_yaml(folder, task, says):
     (folder / "mine.py").write_text(f"from buckler.crosstask.task import Task\nTASK = Task(id='title', {task})\n")
     with pytest.raises(ConfigError, match=re.escape(f"task 'mine:TASK': {says}")):
         read_tasks("mine:TASK")
+
+
+@pytest.mark.parametrize(
+    ("values", "says"),
+    [
+        ({"id": "title", "wordings": {"back": "Why?"}}, "wording back: its user turn must contain {document} exactly once"),
+        ({"id": "other", "wordings": {"back": "{document} Why?"}}, "its id is 'other'"),
+    ],
+)
+def test_an_installed_task_is_checked_like_one_in_yaml(monkeypatch, values, says):
+    monkeypatch.setattr(TASK_REGISTRY, "_added", {"title": Task(metric="rouge_l", **values)})
+    with pytest.raises(ConfigError, match=re.escape(f"task 'title': {says}")):
+        known_tasks()
 
 
 def test_an_attack_class_without_rows_is_one_clear_error(folder):

@@ -8,10 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from buckler.crosstask.own_tasks import read_tasks
 from buckler.crosstask.scoring import label_named, score, similarity, words
 from buckler.crosstask.task import HELD_OUT, is_held_out
-from buckler.crosstask.tasks import KNOWN, SENTIMENTS, TASKS, TOPICS, known_tasks, task_named
+from buckler.crosstask.tasks import KNOWN, SENTIMENTS, TASKS, TOPICS, known_tasks, read_tasks, task_named
 from buckler.data import Document, content_id
 from buckler.data.language import NAMES, language_code, language_name
 from buckler.errors import ConfigError, DataError
@@ -330,7 +329,7 @@ GOOD = 'keywords:\n  wordings: {back: "{document} Keywords?"}\n  metric: rouge_l
         (GOOD.replace("keywords:", "summarize:"), "already"),
         (GOOD.replace("keywords:", "mixed:"), "something else"),
         (GOOD.replace("keywords:", "Key Words:"), "lower-case letters"),
-        (GOOD.replace("keywords:", "3:"), "lower-case letters"),
+        (GOOD.replace("keywords:", "3:"), "put it in quotes"),
     ],
 )
 def test_a_bad_file_of_tasks_is_one_clear_line(tmp_path, text, message):

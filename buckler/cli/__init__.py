@@ -7,6 +7,7 @@ import io
 import json
 import logging
 import os
+import re
 import select
 import signal
 import sys
@@ -17,7 +18,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from buckler import __version__
-from buckler.errors import BucklerError
+from buckler.errors import BucklerError, as_error
 from buckler.progress import LOG, set_verbosity, show_progress
 
 if TYPE_CHECKING:
@@ -60,8 +61,8 @@ COMMANDS: Mapping[str, Mapping[str, str]] = {
 }
 """Every command by panel, with its help, in the order of `--help`."""
 STATUSES = """Exit status: 0 done (gate: no worse), 1 worse (gate) or something is missing (doctor), 2 a mistake in the command
-or a file, 3 inconclusive (gate), 130 interrupted: the same command again resumes. `run` of a pipeline leaves with the worst
-status of its gates."""
+or a file, 3 inconclusive (gate), 70 a fault of the program, 130 interrupted: the same command again resumes. `run` of a pipeline
+leaves with the worst status of its gates."""
 FREED = "ignore:resource_tracker:UserWarning"
 
 
@@ -142,6 +143,11 @@ def main() -> None:
     before = os.environ.get("PYTHONWARNINGS", "")
     os.environ["PYTHONWARNINGS"] = f"{before},{FREED}" if before else FREED
     signal.signal(signal.SIGINT, _stop)
+    for number in (signal.SIGTERM, signal.SIGHUP):  # what a cluster sends; `nohup` ignores the second
+        if signal.getsignal(number) is signal.SIG_DFL:
+            signal.signal(number, _stop)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a file name or an answer that the terminal's encoding has no sign for
     LOG.handlers[:] = [_StandardError()]
     LOG.propagate = False
     LOG.setLevel(logging.INFO)
@@ -149,15 +155,15 @@ def main() -> None:
         status = typer.main.get_command(app).main(prog_name="buckler", standalone_mode=False)
         if isinstance(status, tuple):
             status = _perform(*status)
-    except BucklerError as fault:
-        _fail(str(fault))
     except typer.TyperException as fault:
         _fail_usage(fault)
-    except typer.Abort:
+    except (typer.Abort, KeyboardInterrupt):
         sys.exit(130)
-    except BrokenPipeError:
+    except BrokenPipeError as fault:
         _leave_without_reader()
-        raise
+        _fail(as_error(fault))
+    except Exception as fault:  # noqa: BLE001 - no traceback reaches a user: what nobody foresaw goes to a file
+        _fail(as_error(fault))
     sys.exit(status if isinstance(status, int) else 0)
 
 
@@ -177,9 +183,12 @@ def _perform(run: Callable[..., Outcome], as_json: bool) -> int:
     return int(getattr(outcome, "exit_status", 0))
 
 
-def _fail(message: str) -> None:
-    sys.stderr.write(f"error: {message}\n")
-    sys.exit(2)
+def _fail(fault: BucklerError) -> None:
+    """Print the message, without signs that a terminal would obey and with an end to what it quotes, and leave."""
+    plain = "".join(sign if sign.isprintable() or sign == "\n" else repr(sign)[1:-1] for sign in str(fault))
+    shown = re.sub(r"(.{2000})(.{100,})", lambda long: f"{long[1]} ... ({len(long[2]):,} more characters)", plain)
+    sys.stderr.write(f"error: {shown}\n")
+    sys.exit(fault.exit_status)
 
 
 def _fail_usage(fault: typer.TyperException) -> None:
@@ -187,7 +196,7 @@ def _fail_usage(fault: typer.TyperException) -> None:
     message = " ".join(fault.format_message().replace("Value error, ", "").replace("Input should", "must").split())
     context = getattr(fault, "ctx", None)
     if message:
-        _fail(message.rstrip(".") + (f"; see `{context.command_path} --help`" if context is not None else ""))
+        _fail(BucklerError(message.rstrip(".") + (f"; see `{context.command_path} --help`" if context is not None else "")))
     sys.exit(2)
 
 
@@ -200,7 +209,9 @@ def _leave_without_reader() -> None:
 
 
 def _stop(number: int, frame: object) -> None:
-    """Ctrl-C: say how to resume and leave at once. Whatever was being written is written to a neighbour first."""
-    sys.stderr.write("\ninterrupted; run the same command again to resume\n")
-    sys.stderr.flush()
-    os._exit(130)  # a plain exit would wait for the steps that worker processes are in; they leave with their parent
+    """Ctrl-C, or a cluster's: say how to resume and leave at once. What was being written is written to a neighbour first."""
+    with contextlib.suppress(OSError, ValueError, RuntimeError):  # a terminal that is gone
+        by = "" if number == signal.SIGINT else f" by {signal.Signals(number).name}"
+        sys.stderr.write(f"\ninterrupted{by}; run the same command again to resume\n")
+        sys.stderr.flush()
+    os._exit(128 + number)  # a plain exit would wait for the steps that worker processes are in; they leave with their parent

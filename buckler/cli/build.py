@@ -16,6 +16,7 @@ from typer.core import TyperCommand
 
 from buckler.cli.options import ORDER, Layout, nested_values, options_of
 from buckler.data import Json
+from buckler.data.reading import kind_at
 from buckler.errors import ConfigError
 from buckler.progress import Display, set_verbosity
 from buckler.settings import OPTIONS, Settings, now_called, parse
@@ -164,8 +165,8 @@ def values_as_arguments(args: Sequence[str], params: Sequence[Any]) -> str | Non
     """The same for a command whose arguments would take those values: where the next word is none, or files follow a file."""
     taking = [str(one.name) for one in params if one.param_type_name == "argument" and one.nargs == -1]
     for name, values in _with_several(args, params) if taking else ():
-        nothing_to_read = not Path(values[1]).exists() and not set("/:@.") & set(values[1])
-        if nothing_to_read or Path(values[0]).exists():
+        nothing_to_read = not kind_at(values[1]) and not set("/:@.") & set(values[1])
+        if nothing_to_read or kind_at(values[0]):
             return f"{_repeated(name, values)}, or put the {taking[0]} before the options"
     return None
 
@@ -190,7 +191,7 @@ def values_with_commas(args: Sequence[str], params: Sequence[Any]) -> str | None
         name, equals, value = word.partition("=")
         value = value if equals else next(iter(args[at + 1 :]), "")
         parts = [part.strip() for part in value.split(",")]
-        if name in lists and len(parts) > 1 and not Path(value.partition("=")[2] or value).exists():
+        if name in lists and len(parts) > 1 and not kind_at(value.partition("=")[2] or value):
             return _repeated(name, list(filter(None, parts)))
     return None
 

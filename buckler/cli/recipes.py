@@ -10,10 +10,11 @@ from pathlib import Path
 
 from buckler import formats
 from buckler.data import write_text
+from buckler.data.reading import kind_at
+from buckler.data.yaml_text import read_yaml
 from buckler.errors import ConfigError
 from buckler.evaluation.probes import describe
 from buckler.experiments.registry import packaged
-from buckler.settings import read_yaml
 from buckler.workflow.sources import WORLD
 
 SETS = ("harmful", "borderline", "benign")
@@ -31,6 +32,13 @@ def listed() -> dict[str, tuple[str, str]]:
         assert isinstance(values, dict)
         recipes[name] = (str(values["kind"]), str(values.get("about", "")))
     return recipes
+
+
+def beginning(text: str) -> list[str]:
+    """What a shell completes the beginning of a recipe to: packaged ones, and YAML files of the folder that it names."""
+    folder = Path(text).parent if "/" in text else Path()
+    files = [str(path) for path in sorted(folder.glob("[!.]*.yaml")) if path.is_file()]
+    return [name for name in (*packaged(), *files) if name.startswith(text)]
 
 
 def write_recipe(out: Path, *, texts: str, customer: str, harmful: str, probes: Sequence[str], model: str) -> None:
@@ -91,7 +99,7 @@ def _source(name: str, folder: Path, most: int | None, *, split: str = "") -> st
 
 
 def _relative(name: str, folder: Path) -> str:
-    return os.path.relpath(name, folder) if Path(name).exists() else name
+    return os.path.relpath(name, folder) if kind_at(name) else name
 
 
 def _count(name: str) -> int:
@@ -99,7 +107,7 @@ def _count(name: str) -> int:
     if name.startswith(WORLD):
         return OF_WORLD
     path = Path(name).expanduser()
-    if not path.exists() and "/" in name and not path.suffix:
+    if not kind_at(path) and "/" in name and not path.suffix:
         return 100_000
     return len({row.id for row in formats.read_chats(name)})
 

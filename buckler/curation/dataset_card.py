@@ -24,6 +24,7 @@ from buckler import __version__
 from buckler.curation.record import REJECTED, Tally, ancestry, kind_of
 from buckler.curation.settings import CurateSettings
 from buckler.data import Chat, Json, features, is_plain
+from buckler.data.reading import read_text
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -246,7 +247,7 @@ def _template() -> Template:
     # What is put in is made safe for Markdown by the filters that the template names: HTML escaping would break its code blocks.
     environment = Environment(autoescape=False, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters |= {"inline": inline, "line": line, "fenced": fenced, "table": table, "public": _public}
-    return environment.from_string(Path(__file__).with_name("card.md.j2").read_text(encoding="utf-8"))
+    return environment.from_string(read_text(Path(__file__).with_name("card.md.j2")))
 
 
 def _published(value: Json) -> Json:

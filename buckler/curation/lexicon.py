@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Protocol
 
 from buckler.curation.papers import Paper
+from buckler.data.yaml_text import read_yaml
 from buckler.errors import ConfigError
-from buckler.settings import read_yaml
 
 LEXICON = Path(__file__).with_name("lexicon.yaml")
 _WORD = re.compile(r"(?<!\w)[^\W\d_]+(?:['-][^\W\d_]+)*(?!\w)")

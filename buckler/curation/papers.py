@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import re
 import unicodedata
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
+from buckler.data.reading import decoded, read_bytes
 from buckler.errors import ConfigError, DataError
 from buckler.progress import ProgressCallback, no_progress
 
@@ -115,14 +117,10 @@ def paper_text(path: Path) -> str:
     if suffix not in SUFFIXES:
         raise DataError(f"not a {', '.join(SUFFIXES)} file")
     try:
-        size = path.stat().st_size
-        if size > LARGEST:
-            raise DataError(f"{size / 2**20:.0f} MB, and the limit is {LARGEST / 2**20:.0f}, split it or leave it out")
-        text = _pdf_text(path) if suffix == ".pdf" else path.read_text(encoding="utf-8-sig")
-    except OSError as fault:
-        raise DataError(f"cannot be read: {fault.strerror or fault}") from None
-    except UnicodeDecodeError as fault:
-        raise DataError(f"not UTF-8 at byte {fault.start}; convert it, for example with iconv") from None
+        raw = read_bytes(path, most=LARGEST)
+        text = _pdf_text(raw) if suffix == ".pdf" else decoded(raw, path)
+    except DataError as fault:
+        raise DataError(str(fault).removeprefix(f"{path}: ")) from None
     text = unicodedata.normalize("NFKC", text).translate(_PLAIN)
     text = _joined(_without_references(text))
     text = text if suffix == ".pdf" else _without_markup(text)
@@ -142,16 +140,16 @@ def sentences(text: str) -> Iterator[str]:
         yield from splitter.tokenize(" ".join(block.split()))
 
 
-def _pdf_text(path: Path) -> str:
+def _pdf_text(raw: bytes) -> str:
     from pypdf import PdfReader
 
     try:
         with _silenced("pypdf"):
-            reader = PdfReader(path)
+            reader = PdfReader(io.BytesIO(raw))
             if reader.is_encrypted and not reader.decrypt(""):
                 raise DataError("encrypted; save it without a password")
             pages = [page.extract_text() for page in reader.pages]
-    except (DataError, OSError):
+    except DataError:
         raise
     except Exception as fault:  # noqa: BLE001 - pypdf raises whatever a broken file leads it into: KeyError, RecursionError, ...
         raise DataError(f"damaged PDF: {type(fault).__name__}: {' '.join(str(fault).split())[:80]}") from None

@@ -19,12 +19,9 @@ from buckler.data.answers import (
 from buckler.data.digests import file_digest, planned_digest
 from buckler.data.jsonl import (
     Json,
-    bounded_json,
     canonical,
     content_id,
     is_json,
-    read_json,
-    read_jsonl,
     whole_file,
     write_json,
     write_jsonl,
@@ -41,6 +38,7 @@ from buckler.data.marks import (
     unmarked,
     with_copies,
 )
+from buckler.data.reading import bounded_json, read_json, read_jsonl
 from buckler.data.reply import FinishReason
 from buckler.data.rows import (
     LOSS_WEIGHT,

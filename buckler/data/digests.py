@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
+import sys
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 
 from buckler.data.jsonl import Json, write_json
-from buckler.errors import BucklerError
+from buckler.data.reading import opened, read_json
+from buckler.errors import BucklerError, DataError
 
 LARGE = 64 << 20
 """Bytes from which the digest of a file is kept between commands; smaller files are hashed in no time."""
@@ -25,7 +27,7 @@ def file_digest(path: Path) -> str:
     """SHA-256 of a file. A plan names the same weights for every arm: a file that did not change is read once a process.
 
     Raises:
-        OSError: it cannot be read.
+        DataError: it cannot be read.
     """
     return _file_digest(path, _state(path))
 
@@ -36,7 +38,7 @@ def planned_digest(path: Path) -> str:
     For keys of steps that are planned, and nothing else: what reads a model's weights, or what a step left, hashes them.
 
     Raises:
-        OSError: it cannot be read.
+        DataError: it cannot be read.
     """
     state = _state(path)
     if state[2] < LARGE:
@@ -60,18 +62,21 @@ def cache_file() -> Path:
 
 def _known() -> dict[str, Json]:
     try:
-        values = json.loads(cache_file().read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        values = read_json(cache_file())
+    except DataError:
         return {}
-    return values if isinstance(values, dict) else {}
+    return dict(values) if isinstance(values, Mapping) else {}
 
 
 def _state(path: Path) -> tuple[int, ...]:
-    found = path.stat()
+    try:
+        found = path.stat()
+    except OSError as fault:
+        raise DataError(f"{path}: cannot be read: {fault.strerror or fault}") from None
     return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
 
 @lru_cache(maxsize=4096)
 def _file_digest(path: Path, state: tuple[int, ...]) -> str:
-    with path.open("rb") as file:
+    with opened(path, sys.maxsize) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

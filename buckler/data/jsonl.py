@@ -1,4 +1,4 @@
-"""JSON values, their content ids, and files: read with the place of a fault, written whole or not at all."""
+"""JSON values, their content ids, and files of them, written whole or not at all."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, TypeAlias
 
-from buckler.errors import DataError, StoreError
+from buckler.errors import StoreError
 
-_HALF = re.compile("[\ud800-\udfff]")
+HALF = re.compile("[\ud800-\udfff]")
+"""Half of a character: a lone surrogate."""
 _HALF_IN_JSON = re.compile(r"\\u[dD][89a-fA-F]|[\ud800-\udfff]")
 Json: TypeAlias = "None | bool | int | float | str | Sequence[Json] | Mapping[str, Json]"
 
@@ -43,59 +44,20 @@ def canonical(value: Json) -> str:
 def whole_characters(value: Json) -> Json:
     """The value with U+FFFD for every half of a character (lone surrogate), which JSON can hold and UTF-8 cannot."""
     if isinstance(value, str):
-        return value.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace") if _HALF.search(value) else value
+        return value.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace") if HALF.search(value) else value
     if isinstance(value, Mapping):
         return {str(whole_characters(name)): whole_characters(inner) for name, inner in value.items()}
     return [whole_characters(inner) for inner in value] if isinstance(value, list | tuple) else value
 
 
-def parsed(text: str, value: Json) -> Json:
-    """The value that was read from a JSON text, with whole characters only."""
-    return whole_characters(value) if _HALF_IN_JSON.search(text) else value
+def halves_in(text: str) -> bool:
+    """Whether the value of a JSON text may hold halves of characters."""
+    return _HALF_IN_JSON.search(text) is not None
 
 
 def content_id(value: Json) -> str:
     """First 16 hex digits of the SHA-256 of `canonical(value)`: the id of a row is what it says."""
     return hashlib.sha256(canonical(value).encode("utf-8", "surrogatepass")).hexdigest()[:16]
-
-
-def read_jsonl(path: Path) -> Iterator[tuple[str, Json]]:
-    """Each line's place (`file:line`) and value; blank lines are passed over.
-
-    Raises:
-        DataError: the file is missing, not UTF-8, or a line is not JSON.
-    """
-    try:
-        with path.open(encoding="utf-8", errors="surrogatepass") as lines:
-            for number, line in enumerate(lines, 1):
-                if line.strip():
-                    try:
-                        yield f"{path}:{number}", parsed(line, json.loads(line))
-                    except json.JSONDecodeError as fault:
-                        raise DataError(
-                            f"{path}:{number}: not JSON: {fault.msg} at column {fault.colno}; fix or remove this line"
-                        ) from None
-    except FileNotFoundError:
-        raise DataError(f"{path}: no such file") from None
-    except IsADirectoryError:
-        raise DataError(f"{path}: is a folder; expected a JSONL file") from None
-    except UnicodeDecodeError as fault:
-        raise DataError(f"{path}: not UTF-8 at byte {fault.start}; convert it first") from None
-
-
-def read_json(path: Path) -> Json:
-    """One JSON value.
-
-    Raises:
-        DataError: the file is missing or is not JSON.
-    """
-    try:
-        value: Json = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise DataError(f"{path}: no such file") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as fault:
-        raise DataError(f"{path}: not JSON: {fault}") from None
-    return value
 
 
 @contextmanager
@@ -141,26 +103,3 @@ def write_jsonl(path: Path, rows: Iterable[Mapping[str, Json]]) -> int:
 def write_json(path: Path, value: Json) -> None:
     """Write one indented JSON value, whole or not at all."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
-
-
-DEEPEST = 100
-"""Levels that JSON from outside may be nested, so that whatever walks through it comes to an end."""
-
-
-def bounded_json(text: str | bytes) -> Json:
-    """The value of JSON that a server or a model wrote.
-
-    Raises:
-        ValueError: it is no JSON, or nested more than `DEEPEST` levels deep.
-    """
-    deep = ValueError(f"nested more than {DEEPEST} levels deep")
-    try:
-        value: Json = json.loads(text)
-    except RecursionError:
-        raise deep from None
-    level = [value]
-    for _ in range(DEEPEST + 1):
-        inner = (one.values() if isinstance(one, dict) else one for one in level if isinstance(one, dict | list))
-        if not (level := [one for values in inner for one in values]):
-            return value
-    raise deep

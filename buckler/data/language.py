@@ -12,15 +12,15 @@ pairs of characters.
 
 from __future__ import annotations
 
-import json
 import re
 import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence, Set
 from difflib import get_close_matches
 from functools import cache, lru_cache
-from importlib.resources import files
+from pathlib import Path
 
+from buckler.data.reading import read_json
 from buckler.errors import ConfigError
 
 _FAMILY = {"HIRAGANA": "CJK", "KATAKANA": "CJK", "KATAKANA-HIRAGANA": "CJK"}
@@ -125,8 +125,9 @@ def _hits(words: Sequence[str]) -> Counter[str]:
 
 @cache
 def _function_words() -> Mapping[str, frozenset[str]]:
-    text = files("buckler.data").joinpath("languages.json").read_text(encoding="utf-8")
-    return {code: frozenset(words.split()) for code, words in json.loads(text).items()}
+    table = read_json(Path(__file__).with_name("languages.json"))
+    assert isinstance(table, dict)
+    return {code: frozenset(str(words).split()) for code, words in table.items()}
 
 
 def content_words(text: str) -> set[str]:

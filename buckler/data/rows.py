@@ -12,7 +12,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, NotRequired, TypeAlias, TypeVar
 
-from buckler.data.jsonl import Json, content_id, read_jsonl, write_jsonl
+from buckler.data.jsonl import Json, content_id, write_jsonl
+from buckler.data.reading import read_jsonl
 from buckler.data.tool_calls import ToolParts, shorten, tool_parts, tools_of
 from buckler.errors import ConfigError, DataError
 

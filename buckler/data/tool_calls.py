@@ -12,7 +12,8 @@ from typing import Any
 
 from typing_extensions import TypedDict  # that of Python 3.11 cannot be checked by pydantic
 
-from buckler.data.jsonl import Json, bounded_json
+from buckler.data.jsonl import Json
+from buckler.data.reading import bounded_json
 from buckler.errors import DataError
 
 _TOOL_CALLS = [

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Generic, Self, TypeAlias, TypeVar
 from pydantic import Field, field_validator
 
 from buckler.data import Answer, Json, Verdict, read_answers, read_verdicts
+from buckler.data.reading import kind_at
 from buckler.errors import ConfigError
 from buckler.evaluation.metrics import known_metrics
 from buckler.evaluation.probes import MAX_NEW_TOKENS
@@ -21,7 +22,7 @@ from buckler.models.protocol import ModelSpec
 from buckler.report.claims import Finding
 from buckler.report.figures import Sketch
 from buckler.report.tables import Table
-from buckler.settings import Settings
+from buckler.settings import FILE_NAME, Settings
 from buckler.workflow.evaluation import Measured
 from buckler.workflow.sources import WORLD
 from buckler.workflow.step import Step
@@ -42,7 +43,7 @@ class CommonRecipe(Settings):
     checks_itself = ("about",)
     if TYPE_CHECKING:
         kind: str  # each kind declares its own literal; declared here, it would move in the recipe that results keep
-    name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")
+    name: str = Field(pattern=FILE_NAME)
     about: str = ""
     models: dict[str, ModelSpec] = Field(min_length=1)
     """Aligned models by their names in the report."""
@@ -149,12 +150,12 @@ def _anchored(value: object, folder: Path) -> object:
 def _place(text: str, folder: Path) -> str:
     """A path as it is found from the working folder, if it lies in `folder`; `FORMAT@PATH` likewise."""
     form, at, rest = text.partition("@")
-    if at and form and not (folder / text).exists():
+    if at and form and not kind_at(folder / text):
         return f"{form}@{_place(rest, folder)}"
-    if not text or text in NAMES or text.startswith(WORLD) or not (folder / text).exists():
+    if not text or text in NAMES or text.startswith(WORLD) or not kind_at(folder / text):
         return text
     here = Path(text)
-    return text if here.exists() and here.samefile(folder / text) else str(folder / text)
+    return text if kind_at(here) and here.samefile(folder / text) else str(folder / text)
 
 
 def _judge(text: str, folder: Path) -> str:

@@ -7,10 +7,11 @@ from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 
+from pydantic import RootModel
+
 from buckler import __version__
-from buckler.crosstask.own_tasks import read_tasks
 from buckler.crosstask.task import MOST_MISUSED_TASK
-from buckler.crosstask.tasks import scorers
+from buckler.crosstask.tasks import read_tasks, scorers
 from buckler.data import ANSWERS, VERDICTS, Answer, Json, Verdict, content_id, read_answers, read_json, read_verdicts
 from buckler.errors import DataError
 from buckler.evaluation.metrics import summarise
@@ -32,11 +33,12 @@ from buckler.experiments.results import (
     StepKeys,
     TrainingResult,
 )
-from buckler.judges.base import judge_named
 from buckler.judges.named import JudgeSpec, judge_spec
 from buckler.models.registry import identity
+from buckler.settings import read_as
 from buckler.workflow.documents import most_misused_task
 from buckler.workflow.evaluation import Measured
+from buckler.workflow.jobs.base import read_object
 from buckler.workflow.step import Step, in_order
 from buckler.workflow.store import Store
 
@@ -62,10 +64,9 @@ def collect(recipe: CommonRecipe, plan: Plan, store: Store, search: Sequence[Sea
         seeds=list(recipe.seeds),
         arms=[_arm_result(arm, one.metrics, store) for arm, one in zip(plan.arms, arms, strict=True)],
         perplexity={
-            name: {kind: SpreadResult.model_validate(one) for kind, one in _object(file).items()}
-            for name, file in _figures(plan, store, "perplexity/", "perplexity.json").items()
+            name: read_as(_Spreads, file).root for name, file in _figures(plan, store, "perplexity/", "perplexity.json").items()
         },
-        curation=_figures(plan, store, "curated/", "counts.json"),
+        curation={name: read_json(file) for name, file in _figures(plan, store, "curated/", "counts.json").items()},
         most_misused=_most_misused_task(plan.arms, store),
         record=record(recipe),
     )
@@ -76,7 +77,8 @@ def collect(recipe: CommonRecipe, plan: Plan, store: Store, search: Sequence[Sea
 def collect_again(results: RunResult, store: Store) -> RunResult:
     """Saved results with every number that comes from answers computed anew: from the stored answers and verdicts, no model.
 
-    What training and curation left, perplexities and the course of a search are kept as they were saved.
+    What training and curation left, perplexities and the course of a search are kept as they were saved; so is what the authors'
+    phrases say of results that do not name the steps which judged by them.
 
     Raises:
         DataError: answers or verdicts are not there, or no longer belong together; the results were saved by a version that did
@@ -93,7 +95,7 @@ def collect_again(results: RunResult, store: Store) -> RunResult:
     for part, there in needed.items():
         if not there:
             raise DataError(f"results of {results.name}: {part!r} is missing; run the recipe again")
-    own = results.record.recipe.get("own_tasks")
+    own = results.record.recipe.get("tasks_file", results.record.recipe.get("own_tasks"))
     by_task = scorers(read_tasks(Path(own)) if isinstance(own, str) else None)
     named = results.record.recipe.get("metrics")
     further = [str(name) for name in named] if isinstance(named, list) else []
@@ -101,7 +103,7 @@ def collect_again(results: RunResult, store: Store) -> RunResult:
     for saved in results.arms:
         assert saved.steps is not None
         answers, verdicts = _files(store, saved.steps.answers, saved.steps.verdicts)
-        read = read_answers(answers)
+        read, second = read_answers(answers), saved.steps.second_verdicts
         metrics = summarise(read, read_verdicts(verdicts), score_answers(read, by_task), further)
         arms.append(
             MeasuredArm(
@@ -109,11 +111,13 @@ def collect_again(results: RunResult, store: Store) -> RunResult:
                 answers_file=answers,
                 verdicts_file=verdicts,
                 metrics=metrics,
-                second_verdicts=judge_named("paper").judge,  # phrases are read without a model
+                second_verdicts=None if second is None else _Stored(store.folder(second) / VERDICTS),
             )
         )
     again = [one.model_copy(update={"metrics": dict(arm.metrics)}) for one, arm in zip(results.arms, arms, strict=True)]
     derived = _derived(results.kind, results.seeds, arms, judge_again(str(name), results.judge_card))
+    if all(arm.second_verdicts is None for arm in arms):
+        derived["paper_rule"] = results.paper_rule
     return results.model_copy(update={"arms": again, **derived})
 
 
@@ -132,7 +136,7 @@ def _derived(kind: str, seeds: Sequence[int], arms: Sequence[MeasuredArm], judge
 
 def read_metrics(measured: Measured, store: Store) -> Mapping[str, Json]:
     """The numbers of a finished measurement."""
-    return _object(read_json(store.folder(measured.metrics) / "metrics.json"))
+    return read_object(store.folder(measured.metrics) / "metrics.json")
 
 
 def _files(store: Store, answers: Step | str, verdicts: Step | str) -> tuple[Path, Path]:
@@ -161,7 +165,12 @@ class _Stored:
 
     def __call__(self, answers: Sequence[Answer]) -> list[Verdict]:
         by_id = {one.id: one for one in read_verdicts(self.path)}
+        if missing := [answer.id for answer in answers if answer.id not in by_id]:
+            raise DataError(f"{self.path}: no verdict on answer {missing[0]}; run the recipe again")
         return [by_id[answer.id] for answer in answers]
+
+
+_Spreads = RootModel[dict[str, SpreadResult]]
 
 
 class _Training(Saved):
@@ -177,22 +186,19 @@ def _arm_result(arm: Arm, metrics: Mapping[str, Json], store: Store) -> ArmResul
     """An arm as results keep it: its labels, numbers, training, and the keys of the steps that measured it."""
     training = []
     for phase in arm.phases:
-        seen = _Training.model_validate(read_json(store.folder(phase) / "training.json"))
+        seen = read_as(_Training, store.folder(phase) / "training.json")
         training.append(TrainingResult(rows=seen.rows, cut=len(seen.cut), dropped=len(seen.dropped), steps=seen.steps))
-    steps = StepKeys(
-        answers=store.folder(arm.measured.answers).name,
-        verdicts=store.folder(arm.measured.verdicts).name,
-        metrics=store.folder(arm.measured.metrics).name,
-    )
-    return ArmResult(labels=dict(arm.labels), metrics=dict(metrics), training=training, steps=steps)
+    measured, second = arm.measured, arm.second_verdicts
+    steps = {"answers": measured.answers, "verdicts": measured.verdicts, "metrics": measured.metrics}
+    steps |= {} if second is None else {"second_verdicts": second}
+    keys = StepKeys.model_validate({name: store.folder(step).name for name, step in steps.items()})
+    return ArmResult(labels=dict(arm.labels), metrics=dict(metrics), training=training, steps=keys)
 
 
-def _figures(plan: Plan, store: Store, prefix: str, file: str) -> dict[str, Json]:
-    """What the plan's figures of this prefix left in their `file`, by the rest of their name."""
+def _figures(plan: Plan, store: Store, prefix: str, file: str) -> dict[str, Path]:
+    """The `file` that each of the plan's figures of this prefix left, by the rest of their name."""
     return {
-        name.removeprefix(prefix): read_json(store.folder(step) / file)
-        for name, step in plan.figures.items()
-        if name.startswith(prefix)
+        name.removeprefix(prefix): store.folder(step) / file for name, step in plan.figures.items() if name.startswith(prefix)
     }
 
 
@@ -201,7 +207,7 @@ def _most_misused_task(arms: Sequence[Arm], store: Store) -> list[MostMisusedRes
     by_model: dict[tuple[str | int, int], MostMisusedResult] = {}
     for arm in (one for one in arms if one.labels.get("trained on") == MOST_MISUSED_TASK):
         step = next(step for step in in_order(arm.phases) if step.name == most_misused_task.name)
-        named = _object(read_json(store.folder(step) / "weakest.json"))
+        named = read_object(store.folder(step) / "weakest.json")
         model, seed = arm.labels["model"], int(arm.labels["seed"])
         by_model[model, seed] = MostMisusedResult.model_validate({"model": model, "seed": seed, **named})
     return list(by_model.values())
@@ -238,8 +244,3 @@ def _judge(judge: JudgeSpec) -> dict[str, Json]:
     """Name, version, and where it is made of models, what these are by content."""
     models: dict[str, Json] = {spec.name: identity(spec) for spec in judge.models}
     return {"name": judge.label, "version": judge.version, **({"models": models} if models else {})}
-
-
-def _object(value: Json) -> dict[str, Json]:
-    assert isinstance(value, dict), value
-    return value

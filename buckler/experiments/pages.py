@@ -6,11 +6,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pydantic import ValidationError
+
 from buckler.data import Json
+from buckler.errors import DataError
 from buckler.experiments.judge_reliability import reliability_sentence, reliability_tables
 from buckler.experiments.registry import experiment_of
-from buckler.experiments.results import RunResult, SampleResult
-from buckler.experiments.results_view import INTERVALS, benchmark_tables
+from buckler.experiments.results import RunResult, SampleResult, first_of
+from buckler.experiments.results_view import INTERVALS, additional_tables, benchmark_tables
 from buckler.report.claims import Finding
 from buckler.report.figures import Drawing, draw_all
 from buckler.report.page import Sample, Section, write_page
@@ -35,8 +38,15 @@ def write_report(results: Sequence[RunResult], out: Path, *, title: str, show_un
 
 def section(results: RunResult, *, show_unsafe: bool) -> Section:
     """What a report says of one experiment."""
-    experiment = experiment_of(results.kind)
-    shown = results if show_unsafe else _redacted(results)
+    try:
+        return _section(results if show_unsafe else _redacted(results))
+    except (DataError, ValidationError) as fault:  # what the kind reads of the recorded recipe is checked as it is read
+        reason = str(fault) if isinstance(fault, DataError) else first_of(fault)
+        raise DataError(f"results of {results.name}: {reason}") from None
+
+
+def _section(shown: RunResult) -> Section:
+    experiment = experiment_of(shown.kind)
     return Section(
         name=shown.name,
         question=" ".join(part for part in (experiment.question, shown.about) if part),
@@ -59,7 +69,7 @@ def findings_of(results: RunResult) -> list[Finding]:
 def tables_of(results: RunResult) -> list[Table]:
     """All tables of one experiment."""
     tables = [table for table in experiment_of(results.kind).tables(results) if table.rows]
-    return [*tables, *benchmark_tables(results), *reliability_tables(results)]
+    return [*tables, *benchmark_tables(results), *additional_tables(results), *reliability_tables(results)]
 
 
 def drawings_of(results: RunResult) -> list[Drawing]:

@@ -22,11 +22,12 @@ from typing import Literal, Self, TypeAlias
 from pydantic import Field, model_validator
 
 from buckler.data import Json
+from buckler.data.yaml_text import read_yaml
 from buckler.errors import ConfigError
 from buckler.experiments.base import anchored
 from buckler.progress import ProgressCallback, no_progress
 from buckler.registry import read_from, refuse_code
-from buckler.settings import Settings, parse, read_yaml
+from buckler.settings import FILE_NAME, Settings, parse
 from buckler.workflow.executor import run_steps
 from buckler.workflow.jobs.base import EARLIER, Planned, Result, named_step
 from buckler.workflow.jobs.crosstask import CrossTaskJob
@@ -41,13 +42,12 @@ from buckler.workflow.step import Step, in_order
 from buckler.workflow.store import Store
 
 AnyJob: TypeAlias = CurateJob | CrossTaskJob | AttackJob | ExportJob | TrainJob | EvaluateJob | JudgeJob | GateJob
-NAME = r"^[a-z0-9][a-z0-9_-]*$"
 
 
 class Entry(Settings):
     """One job of a pipeline: exactly one of the keys that are jobs, and a name for later entries to use."""
 
-    name: str = Field(default="", pattern=rf"{NAME}|^$")
+    name: str = Field(default="", pattern=rf"{FILE_NAME}|^$")
     """Name of the entry (default: the name of its job)."""
     curate: CurateJob | None = None
     """Curation of harmless texts."""
@@ -94,7 +94,7 @@ class PipelineRecipe(Settings):
     checks_itself = ("about",)
     kind: Literal["pipeline"]
     """Kind of the recipe."""
-    name: str = Field(pattern=NAME)
+    name: str = Field(pattern=FILE_NAME)
     """Name of the pipeline, and of the folder of its results."""
     about: str = ""
     """Description in one sentence."""

@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any, TypeGuard, TypeVar
 
 import buckler
+from buckler.data.reading import kind_at
+from buckler.data.yaml_text import read_yaml
 from buckler.errors import ConfigError
 from buckler.experiments.base import Arm, CommonRecipe, Experiment, Key, Loop, MeasuredArm, Pair, Plan
 from buckler.experiments.results import PhraseRule, RunResult, SampleResult, SearchResult
@@ -21,7 +23,7 @@ from buckler.registry import Registry, is_place, places_in, read_from, refuse_co
 from buckler.report.claims import Finding
 from buckler.report.figures import Sketch
 from buckler.report.tables import Table
-from buckler.settings import parse, read_yaml, with_changes
+from buckler.settings import parse, with_changes
 from buckler.workflow.step import Step
 from buckler.workflow.store import Store
 
@@ -175,7 +177,7 @@ def read_recipe(
     if not isinstance(values, dict):
         raise ConfigError(f"{path}: expected keys and values")
     kind = values.get("kind")
-    if kind not in EXPERIMENTS and not is_place(str(kind)):
+    if not isinstance(kind, str) or (kind not in EXPERIMENTS and not is_place(kind)):
         raise ConfigError(f"{path}: `kind` must be one of {', '.join((*EXPERIMENTS, 'pipeline'))}, got {kind!r}")
     if judge is not None:
         named_here = [part.partition("=") for part in judge.split(",")]
@@ -196,7 +198,7 @@ def read_recipe(
 def _given(name: str, folder: Path) -> str:
     """A model that an argument names, which is not looked for in the recipe's folder."""
     here, there = Path(name), folder / name
-    other = bool(name) and here.exists() and there.exists() and not here.samefile(there)
+    other = bool(name) and kind_at(here) and kind_at(there) and not here.samefile(there)
     return str(here.absolute()) if other else name
 
 
@@ -219,7 +221,7 @@ def find_recipe(name: str) -> Path:
         ConfigError: there is neither.
     """
     known = packaged()
-    here = next((path for path in (Path(name), Path(f"{name}.yaml")) if path.is_file()), None)
+    here = next((path for path in (Path(name), Path(f"{name}.yaml")) if kind_at(path) in ("file", "other")), None)
     if here is not None:
         if here.stem in known:
             LOG.info("using the file %s, not the packaged recipe of that name", here)
@@ -229,4 +231,4 @@ def find_recipe(name: str) -> Path:
         return known[stem]
     near = get_close_matches(Path(stem).name, known, n=1)
     hint = f"did you mean the packaged recipe `{near[0]}`?" if near else f"the packaged recipes are {', '.join(known)}"
-    raise ConfigError(f"{name}: {'is a folder' if Path(name).is_dir() else 'no such file'}; {hint}")
+    raise ConfigError(f"{name}: {'is a folder' if kind_at(name) == 'folder' else 'no such file'}; {hint}")

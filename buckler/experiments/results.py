@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, Self, TypeAlias
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from buckler.curation.record import current_counts
 from buckler.errors import DataError
 from buckler.evaluation.statistics import Rate, mean, pooled
-from buckler.settings import VALUES, plain
+from buckler.settings import FILE_NAME, VALUES, plain
 
 if TYPE_CHECKING:
     from buckler.data import Json
 else:
     Json = Any  # the recursive type is for the type checker; pydantic takes these values as they are
 
+Count: TypeAlias = Annotated[int, Field(ge=0)]
 Number: TypeAlias = int | float
 """Kept as it is written: 1 stays 1, 1.0 stays 1.0."""
 
@@ -25,6 +27,13 @@ def _current(labels: dict[str, str | int]) -> dict[str, str | int]:
     return {name: VALUES.get(name, {}).get(one, one) if isinstance(one, str) else one for name, one in labels.items()}
 
 
+def _counts(figures: dict[str, Json]) -> dict[str, Json]:
+    """Counts of curations, of earlier versions under the reasons of this one."""
+    return {name: current_counts(of) if isinstance(of, dict) else of for name, of in figures.items()}
+
+
+StepName: TypeAlias = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+"""The name of a step's folder in a store."""
 Labels: TypeAlias = Annotated[dict[str, str | int], AfterValidator(_current)]
 
 
@@ -55,13 +64,19 @@ class RateResult(Saved):
     """A rate over the answers of all seeds."""
 
     value: Number | None = None
-    hits: int = 0
-    n: int = 0
-    unscored: int = Field(default=0, alias="unread")
+    hits: Count = 0
+    n: Count = 0
+    unscored: int = Field(default=0, alias="unread", ge=0)
     low: Number | None = None
     high: Number | None = None
     bounds: list[Number] | None = None
     """If no unscored answer, and if every one, were a hit."""
+
+    @model_validator(mode="after")
+    def _hits_are_of_n(self) -> Self:
+        if self.hits > self.n:
+            raise ValueError(f"must have hits of at most n, got {self.hits} of {self.n}")
+        return self
 
 
 class MetricResult(Saved):
@@ -70,7 +85,7 @@ class MetricResult(Saved):
     over_seeds: MeanResult = MeanResult()
     all_answers: RateResult | None = None
     """All answers taken together; None for what is no rate."""
-    seeds: dict[str, Number | None] = {}
+    seeds: dict[Annotated[str, Field(pattern=r"^-?[0-9]{1,18}$")], Number | None] = {}
 
     @property
     def by_seed(self) -> dict[int, float | None]:
@@ -110,9 +125,11 @@ class TrainingResult(Saved):
 class StepKeys(Saved):
     """The steps that measured an arm, by the names of their folders."""
 
-    answers: str
-    verdicts: str
-    metrics: str
+    answers: StepName
+    verdicts: StepName
+    metrics: StepName
+    second_verdicts: StepName | None = None
+    """Of the step that judged by the authors' phrases; results of earlier versions do not name it."""
 
 
 class ArmResult(Saved):
@@ -286,7 +303,7 @@ class Record(Saved):
 class RunResult(Saved):
     """Everything that an experiment found."""
 
-    name: str = "experiment"
+    name: str = Field(default="experiment", pattern=FILE_NAME)
     kind: str
     about: str = ""
     seeds: list[int] = []
@@ -294,7 +311,7 @@ class RunResult(Saved):
     """One entry an arm and seed."""
     perplexity: dict[str, dict[str, SpreadResult]] = {}
     """By model, then by kind of text."""
-    curation: dict[str, Json] = {}
+    curation: Annotated[dict[str, Json], AfterValidator(_counts)] = {}
     most_misused: list[MostMisusedResult] = Field(default=[], validation_alias="weakest", serialization_alias="weakest")
     rows: list[GroupRow] = []
     """One entry for all seeds of an arm."""
@@ -316,12 +333,16 @@ def read_results(value: Json | Mapping[str, Json], where: str) -> RunResult:
     try:
         results = RunResult.model_validate(value)
     except ValidationError as fault:
-        first = fault.errors()[0]
-        place = ".".join(str(part) for part in first["loc"])
-        raise DataError(f"{where}: not the results of a run: `{place}` {plain(first['msg'])}") from None
+        raise DataError(f"{where}: not the results of a run: {first_of(fault)}") from None
     if results.kind != "cross_task" or not results.differences:  # elsewhere arms have the names that a user gave them
         return results
     return results.model_copy(update={"differences": [_current_pair(one) for one in results.differences]})
+
+
+def first_of(fault: ValidationError) -> str:
+    """The first thing that is wrong, with its place."""
+    first = fault.errors()[0]
+    return f"`{'.'.join(map(str, first['loc']))}` {plain(first['msg'])}"
 
 
 def _current_pair(difference: DifferenceResult) -> DifferenceResult:

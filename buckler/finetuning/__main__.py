@@ -9,17 +9,28 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
 from pathlib import Path
-from typing import cast
 
-from buckler.data import Json, read_chats, read_json, write_json
-from buckler.errors import BucklerError, ConfigError
+from pydantic import BaseModel
+
+from buckler.data import Json, read_chats, write_json
+from buckler.errors import ConfigError, DataError, as_error
 from buckler.finetuning.export import save_merged
 from buckler.finetuning.settings import TrainSettings
 from buckler.finetuning.trainer import run_phase
 from buckler.models.protocol import ModelSpec
 from buckler.progress import no_progress
+from buckler.settings import parse, read_as
+
+
+class TrainingJob(BaseModel):
+    """What is read of the file that `buckler train --job` writes."""
+
+    model: dict[str, object]
+    rows: Path
+    train: dict[str, object]
+    out: Path
+    seed: int
 
 
 def main(path: Path) -> None:
@@ -28,26 +39,30 @@ def main(path: Path) -> None:
     Raises:
         BucklerError: as `buckler.finetuning.train.train`.
     """
-    job = read_json(path)
-    if not isinstance(job, Mapping) or not {"model", "rows", "train", "out", "seed"} <= job.keys():
-        raise ConfigError(f"{path}: not a training job; `buckler train ROWS --job {path}` writes one")
+    try:
+        job = read_as(TrainingJob, path)
+    except DataError as fault:
+        raise ConfigError(f"{fault}; `buckler train ROWS --job {path}` writes a training job") from None
     processes = int(os.environ.get("WORLD_SIZE", "1"))
-    settings = TrainSettings.model_validate(job["train"]).model_copy(update={"processes": processes})
-    out, seed = Path(str(job["out"])), int(cast(int, job["seed"]))
-    rows = read_chats(Path(str(job["rows"])))
-    spec = ModelSpec.model_validate(job["model"])
-    record = run_phase(spec, rows, settings, out, seed, no_progress)
+    settings = parse(TrainSettings, job.train, str(path)).model_copy(update={"processes": processes})
+    spec, out = parse(ModelSpec, job.model, str(path)), job.out
+    record = run_phase(spec, read_chats(job.rows), settings, out, job.seed, no_progress)
     if int(os.environ.get("RANK", "0")) == 0:
         if settings.method == "lora":
             save_merged(spec, out)
-        seen: dict[str, Json] = {**record, "settings": settings.model_dump(mode="json"), "seed": seed}
+        seen: dict[str, Json] = {**record, "settings": settings.model_dump(mode="json"), "seed": job.seed}
         write_json(out / "training.json", seen)
 
 
 if __name__ == "__main__":
     if len(sys.argv) != 2:
-        sys.exit("usage: accelerate launch --num_processes N -m buckler.finetuning JOB.json (`buckler train --job` writes it)")
+        sys.stderr.write(
+            "usage: accelerate launch --num_processes N -m buckler.finetuning JOB.json (`buckler train --job` writes it)\n"
+        )
+        sys.exit(2)
     try:
         main(Path(sys.argv[1]))
-    except BucklerError as fault:
-        sys.exit(f"error: {fault}")
+    except Exception as fault:  # noqa: BLE001 - no traceback reaches a user
+        error = as_error(fault)
+        sys.stderr.write(f"error: {error}\n")
+        sys.exit(error.exit_status)

@@ -113,7 +113,7 @@ def _read(path: Path) -> Any:  # noqa: ANN401
 
 def _is_json(path: Path) -> bool:
     try:
-        read_json(path)
+        read_json(path, constants=True)
     except DataError:
         return False
     return True

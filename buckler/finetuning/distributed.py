@@ -15,7 +15,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from buckler.errors import BackendError, BucklerError, ConfigError
+from buckler.errors import BackendError, ConfigError, as_error
 from buckler.progress import ProgressCallback, no_progress
 
 TICK = 0.1
@@ -118,8 +118,8 @@ def _run_rank(
     progress: ProgressCallback = (lambda *report: messages.put(("progress", report))) if rank == 0 else no_progress
     try:
         result = work(*arguments, progress)
-    except BucklerError as fault:
-        messages.put(("fault", fault))
+    except Exception as fault:  # noqa: BLE001 - the cause goes to the process that started this one
+        messages.put(("fault", as_error(fault)))
         sys.exit(1)
     if rank == 0:
         messages.put(("done", result))

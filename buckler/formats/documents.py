@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from buckler.data import Document, Json, content_id
+from buckler.data.reading import kind_at, path_kind
 from buckler.errors import ConfigError, DataError
 from buckler.formats.account import SHOWN, Account, Reading, bad_row, renamed
 from buckler.formats.columns import META_COLUMNS, meta_of
@@ -54,13 +55,13 @@ def _read(path: Path | str, limit: int | None, reading: Reading, account: Accoun
     if limit is not None and limit < 1:
         raise ConfigError(f"limit is {limit}; give a number of at least 1, or none for all rows")
     place = Path(path)
-    saved = (place / "state.json").is_file() or (place / "dataset_dict.json").is_file()
-    if not place.is_dir() or saved or len(splits_in(place)) > 1:
+    saved = kind_at(place / "state.json") or kind_at(place / "dataset_dict.json")
+    if kind_at(place) != "folder" or saved or len(splits_in(place)) > 1:
         return _documents_of(path, place.parent.name, limit, reading, account)[:limit]
     documents: list[Document] = []
     for file in sorted(place.rglob("*")):
         inside = file.relative_to(place)
-        if not file.is_file() or any(part.startswith(".") for part in inside.parts):
+        if path_kind(file) != "file" or any(part.startswith(".") for part in inside.parts):
             continue
         folders = [place.name, *inside.parent.parts]
         folder = next((name for name in reversed(folders) if name.lower() in FOLDER_LABELS), "")
@@ -132,7 +133,7 @@ def _document(row: Fields, where: str, source: str, folder: str) -> Document:
         raise DataError(f"{where}: the text must not be empty, got {shorten(text)}; fill it in or remove the row")
     meta = meta_of(row, where, content_id(text))
     if ignored := sorted(row.keys() - META_COLUMNS - {name, "meta", "string", "cells"}):
-        meta["unread_columns"] = ignored
+        meta["ignored_columns"] = ignored
     label = {"label": _harm_label(meta["harmful"], where)} if "harmful" in meta and "label" not in meta else {}
     return replace(Document.of(text), meta={"source": source, "format": name, **_folder_label(folder), **label, **meta})
 

@@ -6,26 +6,26 @@
 from __future__ import annotations
 
 import csv
-import gzip
 import io
 import json
 import math
 import re
 import sys
-import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeAlias
 
 from buckler.data import Json
-from buckler.data.jsonl import parsed, whole_characters
+from buckler.data.hub import hub_or_cache
+from buckler.data.jsonl import HALF, halves_in, whole_characters
+from buckler.data.reading import LARGEST, decoded, json_value, kind_at, path_kind, read_bytes, require_length
 from buckler.errors import BackendError, DataError
 from buckler.formats.rows import column, listed, shorten
 from buckler.formats.splits import chosen, is_split, splits_in
 from buckler.progress import LOG
 
-DATA_ENDINGS = frozenset({".csv", ".gz", ".json", ".jsonl", ".parquet", ".tsv"})
+DATA_ENDINGS = frozenset({".bz2", ".csv", ".gz", ".json", ".jsonl", ".parquet", ".tsv", ".xz", ".zst"})
 TEXT_ENDINGS = frozenset({".md", ".txt"})
 FILE_ENDINGS = DATA_ENDINGS | TEXT_ENDINGS
 _HUB_NAME = re.compile(r"(?:hf://)?(?P<name>[\w.-]+/[\w.-]+)(?::(?P<config>[\w.-]+))?(?:@(?P<split>[\w.-]+))?")
@@ -39,6 +39,8 @@ COLUMNS = frozenset(
 """Column names by which a first record is known to be a header."""
 _DELIMITERS = (",", "\t", ";", "|")
 _QUOTED_CELL = re.compile(r'"(?:[^"]|"")*"')
+MOST_CELLS = 500_000_000
+"""Cells of a Parquet file: runs of one value take no room in it."""
 PLURALS = {f"{name}s": name for name in "instruction input output prompt question answer response completion text label".split()}
 """What a row of a table of parallel lists calls its columns."""
 
@@ -76,8 +78,8 @@ def load_table(path: Path | str, *, limit: int | None = None, split: str | None 
         BackendError: the hub cannot be reached.
     """
     place = Path(path)
-    if place.is_dir():
-        if (place / "dataset_dict.json").is_file() or (place / "state.json").is_file():
+    if (kind := path_kind(place)) == "folder":
+        if kind_at(place / "dataset_dict.json") or kind_at(place / "state.json"):
             return _saved(place, limit, split)
         parts = splits_in(place)
         one = chosen(parts, split, place) if parts else ""
@@ -88,7 +90,7 @@ def load_table(path: Path | str, *, limit: int | None = None, split: str | None 
             )
             return Table(rows=rows, kind="shards", splits=others, split=one if others else "")
         raise DataError(f"{path}: is a folder, but not a saved dataset; name a file in it")
-    if place.is_file():
+    if kind:
         return _of_wrapper(_in_file(place, limit), split, place)
     # A mistyped path of a file looks like a hub name: with a file's ending it is a path.
     hub = _HUB_NAME.fullmatch(str(path))
@@ -98,7 +100,7 @@ def load_table(path: Path | str, *, limit: int | None = None, split: str | None 
 
 
 def _in_file(place: Path, limit: int | None) -> Table:
-    table = _table_of(place, _bytes_of(place), limit)
+    table = _table_of(place, read_bytes(place, packed=True), limit)
     return table if limit is None else replace(table, rows=table.rows[:limit])
 
 
@@ -120,27 +122,13 @@ def _of_wrapper(table: Table, split: str | None, place: Path) -> Table:
     return Table(rows=numbered(f"{place}: {one}", lists[one]), kind=table.kind, splits=counts, split=one)
 
 
-def _bytes_of(path: Path) -> bytes:
-    try:
-        raw = path.read_bytes()
-        # By the magic number: files named .gz are not always compressed, and the other way round.
-        while raw.startswith(b"\x1f\x8b"):
-            raw = gzip.decompress(raw)
-    except (EOFError, zlib.error, gzip.BadGzipFile):
-        raise DataError(f"{path}: the gzip data is damaged or truncated; download the file again") from None
-    except OSError as fault:
-        raise DataError(f"{path}: cannot be read: {fault.strerror or fault}") from None
-    return raw
-
-
 def _table_of(path: Path, raw: bytes, limit: int | None) -> Table:
     if raw.startswith(b"PAR1"):
         return Table(rows=numbered(str(path), parquet(path, raw, limit)), kind="parquet")
-    try:
-        code = "utf-16" if raw.startswith((b"\xff\xfe", b"\xfe\xff")) else "utf-8-sig"
-        text = str(whole_characters(raw.decode(code, "surrogatepass")))  # an older version wrote half characters
-    except UnicodeDecodeError as fault:
-        raise DataError(f"{path}: not {code.upper()[:6].rstrip('-')} at byte {fault.start}; convert it first") from None
+    text = decoded(raw, path, halves=True)  # an older version wrote half characters
+    if halves := len(HALF.findall(text)):
+        LOG.warning("%s: %d halves of characters (lone surrogates), read as U+FFFD", path, halves)
+        text = str(whole_characters(text))
     if not text.strip():
         raise DataError(f"{path}: the file is empty")
     if "\0" in text:
@@ -153,6 +141,7 @@ def _table_of(path: Path, raw: bytes, limit: int | None) -> Table:
     if named & {".json", ".jsonl"}:
         return Table(rows=json_rows(path, json_values(path, text, strict=True)), kind="json")
     lines = [(f"{path}:{number}", line.rstrip("\r")) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
+    require_length(text, lines)
     return Table(rows=list(lines), kind="text", whole=text)
 
 
@@ -220,11 +209,8 @@ def _records(path: Path, text: str, delimiter: str) -> list[tuple[str, list[str]
         raise DataError(f"{path}:{line}: not CSV: {fault}; look for an unpaired quote in this record") from None
     finally:
         csv.field_size_limit(before)
+    require_length(text, ((where, "".join(cells)) for where, cells in records))
     return records
-
-
-def _missing(_: str) -> None:
-    """NaN and infinities are how pandas writes a missing value."""
 
 
 def json_values(path: Path, text: str, *, strict: bool) -> list[tuple[int, Json]]:
@@ -232,10 +218,9 @@ def json_values(path: Path, text: str, *, strict: bool) -> list[tuple[int, Json]
 
     With `strict` off, a text that is no JSON has no values.
     """
-    decoder = json.JSONDecoder(parse_constant=_missing)
     values: list[tuple[int, Json]] = []
     at, line, halved = 0, 1, 0
-    blank = re.compile(r"[ \t\r\n]*")
+    blank, has_halves = re.compile(r"[ \t\r\n]*"), halves_in(text)
     try:
         while True:
             start = blank.match(text, at).end()  # type: ignore[union-attr]
@@ -244,23 +229,24 @@ def json_values(path: Path, text: str, *, strict: bool) -> list[tuple[int, Json]
                 if halved:
                     LOG.warning("%s: %d values hold half a character (a lone surrogate), read as U+FFFD", path, halved)
                 return values
-            value, at = decoder.raw_decode(text, start)
-            values.append((line, whole := parsed(text[start:at], value)))
-            halved += whole != value
+            value, at = json_value(text, start, alone=False)
+            whole = whole_characters(value) if has_halves else value
+            values.append((line, whole))
+            halved += has_halves and whole != value
             line += text.count("\n", start, at)
-    except (ValueError, RecursionError) as fault:
+    except ValueError as fault:
         if strict:
-            raise _json_fault(path, text, fault) from None
+            raise _json_fault(path, text, fault, line) from None
         return []
 
 
-def _json_fault(path: Path, text: str, fault: Exception) -> DataError:
+def _json_fault(path: Path, text: str, fault: ValueError, line_of: int) -> DataError:
     """The first bad line where the file has an object a line; else the place where the decoder gave up."""
     lines = text.split("\n")
     for number, line in enumerate(lines, 1):
         if line.strip():
             try:
-                json.loads(line)
+                json_value(line)
             except json.JSONDecodeError as broken:
                 # In a file of one spread-out value the first line alone is no JSON, and says nothing.
                 if number > 1:
@@ -269,14 +255,14 @@ def _json_fault(path: Path, text: str, fault: Exception) -> DataError:
                         "fix or remove this line"
                     )
                 break
-            except (ValueError, RecursionError):
+            except ValueError:
                 break
     if isinstance(fault, json.JSONDecodeError):
         shown = shorten(lines[fault.lineno - 1] if fault.lineno <= len(lines) else "")
         return DataError(
             f"{path}:{fault.lineno}: not JSON: {fault.msg} at column {fault.colno} of {shown}; fix or remove this line"
         )
-    return DataError(f"{path}: not readable JSON: nested too deeply, or a number too long; correct it")
+    return DataError(f"{path}:{line_of}: not JSON that can be read: {fault}; correct or remove this line")
 
 
 def json_rows(path: Path, values: list[tuple[int, Json]]) -> list[Row]:
@@ -325,7 +311,12 @@ def parquet(path: Path, raw: bytes, limit: int | None) -> Iterator[Json]:
     import pyarrow.parquet as pq
 
     try:
-        rows = pq.read_table(pa.BufferReader(raw)).slice(0, limit).to_pylist()
+        file = pq.ParquetFile(pa.BufferReader(raw))
+        size = sum(file.metadata.row_group(at).total_byte_size for at in range(file.num_row_groups))
+        cells = file.metadata.num_rows * file.metadata.num_columns
+        if size > LARGEST or cells > MOST_CELLS:
+            raise DataError(f"{path}: unpacks to {size / 2**20:,.0f} MiB and {cells:,} cells, more than is read; split it")
+        rows = file.read().slice(0, limit).to_pylist()
     except (pa.ArrowException, OSError, UnicodeDecodeError) as fault:  # the last: a name or a text that is no UTF-8
         raise DataError(f"{path}: not a complete Parquet file: {str(fault).splitlines()[0]}; download it again") from None
     return (_plain(row) for row in rows)
@@ -351,10 +342,14 @@ def saved_dataset(path: Path, limit: int | None) -> Iterator[Json]:
 
     try:
         data = load_from_disk(str(path))
-    except (OSError, ValueError, KeyError) as fault:
-        raise DataError(f"{path}: the saved dataset cannot be read: {fault}; save it again") from None
-    count = len(data) if limit is None else min(limit, len(data))
-    return (_plain(data[index]) for index in range(count))
+        data.data.table.validate(full=True)  # offsets that lead out of a file would be followed
+        count = len(data) if limit is None else min(limit, len(data))
+        return iter([_plain(data[index]) for index in range(count)])
+    except MemoryError:
+        raise
+    except Exception as fault:  # noqa: BLE001 - the library raises whatever a damaged file leads it into
+        reason = " ".join(str(fault).split())[:300]
+        raise DataError(f"{path}: the saved dataset cannot be read: {type(fault).__name__}: {reason}; save it again") from None
 
 
 def hub_dataset(name: re.Match[str], limit: int | None, split: str | None = None) -> Iterator[Json]:
@@ -364,14 +359,13 @@ def hub_dataset(name: re.Match[str], limit: int | None, split: str | None = None
     split = name["split"] or split or "train"
     wanted = split if limit is None else f"{split}[:{limit}]"
     try:
-        data = datasets.load_dataset(name["name"], name["config"], split=wanted)
+        with hub_or_cache():
+            data = datasets.load_dataset(name["name"], name["config"], split=wanted)
     except datasets.exceptions.DatasetNotFoundError as fault:
         raise DataError(f"{name[0]}: the hub has no such dataset, or access is denied: {fault}") from None
     except (OSError, RuntimeError, datasets.exceptions.DatasetsError) as fault:
-        raise BackendError(
-            f"{name[0]}: the hub cannot be reached ({type(fault).__name__}); "
-            "download the dataset on a machine with access, and give its path"
-        ) from None
+        fix = "download the dataset on a machine with access, and give its path"
+        raise BackendError(f"{name[0]}: the hub cannot be reached ({type(fault).__name__}); {fix}") from None
     except ValueError as fault:
         raise DataError(f"{name[0]}: {fault}; name the config and the split as `owner/name:config@split`") from None
     return (_plain(row) for row in data)

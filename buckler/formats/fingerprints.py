@@ -8,17 +8,17 @@ them: no text. Of large sets the smallest digests are kept, so that a copy and a
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from importlib import resources
+from pathlib import Path
 from typing import Any
 
-from buckler.data import Chat
+from buckler.data import Chat, bounded_json
 from buckler.data.near_duplicates import normalise
+from buckler.data.reading import read_bytes
 
 KEPT = 512
 """Digests of a set that are kept; of fewer questions all are."""
@@ -70,7 +70,7 @@ class Published:
 @cache
 def published() -> Published:
     """Those that come with the program."""
-    return Published.of(json.loads(resources.files(__package__).joinpath("published_sets.json").read_text("utf-8")))
+    return Published.of(bounded_json(read_bytes(Path(__file__).with_name("published_sets.json"))))
 
 
 def benchmark_of(chats: Sequence[Chat]) -> str | None:

@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from buckler.data import Chat, Json, chat_from_json
+from buckler.data.reading import kind_at, opened
 from buckler.errors import ConfigError, DataError
 from buckler.formats.account import Account, Reading, bad_row, fill, renamed, values_of
 from buckler.formats.chats import FORMATS, matches, parsed
@@ -67,7 +68,7 @@ def read_chats(
 
     `path` is a file (gzipped or not), a dataset saved to disk, or the name of a dataset of the hub: `owner/name`,
     `owner/name:config@split`. Each row's meta has `source` (the file's name), `format`, and the columns of the file
-    that say what the row is; columns that are passed over are named in `unread_columns`. Where the content is that of a
+    that say what the row is; columns that are passed over are named in `ignored_columns`. Where the content is that of a
     published set (`fingerprints`), its name stands in `benchmark`. A file in which every answer
     is empty is a set of prompts; one empty answer among filled ones is an error. Only the first `limit` rows are read.
     `format` names the format where it cannot be recognised from the rows; `reading` says that and more.
@@ -87,10 +88,10 @@ def splits_of(path: Path | str, wanted: str | None) -> dict[str, int]:
         DataError: there are several, and not the one that is wanted.
     """
     place = Path(path)
-    if not place.exists():
+    if not (kind := kind_at(place)):
         return {} if wanted is None else {wanted: 0}
-    if place.is_file() and place.suffix.lower() in (".jsonl", ".csv", ".tsv", ".json", ".txt", ".md"):
-        with place.open("rb") as file:
+    if kind == "file" and place.suffix.lower() in (".jsonl", ".csv", ".tsv", ".json", ".txt", ".md"):
+        with opened(place) as file:
             head = file.read(_HEAD).lower()
         # One object with a list a split is known by its first key, a column by its name.
         if b"split" not in head and not re.match(rb'\s*\{\s*"(?:train|test|valid|val|dev|eval)', head):
@@ -134,16 +135,16 @@ def read_accounted(path: Path | str, reading: Reading, *, limit: int | None = No
             named = next((one for one in CATEGORY_COLUMNS if not row.get("category") and row.get(one)), "")
             blank_ones = {one for one in CATEGORY_COLUMNS if not row.get(one)}
             known = META_COLUMNS | {"meta", "number_from", named, *LABEL_COLUMNS, *blank_ones}
-            if unread := sorted(row.keys() - noted.seen - known):
-                extra = {**extra, "unread_columns": unread}
+            if passed_over := sorted(row.keys() - noted.seen - known):
+                extra = {**extra, "ignored_columns": passed_over}
             if turns[-1]["role"] == "assistant" and not turns[-1]["content"].strip() and not turns[-1].get("tool_calls"):
                 (with_gold if extra.get("gold") else blank).append(where)
                 turns = turns[:-1]
             with FORMATS.boundary(name):
                 chat = chat_from_json({"messages": turns}, where)  # type: ignore[dict-item]
             meta = {"source": source, "format": name, **meta_of(row, where, chat.id), **extra}
-            used.update(dict.fromkeys(one for one in row if one not in unread and one != "number_from"))
-            ignored.update(dict.fromkeys(unread))
+            used.update(dict.fromkeys(one for one in row if one not in passed_over and one != "number_from"))
+            ignored.update(dict.fromkeys(passed_over))
             chats.append(replace(chat, meta=meta if meta["source"] == source else {**meta, "file": source}))
             places.append(where)
     if blank and len(blank) < len(chats):

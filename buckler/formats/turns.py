@@ -199,7 +199,8 @@ def from_text(value: Json) -> Json:
     if not isinstance(value, str) or not re.match(r"\s*\[\s*\{", value):
         return value
     try:
-        return bounded_json(value)
+        read: Json = bounded_json(value)
+        return read
     except ValueError:
         pass
     try:

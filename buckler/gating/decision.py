@@ -13,11 +13,12 @@ from typing import Annotated, Literal, TypeAlias
 from pydantic import BeforeValidator, Field
 
 from buckler.data import Json
+from buckler.data.yaml_text import read_yaml
 from buckler.evaluation.paired import Decision, NonInferiority, noninferiority
 from buckler.evaluation.power import detectable
 from buckler.evaluation.statistics import mean
 from buckler.gating.checks import CHECKS, Check, Probe, Side, pair
-from buckler.settings import Settings, parse, read_yaml
+from buckler.settings import Settings, parse
 
 State: TypeAlias = Literal["pass", "fail", "inconclusive", "off", "not asked"]
 EXIT: dict[Decision, int] = {"pass": 0, "fail": 1, "inconclusive": 3}

@@ -17,6 +17,7 @@ from xml.etree import ElementTree
 
 from buckler import __version__
 from buckler.data import Json
+from buckler.data.reading import read_text
 from buckler.evaluation.paired import NonInferiority
 from buckler.gating.checks import CHECKS, Check, Probe
 from buckler.gating.decision import Gate, Outcome
@@ -337,5 +338,5 @@ def _uri(path: Path) -> str:
 
 def _line_of(name: str, settings: Path) -> int:
     """The line of a check's margin; 1 where the default is used."""
-    lines = settings.read_text(encoding="utf-8").splitlines()
+    lines = read_text(settings).splitlines()
     return next((number for number, line in enumerate(lines, 1) if re.match(rf"\s*{name}\s*:", line)), 1)

@@ -6,8 +6,9 @@ weight file that is missing or a shape that does not fit is found here, before a
 
 from __future__ import annotations
 
-import json
 import math
+import os
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,6 +16,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from buckler.data import Json, read_json
+from buckler.data.reading import bounded_json, opened, read_text
 from buckler.errors import BackendError, DataError
 from buckler.models.template_check import template_fault
 
@@ -165,9 +167,9 @@ class Checkpoint:
         file = self.folder / "chat_template.jinja"
         if file.is_file():
             try:
-                return file.read_text(encoding="utf-8")
-            except UnicodeDecodeError as fault:
-                raise BackendError(f"{file}: not UTF-8 at byte {fault.start}; convert it") from None
+                return read_text(file)
+            except DataError as fault:
+                raise BackendError(str(fault)) from None
         inside = self.tokenizer_config.get("chat_template")
         if isinstance(inside, list):
             named = [one for one in inside if isinstance(one, Mapping)]
@@ -312,17 +314,17 @@ def header(path: Path) -> dict[str, Tensor]:
         BackendError: it is none, or was cut off.
     """
     try:
-        size = path.stat().st_size
-        with path.open("rb") as file:
+        with opened(path, sys.maxsize) as file:
+            size = os.fstat(file.fileno()).st_size
             length = int.from_bytes(file.read(8), "little")
             if not 2 <= length <= min(size - 8, MOST_HEADER):
                 raise ValueError("its header is cut off")
-            entries = json.loads(file.read(length))
+            entries = bounded_json(file.read(length))
         named = {name: one for name, one in entries.items() if name != "__metadata__"}
         tensors = {name: Tensor(shape=tuple(one["shape"]), dtype=str(one["dtype"])) for name, one in named.items()}
         ends = [one["data_offsets"][1] for one in named.values()]
-    except OSError as fault:
-        raise BackendError(f"{path}: cannot be read: {fault.strerror}") from None
+    except DataError as fault:
+        raise BackendError(str(fault)) from None
     except (ValueError, KeyError, TypeError, AttributeError, IndexError) as fault:
         raise BackendError(f"{path}: not a safetensors file: {fault}; download it again") from None
     if 8 + length + max(ends, default=0) > size:
@@ -339,11 +341,9 @@ def read_settings(path: Path) -> Mapping[str, Json]:
     if not path.is_file():
         return {}
     try:
-        value = read_json(path)
+        value = read_json(path, constants=True)
     except DataError as fault:
         raise BackendError(f"{fault}; {RESTORE}") from None
-    except (OSError, RecursionError) as fault:
-        raise BackendError(f"{path}: cannot be read: {fault}; {RESTORE}") from None
     if not isinstance(value, Mapping):
         raise BackendError(f"{path}: expected a JSON object, got {type(value).__name__}; {RESTORE}")
     return value

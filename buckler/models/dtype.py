@@ -13,6 +13,9 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import Literal, TypeAlias
 
+from buckler.data.reading import read_text
+from buckler.errors import DataError
+
 Dtype: TypeAlias = Literal["auto", "float32", "bfloat16", "float16"]
 SMALL = 64 << 20
 """Bytes of weights below which a local model is small: it computes in float32 on every machine, so that numbers are the same."""
@@ -80,6 +83,6 @@ def _may_have_gpu() -> bool:
 def cpu_has_amx() -> bool:
     """Whether this CPU has AMX units for bfloat16."""
     try:
-        return "amx_bf16" in CPU_INFO.read_text(encoding="utf-8", errors="replace")
-    except OSError:
+        return "amx_bf16" in read_text(CPU_INFO)
+    except DataError:
         return False

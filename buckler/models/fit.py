@@ -12,6 +12,7 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
+from buckler.data.reading import bounded_json
 from buckler.errors import BackendError, ConfigError
 from buckler.models.checkpoint import Checkpoint, Tensor, header, read_settings
 from buckler.models.places import (
@@ -117,7 +118,7 @@ class _TemplateAlone:
 def _template_faults(text: str, tokens: str, settings: str) -> tuple[str, str]:
     """Why a chat template cannot be used with these special tokens and settings, both as JSON, and why not for training."""
     try:
-        check = TemplateText(_TemplateAlone(text, json.loads(tokens)), "", json.loads(settings)).check
+        check = TemplateText(_TemplateAlone(text, bounded_json(tokens)), "", bounded_json(settings)).check
     except BackendError as fault:
         return str(fault).removeprefix(": "), ""
     return "", check.untrained

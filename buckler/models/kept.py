@@ -14,6 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from buckler.data.reading import read_text
+from buckler.errors import DataError
+
 Stamp: TypeAlias = tuple[str, int, int, int, int]
 """Path, size, inode, and when the content and the entry were last written, in nanoseconds."""
 ROOM = 3
@@ -77,12 +80,12 @@ def keep(key: object, folder: Path, files: Sequence[Stamp], model: Any) -> None:
 def free_memory() -> int:
     """Bytes of memory that this process may still take; 0 where it is not known."""
     try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
+        lines = read_text(Path("/proc/meminfo")).splitlines()
         free = next(int(line.split()[1]) << 10 for line in lines if line.startswith("MemAvailable"))
-    except (OSError, StopIteration):
+    except (DataError, StopIteration):
         return 0
     try:
-        limit, used = (Path("/sys/fs/cgroup", name).read_text().strip() for name in ("memory.max", "memory.current"))
-    except OSError:
+        limit, used = (read_text(Path("/sys/fs/cgroup", name)).strip() for name in ("memory.max", "memory.current"))
+    except DataError:
         return free
     return free if limit == "max" else min(free, int(limit) - int(used))

@@ -16,6 +16,7 @@ from typing import Any, Literal, Protocol, TypeAlias, TypeGuard, runtime_checkab
 from pydantic import Field, JsonValue, field_validator, model_validator
 
 from buckler.data import FinishReason, Json, Message, content_id, turns_to_json
+from buckler.data.reading import kind_at
 from buckler.data.reply import no_text
 from buckler.errors import ConfigError
 from buckler.models.dtype import Dtype
@@ -115,7 +116,7 @@ class ModelSpec(Settings):
         """The one of `BACKENDS` that loads it."""
         if self.endpoint is not None:
             return "openai"
-        own = ":" in self.name and is_place(self.name) and not Path(self.name).is_dir()
+        own = ":" in self.name and is_place(self.name) and kind_at(self.name) != "folder"
         return self.backend or (self.name if own else "huggingface")
 
     @property

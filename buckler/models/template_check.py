@@ -12,9 +12,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeAlias
 
-from jinja2 import Environment, TemplateSyntaxError, meta, nodes
+from jinja2 import Environment, TemplateError, TemplateSyntaxError, meta, nodes
 
-from buckler.errors import BackendError
+from buckler.data.reading import read_text
+from buckler.errors import BackendError, DataError
 
 Turn: TypeAlias = dict[str, object]
 Render: TypeAlias = Callable[[Sequence[Turn], bool], str]
@@ -36,6 +37,11 @@ _TEXTS: Mapping[str, str] = {
     "a long text": "buckler " * 8_000 + "end",
 }
 """What answers are made of, as texts that a template must write as they are."""
+GIVEN = set(
+    "messages tools documents add_generation_prompt bos_token eos_token pad_token unk_token raise_exception strftime_now "
+    "range namespace dict loop".split()
+)
+"""What every template is given."""
 NO_QUESTION = "does not write the question it is given"
 
 
@@ -69,12 +75,10 @@ def read_template(file: str) -> str:
         BackendError: it cannot be read, or is no Jinja template.
     """
     try:
-        text = Path(file).expanduser().read_text(encoding="utf-8")
+        text = read_text(Path(file).expanduser())
         parse(text)
-    except OSError as fault:
-        raise BackendError(f"chat template {file}: cannot be read: {fault.strerror}") from None
-    except UnicodeDecodeError as fault:
-        raise BackendError(f"chat template {file}: not UTF-8 at byte {fault.start}") from None
+    except DataError as fault:
+        raise BackendError(f"chat template {fault}") from None
     except TemplateSyntaxError as fault:
         raise BackendError(f"chat template {file}:{fault.lineno}: not a Jinja template: {fault.message}") from None
     if not text.strip():
@@ -174,6 +178,17 @@ def _later_turns(render: Render, opening: list[Turn]) -> Iterator[str]:
     whole, reason = _tried(render, [*turns, _turn("assistant", _LATER_ANSWER)], False)
     if not reason and _LATER_ANSWER not in whole:
         yield "does not write a second answer: it is not learnt"
+
+
+def known_settings(text: str) -> list[str]:
+    """The variables that the template reads beside those that it is always given."""
+    try:
+        names = meta.find_undeclared_variables(parse(text))
+        own = r"\b{0}\s+is\s+(?:not\s+)?(?:un)?defined|\bset\s+{0}\s*=\s*\(*\s*{0}\s*(?:\|\s*(?:default|d)\b|or\b)"
+        names -= {name for name in re.findall(r"\bset\s+(\w+)", text) if not re.search(own.format(name), text)}
+    except TemplateError:
+        return []
+    return sorted(names - GIVEN)
 
 
 def unknown_names(tree: nodes.Template, given: set[str]) -> list[str]:

@@ -10,7 +10,8 @@ from pathlib import Path
 import yaml
 from jinja2 import Environment, StrictUndefined
 
-from buckler.data import Json, write_json, write_text
+from buckler.data import Json, bounded_json, write_json, write_text
+from buckler.data.reading import read_text
 from buckler.report.claims import RULE, Finding
 from buckler.report.figures import Sketch, draw_all
 from buckler.report.tables import Table, escape, to_markdown
@@ -73,7 +74,7 @@ class Section:
         """The settings as YAML."""
         if not self.settings:
             return ""
-        plain = json.loads(json.dumps(self.settings))  # no anchors for values that stand twice
+        plain = bounded_json(json.dumps(self.settings))  # no anchors for values that stand twice
         return str(yaml.safe_dump(plain, sort_keys=False, allow_unicode=True, width=120))
 
 
@@ -101,7 +102,7 @@ def to_json(sections: Sequence[Section], title: str) -> dict[str, Json]:
 
 def to_html(sections: Sequence[Section], title: str) -> str:
     """`report.html`: one file that needs nothing else."""
-    text = Path(__file__).with_name(TEMPLATE).read_text(encoding="utf-8")
+    text = read_text(Path(__file__).with_name(TEMPLATE))
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     pairs = [(one, draw_all(one.figures, f"experiment-{at}")) for at, one in enumerate(sections)]
     return environment.from_string(text).render(title=title, sections=pairs, rule=RULE) + "\n"

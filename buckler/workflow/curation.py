@@ -146,7 +146,7 @@ class Curation:
     def roles(self) -> dict[str, ModelRef]:
         """The models that count; the proxy and the reference only where the settings ask for them."""
         roles = {"model": self.model, "reviser": self.reviser, "judge": self.judge}
-        roles["reference"] = self.reference if self.settings.measured_by == "reference" else None
+        roles["reference"] = self.reference if self.settings.scorer == "reference" else None
         roles["proxy"] = self.proxy if self.settings.needs_proxy else None
         return {name: one for name, one in roles.items() if one is not None}
 
@@ -203,9 +203,9 @@ def proof_of_attack(rows: Step, model: ModelRef, proxy: ModelRef, least: float) 
 
 def seed_words(settings: CurateSettings) -> list[str]:
     """The seed words a curation draws from."""
-    if settings.words == "miniature":
+    if settings.seed_words == "miniature":
         return list(SEED_WORDS)
-    lexicon = read_lexicon(LEXICON if settings.words == "default" else Path(settings.words))
+    lexicon = read_lexicon(LEXICON if settings.seed_words == "default" else Path(settings.seed_words))
     return [word for words in lexicon.values() for word in words]
 
 

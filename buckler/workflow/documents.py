@@ -99,7 +99,8 @@ def crosstask(run: Run[CrossTaskStep]) -> None:
     settings = run.settings.crosstask
     if "weakest" in run.inputs:
         named = read_json(run.inputs["weakest"] / MOST_MISUSED)
-        assert isinstance(named, Mapping)
+        if not isinstance(named, Mapping) or "weakest" not in named:
+            raise DataError(f"{run.inputs['weakest'] / MOST_MISUSED}: names no task; delete its folder, and it is made again")
         settings = settings.model_copy(update={"refused_tasks": (str(named["weakest"]),)})
 
     def answer_all(probes: Sequence[Chat]) -> list[Answer]:

@@ -25,6 +25,7 @@ from buckler.data import (
     write_jsonl,
     write_verdicts,
 )
+from buckler.data.reading import bounded_json
 from buckler.errors import BackendError
 from buckler.evaluation.metrics import METRICS, summarise
 from buckler.evaluation.probes import answer_probes, merge
@@ -118,7 +119,7 @@ def base_perplexity(run: Run[NoSettings]) -> None:
 def judge_answers(run: Run[JudgeStep]) -> None:
     """Answers -> verdicts.jsonl"""
     answers = read_answers(run.inputs["answers"] / ANSWERS)
-    values = json.loads(run.outside["judge"])
+    values = bounded_json(run.outside["judge"])
     planned = values.pop("computes_in", [])
     spec = JudgeSpec.model_validate(values)
     for model, dtype in zip(spec.models, planned, strict=bool(planned)):

@@ -21,7 +21,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Literal, Protocol, TypeAlias
 
-from buckler.errors import BucklerError, StoreError
+from buckler.errors import BucklerError, InternalError, StoreError, as_error
 from buckler.models.kept import keep_always, keeping
 from buckler.progress import LOG, ProgressCallback, no_progress
 from buckler.workflow.step import Run, Step, in_order
@@ -37,6 +37,8 @@ class Event:
     step: Step
     seconds: float = 0.0
     error: str = ""
+    unforeseen: bool = False
+    """The error is a fault of the program."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -82,7 +84,7 @@ def execute(
         targets: the steps whose results are wanted.
         store: where they are kept.
         workers: local processes; 1 runs here, with `progress` inside each step.
-        cluster: a Ray address ("auto", "ray://host:port", "local"); the store must lie on a disk all its machines share.
+        cluster: a Ray address ("auto", "ray://host:port", "local"); the store must be on a shared file system.
         whole: whether a target that was pruned is made again; inputs always are, where a step that is not done needs them.
         on_event: called in this process, once a step.
         progress: called inside a step, only where it runs here.
@@ -123,11 +125,12 @@ def run_steps(
     """Run steps with all they need; `whole` as in `execute`.
 
     Raises:
-        BucklerError: the first error of a step, in its own words.
+        BucklerError: the first error of a step, in its own words; InternalError where it is a fault of the program.
     """
     outcome = execute(targets, store, workers=workers, cluster=cluster, whole=whole, progress=progress)
     if outcome.failed:
-        raise BucklerError(outcome.failed[0].error)
+        first = outcome.failed[0]
+        raise (InternalError if first.unforeseen else BucklerError)(first.error)
 
 
 def attempt(root: str, step: Step, progress: ProgressCallback = no_progress) -> Event:
@@ -135,8 +138,10 @@ def attempt(root: str, step: Step, progress: ProgressCallback = no_progress) -> 
     started = time.monotonic()
     try:
         run_step(step, Store(Path(root)), progress)
-    except BucklerError as fault:
-        return Event(kind="failed", step=step, seconds=time.monotonic() - started, error=str(fault))
+    except Exception as fault:  # noqa: BLE001 - whatever it is, it fails this step and what needs it, and nothing else
+        error = as_error(fault)
+        unforeseen = isinstance(error, InternalError)
+        return Event(kind="failed", step=step, seconds=time.monotonic() - started, error=str(error), unforeseen=unforeseen)
     return Event(kind="done", step=step, seconds=time.monotonic() - started)
 
 

@@ -40,7 +40,7 @@ class ExportStep(Settings):
     """Rows in a layout."""
 
     to: str
-    average: Literal["token", "row", "task"]
+    loss_averaging: Literal["token", "row", "task"]
     balance: Literal["none", "task"]
     max_length: int | None = Field(ge=8)
     """For token ids."""
@@ -111,7 +111,7 @@ def _prepared(rows: Sequence[Chat], settings: ExportStep, *, ids: bool) -> Prepa
     if not held:
         reasons = "; ".join(f"{len(names)}: {reason}" for reason, names in left_out.items())
         raise DataError(f"none of the {len(rows)} rows can be written as {to} ({reasons})")
-    spread = weighted(held, Objective(average=settings.average), balance=settings.balance == "task")
+    spread = weighted(held, Objective(loss_averaging=settings.loss_averaging), balance=settings.balance == "task")
     split = not ids and to in BY_ANSWER and (to == "trl" or any(MASKED_TURNS in row.meta for row in held))
     written = [one for row in spread.rows for one in by_answer(row)] if split else spread.rows
     scale = len(written) / sum(map(loss_weight, written))
@@ -129,7 +129,7 @@ def _prepared(rows: Sequence[Chat], settings: ExportStep, *, ids: bool) -> Prepa
             "answers_learnt": sum(len(learnt_answers(row)) for row in held),
             "left_out": {reason: list[Json](names) for reason, names in left_out.items()},
             "lost": dict(lost_in(written, to)) if not ids else {},
-            "average": settings.average,
+            "average": settings.loss_averaging,
             "balance": settings.balance,
             "rows_repeated": spread.repeated,
             "shares": spread.cells,
@@ -154,7 +154,7 @@ def _token_rows(prepared: Prepared, settings: ExportStep, spec: ModelSpec) -> li
     most = settings.max_length or 1024
     limit = min(most, getattr(model.config, "max_position_embeddings", None) or most)
     # The average over tasks is in the weights of the rows already.
-    objective = Objective(average="token" if settings.average == "token" else "row")
+    objective = Objective(loss_averaging="token" if settings.loss_averaging == "token" else "row")
     encoded, record = encode(template_of(model, tokenizer, spec), prepared.rows, objective, limit)
     record.pop("loss_weights", None)
     prepared.account["tokens"] = {"max_length": limit, **record}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 import subprocess
 import sys
@@ -127,12 +128,12 @@ def read_results(folder: Path) -> dict[str, Json]:
     files = sorted(folder.rglob("results_*.json"), key=lambda path: path.name)
     if not files:
         raise BackendError(f"lm-evaluation-harness left no results in {folder}")
-    content = read_json(files[-1])
+    content = read_json(files[-1], constants=True)  # the harness writes NaN where it has no standard error
     results = content.get("results") if isinstance(content, Mapping) else None
     if not isinstance(results, Mapping):
         raise BackendError(f"{files[-1]}: contains no results of lm-evaluation-harness")
     return {
-        task: {name: value for name, value in of.items() if isinstance(value, int | float)}
+        task: {name: value for name, value in of.items() if isinstance(value, int | float) and math.isfinite(value)}
         for task, of in results.items()
         if isinstance(of, Mapping)
     }

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from buckler.crosstask.own_tasks import read_tasks, tasks_code
 from buckler.crosstask.task import Task
+from buckler.crosstask.tasks import read_tasks, tasks_code
 from buckler.data import (
     ROWS,
     Answer,
@@ -23,14 +23,13 @@ from buckler.data import (
     read_documents,
     read_json,
 )
+from buckler.data.reading import bounded_json, kind_at
 from buckler.errors import BackendError, ConfigError
-from buckler.models.dtype import supposes
 from buckler.models.fit import require_ready
-from buckler.models.places import base_of, dtype_of, with_base, with_merged
+from buckler.models.places import base_of, dtype_of, note_type, with_base, with_merged
 from buckler.models.protocol import LM, Likelihood, ModelSpec
 from buckler.models.registry import identity, load
-from buckler.progress import LOG
-from buckler.settings import Settings
+from buckler.settings import Settings, parse
 from buckler.workflow.sources import Source, fingerprint
 from buckler.workflow.step import Outside, Run, Step
 
@@ -54,10 +53,7 @@ class ModelRef:
         """
         digest, spec = identity(spec, planned=True), with_base(spec)
         require_ready(spec)
-        dtype = dtype_of(spec)
-        if spec.dtype == "auto" and dtype == "bfloat16" and not supposes():
-            LOG.info("%s: computing in bfloat16, which this machine is made for (`dtype: float32` for full precision)", spec.name)
-        return cls(spec=spec, digest=digest, dtype=dtype)
+        return cls(spec=spec, digest=digest, dtype=note_type(spec))
 
     def inputs(self, role: str = "model") -> dict[str, Step]:
         """The input steps that make a step depend on this model."""
@@ -79,8 +75,11 @@ def model_spec(run: Run[Settings], role: str) -> ModelSpec:
         ConfigError: the step was given none for this role.
     """
     if role in run.inputs:
-        training = None if run.step is None else run.step.inputs[role]
-        return trained_spec(run.inputs[role], None if training is None else partial(base_spec, training, run.folder_of))
+        if run.step is None:
+            return trained_spec(run.inputs[role])
+        training = run.step.inputs[role]
+        trained = trained_spec(run.inputs[role], partial(base_spec, training, run.folder_of))
+        return trained.loaded_so(batch_tokens=_batch_tokens(training))
     if role not in run.outside:
         raise ConfigError(f"this step needs a {role}, but the recipe names none")
     spec, planned = outside_spec(run.outside[role])
@@ -90,7 +89,7 @@ def model_spec(run: Run[Settings], role: str) -> ModelSpec:
 
 def outside_spec(place: str) -> tuple[ModelSpec, str]:
     """An outside model, and the type in which it was planned to compute."""
-    values = json.loads(place)
+    values = bounded_json(place)
     planned = values.pop("computes_in", "auto")
     return ModelSpec.model_validate(values), str(planned)
 
@@ -100,6 +99,13 @@ def base_spec(training: Step, folder_of: Callable[[Step], Path]) -> ModelSpec:
     if (before := training.inputs.get("model")) is not None:
         return trained_spec(folder_of(before), partial(base_spec, before, folder_of))
     return outside_spec(training.outside["model"].place)[0]
+
+
+def _batch_tokens(training: Step) -> int | None:
+    """The `batch_tokens` of the outside model with which a training began."""
+    while (before := training.inputs.get("model")) is not None:
+        training = before
+    return outside_spec(training.outside["model"].place)[0].batch_tokens if "model" in training.outside else None
 
 
 def require_planned_type(spec: ModelSpec, planned: str) -> None:
@@ -116,16 +122,17 @@ def trained_spec(folder: Path, base: Callable[[], ModelSpec] | None = None) -> M
 
     LoRA leaves an adapter, which is merged into `base` (default: the one it names) on loading; older versions, the merged model.
     """
-    record = read_json(folder / "training.json") if (folder / "training.json").exists() else {}
+    file = folder / "training.json"
+    record = read_json(file) if kind_at(file) else {}
     values = record if isinstance(record, Mapping) else {}
     whole, adapter = folder / "model", folder / "adapter"
     spec = ModelSpec(name=str(whole))
     if adapter.exists() and not whole.exists():
         spec = with_merged(base() if base else ModelSpec(name=base_of(adapter)[0]), adapter)
     how = {name: values.get(name) for name in ("threads", "attn_implementation")}
-    spec = ModelSpec.model_validate({**spec.model_dump(), **how})
+    spec = parse(ModelSpec, {**spec.model_dump(), **how}, str(file))
     dtype = values.get("dtype", "float32")
-    return spec if dtype == dtype_of(spec) else spec.model_copy(update={"dtype": dtype})
+    return spec if dtype == dtype_of(spec) else parse(ModelSpec, {**spec.model_dump(), "dtype": dtype}, str(file))
 
 
 def load_model(run: Run[Settings], role: str, *, shared: bool = False) -> LM:

@@ -8,7 +8,6 @@ small, and what goes on from them needs them.
 from __future__ import annotations
 
 import fcntl
-import json
 import shutil
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
@@ -18,7 +17,7 @@ from pathlib import Path
 
 from buckler.data import Json, file_digest, read_json, write_json
 from buckler.errors import StoreError
-from buckler.workflow.store import LOCK, MARKER, PRUNED, inputs_of
+from buckler.workflow.store import LOCK, MARKER, PRUNED, inputs_of, read_marker
 
 WEIGHTS, MERGED, ADAPTER, CACHE = "model", "base", "adapter", "cache.sqlite"
 """Names in a step's folder: a whole model; the base of an adapter, as earlier versions kept it; an adapter; answers of a model,
@@ -41,7 +40,7 @@ class Held:
     def finished(self) -> dict[str, list[str]]:
         """The inputs of each finished step."""
         markers = {name: path / MARKER for name, path in self.folders.items() if (path / MARKER).exists()}
-        return {name: list(json.loads(marker.read_text(encoding="utf-8"))["inputs"].values()) for name, marker in markers.items()}
+        return {name: list(read_marker(marker).inputs.values()) for name, marker in markers.items()}
 
     @cached_property
     def sizes(self) -> dict[str, int]:
@@ -75,7 +74,7 @@ class Held:
         """Steps and bytes behind each file of results; steps that runs share count in each."""
         found = {}
         for path in sorted((self.root / "reports").glob("*/results-*.json")):
-            steps = self._below(_named(json.loads(path.read_text(encoding="utf-8"))))
+            steps = self._below(_named(read_json(path)))
             found[f"{path.parent.name}/{path.name}"] = len(steps), sum(self.sizes[name] for name in steps)
         return found
 

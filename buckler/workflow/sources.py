@@ -20,6 +20,7 @@ from buckler.data import (
     file_digest,
     with_copies,
 )
+from buckler.data.reading import kind_at, path_kind
 from buckler.errors import ConfigError, DataError
 from buckler.formats import Account, Reading
 from buckler.formats.account import TARGETS, fill, is_target
@@ -95,7 +96,7 @@ class Source(Settings):
         if not isinstance(values, dict) or not isinstance(source, str) or values.get("format") or "@" not in source:
             return values
         name, _, path = source.partition("@")
-        named = not Path(source).exists() and (is_place(name) or name in formats.FORMATS)
+        named = not kind_at(source) and (is_place(name) or name in formats.FORMATS)
         return {**values, "format": name, "source": path} if named else values
 
     @model_validator(mode="after")
@@ -285,10 +286,10 @@ def _drawn(rows: Sequence[RowT], source: Source) -> list[RowT]:
 
 def _digest(path: Path) -> str:
     """SHA-256 of a file, or of all files of a folder; a name that is no path stands for itself (a hub data set)."""
-    if path.is_dir():
+    if (kind := path_kind(path)) == "folder":
         files = sorted(one for one in path.rglob("*") if one.is_file() and not one.name.startswith("."))
         return content_id([[str(one.relative_to(path)), _digest(one)] for one in files])
-    if not path.exists():
+    if not kind:
         if str(path).count("/") == 1 and not path.suffix and not path.is_absolute():
             return f"hub:{path}"
         raise DataError(f"{path}: no such file")

@@ -9,12 +9,15 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from buckler.data import Json
-from buckler.errors import StoreError
+from pydantic import BaseModel, FiniteFloat
+
+from buckler.data import Json, read_json
+from buckler.errors import DataError, StoreError
+from buckler.settings import read_as
 from buckler.workflow.step import FORMER, Step
 
 MARKER = "step.json"
@@ -95,16 +98,37 @@ class Store:
         former = FORMER.get(name)
         for each in dict.fromkeys([name, former.name if former else name]):
             for marker in sorted(self.root.glob(f"steps/{each}-*/{MARKER}")):
-                record: Mapping[str, Json] = json.loads(marker.read_text(encoding="utf-8"))
-                if record["name"] == each and isinstance(record["seconds"], int | float):
-                    seconds.append(float(record["seconds"]))
+                record = read_marker(marker)
+                if record.name == each:
+                    seconds.append(record.seconds)
         return seconds
+
+
+class Marker(BaseModel):
+    """What is read of the marker of a finished step."""
+
+    name: str
+    inputs: dict[str, str]
+    """The folders of its inputs, by what it calls them."""
+    seconds: FiniteFloat
+
+
+def read_marker(marker: Path) -> Marker:
+    """The marker of a finished step.
+
+    Raises:
+        StoreError: it is damaged.
+    """
+    try:
+        return read_as(Marker, marker)
+    except DataError as fault:
+        raise StoreError(f"{fault}; delete the folder {marker.parent}, and its step is done again") from None
 
 
 def inputs_of(lock: Path) -> list[str]:
     """The folders of the inputs of a step that is begun, as its lock names them; none where an earlier version began it."""
     try:
-        names = json.loads(lock.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        names = read_json(lock)
+    except DataError:
         return []
     return [str(name) for name in names] if isinstance(names, list) else []

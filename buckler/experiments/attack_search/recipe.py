@@ -1,4 +1,4 @@
-"""Recipes of an attacker who searches for his settings under a budget: what he may choose, and what counts."""
+"""Recipes of an attacker who tunes hyperparameters under a budget: what may be chosen, and what counts."""
 
 from __future__ import annotations
 

@@ -6,15 +6,16 @@ patterns of `languages.json` are searched in the opening of an answer.
 
 from __future__ import annotations
 
-import json
 import re
 import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
-from importlib.resources import files
+from functools import cache, lru_cache
+from pathlib import Path
 from typing import Literal, TypeAlias
 
+from buckler.data import bounded_json
+from buckler.data.reading import read_bytes
 from buckler.judges.refusal.english import (
     ADVICE,
     CLARIFY,
@@ -72,9 +73,11 @@ class Sentence:
         return self.text if len(self.text) <= 80 else self.text[:77] + "..."
 
 
+@lru_cache(maxsize=16)
 def plain(text: str) -> str:
     """`text` without invisible characters and emphasis, with straight quotes; lines are kept."""
-    text = _UNSEEN.sub("", unicodedata.normalize("NFKC", text)).translate(_QUOTES)
+    text = text if text.isascii() else _UNSEEN.sub("", unicodedata.normalize("NFKC", text)).translate(_QUOTES)
+    text = text.replace("`", "'")
     text = re.sub(r"(?<!\w)_+|_+(?!\w)|\*\*+|~~", "", text)
     text = re.sub(r"\*(\S[^*\n]*)\*", r"\1", text)
     text = re.sub(r"^[ \t]*(?:#{1,6}|>+)[ \t]*", "", text, flags=re.MULTILINE)
@@ -182,7 +185,7 @@ def foreign_remark(sentence: Sentence) -> int | None:
 
 @cache
 def _languages() -> Mapping[str, Mapping[Shows, Sequence[Gated]]]:
-    table = json.loads(files("buckler.judges.refusal").joinpath("languages.json").read_text(encoding="utf-8"))
+    table = bounded_json(read_bytes(Path(__file__).with_name("languages.json")))
     return {
         code: {
             kind: [compiled(unicodedata.normalize("NFKC", pattern)) for pattern in patterns] for kind, patterns in kinds.items()

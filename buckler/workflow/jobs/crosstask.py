@@ -12,9 +12,8 @@ from pydantic import AfterValidator, Field, field_validator, model_validator
 from buckler.crosstask.build import CrossTaskSettings
 from buckler.crosstask.card import defence_card
 from buckler.crosstask.documents import DocumentSettings
-from buckler.crosstask.own_tasks import read_tasks
 from buckler.crosstask.task import ALL, MOST_MISUSED_TASK, current_names
-from buckler.crosstask.tasks import task_named
+from buckler.crosstask.tasks import read_tasks, task_named
 from buckler.data import Chat, Json, read_chats, write_text
 from buckler.evaluation.probes import MAX_NEW_TOKENS
 from buckler.models.protocol import ModelSpec
@@ -48,7 +47,7 @@ class CrossTaskJob(AnsweringJob, DrawingJob):
     """PEFT adapter to load on the model."""
     tasks: Annotated[tuple[str, ...], AfterValidator(current_names)] = (ALL,)
     """Task of the defence: a name, `all`, or `most_misused_task` (performed most often on malicious documents)."""
-    own_tasks: Path | None = None
+    tasks_file: Path | None = None
     """YAML file of your own tasks, or `module:TASK`; separate several of the latter with commas."""
     crosstask: CrossTaskSettings = CrossTaskSettings()
     """Settings of the defence rows."""
@@ -83,7 +82,7 @@ class CrossTaskJob(AnsweringJob, DrawingJob):
     @property
     def settings(self) -> CrossTaskSettings:
         """The settings of the rows, with the tasks that are named."""
-        own = read_tasks(self.own_tasks) if self.own_tasks is not None else {}
+        own = read_tasks(self.tasks_file) if self.tasks_file is not None else {}
         whole = (*self.crosstask.tasks, *(name for name in own if name not in self.crosstask.tasks))
         names = whole if self.tasks in ((ALL,), (MOST_MISUSED_TASK,)) else tuple(task_named(name, own).id for name in self.tasks)
         return CrossTaskSettings.model_validate({**self.crosstask.model_dump(), "tasks": names})
@@ -94,7 +93,7 @@ class CrossTaskJob(AnsweringJob, DrawingJob):
         Raises:
             ConfigError, DataError, BackendError: a model, a file or a task is not there.
         """
-        settings, own = self.settings, own_tasks_at(self.own_tasks)
+        settings, own = self.settings, own_tasks_at(self.tasks_file)
         model = model_of(self.model, earlier, self.adapter)
         labeller = model if self.label_model is None else model_of(self.label_model, earlier)
         test = [rows_of(source, documents=True) for source in self.decontaminate]

@@ -1,4 +1,4 @@
-"""The job `curate`: harmless texts to rows that carry safety implication, with their rejections, controls and card."""
+"""The job `curate`: harmless texts to rows that carry safety-related wording, with their rejections, controls and card."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from buckler.curation.dataset_card import CURATED, About, dataset_card
-from buckler.curation.record import COUNTS, REJECTED
+from buckler.curation.record import COUNTS, REJECTED, current_counts
 from buckler.curation.settings import CONTROLS, PRESETS, UNCURATED, CurateSettings, control
 from buckler.data import ROWS, Chat, Json, each_chat, read_chats, read_jsonl, write_text
 from buckler.evaluation.probes import set_of
@@ -39,7 +39,7 @@ ATTACK_ROWS = 50
 
 
 class CurateJob(AnsweringJob, DrawingJob):
-    """Revision of harmless texts so that they carry safety implication: rows that harden the model they were made with."""
+    """Revision of harmless texts so that they carry safety-related wording: rows that harden the model they were made with."""
 
     method_fields = ("curation",)
     option_names = OPTION_NAMES["curate"]
@@ -59,9 +59,9 @@ class CurateJob(AnsweringJob, DrawingJob):
     judge_model: ModelSpec | None = None
     """Model that rates helpfulness by rubric (default: the reviser)."""
     reference: ModelSpec | None = None
-    """Aligned model that measures perplexity, for `measured_by` reference."""
+    """Aligned model that measures perplexity, for `scorer` reference."""
     proxy: ModelSpec | None = None
-    """Compromised model, for direction contrast or `measured_by` proxy."""
+    """Compromised model, for direction contrast or `scorer` proxy."""
     attack_rows: Source | None = None
     """Harmful rows for a simulated attack; a copy of the model trained on them is the compromised proxy."""
     attack_train: TrainSettings = ATTACK_TRAIN
@@ -102,8 +102,8 @@ class CurateJob(AnsweringJob, DrawingJob):
             raise ValueError(
                 "this needs a compromised model: name one with --proxy, or give --attack-rows for a simulated attack"
             )
-        if self.curation.measured_by == "reference" and self.reference is None:
-            raise ValueError("measured_by reference needs an aligned model: name one with --reference")
+        if self.curation.scorer == "reference" and self.reference is None:
+            raise ValueError("scorer reference needs an aligned model: name one with --reference")
         return self
 
     @property
@@ -232,7 +232,7 @@ def near_probes(name: str) -> Step:
 
 
 def _counts(path: Path) -> dict[str, int]:
-    return {name: value for name, value in read_object(path).items() if isinstance(value, int)}
+    return {name: value for name, value in current_counts(read_object(path)).items() if isinstance(value, int)}
 
 
 def _rejected(folder: Path) -> Iterator[Mapping[str, Json]]:

@@ -11,6 +11,7 @@ from typing import Self
 from pydantic import Field, model_validator
 
 from buckler.data import ROWS, Chat, Json, distinct, read_chats, write_json, write_rows
+from buckler.data.reading import read_text
 from buckler.finetuning.attacks import AttackSettings
 from buckler.finetuning.settings import UNUSED_LORA, LoRA, TrainSettings
 from buckler.finetuning.train import memory_of
@@ -245,7 +246,7 @@ class TrainedModel(Result):
 
     def lines(self) -> list[str]:
         """Files, the first row as it was seen, what was cut and dropped."""
-        first = (self.out / "first_row.txt").read_text(encoding="utf-8").strip()[:600]
+        first = read_text(self.out / "first_row.txt").strip()[:600]
         cut, dropped = _names(self.record, "cut"), _names(self.record, "dropped")
         seen = f"{self.record['rows']} rows, {self.record['steps']} steps"
         base = self.record.get("base")

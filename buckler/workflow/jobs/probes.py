@@ -220,7 +220,7 @@ def _file_lines(name: str, rows: int, described: Described) -> list[str]:
         places = [f"{number} = {earlier}" for number, earlier in described.repeats.items()]
         lines.append(f"  {len(places):6} say the same as an earlier one: row {_some(places)}")
     if described.ignored_columns:
-        lines.append(f"  passed over: {_some(described.ignored_columns)}")
+        lines.append(f"  columns ignored: {_some(described.ignored_columns)}")
     return lines
 
 
