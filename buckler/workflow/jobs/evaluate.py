@@ -124,7 +124,6 @@ class EvaluateJob(ProbingJob, JudgingJob):
         """
         planned, store, judge = self.plan(earlier), store_of(out, store), self.judge_spec
         notices = check_probes(self.probe_sources(), scorers(), self.limit) + check_choices(self._choices(), self.limit)
-        self.account_rows((*self.probe_sources(), *self._choices()), out, learns=False)
         if self.judge_cards is not None:
             refusal_card(self.judge_cards, judge.label, judge.version)
         if not all(store.is_done(step) for step in planned.targets):
@@ -134,6 +133,7 @@ class EvaluateJob(ProbingJob, JudgingJob):
             folder = None if self.official_tasks is None else str(self.official_tasks)
             check_tasks(with_adapter(self.model, self.adapter), self.official, folder)
         self.note_replaced(out, store, lambda: self.plan(earlier).targets)
+        self.account_rows((*self.probe_sources(), *self._choices()), out, learns=False)
         utility, written = None, []
         if "answers" in planned.more:
             run_steps([planned.result], store, progress=progress)
