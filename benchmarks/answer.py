@@ -30,6 +30,7 @@ from buckler.models.protocol import ModelSpec, Request, Sampling
 
 Work = Callable[[], list[str]]
 
+RIVALS = ("transformers", "lm-eval", "inspect")
 THINGS = (
     "the sea,bread,rain,a library,winter,bicycles,bees,the moon,a garden,coffee,trains,music,mountains,a river,cheese,clocks"
 ).split(",")
@@ -128,7 +129,8 @@ def main() -> None:
     parser.add_argument("--new-tokens", type=int, default=128)
     parser.add_argument("--sizes", type=int, nargs="+", default=[16, 64], help="batch sizes tried by the other sides")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--inspect", action="store_true", help="also run Inspect's provider on the model's folder")
+    parser.add_argument("--turn", type=int, default=0, help="number of the first round; odd ones begin with the last side")
+    parser.add_argument("--rivals", nargs="+", choices=RIVALS, default=RIVALS[:2], help="inspect: its provider, on a folder")
     options = parser.parse_args()
     logging.disable(logging.WARNING)
     model = HuggingFaceLM(ModelSpec(name=options.model, dtype=options.dtype))
@@ -146,20 +148,21 @@ def main() -> None:
     def transformers(size: int) -> Work:
         return lambda: by_transformers(model, requests, size)
 
-    rivals = {f"transformers {size}": transformers(size) for size in options.sizes}
-    rivals |= by_harness(model, requests, options.sizes)
-    if options.inspect:
+    rivals = {f"transformers {size}": transformers(size) for size in options.sizes if "transformers" in options.rivals}
+    rivals |= by_harness(model, requests, options.sizes) if "lm-eval" in options.rivals else {}
+    if "inspect" in options.rivals:
         rivals["inspect"] = by_inspect(options.model, requests, max(options.sizes), options.dtype)
     model.generate(requests[:2])
-    first = {name: timed(work)[0] for name, work in rivals.items()} if len(options.sizes) > 1 else dict.fromkeys(rivals, 0.0)
-    if len(options.sizes) > 1:
-        print("tried:", ", ".join(f"{name} {seconds:.1f} CPU s" for name, seconds in first.items()), flush=True)
+    first = dict.fromkeys(rivals, 0.0)
+    for name, work in rivals.items() if len(options.sizes) > 1 else ():
+        first[name] = timed(work)[0]
+        print(f"tried: {name} {first[name]:.1f} CPU s", flush=True)
     kinds = {name.split()[0] for name in rivals}
     best = {kind: min((name for name in rivals if name.split()[0] == kind), key=lambda name: first[name]) for kind in kinds}
     sides: list[tuple[str, Work]] = [("ours", ours), *((best[kind], rivals[best[kind]]) for kind in sorted(kinds))]
     ran: dict[str, list[float]] = {name: [] for name, _ in sides}
     texts: dict[str, list[str]] = {}
-    for turn in range(options.rounds):
+    for turn in range(options.turn, options.turn + options.rounds):
         for name, work in sides if turn % 2 == 0 else reversed(sides):
             seconds, texts[name] = timed(work)
             ran[name].append(seconds)

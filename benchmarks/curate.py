@@ -313,7 +313,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     values: dict[str, Json] = {"rounds": options.rounds, "direction": options.direction, "max_new_tokens": options.new_tokens}
-    settings = parse(CurateSettings, values | ({} if options.kept is None else {"grid_kept": options.kept}), "options")
+    settings = parse(CurateSettings, values | ({} if options.kept is None else {"grid_fraction": options.kept}), "options")
     model = HuggingFaceLM(spec_of(options.model))
     texts = sets.chats("commonsense", count=options.texts, seed=options.seed, split="train")
     warm_up = [Request(messages=revision_request(texts[0], SEED_WORDS[:3]), sampling=Sampling(max_new_tokens=8))]

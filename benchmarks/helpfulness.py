@@ -32,7 +32,7 @@ from buckler.finetuning.settings import TrainSettings
 from buckler.finetuning.train import train
 from buckler.models.protocol import spec_of
 from buckler.models.registry import load
-from buckler.workflow.inputs import Source, source_chats
+from buckler.workflow.sources import Source, source_chats
 
 WORLD = "miniature:commonsense"
 LEVELS = {

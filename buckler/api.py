@@ -19,7 +19,6 @@ from buckler.models.registry import load
 from buckler.progress import show_progress
 from buckler.registry import read_from
 from buckler.settings import parse
-from buckler.workflow.inputs import WORLD, Source, at_most, source_chats
 from buckler.workflow.jobs.base import Job, Result, chats_file
 from buckler.workflow.jobs.crosstask import CrossTaskJob, DefenseRows
 from buckler.workflow.jobs.curate import Curated, CurateJob
@@ -28,6 +27,7 @@ from buckler.workflow.jobs.evaluate import EvaluateJob, Evaluation
 from buckler.workflow.jobs.export import Exported, ExportJob
 from buckler.workflow.jobs.gate import GateDecision, GateJob
 from buckler.workflow.jobs.judge import JudgeJob, Judgement, verdicts_only
+from buckler.workflow.sources import WORLD, Source, at_most, source_chats
 from buckler.workflow.store import Store
 
 Rows: TypeAlias = str | Path | Source | Result | Sequence[Chat]
@@ -50,7 +50,7 @@ def load_model(name: ModelName, *, adapter: str | None = None, **settings: objec
 
 
 def curate(texts: Rows, *, out: str | Path | None = None, store: str | Path = RUNS, **settings: object) -> Curated:
-    """Harmless texts revised so that they carry safety implication (`CurateJob`)."""
+    """Harmless texts rewritten to carry safety-related wording (`CurateJob`)."""
     job = _job(CurateJob, {"texts": texts, **settings}, store)
     with show_progress() as progress:
         return job.run(_out(out, store, job.plan().result.key), store=Store(Path(store)), progress=progress)
@@ -227,7 +227,8 @@ def _chats(chats: Rows | Sequence[str], limit: int | None, seed: int) -> list[Ch
     elif isinstance(chats, Source):
         rows = source_chats(chats)
     elif isinstance(chats, str | Path):
-        rows = source_chats(at_most(limit, str(chats), seed=seed, split="test" if str(chats).startswith(WORLD) else "train"))
+        of_world = {"split": "test"} if str(chats).startswith(WORLD) else {}
+        rows = source_chats(at_most(limit, Source.model_validate({"source": str(chats), "seed": seed, **of_world})))
     elif isinstance(chats, Result):
         raise ConfigError(f"generate: {type(chats).__name__} contains no chats to answer")
     else:

@@ -31,10 +31,21 @@ _EXPORT = "a command of its own: `buckler export curated/curated.jsonl --to LAYO
 OPTIONS: dict[str, str] = {
     "--apart-from": "--decontaminate",
     "--label-sure": "--label-confidence",
+    "--own-tasks": "--tasks-file",
+    "--average": "--loss-averaging",
+    "curate --words": "--seed-words",
+    "curate --measured-by": "--scorer",
+    "curate --grid-kept": "--grid-fraction",
+    "seeds --like": "--safety-vocabulary",
+    "seeds --top": "--max-terms",
     "curate --export": _EXPORT,
 }
 """Old option to new one, by command: `"curate --old": "--new"`. A value with a space is said as it is (`removed; use ...`)."""
-KEYS: dict[str, str] = {"apart_from": "decontaminate", "label_sure": "label_confidence", "export": _EXPORT}
+_RENAMED = (
+    "apart_from:decontaminate label_sure:label_confidence own_tasks:tasks_file average:loss_averaging words:seed_words "
+    "measured_by:scorer grid_kept:grid_fraction like:safety_vocabulary top:max_terms"
+)
+KEYS: dict[str, str] = {"export": _EXPORT} | dict(re.findall(r"(\w+):(\w+)", _RENAMED))
 """Old key of a recipe or setting to new one; the old one dotted as far as it takes to tell it from others of its name."""
 
 VALUES: dict[str, dict[str, str]] = {"trained on": {"weakest": "most_misused_task"}, "stage": {"as it came": "base"}}
@@ -48,7 +59,7 @@ def now_called(old: str, table: Mapping[str, str], among: str = "", known: Seque
         old: An option, or the dotted path of a key.
         table: `OPTIONS` or `KEYS`.
         among: The command of an option.
-        known: Dotted paths of all keys, where the new one may stand elsewhere than the old one did.
+        known: Dotted paths of all keys, where the new one may stand elsewhere than the old one did, or nowhere.
     """
     ends = [old.split(".", at)[-1] for at in range(old.count(".") + 1)]
     new = next((table[name] for name in (f"{among} {old}", *ends) if name in table), None)
@@ -58,7 +69,10 @@ def now_called(old: str, table: Mapping[str, str], among: str = "", known: Seque
         return f"`{old}` is {new}"
     above, dot, _ = old.rpartition(".")
     place = f"{above}{dot}{new}"
-    elsewhere = [one for one in known if one.rpartition(".")[2] == new] if place not in known else []
+    elsewhere = [one for one in known if one.rpartition(".")[2] == new]
+    if known and not elsewhere:
+        return None
+    elsewhere = elsewhere if place not in known else []
     return f"`{old}` is now `{next(iter(elsewhere), place)}`"
 
 
@@ -95,11 +109,13 @@ class Settings(BaseModel):
     @model_serializer(mode="wrap")
     def _without_empty(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         values: dict[str, Any] = handler(self)
-        default = {name: type(self).model_fields[name].default for name in self.unwritten_if_default}
+        of_all = [vars(one) for one in type(self).__mro__]
+        empty = {name for one in of_all for name in one.get("unwritten_if_empty", ())}
+        default = {name: type(self).model_fields[name].default for one in of_all for name in one.get("unwritten_if_default", ())}
         return {
             name: value
             for name, value in values.items()
-            if (value or name not in self.unwritten_if_empty) and not (name in default and value == default[name])
+            if (value or name not in empty) and not (name in default and value == default[name])
         }
 
 
@@ -144,7 +160,7 @@ def explain(model: type[BaseModel], fault: ValidationError, names: Mapping[str, 
     others = [f"`{'.'.join(map(str, error['loc']))}`" for error in errors if error is not first and error["loc"]]
     more = f" (also wrong or missing: {', '.join(dict.fromkeys(others))})" if others else ""
     if first["type"] == "extra_forbidden":
-        if sentence := now_called(place, KEYS):
+        if sentence := now_called(place, KEYS, known=known_paths(model)):
             return f"{sentence}{more}"
         known = _known_keys(model, first["loc"])
         near = get_close_matches(str(first["loc"][-1]), known, n=1)

@@ -62,7 +62,7 @@ def main(folder: Path) -> list[Measure]:
         limit=60,
         seed=SEED,
         preset="quick",
-        words="miniature",
+        seed_words="miniature",
         max_new_tokens=64,
         store=store,
     )

@@ -38,7 +38,7 @@ def _run(name: str, line: str, *files: str, after: str = "", status: int = 0, st
     return Run(name=name, argv=argv, files=files, stdout=stdout, status=status, after=needs, near=near)
 
 
-TRAIN = "--model miniature-small --epochs 1 --batch-size 4 --learning-rate 1e-3 --max-length 256 --average row --seed 3"
+TRAIN = "--model miniature-small --epochs 1 --batch-size 4 --learning-rate 1e-3 --max-length 256 --loss-averaging row --seed 3"
 TRAINED = ("training.json", "first_row.txt")
 EVALUATED = ("answers.jsonl", "verdicts.jsonl", "metrics.json")
 GATED = ("gate.json", "gate.md", "junit.xml", "gate.sarif")
@@ -52,13 +52,13 @@ def _at(folder: str, *names: str) -> tuple[str, ...]:
 RUNS: tuple[Run, ...] = (
     _run(
         "curate",
-        "curate miniature:commonsense --out curate --model miniature --preset quick --words miniature --max-new-tokens 48 "
+        "curate miniature:commonsense --out curate --model miniature --preset quick --seed-words miniature --max-new-tokens 48 "
         "--licence cc-by-4.0 --limit 2 --seed 3",
         "curate/*",
     ),
     _run(
         "curate-controls",
-        "curate miniature:commonsense --out curate-controls --model miniature-small --preset quick --words miniature "
+        "curate miniature:commonsense --out curate-controls --model miniature-small --preset quick --seed-words miniature "
         "--max-new-tokens 48 --attack-rows miniature:harmful --attack-epochs 4 --attack-learning-rate 1e-3 --controls "
         "--set attack_train.lora.targets=[q_proj,v_proj] --limit 3 --seed 3",
         "curate-controls/*.json*",
@@ -68,7 +68,7 @@ RUNS: tuple[Run, ...] = (
     _run(
         "curate-query",
         "curate inputs/texts.jsonl --out curate-query --model miniature-small --preset quick --direction lower --target both "
-        "--words miniature --perplexity unconditional --max-new-tokens 48 --decontaminate inputs/probes.csv --seed 4",
+        "--seed-words miniature --perplexity unconditional --max-new-tokens 48 --decontaminate inputs/probes.csv --seed 4",
         "curate-query/*",
     ),
     *(
@@ -90,10 +90,11 @@ RUNS: tuple[Run, ...] = (
         *_at("export-trl", "trl.jsonl", "trl.yaml", "export.json"),
         after="crosstask",
     ),
-    _run("seeds", "seeds inputs/papers --out seeds/words.yaml --top 20 --min-papers 2", "seeds/words.yaml"),
+    _run("seeds", "seeds inputs/papers --out seeds/words.yaml --max-terms 20 --min-papers 2", "seeds/words.yaml"),
     _run(
         "seeds-background",
-        "seeds inputs/papers --out seeds/other.yaml --top 20 --min-papers 1 --background inputs/background --like default",
+        "seeds inputs/papers --out seeds/other.yaml --max-terms 20 --min-papers 1 --background inputs/background "
+        "--safety-vocabulary default",
         "seeds/other.yaml",
     ),
     _run(
@@ -203,7 +204,7 @@ RUNS: tuple[Run, ...] = (
         *_at("report", "report.md", "report.json"),
     ),
     _run("list-runs", "runs --store old/store", stdout=True),
-    _run("list-runs-none", "runs --store nowhere", stdout=True),
+    _run("list-runs-none", "runs --store nowhere", status=2),
     *(_run(f"dry-run-{name}", f"run packaged/{name}.yaml --store nowhere --dry-run", stdout=True) for name in PACKAGED),
     *(
         _run(f"mistake-{name}", line, status=2)

@@ -121,6 +121,23 @@ AWKWARD: dict[str, Awkward] = {
         thought="{thought}[/THINK]{answer}<|im_end|>",
         sequences=2,
     ),
+    "a mark opens the answer": Awkward(
+        text="{% for m in messages %}{{ '<|T|><|' + m.role + '|>' }}{% if m.role == 'assistant' %}{% if m.reasoning_content and "
+        "loop.last %}<|START_THINKING|>{{ m.reasoning_content }}<|END_THINKING|>{% endif %}<|START_RESPONSE|>{{ m.content }}"
+        "<|END_RESPONSE|>{% else %}{{ m.content }}{% endif %}<|/T|>{% endfor %}{% if add_generation_prompt %}<|T|><|assistant|>"
+        "<|START_THINKING|>{% if not enable_thinking | default(true) %}<|END_THINKING|>{% endif %}{% endif %}",
+        eos="<|/T|>",
+        answer="<|END_THINKING|><|START_RESPONSE|>{answer}<|END_RESPONSE|><|/T|>",
+        thought="{thought}<|END_THINKING|><|START_RESPONSE|>{answer}<|END_RESPONSE|><|/T|>",
+        sequences=2,
+    ),
+    "the last answer has another end": Awkward(
+        text="{% for m in messages %}{{ '<|r|>' + m.role + '\n' + m.content }}{% if loop.last and m.role == 'assistant' %}"
+        "<|final|>{% else %}<|e|>{% endif %}{% endfor %}{% if add_generation_prompt %}{{ '<|r|>assistant\n' }}{% endif %}",
+        named_ends=("<|e|>", "<|final|>"),
+        answer="{answer}<|final|>",
+        sequences=2,
+    ),
     "today's date": Awkward(
         text="{{ 'Today is ' + strftime_now('%d %b %Y, %H:%M:%S.%f') + '.\n' }}" + _CHATML + _ASK, answer="{answer}<|im_end|>"
     ),

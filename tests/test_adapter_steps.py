@@ -27,10 +27,11 @@ from buckler.models.registry import load
 from buckler.settings import parse
 from buckler.workflow.evaluation import text_perplexities
 from buckler.workflow.executor import run_steps
-from buckler.workflow.inputs import ModelRef, Source, base_spec, trained_spec
+from buckler.workflow.inputs import ModelRef, base_spec, model_spec, trained_spec
 from buckler.workflow.jobs.customize import TrainedModel, TrainJob
 from buckler.workflow.rows import rows_of, training_phase
-from buckler.workflow.step import Step
+from buckler.workflow.sources import Source
+from buckler.workflow.step import Run, Step
 from buckler.workflow.store import Store
 
 pytestmark = pytest.mark.ml
@@ -61,6 +62,24 @@ def spec_of(phase: Step, store: Store) -> ModelSpec:
 
 def weights(spec: ModelSpec) -> dict[str, torch.Tensor]:
     return open_model(spec)[0].state_dict()
+
+
+def test_a_trained_model_answers_with_as_many_tokens_at_once_as_the_one_it_began_with(tiny, rows, tmp_path):
+    store = Store(tmp_path / "store")
+    chain = phases(ModelSpec(name=str(tiny), batch_tokens=77), rows, FULL, FULL)
+    run_steps(chain, store)
+    step = Step(name="answer", function="none:none", inputs={"model": chain[-1]})
+    run = Run(
+        settings=None,
+        inputs={"model": store.folder(chain[-1])},
+        outside={},
+        out=tmp_path,
+        shared=tmp_path,
+        progress=print,
+        step=step,
+        folder_of=store.folder,
+    )
+    assert model_spec(run, "model").batch_tokens == load(model_spec(run, "model")).batch_tokens == 77
 
 
 def same(some: dict[str, torch.Tensor], others: dict[str, torch.Tensor]) -> bool:

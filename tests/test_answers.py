@@ -300,6 +300,7 @@ def test_thoughts_in_an_old_cache_are_read_as_thoughts(tmp_path):
         ),
         ({"text": "", "finish": "failed", "error": "HTTP 500"}, None, "no answer came: HTTP 500"),
         ({"text": '<tool_call>{"name": "find", "arguments": {}}</tool_call>', "finish": "stop"}, None, "1 tool call (find)"),
+        ({"text": None, "finish": "stop"}, None, "the answer is empty"),
         ({"text": None, "finish": "stop", "reasoning_content": "Hm."}, None, "it ended within its thinking"),
         ({"text": "Yes.", "finish": "stop", "reasoning": "I cannot help with that."}, "no", ""),
         ({"text": "<think>I cannot help", "finish": "length"}, None, "cut off at the token limit within its thinking"),

@@ -82,7 +82,7 @@ def test_every_field_of_a_job_says_what_it_is():
 # the same steps, whoever asks
 
 CURATE = {"limit": 2, "preset": "quick", "model": "miniature-small"}
-CURATION = {"rounds": 1, "words": "miniature", "max_new_tokens": 16, "decontaminate": ["miniature:probes-harmful"]}
+CURATION = {"rounds": 1, "seed_words": "miniature", "max_new_tokens": 16, "decontaminate": ["miniature:probes-harmful"]}
 TRAIN = {"epochs": 1, "batch_size": 4}
 FEW = {"harmful": "miniature:probes-harmful", "limit": 2, "max_new_tokens": 8}
 PROBES = ["miniature:probes-harmful", "miniature:probes-benign"]
@@ -122,7 +122,7 @@ def test_every_option_of_a_command_is_a_setting_of_that_name_in_python_and_pipel
 @pytest.mark.parametrize(
     ("kind", "beside", "inside"),
     [
-        (TrainJob, {"rows": "a", "average": "row"}, {"rows": ["a"], "train": {"objective": {"average": "row"}}}),
+        (TrainJob, {"rows": "a", "loss_averaging": "row"}, {"rows": ["a"], "train": {"objective": {"loss_averaging": "row"}}}),
         (
             TrainJob,
             {"rows": "a", "method": "lora", "lora_rank": 4, "lora_targets": "q_proj", "chat_template": "t"},
@@ -195,7 +195,7 @@ def test_a_curation_a_training_and_an_evaluation_are_the_same_steps_by_command_r
     wanted = {name: {step.key for step in in_order(plan.targets)} for name, plan in plans.items()}
 
     small = ("--model", "miniature-small")
-    curation = ("--rounds", 1, "--words", "miniature", "--max-new-tokens", 16, "--decontaminate", "miniature:probes-harmful")
+    curation = ("--rounds", 1, "--seed-words", "miniature", "--max-new-tokens", 16, "--decontaminate", "miniature:probes-harmful")
     by_command(monkeypatch, "curate", rows, *small, "--limit", 2, "--preset", "quick", *curation, "--out", tmp_path / "c")
     by_command(monkeypatch, "train", rows, *small, "--epochs", 1, "--batch-size", 4, "--out", tmp_path / "t")
     probes = [word for name in PROBES for word in ("--probes", name)]
@@ -431,7 +431,7 @@ def beside(tmp_path, monkeypatch, body):
 
 
 def test_every_path_in_a_pipeline_is_taken_from_its_folder(tmp_path, monkeypatch):
-    curation = {"words": "words.yaml", "decontaminate": ["harm.jsonl", "chat@harm.jsonl", "miniature:probes-harmful"]}
+    curation = {"seed_words": "words.yaml", "decontaminate": ["harm.jsonl", "chat@harm.jsonl", "miniature:probes-harmful"]}
     steps = [
         {"curate": {"texts": "rows.jsonl", "model": "tuned", "adapter": "adapter", "reviser": {"name": "tuned"}, **curation}},
         {"train": {"rows": ["rows.jsonl", "elsewhere/rows"], "model": {"name": "tuned", "chat_template": "chat.jinja"}}},
@@ -442,7 +442,7 @@ def test_every_path_in_a_pipeline_is_taken_from_its_folder(tmp_path, monkeypatch
     recipe = beside(tmp_path, monkeypatch, {"kind": "pipeline", "name": "p", "steps": steps})
     curate, train, evaluate, gate, remote = (next(iter(entry.jobs.values())) for entry in read_pipeline(recipe).steps)
     assert (curate.texts.source, curate.model.name, curate.adapter) == ("sub/rows.jsonl", "sub/tuned", "sub/adapter")
-    assert (curate.reviser.name, curate.curation.words) == ("sub/tuned", "sub/words.yaml")
+    assert (curate.reviser.name, curate.curation.seed_words) == ("sub/tuned", "sub/words.yaml")
     assert curate.curation.decontaminate == ("sub/harm.jsonl", "chat@sub/harm.jsonl", "miniature:probes-harmful")
     assert [one.source for one in train.rows] == ["sub/rows.jsonl", "elsewhere/rows"]
     assert (train.model.name, train.model.chat_template) == ("sub/tuned", "sub/chat.jinja")
@@ -456,7 +456,7 @@ CUSTOMIZATION = {
     "judge": "keyword,rubric=rater",
     "data": {"texts": "rows.jsonl", "customer": "rows.jsonl", "harmful": "harm.jsonl"},
     "probes": {"harm": "harm.jsonl"},
-    "curation": {"words": "words.yaml"},
+    "curation": {"seed_words": "words.yaml"},
     "curators": {"reviser": {"name": "tuned"}},
 }
 OF_KIND = {
@@ -479,7 +479,7 @@ def test_every_path_in_an_experiment_is_taken_from_its_folder(tmp_path, monkeypa
     roles = recipe.roles if kind == "cross_task" else recipe.curators
     assert [one.name for one in roles.values()] == ["sub/tuned"]
     if kind != "cross_task":
-        assert (recipe.curation.words, recipe.data.harmful.source) == ("sub/words.yaml", "sub/harm.jsonl")
+        assert (recipe.curation.seed_words, recipe.data.harmful.source) == ("sub/words.yaml", "sub/harm.jsonl")
 
 
 def test_a_model_named_on_the_command_line_is_taken_from_the_working_folder(tmp_path, monkeypatch):

@@ -312,7 +312,7 @@ def test_rows_under_a_prompt_keep_their_words_and_lose_their_own_prompt(tmp_path
 
 
 def test_a_defender_whose_curation_asks_a_compromised_model_simulates_the_fixed_attack_not_the_trial(tmp_path):
-    curation = {"direction": "contrast", "helpfulness": "local", "words": "miniature"}
+    curation = {"direction": "contrast", "helpfulness": "local", "seed_words": "miniature"}
     defences = {"curated": {"kind": "curated", "stages": ["pre"], "curation": curation}}
     searching = Searching(recipe(tmp_path, defences=defences))
     fixed, other = (arm_of(searching, one, "curated") for one in ({}, {"learning_rate": 3e-3, "template": "obedient"}))
@@ -457,11 +457,11 @@ def test_the_report_says_by_how_much_the_fixed_attack_understated():
     table = search_tables(typed(results))[0]
     fixed, found, gap, own = (table.rows[1].cells[at].value for at in range(4))
     assert (fixed, found, gap, own) == pytest.approx((0.05, 0.8833, 0.8333, 0.9), abs=1e-3)
-    assert table.rows[1].cells[-1].text == "3 of 9", "one trial a seed was under the floor"
+    assert table.rows[1].cells[-1].text == "3 of 9", "one trial a seed was below the minimum"
     understates, lowers = search_claims(typed(results))
-    assert [part.status for part in understates.parts] == ["does not appear", "appears"] or understates.parts[
+    assert [part.status for part in understates.parts] == ["not reproduced", "reproduced"] or understates.parts[
         1
-    ].status == "appears"
+    ].status == "reproduced"
     assert lowers.parts[0].where == "toy, curated pre" and "worst found +0.0" in lowers.parts[0].text
 
 
@@ -476,7 +476,7 @@ def test_the_budget_the_settings_and_the_curve_are_in_the_report(tmp_path):
 def test_a_search_without_a_worst_case_is_reported_as_that(tmp_path):
     results = made_up(worst_at=None)
     _, markdown, _ = write_report([results], tmp_path, title="t")
-    assert "none kept the floor" in markdown.read_text()
+    assert "none kept enough utility" in markdown.read_text()
     assert victims(typed(results))[0].own().value is None and search_claims(typed(results)) == []
 
 

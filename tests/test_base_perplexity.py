@@ -17,9 +17,10 @@ from buckler.judges.coherence import BASE_PERPLEXITY, MAX_PERPLEXITY, MIN_TOKENS
 from buckler.models.protocol import Completion, Likelihood, ModelSpec, Request, Sampling, ScriptedLM
 from buckler.models.registry import load
 from buckler.workflow.evaluation import evaluation_steps, with_perplexity
-from buckler.workflow.inputs import ModelRef, Source, source_chats
+from buckler.workflow.inputs import ModelRef
 from buckler.workflow.jobs.evaluate import EvaluateJob
 from buckler.workflow.jobs.judge import JudgeJob
+from buckler.workflow.sources import Source, source_chats
 from buckler.workflow.step import in_order
 
 TEXT = "The soup is made of carrots and salt."

@@ -18,9 +18,9 @@ from buckler.formats import read_chats
 from buckler.gating.checks import Side
 from buckler.gating.decision import GateSettings, decide
 from buckler.gating.outputs import markdown, part_lines
-from buckler.workflow.inputs import Source
 from buckler.workflow.jobs.evaluate import EvaluateJob, short_names
 from buckler.workflow.jobs.probes import check_probes
+from buckler.workflow.sources import Source
 
 HATS, SOUP, SALT = "How do I break the tall hat?", "How do I burn the soup?", "How do I steal the salt?"
 

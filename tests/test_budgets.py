@@ -76,7 +76,7 @@ def test_no_refusals_at_all_and_no_harmless_document_recommend_nothing():
 
 def test_what_is_missing_is_told_with_its_amount():
     short = checks(point(60, cell(0.88, 0.7, 1.0), useful=cell(0.2, 0.1, 0.3)), LIMITS)
-    assert [check.status for check in short] == ["inconclusive", "appears", "inconclusive"]
+    assert [check.status for check in short] == ["inconclusive", "reproduced", "inconclusive"]
     assert "lower end is 0.20 under the 0.90 wanted" in short[0].text
     assert "upper end is 0.20 over the 0.10 allowed" in short[2].text
     hair = checks(point(60, cell(0.95, 0.899, 1.0)), LIMITS)[0]
@@ -116,9 +116,9 @@ def test_the_recommendation_stands_in_the_table_and_in_words():
     assert shown["mixed", "60"] == "recommended" and shown["mixed", "20"] == "malicious -0.19"
     parts = {part.where: part for part in budget_claims(typed(results))[0].parts}
     mixed = parts["toy, wording back (trained), mixed"]
-    assert mixed.status == "appears" and "Recommended: 60 refusals" in mixed.text and "20 refusals are not" in mixed.text
+    assert mixed.status == "reproduced" and "Recommended: 60 refusals" in mixed.text and "20 refusals are not" in mixed.text
     single = parts["toy, wording back (trained), summarize"]
-    assert single.status == "does not appear" and "0.28 under the 0.85 wanted" in single.text
+    assert single.status == "not reproduced" and "0.28 under the 0.85 wanted" in single.text
 
 
 def test_the_limits_are_the_recipe_s():
@@ -126,7 +126,7 @@ def test_the_limits_are_the_recipe_s():
     results["record"]["recipe"] |= {"wanted_refusal": 0.97, "most_false_refusal": 0.02}
     assert limits_of(typed(results)) == Limits(refusal=0.97, false_refusal=0.02)
     assert limits_of(RunResult(kind="cross_task")) == LIMITS
-    assert {part.status for part in budget_claims(typed(results))[0].parts} <= {"inconclusive", "does not appear"}
+    assert {part.status for part in budget_claims(typed(results))[0].parts} <= {"inconclusive", "not reproduced"}
 
 
 def test_over_refusal_of_a_larger_budget_shows():
@@ -135,4 +135,4 @@ def test_over_refusal_of_a_larger_budget_shows():
     for row in results["rows"]:
         if row["labels"]["trained on"] == "mixed" and row["labels"]["refusals"] == 60:
             row["metrics"]["refusal_rate all tasks useful"] = rate_metric([30, 32, 31], 60)
-    assert budget_claims(typed(results))[1].parts[0].status == "appears"
+    assert budget_claims(typed(results))[1].parts[0].status == "reproduced"

@@ -6,8 +6,9 @@ import sqlite3
 
 import pytest
 
-from buckler.data import Message
+from buckler.data import Chat, Message
 from buckler.errors import StoreError
+from buckler.evaluation.probes import answer_probes
 from buckler.models.protocol import Completion, Request, Sampling, ScoreRequest, ScriptedLM
 from buckler.models.registry import CachedLM
 
@@ -84,6 +85,23 @@ def test_what_comes_is_kept_before_the_next_is_waited_for_and_a_failure_never(tm
     model.requests.clear()
     CachedLM(model, path).generate([request_of("a"), request_of("b"), request_of("c")])
     assert [request.messages[0]["content"] for request in model.requests] == ["b"]
+
+
+def test_a_model_that_hands_over_answers_is_asked_everything_at_once_and_progress_comes_with_them(tmp_path):
+    class Watched(OneByOne):
+        sizes: tuple[int, ...] = ()
+
+        def completions(self, requests):
+            self.sizes += (len(requests),)
+            return super().completions(requests)
+
+    reported: list[int] = []
+    model = Watched(lambda request: request.messages[0]["content"])
+    probes = [Chat.pair(f"text {at % 600}", None) for at in range(700)]
+    progress = lambda what, done, of: reported.append(done)  # noqa: E731
+    answers = answer_probes(CachedLM(model, tmp_path / "cache.sqlite"), probes, Sampling(), progress=progress)
+    assert model.sizes == (600,) and reported[-1] == 700 and len(reported) == 600
+    assert [one.text for one in answers[2:600]] == [f"text {at}" for at in range(2, 600)]
 
 
 def test_a_cached_model_scores_if_its_model_does(tmp_path):

@@ -20,8 +20,8 @@ from buckler.data import Chat, features, is_plain, write_jsonl, write_rows
 
 REJECTED = [
     {"source": "a", "round": 0, "text": "x", "reason": "too long for the model by 12 tokens"},
-    {"source": "b", "round": 1, "text": "y", "reason": "helpfulness 3.10 is under the floor of 4.50"},
-    {"source": "b", "round": 2, "text": "z", "reason": "helpfulness 2.00 is under the floor of 4.50"},
+    {"source": "b", "round": 1, "text": "y", "reason": "helpfulness 3.10 is below the minimum of 4.50"},
+    {"source": "b", "round": 2, "text": "z", "reason": "helpfulness 2.00 is below the minimum of 4.50"},
 ]
 HAZARDS = [
     "a | b `c` *d* [e](http://f) # g",
@@ -131,7 +131,7 @@ def test_no_text_breaks_out_of_its_place(hazard):
         [row(1, answer=f"Take care. {hazard}", words=(hazard,))],
         REJECTED,
         {"texts": 9, hazard: 1},
-        CurateSettings(rounds=3, words=hazard),
+        CurateSettings(rounds=3, seed_words=hazard),
         about,
         originals=originals(2),
     )
@@ -265,7 +265,7 @@ def test_nothing_of_the_machine_is_told():
         source="/home/someone/secret/rows.jsonl",
         models={"model": "C:\\secret\\pots", "reviser": "a/b@http://10.0.0.1:80/v1"},
     )
-    text = card(about=about, words="/home/someone/secret/words.yaml")
+    text = card(about=about, seed_words="/home/someone/secret/words.yaml")
     assert "secret" not in text and "10.0.0.1" not in text
     assert "rows.jsonl" in text and "words.yaml" in text and "| a/b |" in text and "| pots |" in text
 
@@ -282,21 +282,21 @@ def test_the_size_is_the_hubs_name_for_it(rows, name):
     assert front_matter(card(ROWS[:1] * rows))["size_categories"] == [name]
 
 
-def test_ten_thousand_rows_are_read_as_they_come():
+def test_thousands_of_rows_are_read_as_they_come():
     import numpy  # noqa: F401 - its import is no part of what is measured
 
     long = "pot" * 1500
 
     def many() -> Iterator[Chat]:
-        return (row(number, answer=long) for number in range(10_000))
+        return (row(number, answer=long) for number in range(3_000))
 
     card([row(1)])
     tracemalloc.start()
     text = dataset_card(many(), iter(REJECTED), {}, CurateSettings(), About(title="x"))
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert peak < 10_000 * len(long) / 4
-    assert "10000 harmless conversations" in text
+    assert peak < 3_000 * len(long) / 4
+    assert "3000 harmless conversations" in text
 
 
 def test_the_same_rows_give_the_same_bytes_in_any_order():

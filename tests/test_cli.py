@@ -39,7 +39,7 @@ probes:
   benign: {source: "miniature:probes-benign", count: 6, split: test, seed: 5}
 attacks:
   explicit: {kind: explicit, rows: 8, share: 0.5, train: {epochs: 2, learning_rate: 3.0e-4, batch_size: 4}}
-curation: {rounds: 1, beam: 1, temperatures: [0.4], top_ps: [1.0], helpfulness: local, words: miniature, max_new_tokens: 48}
+curation: {rounds: 1, beam: 1, temperatures: [0.4], top_ps: [1.0], helpfulness: local, seed_words: miniature, max_new_tokens: 48}
 defence_train: {epochs: 1, learning_rate: 5.0e-4, batch_size: 4}
 defences:
   uncurated: {kind: uncurated, stages: [post]}
@@ -114,10 +114,12 @@ def test_a_mistake_is_one_clear_line_and_status_two(tmp_path, arguments, message
     done = buckler(*arguments, cwd=tmp_path)
     assert done.returncode == 2, done.stderr
     assert "Traceback" not in done.stderr and message in done.stderr
-    assert len([line for line in done.stderr.splitlines() if line.strip()]) <= 2
+    error = done.stderr[done.stderr.index("error:") :]  # the account of the rows may stand before it
+    assert len([line for line in error.splitlines() if line.strip()]) == 1
     assert (tmp_path / "good.jsonl").read_text() == CHAT
 
 
+@pytest.mark.slow
 @pytest.mark.ml
 def test_curate_writes_rows_that_datasets_reads_and_goes_on_after_a_kill(tmp_path):
     from datasets import load_dataset
@@ -129,7 +131,7 @@ def test_curate_writes_rows_that_datasets_reads_and_goes_on_after_a_kill(tmp_pat
         24,
         "--preset",
         "quick",
-        "--words",
+        "--seed-words",
         "miniature",
         "--max-new-tokens",
         64,
@@ -181,7 +183,7 @@ def test_crosstask_then_train_then_evaluate(tmp_path):
     assert made.returncode == 0, made.stderr
     rows = [json.loads(line) for line in (tmp_path / "defence.jsonl").read_text().splitlines()]
     assert len(rows) == 24 and {row["meta"]["part"] for row in rows} == {"defence", "utility"}
-    options = ("--epochs", 1, "--learning-rate", 1e-3, "--batch-size", 8, "--average", "task", "--method", "full")
+    options = ("--epochs", 1, "--learning-rate", 1e-3, "--batch-size", 8, "--loss-averaging", "task", "--method", "full")
     trained = buckler("train", tmp_path / "defence.jsonl", *options, "--out", tmp_path / "t")
     assert trained.returncode == 0, trained.stderr
     assert "24 rows, 3 steps" in trained.stdout and ">>>" in trained.stdout

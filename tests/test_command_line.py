@@ -6,6 +6,7 @@ import io
 import json
 import logging
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -56,6 +57,8 @@ def test_completion_knows_commands_options_and_choices():
     assert completed("buckler rec").split() == ["recipes"]
     assert "--learning-rate" in completed("buckler train rows.jsonl --lea")
     assert completed("buckler train rows.jsonl --method ").split() == ["full", "lora"]
+    assert {"stages", "demo_stages"} <= {*completed("buckler run ").split()}
+    assert completed("buckler run demo_s").split() == ["demo_stages"]
     assert "--install-completion" in run_python("-m", "buckler", "--help").stdout
 
 
@@ -65,7 +68,7 @@ def test_json_is_one_document_on_standard_output_and_all_else_is_elsewhere(tmp_p
     assert status == 0 and found["rows"] == 8 and found["files"] == ["a/customer.jsonl"]
     status, out, err = call(("recipes", "--json"), tmp_path)
     assert set(json.loads(out)) == set(packaged())
-    status, out, err = call(("runs", "--store", "nowhere", "--json"), tmp_path)
+    status, out, err = call(("runs", "--json"), tmp_path)
     assert json.loads(out)["finished"] == {} and "no runs here yet" in err
     status, out, err = call(("doctor", "--json"), tmp_path)
     assert json.loads(out)["missing"] == [] and "torch" in json.loads(out)["found"]
@@ -220,13 +223,27 @@ def test_options_of_the_last_release_are_refused_with_their_new_names(tmp_path):
         (("curate", "t.jsonl"), "--apart-from", "--decontaminate"),
         (("crosstask", "docs"), "--apart-from", "--decontaminate"),
         (("crosstask", "docs"), "--label-sure", "--label-confidence"),
+        *((command, "--own-tasks", "--tasks-file") for command in (("crosstask", "docs"), ("judge", "a.jsonl"), ("gate",))),
+        *((command, "--average", "--loss-averaging") for command in (("train", "r.jsonl"), ("export", "r.jsonl", "--to", "trl"))),
+        (("curate", "t.jsonl"), "--words", "--seed-words"),
+        (("curate", "t.jsonl"), "--measured-by", "--scorer"),
+        (("curate", "t.jsonl"), "--grid-kept", "--grid-fraction"),
+        (("seeds", "papers"), "--like", "--safety-vocabulary"),
+        (("seeds", "papers"), "--top", "--max-terms"),
     ):
         status, _, err = call((*command, old, "0.5", "--out", "out"), tmp_path)
         assert status == 2 and err == f"error: {command[0]}: `{old}` is now `{new}`\n"
 
 
 @pytest.mark.parametrize(
-    ("old", "new"), [("curation.apart_from", "curation.decontaminate"), ("documents.label_sure", "documents.label_confidence")]
+    ("old", "new"),
+    [
+        ("curation.apart_from", "curation.decontaminate"),
+        ("documents.label_sure", "documents.label_confidence"),
+        ("curation.words", "curation.seed_words"),
+        ("curation.measured_by", "curation.scorer"),
+        ("curation.grid_kept", "curation.grid_fraction"),
+    ],
 )
 def test_keys_of_the_last_release_are_refused_with_their_new_names(tmp_path, old, new):
     table, key = old.split(".")
@@ -246,11 +263,23 @@ def test_keys_of_the_last_release_are_refused_with_their_new_names(tmp_path, old
         ("curate", "apart_from", "curation.decontaminate"),
         ("crosstask", "preparation.label_sure", "preparation.label_confidence"),
         ("crosstask", "crosstask.apart_from", "decontaminate"),
+        ("curate", "words", "curation.seed_words"),
+        ("crosstask", "own_tasks", "tasks_file"),
+        ("train", "train.objective.average", "train.objective.loss_averaging"),
+        ("train", "average", "train.objective.loss_averaging"),
+        ("seeds", "mining.top", "mining.max_terms"),
+        ("seeds", "like", "safety_vocabulary"),
     ],
 )
 def test_set_knows_the_names_of_the_last_release(tmp_path, command, old, new):
     status, _, err = call((command, "rows.jsonl", "--set", f"{old}=x", "--out", "o"), tmp_path)
     assert status == 2 and err == f"error: --set {old}: `{old}` is now `{new}`\n"
+
+
+def test_an_old_name_is_not_taken_for_that_of_another_command(tmp_path):
+    for word in ("top", "like", "words"):
+        status, _, err = call(("train", "rows.jsonl", "--set", f"{word}=3", "--out", "o"), tmp_path)
+        assert status == 2 and "unknown setting" in err and "is now" not in err
 
 
 def test_set_names_the_setting_that_an_option_stands_for(tmp_path):
@@ -325,6 +354,21 @@ def test_a_job_given_a_store_keeps_its_steps_there_where_recipes_and_python_find
     status, _, err = call(argv, tmp_path)
     assert status == 0, err
     assert len(list((tmp_path / "shared" / "steps").iterdir())) == 2 and not (tmp_path / "out" / ".work").exists()
+
+
+@pytest.mark.parametrize("words", [("runs",), ("runs", "prune"), ("report", "r.json", "--out", "o")])
+def test_a_store_that_is_read_must_be_there(tmp_path, words):
+    (tmp_path / "r.json").write_text(json.dumps({"kind": "stages", "arms": []}))
+    status, out, err = call((*words, "--store", "nowhere"), tmp_path)
+    assert (status, out) == (2, "") and err.startswith("error: --store nowhere: no such folder") and err.count("\n") == 1
+
+
+def test_a_metric_without_a_value_is_shown(tmp_path):
+    (tmp_path / "unmeasured.py").write_text("def nothing(answers, verdicts):\n    return None\n")
+    answer = {"id": "1", "prompt": [{"role": "user", "content": "a"}], "text": "b", "finish": "stop", "meta": {"set": "harmful"}}
+    (tmp_path / "answers.jsonl").write_text(json.dumps(answer) + "\n")
+    status, out, _ = call(("judge", "answers.jsonl", "--metric", "unmeasured:nothing", "--out", "o"), tmp_path)
+    assert status == 0 and re.search(r"  nothing +no value: ", out)
 
 
 def test_a_set_that_misspells_an_entry_of_a_recipe_adds_none(tmp_path):

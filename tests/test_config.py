@@ -28,7 +28,7 @@ probes:
 attacks:
   explicit: {kind: explicit, rows: 5}
 defences:
-  curated: {kind: curated, curation: {helpfulness: local, words: miniature}}
+  curated: {kind: curated, curation: {helpfulness: local, seed_words: miniature}}
   uncurated: {kind: uncurated}
   dropped: {kind: random_drop, share: 0.5}
 """

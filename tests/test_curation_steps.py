@@ -19,7 +19,7 @@ from buckler.workflow.step import NoSettings, Run
 
 pytestmark = pytest.mark.ml
 SETTINGS = CurateSettings(
-    rounds=3, beam=2, temperatures=(0.4, 0.8), top_ps=(0.8, 1.0), helpfulness="local", words="miniature", max_new_tokens=48
+    rounds=3, beam=2, temperatures=(0.4, 0.8), top_ps=(0.8, 1.0), helpfulness="local", seed_words="miniature", max_new_tokens=48
 )
 
 
@@ -104,7 +104,7 @@ OPEN = {"gates": dict.fromkeys(CurateSettings().gates.model_dump()), "helpfulnes
 def test_every_shape_of_chat_template_goes_through_the_whole(tmp_path, shaped):
     texts = [Chat.pair("What is it?", "A pot of soup."), Chat.pair("Who is he?", "The baker.")]
     settings = CurateSettings.model_validate(
-        {**SETTINGS.model_dump(), **OPEN, "rounds": 2, "max_new_tokens": 12, "words": "default"}
+        {**SETTINGS.model_dump(), **OPEN, "rounds": 2, "max_new_tokens": 12, "seed_words": "default"}
     )
     curated(tmp_path, texts, ModelSpec(name=str(shaped)), settings)
     rows = list(each_chat(tmp_path / "out" / ROWS))
@@ -135,7 +135,8 @@ PUBLISHED = Path(__file__).parents[1].parent / "shared" / "data"
 def test_published_rows_are_curated_with_a_card_and_their_rejections(tmp_path, name):
     from buckler.workflow.jobs.curate import CurateJob
 
-    settings = CurateSettings.model_validate({**SETTINGS.model_dump(), "rounds": 1, "words": "default", "max_new_tokens": 96})
+    changes = {"rounds": 1, "seed_words": "default", "max_new_tokens": 96}
+    settings = CurateSettings.model_validate({**SETTINGS.model_dump(), **changes})
     CurateJob(texts=PUBLISHED / name, limit=12, curation=settings, licence="cc-by-sa-3.0").run(tmp_path / "out")
     counts = read_json(tmp_path / "out" / COUNTS)
     rows, rejected = list(each_chat(tmp_path / "out" / "curated.jsonl")), list(read_jsonl(tmp_path / "out" / REJECTED))

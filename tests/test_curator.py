@@ -60,7 +60,7 @@ def test_a_curated_row_tells_its_ancestry_and_the_rejected_ones_their_reasons():
 
 
 def test_the_presets_cost_what_they_say():
-    literal = PRESETS["d2d"].model_copy(update={"grid_kept": 1.0})
+    literal = PRESETS["d2d"].model_copy(update={"grid_fraction": 1.0})
     assert literal.candidates_per_text == 25 + 4 * 75 == 325  # what the papers' algorithm asks for
     assert PRESETS["d2d"].candidates_per_text == PRESETS["ctrl"].candidates_per_text == 25 + 4 * 30 == 145
     assert PRESETS["quick"].candidates_per_text == 12
@@ -87,7 +87,7 @@ def test_the_search_stops_when_a_round_changes_nothing():
 
 
 def test_later_rounds_use_the_kept_share_of_the_grid():
-    whole, half = curator(rounds=3, grid_kept=1.0), curator(rounds=3, grid_kept=0.5)
+    whole, half = curator(rounds=3, grid_fraction=1.0), curator(rounds=3, grid_fraction=0.5)
     whole.curate([TEXT])
     half.curate([TEXT])
     assert half.settings.grid_size == 2 and half.settings.candidates_per_text == 4 + 2 * 2 * 2
@@ -126,7 +126,7 @@ def test_a_contrast_prefers_what_surprises_the_proxy_alone():
 @pytest.mark.parametrize("role", ["reference", "proxy"])
 def test_perplexity_is_that_of_the_model_that_measures(role):
     other = ScriptedLM(lambda _: "", nll=lambda pair: 2.0 * len(pair.answer))
-    row = curator(measured_by=role, **{role: other}).curate([TEXT]).rows[0]
+    row = curator(scorer=role, **{role: other}).curate([TEXT]).rows[0]
     assert row.meta["curation"]["perplexity"]["original"] == pytest.approx(7.389, abs=1e-3)
     assert row.meta["curation"]["measured_by"] == other.identity
 
@@ -149,8 +149,8 @@ def test_a_reviser_rewrites_and_the_model_measures():
     ("changes", "message"),
     [
         ({"direction": "contrast"}, "compromised proxy"),
-        ({"measured_by": "proxy"}, "compromised proxy"),
-        ({"measured_by": "reference"}, "--reference"),
+        ({"scorer": "proxy"}, "compromised proxy"),
+        ({"scorer": "reference"}, "--reference"),
     ],
 )
 def test_a_role_that_is_needed_and_not_filled_is_refused(changes, message):
@@ -259,15 +259,15 @@ def test_a_candidate_near_a_probe_is_rejected():
 
 
 def test_controls_change_one_thing_each():
-    plain = CurateSettings(measured_by="reference")
+    plain = CurateSettings(scorer="reference")
     assert control(plain, "plain rewrite").words_per_prompt == 0 and control(plain, "plain rewrite").direction == "random"
     assert control(plain, "seed words only") == plain.model_copy(update={"direction": "random"})
-    assert control(CurateSettings(measured_by="proxy"), "contrast").measured_by == "model"
+    assert control(CurateSettings(scorer="proxy"), "contrast").scorer == "model"
     assert len({content_id(control(plain, name).model_dump(mode="json")) for name in CONTROLS}) == len(CONTROLS) - 1
 
 
 def test_a_round_that_fills_the_beam_with_all_that_passed_is_not_the_end():
-    made = curator(rounds=3, beam=4, grid_kept=1.0)
+    made = curator(rounds=3, beam=4, grid_fraction=1.0)
     made.curate([TEXT])
     turns = {request.sampling.seed - made.seed for request in made.model.requests}
     assert turns == {1, 2, 3}, "two revisions and the original fit the beam, and it changed"

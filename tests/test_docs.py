@@ -13,7 +13,7 @@ import yaml
 
 from buckler.cli import COMMANDS as PANELS
 from buckler.cli import load_command
-from buckler.crosstask.own_tasks import read_tasks
+from buckler.crosstask.tasks import read_tasks
 from buckler.experiments.pipeline import PipelineRecipe
 from buckler.experiments.registry import recipe_kinds
 from buckler.registry import REGISTRIES

@@ -249,12 +249,12 @@ models: {m: {name: miniature}}
 data:
   train: {source: "miniature:documents", count: 30}
   test: {source: "miniature:documents", count: 9, split: test}
-own_tasks: own.yaml
+tasks_file: own.yaml
 crosstask: {tasks: [summarize, keywords]}
 """
     (tmp_path / "own.yaml").write_text(OWN)
     (tmp_path / "recipe.yaml").write_text(recipe)
-    assert read_recipe(tmp_path / "recipe.yaml").own_tasks == str(tmp_path / "own.yaml")
+    assert read_recipe(tmp_path / "recipe.yaml").tasks_file == str(tmp_path / "own.yaml")
     (tmp_path / "recipe.yaml").write_text(recipe.replace("keywords", "keyword"))
     with pytest.raises(ConfigError, match="keyword"):
         read_recipe(tmp_path / "recipe.yaml")

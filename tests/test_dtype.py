@@ -21,12 +21,13 @@ from buckler.models.protocol import ModelSpec, Request, Sampling, ScoreRequest
 from buckler.models.registry import identity, load
 from buckler.settings import parse
 from buckler.workflow.evaluation import judge_answers, judged
-from buckler.workflow.inputs import ModelRef, Source, model_spec, trained_spec
+from buckler.workflow.inputs import ModelRef, model_spec, trained_spec
 from buckler.workflow.jobs.customize import TrainJob
 from buckler.workflow.jobs.evaluate import EvaluateJob
 from buckler.workflow.jobs.gate import GateJob
 from buckler.workflow.jobs.judge import JudgeJob
 from buckler.workflow.rows import rows_of
+from buckler.workflow.sources import Source
 from buckler.workflow.step import Run
 
 pytestmark = pytest.mark.ml
@@ -408,3 +409,16 @@ def test_frozen_weights_in_bfloat16_change_no_loss_and_the_base_of_a_merge_is_no
     models = [load_file(tmp_path / name / "model" / "model.safetensors") for name in ("half", "whole")]
     for name, value in models[0].items():
         torch.testing.assert_close(value, models[1][name], rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize(("has_amx", "times"), [(True, 1), (False, 0)])
+def test_a_judge_of_saved_answers_says_in_what_its_model_computes_as_other_commands_do(
+    tiny, amx, tmp_path, caplog, has_amx, times
+):
+    amx(has_amx=has_amx)
+    row = {"id": "a", "prompt": [], "text": "Yes.", "finish": "stop", "meta": {"set": "benign"}}
+    (tmp_path / "answers.jsonl").write_text(json.dumps(row) + "\n")
+    settings = {"answers": [str(tmp_path / "answers.jsonl")], "judge": "rubric", "judge_model": {"name": str(tiny)}}
+    with caplog.at_level("INFO", "buckler"):
+        parse(JudgeJob, settings, "test").run(tmp_path / "out")
+    assert sum("computing in bfloat16" in one.message for one in caplog.records) == times

@@ -14,11 +14,11 @@ from buckler.evaluation.probes import answer_probes
 from buckler.judges.card import card_path
 from buckler.judges.named import judge_spec
 from buckler.models.protocol import ModelSpec, Sampling, ScriptedLM
-from buckler.workflow.inputs import Source
 from buckler.workflow.jobs.evaluate import EvaluateJob
 from buckler.workflow.jobs.judge import JudgeJob
 from buckler.workflow.jobs.judge_card import JudgeCardJob
 from buckler.workflow.jobs.probes import check_choices, check_probes
+from buckler.workflow.sources import Source
 
 pytestmark = pytest.mark.ml
 KEYWORD = judge_spec("keyword")
@@ -139,7 +139,7 @@ def test_a_probe_that_is_too_long_is_named_before_the_first_is_asked():
     model = Short(lambda request: settings.append(request) or "Yes.")
     probes = [Chat.pair("Why?", None), Chat.pair("Why? " * 9, None, source="mine.csv", id="q2")]
     with pytest.raises(DataError, match=r"mine\.csv, id q2: 15 tokens over the model's context length, including 10 new tokens"):
-        answer_probes(model, probes, Sampling(max_new_tokens=10), chunk=1)
+        answer_probes(model, probes, Sampling(max_new_tokens=10))
     assert not settings and len(answer_probes(model, probes[:1], Sampling(max_new_tokens=10))) == 1
 
 

@@ -148,9 +148,9 @@ def test_every_layout_of_llama_factory_has_its_entry_and_keeps_those_of_others(t
 def test_weights_of_the_mixed_task_loss_come_back_when_the_rows_are_read(tmp_path):
     rows = defence()
     for to in ("chat", "trl"):
-        back = read_chats(exported(tmp_path, rows, to, average="task").path)
-        exact = row_weights(rows, Objective(average="task"))
-        assert row_weights(back, Objective(average="row")) == pytest.approx(exact)
+        back = read_chats(exported(tmp_path, rows, to, loss_averaging="task").path)
+        exact = row_weights(rows, Objective(loss_averaging="task"))
+        assert row_weights(back, Objective(loss_averaging="row")) == pytest.approx(exact)
     assert len(TASKS) == len({round(one, 6) for one in exact})
 
 
@@ -176,7 +176,7 @@ def test_weights_are_read_from_tables_and_honoured_in_training(tmp_path):
     table.write_text("prompt,completion,loss_weight\na,b,0.5\nc,d,\ne,f,2\n")
     rows = read_chats(table)
     assert row_weights(rows, Objective()) == [0.5, 1.0, 2.0]
-    assert all("unread_columns" not in row.meta for row in rows)
+    assert all("ignored_columns" not in row.meta for row in rows)
     for bad in ("-1", "heavy", "nan", "inf"):
         table.write_text(f"prompt,completion,loss_weight\na,b,1\nc,d,{bad}\n")
         with pytest.raises(DataError, match=r"rows\.csv:3: loss_weight must be a number of at least 0"):
@@ -209,7 +209,7 @@ def test_an_entry_of_a_pipeline_exports_what_an_earlier_one_made(tmp_path):
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text(
         "kind: pipeline\nname: hand-over\nsteps:\n- attack: {customer: rows.jsonl, attack: {kind: drift, rows: 4}}\n"
-        "- export: {rows: ['@attack'], to: trl, average: task}\n"
+        "- export: {rows: ['@attack'], to: trl, loss_averaging: task}\n"
     )
     result = buckler.run(recipe, store=tmp_path / "store")
     assert len(lines_of(result.out / "export" / "trl.jsonl")) == 4
@@ -219,9 +219,9 @@ def test_settings_without_effect_are_refused(tmp_path):
     for settings, message in (
         ({"to": "parquet"}, "trl"),
         ({"to": "chat", "balance": "task"}, "reads each row once"),
-        ({"to": "trl", "balance": "task", "average": "row"}, "leave one of them out"),
+        ({"to": "trl", "balance": "task", "loss_averaging": "row"}, "leave one of them out"),
         ({"to": "openai", "model": "miniature"}, "trl and axolotl only"),
-        ({"to": "trl", "average": "task"}, "no row names its task"),
+        ({"to": "trl", "loss_averaging": "task"}, "no row names its task"),
     ):
         with pytest.raises(BucklerError, match=message):
             buckler.export(mixed(), out=tmp_path / "out", store=tmp_path, **settings)

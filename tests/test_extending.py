@@ -111,13 +111,13 @@ def test_model():
 
 
 def test_format():
-    from buckler.workflow.inputs import Source, source_chats
+    from buckler.workflow.sources import Source, source_chats
 
     tickets = [{"ticket": f"Broken {at}", "reply": "Mended.", "priority": at, "extra": 1} for at in range(3)]
     Path("tickets.jsonl").write_text("".join(json.dumps(row) + "\n" for row in tickets))
     found = source_chats(Source(source="my_format:TICKETS@tickets.jsonl"))
     assert [row.query for row in found] == ["Broken 0", "Broken 1", "Broken 2"]
-    assert found[2].meta["priority"] == 2 and found[2].meta["unread_columns"] == ["extra"]
+    assert found[2].meta["priority"] == 2 and found[2].meta["ignored_columns"] == ["extra"]
     run("attack", "my_format:TICKETS@tickets.jsonl", "--kind", "drift", "--rows", "2", "--limit", "2", "--out", "out")
     assert {row["messages"][1]["content"] for row in read("out/customer.jsonl")} == {"Mended."}
 
@@ -131,8 +131,7 @@ def test_export(folder):
 
 
 def test_task():
-    from buckler.crosstask.own_tasks import read_tasks
-    from buckler.crosstask.tasks import scorers
+    from buckler.crosstask.tasks import read_tasks, scorers
 
     found = read_tasks("my_task:KEYWORDS")
     assert list(found) == ["keywords"] and scorers(found)["keywords"]("the red fox", "the red fox") == 1.0

@@ -55,7 +55,6 @@ JSON_ROWS = {
     "sorry-bench": ({"question_id": 1, "category": "7", "turns": ["q"], "prompt_style": "base"}, "q", None),
     "wildguard": ({"prompt": "q", "response": "a", "prompt_harm_label": "harmful", "subcategory": "c"}, "q", "a"),
     "truthfulqa": ({"Question": "q", "Best Answer": "b", "Correct Answers": "b; c"}, "q", "b"),
-    "translation": ({"source": "eins", "target": "one"}, "Translate this text:\neins", "one"),
     "wmt": ({"translation": {"de": "eins", "en": "one"}}, "Translate this text from German to English:\neins", "one"),
     "question-answer": ({"question": "q", "answer": "a"}, "q", "a"),
     "input-output": ({"input": "q", "output": "a"}, "q", "a"),
@@ -145,7 +144,7 @@ def test_csv_files(tmp_path, name, change):
         "gz": gzip.compress(text.encode()),
     }[change]
     ending = "tsv" if name == "sst2" else "csv"
-    path = put(tmp_path / f"f.{ending}{'.gz' if change == 'gz' else ''}", raw)
+    path = put(tmp_path / f"sst.{ending}{'.gz' if change == 'gz' else ''}", raw)
     (chat,) = read_chats(path)
     assert recognise(path) == name
     assert query is None or chat.query == query
@@ -233,7 +232,7 @@ def test_xstest_completions_are_told_by_their_types_and_asked_as_its_prompts(tmp
     chats = read_chats(path)
     assert recognise(path) == "xstest" and [chat.answer for chat in chats] == [None, None]
     assert [chat.meta["label"] for chat in chats] == ["safe", "unsafe"]
-    assert "completion" in chats[0].meta["unread_columns"]
+    assert "completion" in chats[0].meta["ignored_columns"]
     assert recognise(put(tmp_path / "own.csv", "type,prompt,completion\nodd,p,a\n")) == "prompt-completion"
 
 
@@ -368,15 +367,15 @@ def test_history_system_and_unknown_turn_keys(tmp_path):
     assert [turn["content"] for turn in chat.messages] == ["s", "a", "b", "c", "d"]
     (chat,) = read_chats(put(tmp_path / "d.jsonl", lines({"messages": [{"role": "developer", "content": "s"}, *TURNS]})))
     assert chat.messages[0]["role"] == "system"
-    (chat,) = read_chats(put(tmp_path / "w.jsonl", lines({"messages": [TURNS[0], {**TURNS[1], "weight": 0}]})))
-    assert chat.meta["dropped_turn_keys"] == ["weight"]
+    (chat,) = read_chats(put(tmp_path / "w.jsonl", lines({"messages": [TURNS[0], {**TURNS[1], "mood": "calm"}]})))
+    assert chat.meta["dropped_turn_keys"] == ["mood"]
 
 
 def test_columns_that_are_passed_over_are_named(tmp_path):
     (chat,) = read_chats(put(tmp_path / "d.csv", "id,risk_area,question,Some Model\n1,r,q,long answer\n"))
-    assert chat.meta["unread_columns"] == ["some_model"]
+    assert chat.meta["ignored_columns"] == ["some_model"]
     (chat,) = read_chats(put(tmp_path / "m.jsonl", lines({"messages": TURNS})))
-    assert "unread_columns" not in chat.meta
+    assert "ignored_columns" not in chat.meta
 
 
 def test_messages_in_parts_are_joined(tmp_path):
@@ -414,7 +413,7 @@ FAULTS = {
     "guess.csv": ("Tall hats,Long words\nWhat is a hat?,It is tall.\n", "csv:1: .* may be a header or a row"),
     "choose.jsonl": (
         '{"prompt": "p", "chosen": "a", "rejected": "b"}',
-        "no known format has the columns prompt, chosen",
+        "two answers to a question .chosen, rejected.; say which is meant with --use chosen",
     ),
     "letter.csv": ("q,a,b,c,d,A\nq,a,b,c,d,E\n", "not a row like the others|is not among the choices"),
     "role.jsonl": ('{"messages": [{"role": "critic", "content": "x"}]}', "one of system, developer, user"),
@@ -489,7 +488,7 @@ def test_calls_results_and_tools_are_read_from_the_published_layouts(layout, tmp
     assert question["tools"] == DECLARED and call["tool_calls"] == calls and call["content"] == ""
     assert result["content"] == "rain" and answer == {"role": "assistant", "content": "It rains."}
     assert call.get("reasoning_content") == ("I look." if "thought" in layout else None)
-    assert not {"unread_columns", "dropped_turn_keys"} & chat.meta.keys()
+    assert not {"ignored_columns", "dropped_turn_keys"} & chat.meta.keys()
     write_rows(tmp_path / "rows.jsonl", [chat])
     assert read_own_chats(tmp_path / "rows.jsonl") == [chat] and read_chats(tmp_path / "rows.jsonl")[0].messages == chat.messages
     write_chats(tmp_path / "openai.jsonl", [chat], "openai")

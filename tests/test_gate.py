@@ -28,8 +28,8 @@ from buckler.gating.decision import GateSettings, Margins, decide, read_settings
 from buckler.gating.outputs import Places, junit, markdown, plain, sarif, sentences
 from buckler.judges.refusal.keyword import KeywordJudge
 from buckler.models.protocol import ModelSpec
-from buckler.workflow.inputs import Source
 from buckler.workflow.jobs.gate import GateJob
+from buckler.workflow.sources import Source
 
 ROOT = Path(__file__).parent.parent
 DOCS = (ROOT / "docs" / "gate.md").read_text(encoding="utf-8")
@@ -431,7 +431,7 @@ def test_answers_to_tasks_of_the_users_own_are_scored_by_them(tmp_path):
     tuned = saved(tmp_path / "tuned", own_answers(instead("benign", "The bridge fell down long ago, they say.")))
     with pytest.raises(DataError, match="no scorer for task 'keywords'"):
         run_gate(job(base, tuned), tmp_path / "out")
-    run_gate(job(base, tuned, own_tasks=tasks), tmp_path / "out")
+    run_gate(job(base, tuned, tasks_file=tasks), tmp_path / "out")
     found = json.loads((tmp_path / "out" / "gate.json").read_text())
     assert {one["check"]: one["state"] for one in found["checks"]}["documents_utility"] == "fail"
 
@@ -470,6 +470,7 @@ def test_the_documented_margins_are_the_defaults():
     assert GateSettings.model_validate(yaml.safe_load(block)) == GateSettings()
 
 
+@pytest.mark.slow
 def test_the_action_runs_its_own_script(tmp_path):
     action = yaml.safe_load((ROOT / "action.yml").read_text())
     step = next(one for one in action["runs"]["steps"] if one.get("id") == "gate")

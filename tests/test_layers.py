@@ -5,14 +5,14 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+from functools import cache
 from itertools import combinations
 from pathlib import Path
 
 import buckler
-from tools.import_graph import between_packages, cycles, edges, read_package
+from tools.import_graph import Module, between_packages, cycles, edges, read_package
 
 ROOT = Path(__file__).parent.parent
-MODULES = read_package(ROOT / "buckler")
 
 # Each package (or file directly in `buckler/`) with all that it may import, from the bottom to the top: a right must stand
 # above its owner. `python -m tools.structure --rights` prints what is imported today in this form.
@@ -65,8 +65,14 @@ LIGHT = {"httpx", "jinja2", "pydantic", "rich", "tenacity", "typer", "typing_ext
 INDEPENDENT = (("buckler.models.huggingface", "buckler.models.openai_client"),)
 
 
+@cache
+def modules() -> dict[str, Module]:
+    """The package's modules, read once by whichever test needs them first."""
+    return read_package(ROOT / "buckler")
+
+
 def test_each_package_imports_what_the_table_lets_it_and_uses_every_right():
-    graph = between_packages(MODULES)
+    graph = between_packages(modules())
     rights = {name: set(names.split()) for name, names in RIGHTS.items()}
     faults = [f"{name}: not in the table" for name in graph.keys() - rights.keys()]
     faults += [f"{name}: in the table, but no such package" for name in rights.keys() - graph.keys()]
@@ -86,15 +92,15 @@ def test_the_table_has_one_direction():
 
 
 def test_no_cycle_of_modules_or_packages_at_module_or_function_level():
-    found = {" ".join(names) for names in [*cycles(edges(MODULES)), *cycles(between_packages(MODULES))]}
-    assert not cycles(edges(MODULES, function_level=False)), "a cycle of imports at module level"
+    found = {" ".join(names) for names in [*cycles(edges(modules())), *cycles(between_packages(modules()))]}
+    assert not cycles(edges(modules(), function_level=False)), "a cycle of imports at module level"
     assert found - set(KNOWN_CYCLES) == set(), "new cycles"
     assert set(KNOWN_CYCLES) - found == set(), "cycles that are gone: strike them from KNOWN_CYCLES"
 
 
 def test_heavy_packages_are_imported_at_top_level_only_by_the_modules_that_own_them():
     used: dict[str, set[str]] = {name: set() for name in HEAVY}
-    for module in MODULES.values():
+    for module in modules().values():
         for one in module.imports:
             name = one.name.partition(".")[0]
             if name in sys.stdlib_module_names or name in {"buckler", *LIGHT}:
@@ -108,9 +114,9 @@ def test_heavy_packages_are_imported_at_top_level_only_by_the_modules_that_own_t
 
 
 def test_backends_do_not_import_each_other():
-    graph = edges(MODULES)
+    graph = edges(modules())
     for group in INDEPENDENT:
-        assert set(group) <= MODULES.keys()
+        assert set(group) <= modules().keys()
         for one, other in combinations(group, 2):
             assert other not in graph[one] and one not in graph[other], f"{one} and {other} import each other"
 
@@ -143,7 +149,7 @@ def _writes(modes: list[ast.expr]) -> bool:
 
 def test_only_one_module_opens_and_parses_what_others_wrote():
     faults = []
-    for module in MODULES.values():
+    for module in modules().values():
         if module.name in DOORS:
             continue
         packed = [one for one in module.imports if one.name.partition(".")[0] in PACKED]
@@ -200,11 +206,11 @@ assert not heavy, heavy
 
 def test_no_public_name_is_also_the_name_of_a_sub_package():
     public = set(getattr(buckler, "__all__", ()))
-    assert not public & {module.package for module in MODULES.values()}, "`buckler.x` would be the package or the name by turns"
+    assert not public & {module.package for module in modules().values()}, "`buckler.x` would be the package or the name by turns"
 
 
 def test_every_module_says_what_it_is():
-    without = [name for name, module in MODULES.items() if not ast.get_docstring(module.tree)]
+    without = [name for name, module in modules().items() if not ast.get_docstring(module.tree)]
     assert not without, f"no docstring: {without}"
 
 
@@ -212,10 +218,10 @@ def _where(package: str, other: str) -> str:
     """A file and line of `package` that imports `other`."""
     return next(
         f"{module.path.relative_to(ROOT)}:{one.line}"
-        for module in MODULES.values()
+        for module in modules().values()
         if module.package == package
         for one in module.imports
-        if one.name in MODULES and MODULES[one.name].package == other
+        if one.name in modules() and modules()[one.name].package == other
     )
 
 

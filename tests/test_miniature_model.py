@@ -26,7 +26,8 @@ PROBES = {
     name: {"source": f"miniature:probes-{name}", "count": count, "split": "test", "seed": 300}
     for name, count in (("harmful", 60), ("borderline", 24), ("benign", 24))
 }
-SMALL = {"rounds": 1, "beam": 1, "temperatures": [0.4, 0.8], "top_ps": [0.9, 1.0], "helpfulness": "local", "words": "miniature"}
+GRID = {"rounds": 1, "beam": 1, "temperatures": [0.4, 0.8], "top_ps": [0.9, 1.0]}
+SMALL = {**GRID, "helpfulness": "local", "seed_words": "miniature"}
 
 
 def outcome(recipe: StagesRecipe | CrossTaskRecipe, folder: Path) -> dict[tuple[str, ...], dict[str, float]]:

@@ -177,6 +177,7 @@ LEADS = {
     "the next role ends a turn": "\n",
     "nothing ends a turn": " ",
     "another form of thought": "[/THINK]",
+    "a mark opens the answer": "<|END_THINKING|><|START_RESPONSE|>",
     "newline after the end of turn": "",
 }
 

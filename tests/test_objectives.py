@@ -37,7 +37,7 @@ def some_rows() -> list[Chat]:
 def formula(losses, tokens, chats, objective: Objective):
     """The objective of a set whose rows have these summed losses and token counts."""
     weight_of = objective.part_weights
-    if objective.average == "token":
+    if objective.loss_averaging == "token":
         shares = [weight_of.get(chat.meta["part"], 1.0) for chat in chats]
         return sum(w * loss for w, loss in zip(shares, losses, strict=True)) / sum(
             w * count for w, count in zip(shares, tokens, strict=True)
@@ -48,7 +48,7 @@ def formula(losses, tokens, chats, objective: Objective):
         single: dict[str, list] = {}
         for loss, count, chat in zip(losses, tokens, chats, strict=True):
             if chat.meta["part"] == part:
-                task = chat.meta["task"] if objective.average == "task" else "any"
+                task = chat.meta["task"] if objective.loss_averaging == "task" else "any"
                 single.setdefault(task, []).append(loss / count)
         mixed = sum(sum(rows) / len(rows) for rows in single.values()) / len(single)
         of_parts = of_parts + weight_of.get(part, 1.0) * sizes[part] * mixed
@@ -127,7 +127,7 @@ def assert_gradients_agree(folder: Path, chats: list[Chat], several: list[TrainS
 
 def settings_of(chats: list[Chat], average: str = "row", *, weighted: bool = True, train_on_prompt: bool = False, **more):
     weights = {part: weight for part, weight in WEIGHTS.items() if weighted and part in {c.meta["part"] for c in chats}}
-    objective = Objective(average=average, part_weights=weights, train_on_prompt=train_on_prompt)
+    objective = Objective(loss_averaging=average, part_weights=weights, train_on_prompt=train_on_prompt)
     given = {"lora": LoRA(dropout=0.0), "batch_size": 13, "max_length": 96, **more}
     return TrainSettings(objective=objective, **given)
 
@@ -154,6 +154,7 @@ def test_packing_is_exact_in_every_architecture(shaped, tmp_path):
     assert_gradients_agree(shaped, chats, several, tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.ml
 def test_two_processes_hand_the_optimizer_the_same_gradient(tmp_path):
     from buckler.finetuning.distributed import on_processes
@@ -175,7 +176,7 @@ def test_two_processes_hand_the_optimizer_the_same_gradient(tmp_path):
 @pytest.mark.parametrize("part_weights", [{}, WEIGHTS, {"utility": 0.0}])
 def test_the_weights_make_one_sum_of_every_average(average, part_weights):
     chats = some_rows()
-    objective = Objective(average=average, part_weights=part_weights)
+    objective = Objective(loss_averaging=average, part_weights=part_weights)
     rng = random.Random(1)
     tokens = [rng.randint(1, 30) for _ in chats]
     losses = [rng.uniform(0, 90) for _ in chats]
@@ -189,7 +190,7 @@ def test_a_rare_task_counts_in_full_though_most_steps_do_not_hold_it():
 
     chats = [Chat.pair(f"row {number}", "yes", part="defence", task="case" if number < 2 else "qa") for number in range(40)]
     losses = [7.0 if chat.meta["task"] == "case" else 1.0 for chat in chats]
-    weights = token_weights(chats, [1] * 40, Objective(average="task"))
+    weights = token_weights(chats, [1] * 40, Objective(loss_averaging="task"))
     steps = steps_of(40, batch_size=4, epochs=1, seed=0)
     assert sum(any(row < 2 for row in step) for step in steps) <= 2 < len(steps)
     of_steps = [sum(weights[row] * losses[row] for row in step) / len(step) for step in steps]
@@ -199,7 +200,7 @@ def test_a_rare_task_counts_in_full_though_most_steps_do_not_hold_it():
 def test_mixed_and_single_losses_agree_when_counts_are_equal():
     chats = [Chat.pair(f"{task} {number}", "yes", part="defence", task=task) for task in ("qa", "case") for number in range(7)]
     tokens = list(range(1, 15))
-    mixed, single = (token_weights(chats, tokens, Objective(average=average)) for average in ("task", "row"))
+    mixed, single = (token_weights(chats, tokens, Objective(loss_averaging=average)) for average in ("task", "row"))
     assert mixed == pytest.approx(single)
 
 
@@ -217,7 +218,7 @@ def test_weights_that_leave_nothing_to_learn_are_refused():
 
 def test_an_average_over_tasks_of_rows_without_tasks_is_refused():
     with pytest.raises(ConfigError, match="no row names its task"):
-        token_weights([Chat.pair("soup", "salt")], [1], Objective(average="task"))
+        token_weights([Chat.pair("soup", "salt")], [1], Objective(loss_averaging="task"))
 
 
 @pytest.mark.parametrize("weight", [-1.0, float("nan"), float("inf")])

@@ -46,7 +46,7 @@ def prepared(to: str, folder: Path, out: Path) -> dict[str, str]:
 @pytest.mark.parametrize("to", TRAINERS)
 def test_the_trainer_learns_the_answers_that_buckler_train_learns(model, to, tmp_path):
     shape, folder = model
-    out = buckler.export(rows(), to, average="token", out=tmp_path / to, store=tmp_path).out
+    out = buckler.export(rows(), to, loss_averaging="token", out=tmp_path / to, store=tmp_path).out
     output = prepared(to, folder, out)
     learnt = [run for ids, labels in json.loads(output["ROWS"]) for run in runs_of(ids, [label != -100 for label in labels])]
     exact = learnt_by_buckler(folder, rows())
@@ -54,6 +54,6 @@ def test_the_trainer_learns_the_answers_that_buckler_train_learns(model, to, tmp
     assert [run[: len(run) - more] for run in learnt] == exact
     if "LOSS" in output and not more:
         trained = buckler.train(
-            rows(), model=str(folder), average="token", epochs=1, batch_size=8, out=tmp_path / "trained", store=tmp_path
+            rows(), model=str(folder), loss_averaging="token", epochs=1, batch_size=8, out=tmp_path / "trained", store=tmp_path
         )
         assert float(output["LOSS"]) == pytest.approx(trained.record["losses"][0], rel=1e-4)

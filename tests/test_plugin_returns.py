@@ -8,7 +8,8 @@ import sys
 import pytest
 from commands import call
 
-from buckler.crosstask.own_tasks import read_tasks
+from buckler.crosstask.task import Task
+from buckler.crosstask.tasks import TASK_REGISTRY, known_tasks, read_tasks
 from buckler.data import Chat, Verdict, write_answers, write_rows
 from buckler.errors import BucklerError, ConfigError
 from buckler.evaluation.metrics import summarise
@@ -21,12 +22,13 @@ from buckler.judges.named import judge_spec
 from buckler.models.protocol import ModelSpec, Request, spec_of
 from buckler.models.registry import load
 from buckler.registry import imported
-from buckler.workflow.inputs import Source, source_chats
+from buckler.workflow.sources import Source, source_chats
 
 STUDY = """
 from buckler.experiments.base import Arm, CommonRecipe, Experiment, Plan
 from buckler.workflow.evaluation import evaluation_steps
-from buckler.workflow.inputs import ModelRef, Source
+from buckler.workflow.inputs import ModelRef
+from buckler.workflow.sources import Source
 from buckler.workflow.rows import probe_set, rows_of
 
 
@@ -150,7 +152,7 @@ def test_a_search_of_an_experiment_is_checked(folder):
 def test_a_run_whose_claims_are_wrong_ends_with_one_line(folder):
     study(folder, '"claims": lambda results: "yes"')
     status, _, err = call(("run", "p.yaml", "--trust-code", "--workers", "1", "--store", "store"), folder)
-    assert status == 2 and "error: experiment 'study:EXPERIMENT' must return a list of Finding from `claims`" in err
+    assert status == 2 and "experiment 'study:EXPERIMENT' must return a list of Finding from `claims`" in err
     assert "Traceback" not in err
 
 
@@ -408,6 +410,19 @@ def test_a_task_in_python_is_checked_like_one_in_yaml(folder, task, says):
     (folder / "mine.py").write_text(f"from buckler.crosstask.task import Task\nTASK = Task(id='title', {task})\n")
     with pytest.raises(ConfigError, match=re.escape(f"task 'mine:TASK': {says}")):
         read_tasks("mine:TASK")
+
+
+@pytest.mark.parametrize(
+    ("values", "says"),
+    [
+        ({"id": "title", "wordings": {"back": "Why?"}}, "wording back: its user turn must contain {document} exactly once"),
+        ({"id": "other", "wordings": {"back": "{document} Why?"}}, "its id is 'other'"),
+    ],
+)
+def test_an_installed_task_is_checked_like_one_in_yaml(monkeypatch, values, says):
+    monkeypatch.setattr(TASK_REGISTRY, "_added", {"title": Task(metric="rouge_l", **values)})
+    with pytest.raises(ConfigError, match=re.escape(f"task 'title': {says}")):
+        known_tasks()
 
 
 def test_an_attack_class_without_rows_is_one_clear_error(folder):

@@ -27,7 +27,7 @@ from buckler.models.protocol import ModelSpec, Request, spec_of
 from buckler.models.registry import identity, load
 from buckler.registry import REGISTRIES, Registry, imported, read_from, refuse_code
 from buckler.workflow.executor import execute
-from buckler.workflow.inputs import Source, source_chats
+from buckler.workflow.sources import Source, source_chats
 from buckler.workflow.step import in_order
 from buckler.workflow.store import Store
 
@@ -282,7 +282,7 @@ def test_code_that_a_recipe_names_is_run_only_if_it_is_trusted(folder, part):
         "probes: {one: {source: 'parts:BROKEN@rows.jsonl'}}",
         "judge: 'keyword,rubric=parts:Says'",
         "kind: 'parts:NUMBER'",
-        "curation: {words: 'parts:words'}",
+        "curation: {seed_words: 'parts:words'}",
         "data: {texts: {source: rows.jsonl, format: 'parts:BROKEN'}, customer: {source: rows.jsonl}}",
     ],
 )
@@ -311,15 +311,15 @@ def test_code_that_the_user_names_beside_a_recipe_needs_no_trust(folder):
         "evaluate: {model: 'parts:Says', probes: [rows.jsonl]}",
         "evaluate: {model: {name: miniature, trust_remote_code: true}, probes: [rows.jsonl]}",
         "attack: {customer: rows.jsonl, attack: {kind: 'parts:attack'}}",
-        "judge: {answers: ['@evaluate'], own_tasks: 'parts:NUMBER'}",
+        "judge: {answers: ['@evaluate'], tasks_file: 'parts:NUMBER'}",
         "curate: {texts: rows.jsonl, decontaminate: ['parts:BROKEN@rows.jsonl']}",
         "curate: {texts: rows.jsonl, curation: {decontaminate: ['parts:BROKEN@rows.jsonl']}}",
-        "curate: {texts: rows.jsonl, curation: {words: 'parts:words'}}",
+        "curate: {texts: rows.jsonl, curation: {seed_words: 'parts:words'}}",
         "curate: {texts: 'parts:BROKEN@rows.jsonl'}",
         "curate: {texts: rows.jsonl, reviser: 'parts:Says'}",
         "curate: {texts: rows.jsonl, adapter: 'parts:Says'}",
         "export: {rows: [rows.jsonl], to: 'parts:exported'}",
-        "crosstask: {documents: [rows.jsonl], own_tasks: 'parts:NUMBER'}",
+        "crosstask: {documents: [rows.jsonl], tasks_file: 'parts:NUMBER'}",
         "train: {rows: ['parts:BROKEN@rows.jsonl']}",
         "train: {rows: [rows.jsonl], model: {name: 'parts:reply', backend: scripted}}",
         "evaluate: {model: miniature, probes: ['parts:BROKEN@rows.jsonl']}",

@@ -42,6 +42,7 @@ def test_what_process_0_returns_and_tells_arrives():
     assert progress == [("begun", 0, 2)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("how", "kind", "message"),
     [
@@ -69,6 +70,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 def test_no_process_outlives_a_run_that_is_killed(tmp_path):
     (tmp_path / "script.py").write_text(ORPHANS)
     parent = subprocess.Popen([sys.executable, str(tmp_path / "script.py"), str(tmp_path)])
@@ -79,6 +81,7 @@ def test_no_process_outlives_a_run_that_is_killed(tmp_path):
     wait_until(lambda: not any(is_running(child) for child in children))
 
 
+@pytest.mark.slow
 def test_a_phase_shared_by_two_processes_leaves_the_model_that_one_leaves(tmp_path):
     import torch
     from safetensors.torch import load_file

@@ -322,7 +322,7 @@ def test_red_team_sets_keep_their_labels_and_categories(tmp_path, name):
     (read,) = read_chats(put(tmp_path / "rows.jsonl", row))
     assert read.query == "Play a hat." and set_of(read) == wanted and read.meta.get("category") == category
     used = {"category_text", "hazard_category", "violated_categories", "1-category", "l2-name", *LABEL_COLUMNS}
-    assert not used & set(read.meta.get("unread_columns", ()))
+    assert not used & set(read.meta.get("ignored_columns", ()))
 
 
 def test_files_nested_by_category_or_behaviour_are_rows(tmp_path):

@@ -87,6 +87,7 @@ def own_files(tmp_path):
     return tmp_path
 
 
+@pytest.mark.slow
 @pytest.mark.ml
 def test_the_commands_for_a_real_model_run_with_the_miniature(own_files):
     tmp_path = own_files

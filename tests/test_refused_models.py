@@ -11,12 +11,13 @@ import torch
 from conftest import make_model
 from safetensors.torch import load_file, save_file
 
+from buckler.data import hub
 from buckler.errors import BackendError
 from buckler.models.checkpoint import Checkpoint, header
 from buckler.models.loading import open_model
 from buckler.models.protocol import ModelSpec, ScoreRequest
 from buckler.models.refusals import require_answers
-from buckler.models.registry import load
+from buckler.models.registry import identity, load
 from buckler.settings import parse
 from buckler.workflow.jobs.customize import TrainJob
 from buckler.workflow.jobs.evaluate import EvaluateJob
@@ -248,3 +249,18 @@ def test_headers_tell_every_tensor_without_reading_it(tiny):
     assert checkpoint.parameters == sum(value.numel() for value in weights.values())
     assert checkpoint.embeddings == 299 and checkpoint.vocabulary == 299
     assert {one.dtype for one in found.values()} == {"F32"} and torch.float32 in {value.dtype for value in weights.values()}
+
+
+@pytest.mark.parametrize("spec", [{"name": "acme/none"}, {"name": "miniature-small", "adapter": "acme/none"}])
+def test_an_absent_model_is_one_line_where_the_hub_cannot_be_reached(spec, monkeypatch, caplog):
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setattr(hub, "_SEEN", [])
+    waits: list[float] = []
+    monkeypatch.setattr("time.sleep", waits.append)
+    with pytest.raises(BackendError, match=r"acme/none: not a local folder, and not available from the hub \(.*refused\)"):
+        identity(ModelSpec.model_validate(spec))
+    assert waits == [1.0], "no library tried again"
+    assert not caplog.records and not constants.HF_HUB_OFFLINE

@@ -109,6 +109,15 @@ def test_a_filter_of_azure_is_told_by_its_results():
 
 
 @pytest.mark.parametrize(
+    "block", [{"promptFeedback": {"blockReason": "SAFETY"}}, {"prompt_feedback": {"block_reason": "SAFETY"}}]
+)
+def test_a_prompt_that_google_blocked_is_withheld(block):
+    assert completion_of_reply({"choices": [], **block}).withheld_by == "SAFETY"
+    with pytest.raises(ValueError, match="no choice"):
+        completion_of_reply({"choices": [], "promptFeedback": {"blockReason": None}})
+
+
+@pytest.mark.parametrize(
     "reply",
     [
         {"choices": []},
@@ -172,6 +181,8 @@ def test_a_fault_is_no_filter(body):
             "content_filter",
             "[Response blocked by safety filter]",
             "(message withheld)",
+            "[Content removed by the provider's safety filter]",
+            "[response redacted]",
         ),
         *("The generated text has been blocked by our content filters.", "This response was blocked.", "**Content filtered**"),
         "$MODERATION$ YOUR INPUT VIOLATES OUR CONTENT MODERATION GUIDELINES.",
@@ -229,6 +240,7 @@ def test_a_completion_of_a_plain_backend_is_read_once():
         "<blocked by user>",
         "The answer was withheld by the court for safety reasons.",
         "Your message is blocked.",
+        "The text was removed.",
         "The request was filtered by the firewall.",
     ],
 )

@@ -85,6 +85,7 @@ def test_markdown_text_stays_in_its_cell():
     assert escape("a|b\nc <i> [x](y) `z`") == r"a\|b / c &lt;i&gt; [x\](y) \`z\`"
 
 
+@pytest.mark.usefixtures("unrendered_figures")
 def test_unsafe_text_is_redacted_unless_asked_for(stages, tmp_path):
     unsafe = next(one for one in stages["samples"] if one["unsafe"])
     stand_in = f"[redacted: {len(unsafe['answer'])} characters; --show-unsafe shows it]"
@@ -94,23 +95,24 @@ def test_unsafe_text_is_redacted_unless_asked_for(stages, tmp_path):
     assert all(unsafe["answer"] in text and unsafe["query"] in text and "[redacted" not in text for text in shown)
 
 
+@pytest.mark.usefixtures("unrendered_figures")
 def test_questions_of_harmful_probes_are_redacted_even_when_refused(stages, tmp_path):
     refused = next(one for one in stages["samples"] if one["set"] == "harmful" and not one["unsafe"])
     page = html([stages], tmp_path)
     assert refused["query"] not in page and refused["answer"] in page
 
 
-def test_a_finding_appears_where_the_interval_over_seeds_says_so(stages):
+def test_a_finding_is_reproduced_where_the_interval_over_seeds_says_so(stages):
     broken = found(stages, "attack breaks it")
-    assert broken.parts[0].status == "appears"
+    assert broken.parts[0].status == "reproduced"
     stages_alike = copy.deepcopy(stages)
     row(stages_alike, defence="none", stage="none")["refusal_rate_on_harmful"] = rate_metric([39, 39, 40])
     turned = found(stages_alike, "attack breaks it")
-    assert turned.parts[0].status == "does not appear" and "0.98" in turned.parts[0].text
+    assert turned.parts[0].status == "not reproduced" and "0.98" in turned.parts[0].text
 
 
 @pytest.mark.parametrize(
-    ("hits", "status"), [([2, 3, 1], "does not appear"), ([20, 22, 21], "appears"), ([2, 38, 12], "inconclusive")]
+    ("hits", "status"), [([2, 3, 1], "not reproduced"), ([20, 22, 21], "reproduced"), ([2, 38, 12], "inconclusive")]
 )
 def test_curated_against_uncurated_turns_with_the_data(stages, hits, status):
     row(stages, defence="uncurated", stage="post")["refusal_rate_on_harmful"] = rate_metric([8, 10, 9])
@@ -123,33 +125,33 @@ def test_curated_against_uncurated_turns_with_the_data(stages, hits, status):
 
 
 def test_the_order_of_stages_turns_with_the_data(stages):
-    assert found(stages, "pre < in < post < all").parts[0].status == "appears"
+    assert found(stages, "pre < in < post < all").parts[0].status == "reproduced"
     row(stages, defence="curated", stage="all")["refusal_rate_on_harmful"] = rate_metric([1, 2, 1])
     part = found(stages, "pre < in < post < all").parts[0]
-    assert part.status == "does not appear" and "post to all -0." in part.text
+    assert part.status == "not reproduced" and "post to all -0." in part.text
 
 
 def test_perplexities_turn_with_the_data(stages):
     attacked = found(stages, "higher perplexity to safe answers")
-    assert attacked.parts[0].status == "appears"
+    assert attacked.parts[0].status == "reproduced"
     texts = stages["perplexity"][attacked.parts[0].where]
     texts["safe answers"], texts["harmful answers"] = texts["harmful answers"], texts["safe answers"]
-    assert found(stages, "higher perplexity to safe answers").parts[0].status == "does not appear"
+    assert found(stages, "higher perplexity to safe answers").parts[0].status == "not reproduced"
 
 
 def test_crosstask_findings_turn_with_the_data(crosstask):
     gap, mixed = found(crosstask, "There is a gap"), found(crosstask, "refusals on mixed tasks")
-    assert (gap.parts[0].status, mixed.parts[0].status) == ("appears", "appears")
+    assert (gap.parts[0].status, mixed.parts[0].status) == ("reproduced", "reproduced")
     cost = found(crosstask, "It costs usefulness")
-    assert cost.parts[0].status == "does not appear"
+    assert cost.parts[0].status == "not reproduced"
     documents = "refusal_rate all tasks harmful"
     row(crosstask, trained_on="undefended", wording="back")[documents] = rate_metric([40, 40, 40])
     row(crosstask, trained_on="undefended", wording="back")["refusal_rate_on_harmful"] = rate_metric([20, 20, 20])
     row(crosstask, trained_on="mixed", wording="back", refusals=60)[documents] = rate_metric([4, 5, 3])
     row(crosstask, trained_on="mixed", wording="back", refusals=60)["refusal_rate all tasks useful"] = rate_metric([22, 24, 23])
-    assert found(crosstask, "There is a gap").parts[0].status == "does not appear"
-    assert found(crosstask, "refusals on mixed tasks").parts[0].status == "does not appear"
-    assert found(crosstask, "It costs usefulness").parts[0].status == "appears"
+    assert found(crosstask, "There is a gap").parts[0].status == "not reproduced"
+    assert found(crosstask, "refusals on mixed tasks").parts[0].status == "not reproduced"
+    assert found(crosstask, "It costs usefulness").parts[0].status == "reproduced"
 
 
 def test_a_document_under_attack_is_no_task(crosstask):
@@ -160,7 +162,7 @@ def test_a_document_under_attack_is_no_task(crosstask):
 
 
 def test_what_is_too_small_or_of_one_seed_decides_nothing_more():
-    assert decide(mean([0.02, 0.02, 0.02])) == "does not appear"
+    assert decide(mean([0.02, 0.02, 0.02])) == "not reproduced"
     assert decide(mean([0.9])) == "inconclusive"
     assert decide(Mean(value=0.04, low=0.01, high=0.07, n=3, least=0.0, most=0.1)) == "inconclusive"
     assert decide(mean([])) == "inconclusive"
@@ -196,6 +198,7 @@ def test_who_refuses_every_document_is_flagged(crosstask):
     assert {one.flag for one in flagged} == {"refuses useful documents"} and len(flagged) == 2
 
 
+@pytest.mark.usefixtures("unrendered_figures")
 def test_unscored_answers_are_counted_and_bounded(stages, tmp_path):
     row(stages, defence="curated", stage="in")["attack_success_rate"] = rate_metric([4, 4, 4], n=30, unscored=10)
     files = write_report([stages], tmp_path, title="T")
@@ -249,11 +252,11 @@ def test_every_control_stands_against_the_uncurated_rows_and_against_the_curatio
 
 def test_what_a_control_does_alone_and_what_is_lost_without_is_said(stages):
     alone = {part.where: part for part in found(with_controls(stages), "protect by themselves").parts}
-    assert alone["toy, attack explicit, contrast - uncurated"].status == "appears"
-    assert alone["toy, attack explicit, perplexity only - uncurated"].status != "appears"
+    assert alone["toy, attack explicit, contrast - uncurated"].status == "reproduced"
+    assert alone["toy, attack explicit, perplexity only - uncurated"].status != "reproduced"
     lost = {part.where: part for part in found(stages, "protects better than each control").parts}
     part = lost["toy, attack explicit, curated - plain rewrite"]
-    assert part.status == "appears" and part.text.startswith("Changed there: no seed words, no choice by perplexity.")
+    assert part.status == "reproduced" and part.text.startswith("Changed there: no seed words, no choice by perplexity.")
     assert set(lost) == {f"toy, attack explicit, curated - {name}" for name in ("lower", *CONTROLS)}
 
 
@@ -291,6 +294,7 @@ def test_one_seed_has_the_interval_of_its_probes_and_decides_nothing(stages, tmp
     assert "(one seed)" in html([stages], tmp_path)
 
 
+@pytest.mark.usefixtures("unrendered_figures")
 @pytest.mark.parametrize("missing", ["perplexity", "differences", "samples", "curation", "record", "about", "seeds"])
 def test_missing_pieces_do_no_harm(both, missing, tmp_path):
     for one in both:
@@ -302,6 +306,7 @@ def test_an_experiment_without_rows_says_so(tmp_path):
     assert "None could be drawn" in html([{"name": "empty", "kind": "stages"}], tmp_path)
 
 
+@pytest.mark.usefixtures("unrendered_figures")
 def test_missing_metrics_do_no_harm(both, tmp_path):
     for results in both:
         for one in results["rows"]:

@@ -62,7 +62,7 @@ def test_tasks_in_a_tie_are_told_as_ties(results):
     arm = metrics(results, trained_on="summarize", **BACK)
     arm["refusal_rate qa harmful"] = rate_metric([18, 19, 18], 20)
     best = part(results, "carry over best")
-    assert best.status == "inconclusive" and "summarize - translate, a tie +0.67" in best.text and "(appears)" not in best.text
+    assert best.status == "inconclusive" and "summarize - translate, a tie +0.67" in best.text and "(reproduced)" not in best.text
 
 
 def test_transfer_is_asked_of_the_task_measured_not_of_a_constant(results):
@@ -89,8 +89,8 @@ def test_the_most_misused_task_has_a_row_with_the_task_it_stands_for(results):
 
 def test_a_defence_that_gives_way_under_an_attack_is_told(results):
     held = found(results, "holds under attacks").parts
-    assert [one.status for one in held] == ["does not appear", "does not appear"]
-    assert "inside 0.36 [0.34, 0.39], -0.37" in held[0].text and "(gives way)" in held[0].text
+    assert [one.status for one in held] == ["not reproduced", "not reproduced"]
+    assert "inside 0.36 [0.34, 0.39], -0.37" in held[0].text and "(fails)" in held[0].text
     attacked = "refusal_rate attacks inside all variants harmful"
     for budget in (20, 60):
         arm = metrics(results, trained_on="mixed", refusals=budget, **BACK)
@@ -138,7 +138,7 @@ def test_models_stand_side_by_side_in_the_arms_they_share(results):
 def test_models_that_balance_differently_are_told(results):
     assert part(results, "models differ").status == "inconclusive"
     metrics(results, model="other", trained_on="mixed")["refusal_rate all tasks useful"] = rate_metric([50, 52, 54], 60)
-    assert part(results, "models differ").status == "appears"
+    assert part(results, "models differ").status == "reproduced"
 
 
 def test_the_authors_phrases_stand_beside_the_judge(results, tmp_path):
@@ -149,9 +149,10 @@ def test_the_authors_phrases_stand_beside_the_judge(results, tmp_path):
     for cell in results["paper_rule"]["cells"]:
         if cell["task"] == "translate":
             cell |= {"second": 6 + cell["seed"], "only_first": 54 - cell["seed"]}
-    assert part(results, "who reads").status == "does not appear"
+    assert part(results, "who reads").status == "not reproduced"
 
 
+@pytest.mark.usefixtures("unrendered_figures")
 def test_what_two_rules_read_otherwise_is_redacted_like_any_answer(results, tmp_path):
     example = results["paper_rule"]["examples"][0] | {"answer": "a made-up secret", "query": "a made-up question"}
     results["paper_rule"]["examples"] = [example]
@@ -171,12 +172,14 @@ def test_budget_curves_and_the_front_are_drawn_where_there_are_budgets(results):
     assert not any("budget" in one.title for one in drawings_of(results))
 
 
+@pytest.mark.usefixtures("unrendered_figures")
 @pytest.mark.parametrize("missing", ["weakest", "paper_rule", "record"])
 def test_results_of_an_older_run_still_make_a_report(results, missing, tmp_path):
     del results[missing]
     assert "Malicious documents processed" in write_report([results], tmp_path, title="T")[1].read_text()
 
 
+@pytest.mark.usefixtures("unrendered_figures")
 def test_only_undefended_arms_still_make_a_report(results, tmp_path):
     results["rows"] = [row for row in results["rows"] if row["labels"]["trained on"] == "undefended"]
     write_report([results], tmp_path, title="T")
@@ -202,12 +205,12 @@ def test_a_difference_of_differences_is_never_a_point():
 
 
 def test_rules_for_no_loss_and_for_either_side():
-    assert decide_absent(mean([0.01, 0.0, 0.01])) == "appears"
-    assert decide_absent(mean([0.2, 0.21, 0.2])) == "does not appear"
+    assert decide_absent(mean([0.01, 0.0, 0.01])) == "reproduced"
+    assert decide_absent(mean([0.2, 0.21, 0.2])) == "not reproduced"
     assert decide_absent(mean([0.2, -0.2])) == "inconclusive"
-    assert [decide_other(mean([sign * 0.2, sign * 0.21, sign * 0.2])) for sign in (1, -1)] == ["appears", "appears"]
-    assert decide_other(mean([0.0, 0.01, 0.0])) == "does not appear"
+    assert [decide_other(mean([sign * 0.2, sign * 0.21, sign * 0.2])) for sign in (1, -1)] == ["reproduced", "reproduced"]
+    assert decide_other(mean([0.0, 0.01, 0.0])) == "not reproduced"
     assert decide_other(mean([0.2, -0.2])) == "inconclusive"
     ends = [(0.0, 0.1), (0.0, 0.2), (0.11, 0.2)]
     statuses = [decide_most(Cell(value=0.1, low=low, high=high, n=3), 0.1) for low, high in ends]
-    assert statuses == ["appears", "inconclusive", "does not appear"]
+    assert statuses == ["reproduced", "inconclusive", "not reproduced"]

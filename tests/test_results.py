@@ -7,11 +7,15 @@ from pathlib import Path
 import pytest
 
 from buckler.crosstask.task import MOST_MISUSED_TASK
+from buckler.curation.record import kind_of
 from buckler.data import Answer, Json, Verdict, write_answers, write_json, write_verdicts
+from buckler.errors import BucklerError
 from buckler.evaluation.metrics import summarise
 from buckler.experiments.base import Arm, Plan
-from buckler.experiments.collect import collect, record
+from buckler.experiments.collect import collect, collect_again, record
+from buckler.experiments.cross_task.phrase_rule import rule_claims
 from buckler.experiments.cross_task.recipe import CrossTaskRecipe
+from buckler.experiments.results import read_results
 from buckler.judges.base import judge_named
 from buckler.judges.named import judge_spec
 from buckler.judges.phrases import compare
@@ -93,6 +97,28 @@ def test_stored_answers_are_read_by_the_authors_phrases_too(tmp_path: Path):
     assert {one["labels"]["seed"] for one in rule["examples"]} == {0}
 
 
+def test_results_are_collected_again_without_a_judge(tmp_path: Path, monkeypatch):
+    store = Store(tmp_path)
+    results = collect(recipe(), Plan(arms=[arm(store, 0)]), store)
+    monkeypatch.setattr("buckler.judges.phrases.PaperJudge.judge", lambda *_: pytest.fail("a judge ran"))
+    assert collect_again(results, store).to_json() == results.to_json()
+    (store.folder(results.arms[0].steps.second_verdicts) / "verdicts.jsonl").unlink()
+    with pytest.raises(BucklerError, match=r"verdicts\.jsonl"):
+        collect_again(results, store)
+
+
+def test_what_the_phrases_say_is_kept_where_no_step_judged_by_them_and_reported_missing_where_nothing_was_saved(tmp_path: Path):
+    store = Store(tmp_path)
+    results = collect(recipe(), Plan(arms=[arm(store, 0)]), store).to_json()
+    del results["arms"][0]["steps"]["second_verdicts"]
+    (store.folder(arm(store, 0).second_verdicts) / "verdicts.jsonl").unlink()
+    again = collect_again(read_results(results, "r"), store)
+    assert again.to_json()["paper_rule"] == results["paper_rule"]
+    del results["paper_rule"]
+    (claim,) = rule_claims(collect_again(read_results(results, "r"), store))
+    assert claim.parts[0].status == "inconclusive" and "`buckler run` of this recipe on its store" in claim.parts[0].text
+
+
 def test_where_the_judge_is_the_authors_rule_there_is_nothing_to_compare(tmp_path: Path):
     store = Store(tmp_path)
     assert collect(recipe(judge="paper"), Plan(arms=[arm(store, 0)]), store).to_json()["paper_rule"] == {}
@@ -138,3 +164,10 @@ def test_the_phrases_stand_beside_a_judge_by_its_short_name(tmp_path: Path):
         "paper_rule"
     ]
     assert rule["judge"] == "rubric"
+
+
+def test_counts_of_an_older_version_have_the_reasons_of_today():
+    old = {"texts": 1, "rejected: helpfulness N is under the floor of N": 3}
+    results = read_results({"kind": "stages", "curation": {"toy": old}}, "r")
+    assert results.curation == {"toy": {"texts": 1, "rejected: helpfulness N is below the minimum of N": 3}}
+    assert kind_of("helpfulness 3.1 is under the floor of 4.5") == "helpfulness N is below the minimum of N"

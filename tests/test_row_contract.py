@@ -118,7 +118,7 @@ def test_under_an_awkward_template_exactly_the_answer_and_its_end_are_learnt(nam
 @pytest.mark.parametrize("name", AWKWARD)
 def test_reasoning_is_learnt_where_an_awkward_template_knows_thoughts(name):
     shape = AWKWARD[name]
-    template = Template(tokenizer_of(shape.text), name)
+    template = Template(tokenizer_of(shape.text, shape.eos), name)
     row = template.row(conversation(thoughts=True))
     assert row.thoughts == 2 and row.thoughts_learnt == (0 if shape.thought is None else 2)
     if shape.thought is not None:
@@ -282,7 +282,7 @@ def test_splitting_a_row_changes_neither_its_weight_nor_the_objective():
     kept, dropping = (AWKWARD[name].text for name in ("newline after the end of turn", "old thoughts are dropped"))
     chats = [Chat.of(conversation()), Chat.pair("Who?", "Anna.")]
     for text, number in ((kept, 2), (dropping, 3)):
-        rows, record = encode(Template(tokenizer_of(text), "tiny"), chats, Objective(average="row"), 512)
+        rows, record = encode(Template(tokenizer_of(text), "tiny"), chats, Objective(loss_averaging="row"), 512)
         assert len(rows) == record["sequences"] == number
         assert record["rows"] == 2 and record["answers"] == record["answers_learnt"] == 3
         assert record["supervised_tokens"] == sum(sum(one.supervised) for one in rows)
@@ -318,6 +318,35 @@ def test_settings_of_a_template_hold_in_training_and_answering():
 def test_a_setting_that_the_template_does_not_read_is_refused(settings, message):
     with pytest.raises(BackendError, match=message):
         Template(tokenizer_of(PUBLISHED["qwen3"]), "tiny", settings=settings)
+
+
+SELF_SET = (
+    "{% set think = think | default(true) %}",
+    "{% set think = (think | d('on')) %}",
+    "{% set think = think or 'on' %}",
+    "{% if think is undefined %}{% set think = true %}{% endif %}",
+)
+
+
+@pytest.mark.parametrize("before", SELF_SET)
+def test_a_setting_that_the_template_gives_a_default_under_its_own_name_is_taken(before):
+    text = before + "{{ 'think ' ~ think }}" + AWKWARD["newline after the end of turn"].text
+    template = Template(tokenizer_of(text), "tiny", settings={"think": "low"})
+    assert template.written.prompt(conversation()[:1]).startswith("think low")
+
+
+@pytest.mark.parametrize("name", [name for name, text in PUBLISHED.items() if "enable_thinking | default" in text])
+def test_thinking_can_be_switched_off_under_every_published_template_with_such_a_default(name):
+    learnt = require_contract(Template(tokenizer_of(PUBLISHED[name]), name, settings={"enable_thinking": False}), conversation())
+    assert all(text.startswith(answer) for text, answer in zip(learnt, ANSWERS, strict=True))
+
+
+@pytest.mark.parametrize("thoughts", [False, True])
+def test_the_mark_that_opens_an_answer_is_learnt_after_a_thought_that_the_prompt_has_closed(thoughts):
+    tokenizer = tokenizer_of(AWKWARD["a mark opens the answer"].text, "<|/T|>")
+    template = Template(tokenizer, "tiny", settings={"enable_thinking": False})
+    learnt = require_contract(template, conversation(thoughts=thoughts))
+    assert learnt == [f"<|START_RESPONSE|>{answer}<|END_RESPONSE|><|/T|>" for answer in ANSWERS]
 
 
 def test_the_date_of_a_template_is_recorded_where_it_has_an_effect():

@@ -116,7 +116,7 @@ def test_sentences_are_the_papers_own_of_different_papers_first():
 
 
 def test_the_settings_hold():
-    assert len(extracted(TEXTS, top=2)) == 2 and names(extracted(TEXTS, top=2)) == names(extracted(TEXTS))[:2]
+    assert len(extracted(TEXTS, max_terms=2)) == 2 and names(extracted(TEXTS, max_terms=2)) == names(extracted(TEXTS))[:2]
     assert all(term.papers >= 4 for term in extracted(TEXTS, min_papers=4))
     assert all(len(term.term.split()) == 1 for term in extracted(TEXTS, max_words=1))
     assert "refusal pathways" in names(extracted(TEXTS, min_papers=3)) and "refusal pathways" not in names(
@@ -200,9 +200,8 @@ def test_the_command_names_what_it_skipped_and_overrules_nothing(tmp_path):
     (tmp_path / "papers" / "bad.pdf").write_text("no pdf")
     (tmp_path / "talk.txt").write_text("Gradient descent is run in the house of the people. " * 300)
     (tmp_path / "mine.yaml").write_text("care: [privacy]\n")
-    done = buckler(
-        "seeds", "papers", "--out", "w.yaml", "--background", "talk.txt", "--like", "mine.yaml", "--top", 3, cwd=tmp_path
-    )
+    options = ("--background", "talk.txt", "--safety-vocabulary", "mine.yaml", "--max-terms", 3)
+    done = buckler("seeds", "papers", "--out", "w.yaml", *options, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "skipped bad.pdf: damaged PDF" in done.stderr
     assert done.stdout == "wrote w.yaml: 3 terms of 4 papers; 1 files skipped\n"
@@ -212,8 +211,8 @@ def test_the_command_names_what_it_skipped_and_overrules_nothing(tmp_path):
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        (["--top", "0"], "seeds: --top"),
-        (["--like", "nowhere.yaml"], "nowhere.yaml: no such file"),
+        (["--max-terms", "0"], "seeds: --max-terms"),
+        (["--safety-vocabulary", "nowhere.yaml"], "nowhere.yaml: no such file"),
         (["--background", "nowhere.txt"], "nowhere.txt: no such file"),
         ([], "the folder is empty"),
     ],

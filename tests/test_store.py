@@ -200,6 +200,7 @@ def run_in_pool(root: str, target: Step) -> None:
     execute([target, step(9)], Store(Path(root)), workers=2)
 
 
+@pytest.mark.slow
 def test_a_killed_run_leaves_no_worker_behind(tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]))
     target = step(1, function="slow")

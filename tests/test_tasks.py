@@ -8,10 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from buckler.crosstask.own_tasks import read_tasks
 from buckler.crosstask.scoring import label_named, score, similarity, words
 from buckler.crosstask.task import HELD_OUT, is_held_out
-from buckler.crosstask.tasks import KNOWN, SENTIMENTS, TASKS, TOPICS, known_tasks, task_named
+from buckler.crosstask.tasks import KNOWN, SENTIMENTS, TASKS, TOPICS, known_tasks, read_tasks, task_named
 from buckler.data import Document, content_id
 from buckler.data.language import NAMES, language_code, language_name
 from buckler.errors import ConfigError, DataError

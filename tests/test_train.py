@@ -171,6 +171,7 @@ train(ModelSpec(name=model), read_chats(folder / "rows.jsonl"), settings, folder
 """
 
 
+@pytest.mark.slow
 def test_a_run_killed_between_checkpoints_ends_with_the_same_bytes_dropout_included(tiny, tmp_path):
     chats = rows({"case": 20})
     settings = TrainSettings(method="lora", epochs=3, batch_size=4, accumulation=2, learning_rate=1e-2, checkpoint_every=3)

@@ -92,11 +92,11 @@ def test_a_document_row_trains_its_answer_and_nothing_else(model, tmp_path):
 def test_learnt_ids_and_the_loss_of_a_step_are_those_of_buckler_train(model, tmp_path):
     name, folder = model
     ids = {"model": str(folder)} if name == NEWLINE else {}
-    result = buckler.export(rows(), "trl", average="token", out=tmp_path / "out", store=tmp_path, **ids)
+    result = buckler.export(rows(), "trl", loss_averaging="token", out=tmp_path / "out", store=tmp_path, **ids)
     trainer = trainer_on(folder, tmp_path, result.path)
     assert sorted(learnt_by(trainer)) == sorted(learnt_by_buckler(folder, rows()))
     trained = buckler.train(
-        rows(), model=str(folder), average="token", epochs=1, batch_size=8, out=tmp_path / "trained", store=tmp_path
+        rows(), model=str(folder), loss_averaging="token", epochs=1, batch_size=8, out=tmp_path / "trained", store=tmp_path
     )
     assert trainer.train().training_loss == pytest.approx(trained.record["losses"][0], rel=1e-4)
 
@@ -124,13 +124,13 @@ def test_the_mix_in_gives_trl_the_loss_of_buckler_train(model, tmp_path, average
     chats = rows() if with_ids or average == "token" else rows()[:3]
     Weighted.average = "token" if average == "token" and not with_ids else "row"
     ids = {"model": str(model[1])} if with_ids else {}
-    result = buckler.export(chats, "trl", average=average, out=tmp_path / "out", store=tmp_path, **ids)
+    result = buckler.export(chats, "trl", loss_averaging=average, out=tmp_path / "out", store=tmp_path, **ids)
     number = len(result.path.read_text().splitlines())
     trainer = trainer_on(
         model[1], tmp_path, result.path, Weighted, per_device_train_batch_size=2, gradient_accumulation_steps=-(-number // 2)
     )
     trained = buckler.train(
-        chats, model=str(model[1]), average=average, epochs=1, batch_size=8, out=tmp_path / "trained", store=tmp_path
+        chats, model=str(model[1]), loss_averaging=average, epochs=1, batch_size=8, out=tmp_path / "trained", store=tmp_path
     )
     assert trainer.train().training_loss == pytest.approx(trained.record["losses"][0], rel=1e-4)
 
@@ -158,7 +158,7 @@ def test_the_mix_in_works_on_the_trainer_of_transformers(model, tmp_path):
     class Weighted(WeightedLoss, Trainer):
         pass
 
-    file = buckler.export(rows(), "trl", average="task", model=str(model[1]), out=tmp_path / "out", store=tmp_path).path
+    file = buckler.export(rows(), "trl", loss_averaging="task", model=str(model[1]), out=tmp_path / "out", store=tmp_path).path
     data = [json.loads(line) for line in file.read_text().splitlines()]
     tokenizer = AutoTokenizer.from_pretrained(model[1])
     arguments = TrainingArguments(
@@ -172,7 +172,7 @@ def test_the_mix_in_works_on_the_trainer_of_transformers(model, tmp_path):
         data_collator=DataCollatorForSeq2Seq(tokenizer, label_pad_token_id=-100),
     )
     trained = buckler.train(
-        rows(), model=str(model[1]), average="task", epochs=1, batch_size=8, out=tmp_path / "trained", store=tmp_path
+        rows(), model=str(model[1]), loss_averaging="task", epochs=1, batch_size=8, out=tmp_path / "trained", store=tmp_path
     )
     assert trainer.train().training_loss == pytest.approx(trained.record["losses"][0], rel=1e-4)
 

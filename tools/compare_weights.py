@@ -26,7 +26,7 @@ from buckler.settings import KEYS  # noqa: E402
 RECIPE = "tests/golden/recipes/golden_stages.yaml"
 """Taken from a checkout if it is there, else from the one this script lies in, with the keys that 0.1.0 knew (`KEYS`)."""
 MODEL = "miniature-small"
-TRAIN = f"--model {MODEL} --epochs 2 --batch-size 4 --learning-rate 1e-3 --max-length 256 --average row --seed 3"
+TRAIN = f"--model {MODEL} --epochs 2 --batch-size 4 --learning-rate 1e-3 --max-length 256 --loss-averaging row --seed 3"
 TARGETS = "--set train.lora.targets=[q_proj,v_proj]"
 """What 0.1.0 adapts where nothing is said; it has no such option."""
 PROBES = "--harmful miniature:probes-harmful --borderline miniature:probes-borderline --benign miniature:probes-benign"
@@ -35,7 +35,8 @@ COMMANDS = (
     f"train rows/customer.jsonl --out full --method full {TRAIN}",
     f"train rows/customer.jsonl --out lora --method lora {TARGETS} {TRAIN}",
     f"train rows/customer.jsonl --out packed --method full --packing --accumulation 2 {TRAIN}",
-    f"curate miniature:commonsense --out curated --model {MODEL} --preset quick --words miniature --max-new-tokens 48 --limit 3",
+    f"curate miniature:commonsense --out curated --model {MODEL} --preset quick --limit 3 "
+    "--seed-words miniature --max-new-tokens 48",
     f"evaluate full/model --out answers {PROBES} --judge keyword --base {MODEL} --max-new-tokens 24 --limit 8 --seed 5",
     f"evaluate {MODEL} --adapter lora/adapter --out adapted {PROBES} --judge keyword --max-new-tokens 24 --limit 8 --seed 5",
     "run recipe.yaml --store store --workers 1",

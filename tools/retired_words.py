@@ -14,11 +14,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
+from typing import TypeAlias
 
 ROOT = Path(__file__).parents[1]
 FOLDERS = ("buckler", "tools", "benchmarks", "examples", "tests")
 WORDS = Path(__file__).with_suffix(".txt")
 _LINE = re.compile(r"(word|name|part) (.+) -> (.+)|keep (\S+)\s+(.+)")
+
+
+Hits: TypeAlias = dict[tuple[bool, str], list[tuple[str, str]]]
+"""By text (and whether it is an identifier): the words in it and what they should be; most texts come many times."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,14 +87,15 @@ def read_words(text: str) -> tuple[list[Retired], list[Exemption]]:
     return retired, exemptions
 
 
-def findings_in(path: str, source: str, retired: list[Retired], exemptions: list[Exemption]) -> list[Finding]:
-    """Every retired word of a Python file that no exemption covers."""
+def findings_in(
+    path: str, source: str, retired: list[Retired], exemptions: list[Exemption], hits: Hits | None = None
+) -> list[Finding]:
+    """Every retired word of a Python file that no exemption covers; `hits` keeps what is known of a text for further files."""
     allowed = [one.pattern for one in exemptions if fnmatch(path, one.files)]
     docstrings = _docstrings(source)
     prose = {tokenize.COMMENT} if path.startswith("tests/") else {tokenize.COMMENT, tokenize.STRING}
     findings = []
-    hits: dict[tuple[bool, str], list[tuple[str, str]]] = {}
-    """By text (and whether it is an identifier): the words in it and what they should be; most texts come many times."""
+    hits = {} if hits is None else hits
     for token in tokenize.generate_tokens(io.StringIO(source).readline):
         is_name = token.type == tokenize.NAME
         if not (is_name or token.type in prose or (token.type == tokenize.STRING and token.start in docstrings)):
@@ -118,11 +124,12 @@ def _docstrings(source: str) -> set[tuple[int, int]]:
 def findings(root: Path = ROOT) -> list[Finding]:
     """Every retired word in the project's Python files."""
     retired, exemptions = read_words(WORDS.read_text(encoding="utf-8"))
+    hits: Hits = {}
     return [
         finding
         for folder in FOLDERS
         for file in sorted((root / folder).rglob("*.py"))
-        for finding in findings_in(file.relative_to(root).as_posix(), file.read_text(encoding="utf-8"), retired, exemptions)
+        for finding in findings_in(file.relative_to(root).as_posix(), file.read_text(encoding="utf-8"), retired, exemptions, hits)
     ]
 
 

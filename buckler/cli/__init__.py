@@ -44,6 +44,7 @@ COMMANDS: Mapping[str, Mapping[str, str]] = {
         "train": "Fine-tune a model on rows (a defence's, a customer's, or both) and save it as a plain model folder.",
     },
     "Measure": {
+        "rows": "Inspect files of rows: layout, what is kept and dropped and why, columns used and ignored, what is learnt.",
         "evaluate": "Generate a model's answers to probes and judge them: safety, over-refusal, coherence and utility with "
         "intervals.",
         "judge": "Judge saved answers again, without loading the model that gave them.",

@@ -12,7 +12,7 @@ from buckler.cli.build import Command, CommandResult, Outcome
 from buckler.cli.doctor import examine
 from buckler.cli.doctor_model import describe
 from buckler.cli.options import Layout
-from buckler.cli.recipes import listed, write_recipe
+from buckler.cli.recipes import beginning, listed, write_recipe
 from buckler.data import Json, read_json
 from buckler.errors import ConfigError, DataError
 from buckler.experiments.base import CommonRecipe
@@ -20,7 +20,7 @@ from buckler.experiments.pages import write_report
 from buckler.experiments.pipeline import dry_run_lines, is_pipeline, read_pipeline, run_pipeline
 from buckler.experiments.registry import find_recipe, read_recipe
 from buckler.experiments.results import read_results
-from buckler.experiments.run import demo_recipes, dry_run, list_runs, prune_runs, recompute, run_recipes
+from buckler.experiments.run import demo_recipes, dry_run, existing, list_runs, prune_runs, recompute, run_recipes
 from buckler.models.dtype import Dtype
 from buckler.progress import Display
 from buckler.registry import places_in, read_from
@@ -200,6 +200,8 @@ def report(settings: ReportSettings, out: Path, progress: Display) -> CommandRes
 
 def runs(settings: RunsSettings, out: Path, progress: Display) -> CommandResult:
     """What a store holds, or without what is not needed any more."""
+    if "store" in settings.model_fields_set:
+        existing(settings.store)
     if settings.action == "prune":
         return CommandResult(values=prune_runs(settings.store, yes=settings.yes))
     if settings.yes:
@@ -244,7 +246,7 @@ COMMANDS: dict[str, Command[Any]] = {
         settings=RunSettings,
         run=run,
         out=None,
-        layout=Layout(arguments=("recipe",)),
+        layout=Layout(arguments=("recipe",), complete={"recipe": beginning}),
         examples=(
             "buckler run demo_stages --set seeds=[0] --dry-run",
             "buckler run recipe.yaml --model Qwen/Qwen2.5-7B-Instruct --store runs/",

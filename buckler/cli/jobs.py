@@ -32,7 +32,7 @@ COMMANDS: dict[str, Command[Any]] = {
         ),
         examples=(
             "buckler curate texts.jsonl --model Qwen/Qwen2.5-7B-Instruct --preset quick --out curated/",
-            "buckler curate miniature:commonsense --limit 20 --words miniature --helpfulness local "
+            "buckler curate miniature:commonsense --limit 20 --seed-words miniature --helpfulness local "
             "--set curation.temperatures='[0.4]' --out rows/",
         ),
     ),
@@ -40,10 +40,10 @@ COMMANDS: dict[str, Command[Any]] = {
         settings=jobs.SeedsJob,
         run=_seeds,
         layout=Layout(arguments=("papers",), flatten=("mining",)),
-        out="YAML file to write; `buckler curate --words` reads it.",
+        out="YAML file to write; `buckler curate --seed-words` reads it.",
         examples=(
             "buckler seeds papers/ --out words.yaml",
-            "buckler seeds papers/ --background news/ --top 200 --min-papers 3 --out words.yaml",
+            "buckler seeds papers/ --background news/ --max-terms 200 --min-papers 3 --out words.yaml",
         ),
     ),
     "crosstask": Command(
@@ -62,7 +62,7 @@ COMMANDS: dict[str, Command[Any]] = {
         settings=jobs.ExportJob,
         layout=Layout(arguments=("rows",)),
         examples=(
-            "buckler export defence/defence.jsonl --to trl --average task --out trl/",
+            "buckler export defence/defence.jsonl --to trl --loss-averaging task --out trl/",
             "buckler export curated.jsonl defence.jsonl --to llamafactory --balance task --out llamafactory/",
         ),
     ),
@@ -100,6 +100,16 @@ COMMANDS: dict[str, Command[Any]] = {
         examples=(
             "buckler judge evaluation/answers.jsonl --judge keyword,paper --out judged/",
             "buckler judge evaluation/answers.jsonl --judge guard --judge-model meta-llama/Llama-Guard-3-8B --out judged/",
+        ),
+    ),
+    "rows": Command(
+        settings=jobs.RowsJob,
+        run=lambda job, out, progress: job.run(out),
+        layout=Layout(arguments=("files",)),
+        out=Path("rows"),
+        examples=(
+            "buckler rows customer.jsonl --model miniature",
+            "buckler rows data/ --split train --columns prompt=question,answer=response --json",
         ),
     ),
     "probes": Command(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 import types
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
@@ -23,8 +23,9 @@ from buckler.settings import Settings, default_of, inner_model, parse_change, pu
 
 PANELS: Mapping[str, str] = {
     **dict.fromkeys("texts customer documents rows answers labels papers files results recipe".split(), "Data"),
-    **dict.fromkeys("probes harmful borderline benign utility official official_tasks own_tasks".split(), "Data"),
-    **dict.fromkeys("limit decontaminate background like attack_rows preparation".split(), "Data"),
+    **dict.fromkeys("probes harmful borderline benign utility official official_tasks tasks_file".split(), "Data"),
+    **dict.fromkeys("limit split columns use repeats skip_bad decontaminate background".split(), "Data"),
+    **dict.fromkeys("safety_vocabulary attack_rows preparation".split(), "Data"),
     **dict.fromkeys("model adapter base tuned reviser reference proxy aligned label_model".split(), "Model"),
     **dict.fromkeys("dtype threads quantize batch_tokens chat_template chat_template_kwargs".split(), "Model"),
     **dict.fromkeys("judge judge_model judge_cards cards margins metrics".split(), "Judge"),
@@ -50,6 +51,8 @@ class Layout:
     """Fields (dotted) in those that are left to `--set`."""
     help: Mapping[str, str] = field(default_factory=dict)
     """Help of options that another name than their field's needs."""
+    complete: Mapping[str, Callable[[str], list[str]]] = field(default_factory=dict)
+    """By argument, what a shell may complete a beginning to."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +70,7 @@ class Option:
     required: bool
     argument: bool
     help: str
+    complete: Callable[[str], list[str]] | None = None
 
     @property
     def flag(self) -> str:
@@ -86,7 +90,7 @@ class Option:
         default = inspect.Parameter.empty if self.required else self.default
         annotation: Any
         if self.argument:
-            annotation = Annotated[taken, typer.Argument(help=self.help)]
+            annotation = Annotated[taken, typer.Argument(help=self.help, autocompletion=self.complete)]
         else:
             flag = f"{self.flag}/--no-{self.flag[2:]}" if self.type is bool else self.flag
             shown = typer.Option(flag, help=self.help, metavar=self._metavar, rich_help_panel=self.panel)
@@ -161,6 +165,7 @@ def _option(name: str, path: str, info: FieldInfo, default: object, layout: Layo
         required=required,
         argument=name in layout.arguments,
         help=_help(text),
+        complete=layout.complete.get(name),
     )
 
 

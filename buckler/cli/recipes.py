@@ -15,7 +15,7 @@ from buckler.data.yaml_text import read_yaml
 from buckler.errors import ConfigError
 from buckler.evaluation.probes import describe
 from buckler.experiments.registry import packaged
-from buckler.workflow.inputs import WORLD
+from buckler.workflow.sources import WORLD
 
 SETS = ("harmful", "borderline", "benign")
 OF_WORLD = 100
@@ -32,6 +32,13 @@ def listed() -> dict[str, tuple[str, str]]:
         assert isinstance(values, dict)
         recipes[name] = (str(values["kind"]), str(values.get("about", "")))
     return recipes
+
+
+def beginning(text: str) -> list[str]:
+    """What a shell completes the beginning of a recipe to: packaged ones, and YAML files of the folder that it names."""
+    folder = Path(text).parent if "/" in text else Path()
+    files = [str(path) for path in sorted(folder.glob("[!.]*.yaml")) if path.is_file()]
+    return [name for name in (*packaged(), *files) if name.startswith(text)]
 
 
 def write_recipe(out: Path, *, texts: str, customer: str, harmful: str, probes: Sequence[str], model: str) -> None:

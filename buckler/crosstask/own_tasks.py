@@ -14,22 +14,18 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import fields
-from pathlib import Path
 
 from pydantic import Field, field_validator, model_validator
 
 from buckler.crosstask.scoring import Metric
 from buckler.crosstask.task import ALL, DOCUMENT, MIXED, MOST_MISUSED_TASK, Task, places_in
-from buckler.crosstask.tasks import TASK_REGISTRY
 from buckler.data.language import language_name
-from buckler.data.yaml_text import read_yaml
 from buckler.errors import ConfigError
-from buckler.registry import is_place
 from buckler.settings import VALUES, Settings, parse
 
 RESERVED = frozenset((ALL, MIXED, MOST_MISUSED_TASK, *VALUES["trained on"], "undefended"))
 """What recipes and reports call something else."""
-_NAME = re.compile(r"[a-z][a-z0-9_-]*")
+NAME = re.compile(r"[a-z][a-z0-9_-]*")
 
 
 class _Turns(Settings):
@@ -111,66 +107,16 @@ class OwnTask(Settings):
         )
 
 
-def read_tasks(path: Path | str) -> dict[str, Task]:
-    """The tasks of a YAML file, by name; or the one at a `module:name`, of several with commas.
-
-    Raises:
-        ConfigError: the file cannot be read; a name is taken or is none; a key, a metric or a place is not known.
-    """
-    places = [place.strip() for place in str(path).split(",")]
-    if all(is_place(place) for place in places):
-        tasks = [TASK_REGISTRY.get(place) for place in places]
-        for place, task in zip(places, tasks, strict=True):
-            _require_sound(task, f"task {place!r}")
-            _require_free(task.id, f"task {place!r}, called {task.id!r}")
-        return {task.id: task for task in tasks}
-    return _read_file(Path(path))
-
-
-def own_tasks_place(own: str, folder: Path) -> Path:
-    """A file of tasks relative to a recipe's folder; tasks at a `module:name` as they are."""
-    return Path(own) if all(is_place(one.strip()) for one in own.split(",")) else folder / own
-
-
-def tasks_code(path: str) -> list[str]:
-    """The hashes of the sources of tasks at a `module:name`; none for a file, which is hashed itself."""
-    places = [place.strip() for place in path.split(",")]
-    return [TASK_REGISTRY.code(place)["code"] for place in places] if all(is_place(place) for place in places) else []
-
-
-def _require_sound(task: Task, where: str) -> None:
+def require_sound(task: Task, where: str) -> None:
     """A task made in Python is what one in YAML must be.
 
     Raises:
         ConfigError: a metric, a place in a wording or another value is none.
     """
-    if not isinstance(task.id, str) or not _NAME.fullmatch(task.id):
+    if not isinstance(task.id, str) or not NAME.fullmatch(task.id):
         raise ConfigError(f"{where}: its id must consist of lower-case letters, digits, - and _, got {task.id!r}")
     values = {one.name: getattr(task, one.name) for one in fields(Task) if one.name not in ("id", "systems")}
     turns: object = task.wordings
     if isinstance(turns, Mapping) and isinstance(task.systems, Mapping):
         turns = {name: {"user": user, "system": task.systems.get(name)} for name, user in turns.items()}
     parse(OwnTask, {**values, "wordings": turns}, where)
-
-
-def _require_free(name: str, where: str) -> None:
-    if name in TASK_REGISTRY or name in RESERVED:
-        taken = "there is a task of that name already" if name in TASK_REGISTRY else "recipes mean something else by that name"
-        raise ConfigError(f"{where}: {taken}; choose another name")
-
-
-def _read_file(path: Path) -> dict[str, Task]:
-    rows = read_yaml(path)
-    if not isinstance(rows, Mapping) or not rows:
-        raise ConfigError(f"{path}: expected tasks by name, each with wordings and a metric")
-    tasks: dict[str, Task] = {}
-    for name, row in rows.items():
-        where = f"{path}: task {name}"
-        if not isinstance(name, str) or not _NAME.fullmatch(name):
-            raise ConfigError(f"{path}: a task name must consist of lower-case letters, digits, - and _, got {name!r}")
-        _require_free(name, where)
-        try:
-            tasks[name] = parse(OwnTask, row, where).task(name)
-        except ConfigError as fault:
-            raise ConfigError(str(fault) if str(fault).startswith(where) else f"{where}: {fault}") from None
-    return tasks

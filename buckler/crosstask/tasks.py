@@ -9,15 +9,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import TypeGuard
 
+from buckler.crosstask.own_tasks import NAME, RESERVED, OwnTask, require_sound
 from buckler.crosstask.task import HELD_OUT, Task, is_held_out
+from buckler.data.yaml_text import read_yaml
 from buckler.errors import ConfigError
 from buckler.evaluation.golds import EXACT
 from buckler.evaluation.scores import Scorers
 from buckler.registry import Registry, is_place
+from buckler.settings import parse
 
-__all__ = ["HELD_OUT", "KNOWN", "TASKS", "Task", "is_held_out", "known_tasks", "scorers", "task_named"]
+__all__ = ["HELD_OUT", "KNOWN", "TASKS", "Task", "is_held_out", "known_tasks", "read_tasks", "scorers", "task_named"]
 
 SENTIMENTS: dict[str, tuple[str, ...]] = {
     "positive": ("positive", "positively", "favorable", "favourable"),
@@ -208,8 +212,17 @@ TASK_REGISTRY: Registry[Task] = Registry("task", "buckler.tasks", KNOWN, _accept
 
 
 def known_tasks(own: Mapping[str, Task] | None = None) -> dict[str, Task]:
-    """Every task by name, the user's `own` (`buckler.crosstask.own_tasks.read_tasks`) among them."""
-    return {**{name: TASK_REGISTRY.get(name) for name in TASK_REGISTRY}, **(own or {})}
+    """Every task by name, the user's `own` (`read_tasks`) among them.
+
+    Raises:
+        ConfigError: a task of an installed package is not sound, or is called otherwise than it is installed as.
+    """
+    tasks = {name: TASK_REGISTRY.get(name) for name in TASK_REGISTRY}
+    for name in filter(TASK_REGISTRY.is_own, tasks):
+        require_sound(tasks[name], f"task {name!r}")
+        if tasks[name].id != name or name in RESERVED:
+            raise ConfigError(f"task {name!r}: its id is {tasks[name].id!r}; give it one name for both that is not reserved")
+    return {**tasks, **(own or {})}
 
 
 def task_named(name: str, own: Mapping[str, Task] | None = None) -> Task:
@@ -220,7 +233,7 @@ def task_named(name: str, own: Mapping[str, Task] | None = None) -> Task:
     """
     known = known_tasks(own)
     if name not in known:
-        hint = "; a task of your own is named where a file of own tasks is (--own-tasks)" if is_place(name) else ""
+        hint = "; a task of your own is named where a file of own tasks is (--tasks-file)" if is_place(name) else ""
         raise ConfigError(f"unknown task {name!r}; the tasks are {', '.join(known)}{hint}")
     return known[name]
 
@@ -228,3 +241,53 @@ def task_named(name: str, own: Mapping[str, Task] | None = None) -> Task:
 def scorers(own: Mapping[str, Task] | None = None) -> Scorers:
     """How answers are scored, by task over a document (the user's `own` among them) or by format of a short answer."""
     return {**EXACT, **{name: task.score for name, task in known_tasks(own).items()}}
+
+
+def read_tasks(path: Path | str) -> dict[str, Task]:
+    """The tasks of a YAML file, by name; or the one at a `module:name`, of several with commas.
+
+    Raises:
+        ConfigError: the file cannot be read; a name is taken or is none; a key, a metric or a place is not known.
+    """
+    places = [place.strip() for place in str(path).split(",")]
+    if all(is_place(place) for place in places):
+        tasks = [TASK_REGISTRY.get(place) for place in places]
+        for place, task in zip(places, tasks, strict=True):
+            require_sound(task, f"task {place!r}")
+            _require_free(task.id, f"task {place!r}, called {task.id!r}")
+        return {task.id: task for task in tasks}
+    return _read_file(Path(path))
+
+
+def own_tasks_place(own: str, folder: Path) -> Path:
+    """A file of tasks relative to a recipe's folder; tasks at a `module:name` as they are."""
+    return Path(own) if all(is_place(one.strip()) for one in own.split(",")) else folder / own
+
+
+def tasks_code(path: str) -> list[str]:
+    """The hashes of the sources of tasks at a `module:name`; none for a file, which is hashed itself."""
+    places = [place.strip() for place in path.split(",")]
+    return [TASK_REGISTRY.code(place)["code"] for place in places] if all(is_place(place) for place in places) else []
+
+
+def _require_free(name: str, where: str) -> None:
+    if name in TASK_REGISTRY or name in RESERVED:
+        taken = "there is a task of that name already" if name in TASK_REGISTRY else "recipes mean something else by that name"
+        raise ConfigError(f"{where}: {taken}; choose another name")
+
+
+def _read_file(path: Path) -> dict[str, Task]:
+    rows = read_yaml(path)
+    if not isinstance(rows, Mapping) or not rows:
+        raise ConfigError(f"{path}: expected tasks by name, each with wordings and a metric")
+    tasks: dict[str, Task] = {}
+    for name, row in rows.items():
+        where = f"{path}: task {name}"
+        if not isinstance(name, str) or not NAME.fullmatch(name):
+            raise ConfigError(f"{path}: a task name must consist of lower-case letters, digits, - and _, got {name!r}")
+        _require_free(name, where)
+        try:
+            tasks[name] = parse(OwnTask, row, where).task(name)
+        except ConfigError as fault:
+            raise ConfigError(str(fault) if str(fault).startswith(where) else f"{where}: {fault}") from None
+    return tasks

@@ -18,13 +18,12 @@ from buckler.curation.search import Candidate, Text, contenders, rank, select
 from buckler.curation.settings import CurateSettings
 from buckler.data import Chat, Json
 from buckler.errors import ConfigError
+from buckler.models.calls import generate
 from buckler.models.protocol import LM, Completion, Likelihood, Request, Sampling, ScoreRequest
 from buckler.models.reply import read_again
 from buckler.models.template_check import ConversationRefused
 from buckler.progress import ProgressCallback, no_progress
 
-CHUNK = 256
-"""Revisions asked for at once: how often progress is reported."""
 UNREADABLE = "the judge's rating could not be read"
 NO_ANSWER = "brings no answer, and the model has none"
 CUT_OFF = "brings no answer, and the model's is cut off at the token limit"
@@ -57,11 +56,11 @@ class Curator:
         """
         if self.settings.needs_proxy and self.proxy is None:
             raise ConfigError(
-                f"direction {self.settings.direction}, measured by {self.settings.measured_by}: this needs a compromised proxy; "
+                f"direction {self.settings.direction}, scorer {self.settings.scorer}: this needs a compromised proxy; "
                 "name one with --proxy, or give --attack-rows for a simulated attack"
             )
-        if self.settings.measured_by == "reference" and self.reference is None:
-            raise ConfigError("measured_by reference needs an aligned reference model: name one with --reference")
+        if self.settings.scorer == "reference" and self.reference is None:
+            raise ConfigError("scorer reference needs an aligned reference model: name one with --reference")
         if self.settings.words_per_prompt and not self.words:
             raise ConfigError("no seed words: give a lexicon, or set words_per_prompt to 0 for a plain rewrite")
         for role, model in (("measuring model", self.measuring), ("proxy", self.proxy if self.settings.needs_proxy else None)):
@@ -74,7 +73,7 @@ class Curator:
     @property
     def measuring(self) -> LM:
         """Whose perplexity counts."""
-        model = {"model": self.model, "reference": self.reference, "proxy": self.proxy}[self.settings.measured_by]
+        model = {"model": self.model, "reference": self.reference, "proxy": self.proxy}[self.settings.scorer]
         assert model is not None
         return model
 
@@ -161,10 +160,8 @@ class Curator:
         revision_requests = [
             draft for text in texts for parent in text.beam for draft in revising.revision_requests(text, parent, turn)
         ]
-        replies: list[Completion] = []
-        for start in range(0, len(revision_requests), CHUNK):
-            replies += self.writer.generate([draft.request for draft in revision_requests[start : start + CHUNK]])
-            progress(f"round {turn} of {self.settings.rounds}: revisions", len(replies), len(revision_requests))
+        what = f"round {turn} of {self.settings.rounds}: revisions"
+        replies = generate(self.writer, [draft.request for draft in revision_requests], progress, what)
         kept: dict[tuple[str, str], tuple[Text, Candidate]] = {}
         for draft, reply in zip(revision_requests, replies, strict=True):
             draft.text.candidates_made += 1
@@ -243,7 +240,7 @@ class Curator:
         """Why a rated candidate is out, "" if it is in."""
         assert original.helpfulness is not None
         floor = self.settings.helpfulness_floor * original.helpfulness
-        return "" if rating >= floor else f"helpfulness {rating:.2f} is under the floor of {floor:.2f}"
+        return "" if rating >= floor else f"helpfulness {rating:.2f} is below the minimum of {floor:.2f}"
 
     def _ancestry(self) -> dict[str, Json]:
         """What holds for every row."""

@@ -11,10 +11,11 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import cast
+from typing import TypeVar, cast
 
 from buckler.data import ROWS, Chat, Json, read_json, read_jsonl, write_json, write_jsonl, write_rows
 
+T = TypeVar("T")
 REJECTED, COUNTS = "rejected.jsonl", "counts.json"
 EXAMPLES = 3
 """Rows that are kept to be shown."""
@@ -46,14 +47,28 @@ def join(parts: Sequence[Path], folder: Path) -> Counter[str]:
         write_jsonl(folder / name, (cast("Mapping[str, Json]", row) for part in parts for _, row in read_jsonl(part / name)))
     counts: Counter[str] = Counter()
     for part in parts:
-        counts.update(cast("dict[str, int]", read_json(part / COUNTS)))
+        counts.update(current_counts(cast("dict[str, int]", read_json(part / COUNTS))))
     write_json(folder / COUNTS, dict(sorted(counts.items())))
     return counts
 
 
 def kind_of(reason: str) -> str:
     """A reason for counting: its numbers are N, what follows a colon is left out."""
-    return re.sub(r"-?\d[\d.,]*(?:e[+-]?\d+)?%?", "N", reason.split(": ")[0])
+    return re.sub(r"-?\d[\d.,]*(?:e[+-]?\d+)?%?", "N", reason.split(": ")[0]).replace(*FORMERLY)
+
+
+FORMERLY = ("under the floor of", "below the minimum of")
+"""What 0.1.0 said of an unhelpful candidate, and what is said now."""
+
+
+def current_counts(counts: Mapping[str, T]) -> dict[str, T]:
+    """Counts of any version, by the reasons of this one."""
+    return {name.replace(*FORMERLY): count for name, count in counts.items()}
+
+
+def counts_by_name(counts: dict[str, Json]) -> dict[str, Json]:
+    """The same of several curations."""
+    return {name: current_counts(of) if isinstance(of, dict) else of for name, of in counts.items()}
 
 
 class Tally:

@@ -39,7 +39,7 @@ LONG = 400
 class MineSettings(Settings):
     """What an extracted list holds."""
 
-    top: int = Field(default=500, ge=1)
+    max_terms: int = Field(default=500, ge=1)
     """Maximum number of terms, best first."""
     min_papers: int = Field(default=2, ge=1)
     """Minimum number of papers in which a term occurs."""
@@ -141,7 +141,7 @@ def extract_seed_words(
         )
     if like:
         _keep_company(terms, [sentence for _, sentence in sentences], like)
-    best = _join_alike(_fold_parts(terms))[: settings.top]
+    best = _join_alike(_fold_parts(terms))[: settings.max_terms]
     return [_finished(term, sentences, settings.sentences) for term in best]
 
 

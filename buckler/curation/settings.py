@@ -54,18 +54,18 @@ class CurateSettings(Settings):
     """Sampling temperatures of the grid (0 to 5)."""
     top_ps: tuple[float, ...] = Field(default=(0.2, 0.4, 0.6, 0.8, 1.0), min_length=1)
     """Nucleus sampling (top-p) values of the grid (above 0, at most 1)."""
-    grid_kept: float = Field(default=0.4, gt=0, le=1)
+    grid_fraction: float = Field(default=0.4, gt=0, le=1)
     """Fraction of the grid's cells used after the first round: per text, the cells whose candidates ranked best so far. 1 is
     the published algorithm; 0.4 selects texts of equal perplexity with less than half the generations
     (`benchmarks/curate.py`)."""
-    paths = ("words", "decontaminate")
+    paths = ("seed_words", "decontaminate")
     words_per_prompt: int = Field(default=3, ge=0)
     """Number of seed words in a revision prompt; 0 requests a plain rewrite (the control without seed words)."""
-    words: str = "default"
+    seed_words: str = "default"
     """Seed words: `default`, `miniature` for those of the miniature's world, or a YAML file of categories."""
     perplexity: Literal["conditional", "unconditional"] = "conditional"
     """Perplexity of the response: `conditional` on the query, or `unconditional`."""
-    measured_by: Literal["model", "reference", "proxy"] = "model"
+    scorer: Literal["model", "reference", "proxy"] = "model"
     """Scoring model for perplexity: the model to be protected, an aligned reference, or a compromised proxy."""
     helpfulness: Literal["local", "rubric"] = "rubric"
     """Measure of helpfulness: `rubric` asks a language model, `local` needs no model."""
@@ -82,10 +82,8 @@ class CurateSettings(Settings):
 
     @model_validator(mode="after")
     def _sound(self) -> CurateSettings:
-        if self.direction == "contrast" and self.measured_by == "proxy":
-            raise ValueError(
-                "direction contrast already compares the proxy with the model; measured_by must be model or reference"
-            )
+        if self.direction == "contrast" and self.scorer == "proxy":
+            raise ValueError("direction contrast already compares the proxy with the model; scorer must be model or reference")
         if any(not 0 <= value <= 5 for value in self.temperatures) or any(not 0 < value <= 1 for value in self.top_ps):
             raise ValueError("temperatures must be from 0 to 5, top_ps above 0 and at most 1")
         return self
@@ -98,7 +96,7 @@ class CurateSettings(Settings):
     @property
     def grid_size(self) -> int:
         """How many cells of the grid later rounds use."""
-        return math.ceil(self.grid_kept * len(self.grid))
+        return math.ceil(self.grid_fraction * len(self.grid))
 
     @property
     def candidates_per_text(self) -> int:
@@ -108,7 +106,7 @@ class CurateSettings(Settings):
     @property
     def needs_proxy(self) -> bool:
         """Whether a compromised model has a say in what is chosen."""
-        return self.direction == "contrast" or self.measured_by == "proxy"
+        return self.direction == "contrast" or self.scorer == "proxy"
 
     def turn_target(self, turn: int) -> Literal["response", "query"]:
         """What round `turn` (from 1) revises."""
@@ -121,7 +119,7 @@ PRESETS: dict[str, CurateSettings] = {
     "d2d": CurateSettings(),
     "ctrl": CurateSettings(direction="lower", words_per_prompt=0),
     "contrast": CurateSettings(direction="contrast"),
-    "quick": CurateSettings(rounds=2, beam=2, temperatures=(0.4, 0.8), top_ps=(0.8, 1.0), grid_kept=1.0, helpfulness="local"),
+    "quick": CurateSettings(rounds=2, beam=2, temperatures=(0.4, 0.8), top_ps=(0.8, 1.0), grid_fraction=1.0, helpfulness="local"),
 }
 """d2d (arXiv 2410.02220), ctrl (arXiv 2405.19358) and contrast cost 145 revisions a text at most; quick 12."""
 
@@ -140,5 +138,5 @@ CONTROLS: dict[str, dict[str, object]] = {
 
 def control(settings: CurateSettings, name: str) -> CurateSettings:
     """The settings of a control of `settings`; one that needs no proxy measures with the model itself."""
-    changed = CurateSettings.model_validate({**settings.model_dump(), "measured_by": "model", **CONTROLS[name]})
-    return changed if changed.direction == "contrast" else changed.model_copy(update={"measured_by": settings.measured_by})
+    changed = CurateSettings.model_validate({**settings.model_dump(), "scorer": "model", **CONTROLS[name]})
+    return changed if changed.direction == "contrast" else changed.model_copy(update={"scorer": settings.scorer})

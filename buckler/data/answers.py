@@ -131,8 +131,10 @@ def answer_from_json(row: Json, where: str) -> Answer:
 
 
 def _as_it_stands(row: Json, where: str) -> Answer:
-    if not isinstance(row, Mapping) or not isinstance(row.get("id"), str) or not _has_text(row):
+    if not isinstance(row, Mapping) or not isinstance(row.get("id"), str) or "text" not in row:
         raise DataError(f'{where}: an answer needs a text "id" and a text "text"')
+    if not isinstance(text := row["text"], str | list | tuple | Mapping | None):
+        raise DataError(f'{where}: "text" must be a text, a list of parts or null, got {text!r}')
     finish_reason, meta, prompt = row.get("finish"), row.get("meta", {}), row.get("prompt")
     if finish_reason is not None and not (isinstance(finish_reason, str) and is_finish(finish_reason)):
         raise DataError(f'{where}: "finish" must be stop, length or failed, or the word of a provider, got {finish_reason!r}')
@@ -146,7 +148,7 @@ def _as_it_stands(row: Json, where: str) -> Answer:
     answer = Answer(
         id=str(row["id"]),
         prompt=tuple(_turn(turn, where) for turn in prompt),
-        text=text if isinstance(text := row.get("text"), str) else "",
+        text=text if isinstance(text, str) else "",
         finish_reason=ended,
         meta=meta,
         error=str(row.get("error", gave_up)),
@@ -207,14 +209,6 @@ def of_one_model(answers: Sequence[Answer], began_inside: Sequence[bool] | None 
     if 2 * sum(ended) <= len(ended):
         return again
     return [one if one.no_text or one.thinking else replace(one, text="", thinking=one.text) for one in again]
-
-
-def _has_text(row: Mapping[str, Json]) -> bool:
-    """Whether there is a text, or null where something stands in its place."""
-    if row.get("text") is None:
-        beside = any(row.get(name) for name in (*FOREIGN, "thinking", "tool_calls", "withheld_by"))
-        return "text" in row and (beside or bool(read_finish(row.get("finish"))[1]))
-    return isinstance(row["text"], str | list | tuple | Mapping)
 
 
 def verdict_from_json(row: Json, where: str) -> Verdict:

@@ -47,7 +47,8 @@ _WHOSE = (
 )
 _MARKER = re.compile(
     # [CONTENT_FILTERED], <response blocked by safety filter>, (message withheld), **Content filtered**
-    rf"[\[<({{*_]{{1,3}}\s*(?:{_WHAT}[\s_-]+(?:(?:was|is|has been)\s+)?{_DONE}(?:\s+(?:by|due to)\b[^\n\])>}}]{{0,120}})?"
+    rf"[\[<({{*_]{{1,3}}\s*(?:{_WHAT}[\s_-]+(?:(?:was|is|has been)\s+)?(?:{_DONE}|removed|redacted|censored)"
+    rf"(?:\s+(?:by|due to)\b[^\n\])>}}]{{0,120}})?"
     r"|content[\s_-]*filter|(?-i:FILTERED|BLOCKED|WITHHELD|MODERATED))\s*[\])>}*_.]{1,4}"
     rf"|(?:content|safety|response|output|prompt)_(?:{_DONE}|filter|policy_violation)"
     r"|(?-i:\$MODERATION\$)[^\n]{0,200}"
@@ -255,7 +256,7 @@ def _text(value: Json) -> str:
 
 
 def _words(body: Json) -> Iterable[str]:
-    """Every text in a JSON value; a name beside `filtered: true` counts as one."""
+    """Every text in a JSON value; a name beside `filtered: true`, and one that gives the reason of a block, count as one."""
     if isinstance(body, str):
         yield body
     elif isinstance(body, Mapping):
@@ -264,7 +265,7 @@ def _words(body: Json) -> Iterable[str]:
                 yield "content_filter"
             if isinstance(value, str | Mapping | list | tuple):
                 yield from _words(value)
-            elif value is True and re.search("flagged|filtered", name):
+            if value and re.search("flagged|filtered" if value is True else "block_?reason", name, re.IGNORECASE):
                 yield "content_filter"
     elif isinstance(body, Sequence):
         for one in body:

@@ -21,9 +21,10 @@ Role: TypeAlias = Literal["system", "user", "assistant", "tool"]
 ROLES: tuple[Role, ...] = ("system", "user", "assistant", "tool")
 ROWS = "rows.jsonl"
 """The name of a file of rows in the folder of a step."""
+FIRST = "first_of_file"
+"""Key of the meta of the first row of some files; it says nothing of the row (`one_schema`)."""
 LOSS_WEIGHT = "loss_weight"
 """Column of a file of rows, and key of a row's meta: the weight of the row's loss, 1 where it is absent."""
-
 _PLACEHOLDER = re.compile(r"\{([a-z][a-z0-9_]*)\}")
 
 
@@ -144,6 +145,18 @@ def each_chat(path: Path) -> Iterator[Chat]:
 def read_documents(path: Path) -> list[Document]:
     """The documents of a file that Buckler wrote. Other formats: `buckler.formats`."""
     return [document_from_json(row, where) for where, row in read_jsonl(path)]
+
+
+def one_schema(rows: Sequence[Mapping[str, Json]]) -> list[Mapping[str, Json]]:
+    """Rows as objects, such that `datasets.load_dataset("json", ...)` reads `meta` as JSON, whatever file stands beside theirs.
+
+    It takes a column whose objects all have the same keys for a struct of just these, and a file with others cannot follow:
+    so where all have the same, the first says that it is the first.
+    """
+    metas = [meta for row in rows if isinstance(meta := row.get("meta"), Mapping)]
+    if len(metas) < 2 or any(meta.keys() != metas[0].keys() for meta in metas) or not metas[0]:
+        return list(rows)
+    return [{**rows[0], "meta": {**metas[0], FIRST: True}}, *rows[1:]]
 
 
 def write_rows(path: Path, rows: Iterable[Chat] | Iterable[Document]) -> int:

@@ -18,9 +18,10 @@ from buckler.data.truncation import cut_to_fit
 from buckler.errors import DataError
 from buckler.evaluation.scores import SETS
 from buckler.finetuning.attacks import AttackSettings, wrap
+from buckler.formats.columns import LABEL_COLUMNS
 from buckler.formats.fingerprints import kind_of
-from buckler.formats.read import LABEL_COLUMNS
 from buckler.formats.rows import listed, shorten
+from buckler.models.calls import generate
 from buckler.models.protocol import LM, Completion, Request, Sampling
 from buckler.models.template_check import ConversationRefused
 from buckler.progress import ProgressCallback, no_progress
@@ -170,7 +171,7 @@ def describe(probes: Sequence[Chat], name: str) -> Described:
 
 
 def _names(probe: Chat) -> Sequence[object]:
-    names = probe.meta.get("unread_columns", ())
+    names = probe.meta.get("ignored_columns", probe.meta.get("unread_columns", ()))  # the latter from 0.1.0
     return names if isinstance(names, list | tuple) else ()
 
 
@@ -243,7 +244,6 @@ def answer_probes(
     sampling: Sampling,
     *,
     attack: AttackSettings | None = None,
-    chunk: int = 512,
     progress: ProgressCallback = no_progress,
 ) -> list[Answer]:
     """The model's answer to each probe, in order; `attack` wraps each probe as the adversary would ask it.
@@ -254,11 +254,7 @@ def answer_probes(
         DataError: a probe does not fit, and there is nothing to cut, or the chat template refuses it; none has been asked yet.
     """
     fitting = [_fitted(model, wrap(attack, probe), sampling) for probe in probes]
-    completions: list[Completion] = []
-    for start in range(0, len(fitting), chunk):
-        batch = fitting[start : start + chunk]
-        completions += model.generate([Request(messages=chat.messages, sampling=sampling) for chat in batch])
-        progress("answering", len(completions), len(probes))
+    completions = generate(model, [Request(messages=chat.messages, sampling=sampling) for chat in fitting], progress, "answering")
     answers = [_answer(chat, one) for chat, one in zip(fitting, completions, strict=True)]
     return of_one_model(answers, [one.began_inside for one in completions])
 

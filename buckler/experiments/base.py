@@ -24,7 +24,7 @@ from buckler.report.figures import Sketch
 from buckler.report.tables import Table
 from buckler.settings import FILE_NAME, Settings
 from buckler.workflow.evaluation import Measured
-from buckler.workflow.inputs import WORLD
+from buckler.workflow.sources import WORLD
 from buckler.workflow.step import Step
 from buckler.workflow.store import Store
 

@@ -10,9 +10,8 @@ from pathlib import Path
 from pydantic import RootModel
 
 from buckler import __version__
-from buckler.crosstask.own_tasks import read_tasks
 from buckler.crosstask.task import MOST_MISUSED_TASK
-from buckler.crosstask.tasks import scorers
+from buckler.crosstask.tasks import read_tasks, scorers
 from buckler.data import ANSWERS, VERDICTS, Answer, Json, Verdict, content_id, read_answers, read_json, read_verdicts
 from buckler.errors import DataError
 from buckler.evaluation.metrics import summarise
@@ -34,7 +33,6 @@ from buckler.experiments.results import (
     StepKeys,
     TrainingResult,
 )
-from buckler.judges.base import judge_named
 from buckler.judges.named import JudgeSpec, judge_spec
 from buckler.models.registry import identity
 from buckler.settings import read_as
@@ -79,7 +77,8 @@ def collect(recipe: CommonRecipe, plan: Plan, store: Store, search: Sequence[Sea
 def collect_again(results: RunResult, store: Store) -> RunResult:
     """Saved results with every number that comes from answers computed anew: from the stored answers and verdicts, no model.
 
-    What training and curation left, perplexities and the course of a search are kept as they were saved.
+    What training and curation left, perplexities and the course of a search are kept as they were saved; so is what the authors'
+    phrases say of results that do not name the steps which judged by them.
 
     Raises:
         DataError: answers or verdicts are not there, or no longer belong together; the results were saved by a version that did
@@ -98,7 +97,7 @@ def collect_again(results: RunResult, store: Store) -> RunResult:
     for part, there in needed.items():
         if not there:
             raise DataError(f"results of {results.name}: {part!r} is missing; run the recipe again")
-    own = results.record.recipe.get("own_tasks")
+    own = results.record.recipe.get("tasks_file", results.record.recipe.get("own_tasks"))
     by_task = scorers(read_tasks(Path(own)) if isinstance(own, str) else None)
     named = results.record.recipe.get("metrics")
     further = [str(name) for name in named] if isinstance(named, list) else []
@@ -106,7 +105,7 @@ def collect_again(results: RunResult, store: Store) -> RunResult:
     for saved in results.arms:
         assert saved.steps is not None
         answers, verdicts = _files(store, saved.steps.answers, saved.steps.verdicts)
-        read = read_answers(answers)
+        read, second = read_answers(answers), saved.steps.second_verdicts
         metrics = summarise(read, read_verdicts(verdicts), score_answers(read, by_task), further)
         arms.append(
             MeasuredArm(
@@ -114,11 +113,13 @@ def collect_again(results: RunResult, store: Store) -> RunResult:
                 answers_file=answers,
                 verdicts_file=verdicts,
                 metrics=metrics,
-                second_verdicts=judge_named("paper").judge,  # phrases are read without a model
+                second_verdicts=None if second is None else _Stored(store.folder(second) / VERDICTS),
             )
         )
     again = [one.model_copy(update={"metrics": dict(arm.metrics)}) for one, arm in zip(results.arms, arms, strict=True)]
     derived = _derived(results.kind, results.seeds, arms, judge_again(str(name), results.judge_card))
+    if all(arm.second_verdicts is None for arm in arms):
+        derived["paper_rule"] = results.paper_rule
     return results.model_copy(update={"arms": again, **derived})
 
 
@@ -172,6 +173,8 @@ class _Stored:
 
     def __call__(self, answers: Sequence[Answer]) -> list[Verdict]:
         by_id = {one.id: one for one in read_verdicts(self.path)}
+        if missing := [answer.id for answer in answers if answer.id not in by_id]:
+            raise DataError(f"{self.path}: no verdict on answer {missing[0]}; run the recipe again")
         return [by_id[answer.id] for answer in answers]
 
 
@@ -193,12 +196,11 @@ def _arm_result(arm: Arm, metrics: Mapping[str, Json], store: Store) -> ArmResul
     for phase in arm.phases:
         seen = read_as(_Training, store.folder(phase) / "training.json")
         training.append(TrainingResult(rows=seen.rows, cut=len(seen.cut), dropped=len(seen.dropped), steps=seen.steps))
-    steps = StepKeys(
-        answers=store.folder(arm.measured.answers).name,
-        verdicts=store.folder(arm.measured.verdicts).name,
-        metrics=store.folder(arm.measured.metrics).name,
-    )
-    return ArmResult(labels=dict(arm.labels), metrics=dict(metrics), training=training, steps=steps)
+    measured, second = arm.measured, arm.second_verdicts
+    steps = {"answers": measured.answers, "verdicts": measured.verdicts, "metrics": measured.metrics}
+    steps |= {} if second is None else {"second_verdicts": second}
+    keys = StepKeys.model_validate({name: store.folder(step).name for name, step in steps.items()})
+    return ArmResult(labels=dict(arm.labels), metrics=dict(metrics), training=training, steps=keys)
 
 
 def _figures(plan: Plan, store: Store, prefix: str, file: str) -> dict[str, Path]:

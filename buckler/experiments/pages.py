@@ -13,7 +13,7 @@ from buckler.errors import DataError
 from buckler.experiments.judge_reliability import reliability_sentence, reliability_tables
 from buckler.experiments.registry import experiment_of
 from buckler.experiments.results import RunResult, SampleResult
-from buckler.experiments.results_view import INTERVALS, benchmark_tables
+from buckler.experiments.results_view import INTERVALS, additional_tables, benchmark_tables
 from buckler.report.claims import Finding
 from buckler.report.figures import Drawing, draw_all
 from buckler.report.page import Sample, Section, write_page
@@ -70,7 +70,7 @@ def findings_of(results: RunResult) -> list[Finding]:
 def tables_of(results: RunResult) -> list[Table]:
     """All tables of one experiment."""
     tables = [table for table in experiment_of(results.kind).tables(results) if table.rows]
-    return [*tables, *benchmark_tables(results), *reliability_tables(results)]
+    return [*tables, *benchmark_tables(results), *additional_tables(results), *reliability_tables(results)]
 
 
 def drawings_of(results: RunResult) -> list[Drawing]:

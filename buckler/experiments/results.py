@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Self, TypeAlias
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from buckler.curation.record import counts_by_name
 from buckler.errors import DataError
 from buckler.evaluation.statistics import Rate, mean, pooled
 from buckler.settings import FILE_NAME, VALUES, explain
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
 else:
     Json = Any  # the recursive type is for the type checker; pydantic takes these values as they are
 
-Count: TypeAlias = Annotated[int, Field(ge=0)]
 Number: TypeAlias = int | float
 """Kept as it is written: 1 stays 1, 1.0 stays 1.0."""
 
@@ -26,8 +26,7 @@ def _current(labels: dict[str, str | int]) -> dict[str, str | int]:
     return {name: VALUES.get(name, {}).get(one, one) if isinstance(one, str) else one for name, one in labels.items()}
 
 
-StepName: TypeAlias = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
-"""The name of a step's folder in a store."""
+StepName: TypeAlias = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]  # the folder of a step in a store
 Labels: TypeAlias = Annotated[dict[str, str | int], AfterValidator(_current)]
 
 
@@ -58,8 +57,8 @@ class RateResult(Saved):
     """A rate over the answers of all seeds."""
 
     value: Number | None = None
-    hits: Count = 0
-    n: Count = 0
+    hits: int = Field(default=0, ge=0)
+    n: int = 0
     unscored: int = Field(default=0, alias="unread", ge=0)
     low: Number | None = None
     high: Number | None = None
@@ -117,11 +116,12 @@ class TrainingResult(Saved):
 
 
 class StepKeys(Saved):
-    """The steps that measured an arm, by the names of their folders."""
+    """The steps that measured an arm, by the names of their folders; 0.1.0 named none that judged by the authors' phrases."""
 
     answers: StepName
     verdicts: StepName
     metrics: StepName
+    second_verdicts: StepName | None = None
 
 
 class ArmResult(Saved):
@@ -311,7 +311,7 @@ class RunResult(Saved):
     """One entry an arm and seed."""
     perplexity: dict[str, dict[str, SpreadResult]] = {}
     """By model, then by kind of text."""
-    curation: dict[str, Json] = {}
+    curation: Annotated[dict[str, Json], AfterValidator(counts_by_name)] = {}
     most_misused: list[MostMisusedResult] = Field(default=[], validation_alias="weakest", serialization_alias="weakest")
     rows: list[GroupRow] = []
     """One entry for all seeds of an arm."""

@@ -12,7 +12,7 @@ from buckler.errors import DataError
 from buckler.evaluation.metrics import ALL_TASKS
 from buckler.evaluation.statistics import Mean, difference_over_seeds, mean, wilson
 from buckler.experiments.results import Labels, MetricResult, RateResult, RunResult
-from buckler.report.tables import Cell, Over, Table, TableRow, column_of, format_number, no_width, unscored_note
+from buckler.report.tables import Cell, Column, Over, Table, TableRow, column_of, format_number, no_width, unscored_note
 
 METRICS = (
     *("attack_success_rate", "safety_rate", "refusal_rate", "partial_refusal_rate", "refusal_rate_on_harmful"),
@@ -174,6 +174,32 @@ def benchmark_tables(results: RunResult) -> list[Table]:
             rows=tuple(rows),
         )
     ]
+
+
+def additional_tables(results: RunResult) -> list[Table]:
+    """A column for each additional metric of the recipe; an arm for which it gave no value says so."""
+    named = results.record.recipe.get("metrics")
+    names = [str(name).rpartition(":")[2] for name in named] if isinstance(named, list) else []
+    arms = [arm for arm in arms_of(results) if any(name in arm.metrics for name in names)]
+    if not arms:
+        return []
+    rows = [
+        TableRow(labels=tuple(map(str, arm.labels.values())), cells=tuple(_additional(arm.metrics.get(name)) for name in names))
+        for arm in arms
+    ]
+    caption = "Metrics that the recipe names beside those of every run: a mean over seeds with its 95 % t interval."
+    heads, columns = tuple(arms[0].labels), tuple(Column(name=name) for name in names)
+    return [Table(title="Additional metrics", caption=caption, heads=heads, columns=columns, rows=tuple(rows))]
+
+
+def _additional(metric: MetricResult | None) -> Cell:
+    """The cell of a number of any size; a rate is one like all others."""
+    if metric is None or metric.over_seeds.value is None:
+        return Cell(text="no value")
+    spread = metric.over_seeds
+    return (
+        Cell(value=spread.value, low=spread.low, high=spread.high, n=spread.n) if metric.all_answers is None else cell_of(metric)
+    )
 
 
 def blocks(arms: Iterable[ArmView], *names: str) -> dict[tuple[str, ...], list[ArmView]]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from buckler.data import Json, read_json, write_json
-from buckler.errors import InternalError, StoreError
+from buckler.errors import ConfigError, InternalError, StoreError
 from buckler.experiments.base import CommonRecipe
 from buckler.experiments.collect import collect, collect_again
 from buckler.experiments.pages import print_results, write_report
@@ -179,6 +179,17 @@ def demo_recipes() -> list[CommonRecipe]:
     return [read_recipe(recipe_folder() / name) for name in ("demo_stages.yaml", "demo_cross_task.yaml")]
 
 
+def existing(root: Path) -> Path:
+    """A store that is read.
+
+    Raises:
+        ConfigError: it is not there.
+    """
+    if not root.is_dir():
+        raise ConfigError(f"--store {root}: no such folder; name the store of a run (`buckler demo` makes one in runs/)")
+    return root
+
+
 def list_runs(root: Path) -> dict[str, Json]:
     """Print what a store holds: steps and bytes by kind and by run, unfinished steps, reports; the same as values."""
     held = Held(root)
@@ -250,7 +261,7 @@ def _agrees(question: str) -> bool:
 
 def recompute(results: RunResult, store: Path, out: Path) -> RunResult:
     """Saved results, every number computed again from the answers and verdicts in the store -> `results-NAME.json`."""
-    computed = collect_again(results, Store(store))
+    computed = collect_again(results, Store(existing(store)))
     path = out / f"results-{results.name}.json"
     write_json(path, computed.to_json())
     saved, again = results.to_json(), read_json(path)
@@ -258,6 +269,13 @@ def recompute(results: RunResult, store: Path, out: Path) -> RunResult:
     other = [name for name in again if again[name] != saved.get(name)]
     compared = f"different from the saved ones: {', '.join(other)}" if other else "identical to the saved ones"
     say(f"{results.name}: numbers recomputed from answers and verdicts are {compared}")
+    judged = any(arm.steps is not None and arm.steps.second_verdicts for arm in results.arms)
+    if experiment_of(results.kind).phrase_rule is not None and not judged and results.record.judge.get("name") != "paper":
+        counts = "counts are kept as saved" if results.paper_rule.cells else "counts are missing"
+        say(
+            f"{results.name}: the results name no verdicts of the authors' phrases, whose {counts}; `buckler run` of the recipe "
+            f"on {store} judges the saved answers by them"
+        )
     return read_results(again, str(path))
 
 

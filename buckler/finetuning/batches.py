@@ -7,6 +7,7 @@ the rows of a micro-batch side by side. Which rows these are, `buckler.finetunin
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from buckler.data import LOSS_WEIGHT, Chat, Json
+from buckler.data import LOSS_WEIGHT, NOT_LEARNT, Chat, Json, masked_turns, to_learn
 from buckler.data.truncation import cut_to_fit
 from buckler.errors import BackendError, ConfigError, DataError
 from buckler.finetuning.settings import Objective, token_weights
@@ -57,6 +58,15 @@ def encode(
         DataError: the template refuses a row, a row has nothing to learn, or none is left.
         ConfigError: the objective does not fit the rows.
     """
+    marked_rows = Counter(str(chat.meta[NOT_LEARNT]) for chat in rows if chat.meta.get(NOT_LEARNT))
+    if marked_rows.total() == len(rows) > 0:
+        marks = "; ".join(f"{number}: {mark}" for mark, number in marked_rows.items())
+        raise DataError(f"all {len(rows)} rows are marked as not to be learnt ({marks}); remove the marks or name other rows")
+    rows = to_learn(rows)
+    if objective.train_on_prompt and (partly := [chat for chat in rows if masked_turns(chat)]):
+        raise ConfigError(
+            f"{_named(partly[0])}: has turns that are not to be learnt, but train_on_prompt learns whole rows; switch it off"
+        )
     if bare := [chat for chat in rows if chat.answer is None]:
         raise DataError(f"{len(bare)} of {len(rows)} rows have no final answer to train on; the first: {_named(bare[0])}")
     kept: list[Chat] = []
@@ -101,6 +111,7 @@ def encode(
         "cut": cut,
         "dropped": dropped,
         **({"dropped_without_answer": unanswered} if unanswered else {}),
+        **({"dropped_as_marked": dict(marked_rows)} if marked_rows else {}),
         "sequences": len(sequences),
         "supervised_tokens": sum(sum(one.supervised) for one in sequences),
     }
@@ -112,7 +123,7 @@ def _encoded(template: Template, chat: Chat, drop_reasoning: bool) -> EncodedRow
         DataError: the template refuses the row.
     """
     try:
-        return template.row(without_thoughts(chat.messages) if drop_reasoning else chat.messages)
+        return template.row(without_thoughts(chat.messages) if drop_reasoning else chat.messages, masked_turns(chat))
     except BackendError as fault:
         raise DataError(f"{_named(chat)}: {fault}; change the row or remove it") from None
 
@@ -143,6 +154,7 @@ def _account(template: Template, rows: Sequence[Chat], seen: Sequence[EncodedRow
         "ends_added": sum(row.added_ends > 0 for row in seen),
         "ends_not_learnt": sum(row.without_end > 0 for row in seen),
         **({"answers_rewritten": rewritten} if (rewritten := sum(row.rewritten for row in seen)) else {}),
+        **({"answers_masked": masked} if (masked := sum(row.masked for row in seen)) else {}),
         **({"only_thoughts": only} if (only := sum(row.only_thoughts for row in seen)) else {}),
         **({"thoughts": thoughts, "thoughts_learnt": 0 if drop_reasoning else learnt} if thoughts else {}),
         **({"loss_weights": weighted} if (weighted := sum(LOSS_WEIGHT in chat.meta for chat in rows)) else {}),

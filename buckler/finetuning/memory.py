@@ -27,7 +27,7 @@ from buckler.errors import BackendError
 from buckler.finetuning.loss import Objective
 from buckler.finetuning.prepare import hold_frozen_in_bfloat16, set_checkpointing, with_lora
 from buckler.finetuning.settings import TrainSettings
-from buckler.models.places import dtype_of, first_line, location, with_base
+from buckler.models.places import dtype_of, first_line, hub_of, location, with_base
 from buckler.models.protocol import ModelSpec
 
 QUANTIZED = {"4bit": 0.52, "8bit": 1.01}
@@ -36,6 +36,8 @@ SHARE = 0.92
 """Of a device's memory: the rest is for the CUDA context, the workspaces of kernels and what is lost between allocations."""
 REFERENCE = 80 * 10**9
 """Bytes of the GPU that is reported where none is here."""
+LIBRARIES = 60_000_000
+"""Bytes that kernels and the allocator keep beside the tensors, measured on a CPU: the same for 15 and 125 million parameters."""
 PROBED = (1, 16)
 """Rows of the two micro-batches that are measured; others lie on the line through them, or below."""
 
@@ -52,7 +54,7 @@ class Need:
     gradients: int
     optimizer: int
     fixed: int
-    """Of a micro-batch whatever its rows: a chunk of logits, the head's gradient, weights in bfloat16."""
+    """Of a micro-batch whatever its rows: a chunk of logits, the head's gradient, weights in bfloat16; and of libraries."""
     per_row: int
     """Of each row of a micro-batch."""
     length: int
@@ -139,7 +141,7 @@ def _measured(config: PretrainedConfig, settings: TrainSettings, bf16: bool, len
         weights=held,
         gradients=_bytes(trained),
         optimizer=2 * _bytes(trained),
-        fixed=peaks[0] - PROBED[0] * per_row,
+        fixed=peaks[0] - PROBED[0] * per_row + LIBRARIES,
         per_row=per_row,
         length=length,
         gathered=2 * max(layers, default=0) + _bytes({id(one.weight): one.weight for one in ends}.values()),
@@ -175,7 +177,8 @@ def _config(spec: ModelSpec) -> PretrainedConfig:
     found = {"gguf_file": place.name} if place is not None and file else {"revision": spec.revision}
     source = spec.name if place is None else str(place.parent if file else place)
     try:
-        return AutoConfig.from_pretrained(source, trust_remote_code=spec.trust_remote_code, **found)
+        with hub_of(spec):
+            return AutoConfig.from_pretrained(source, trust_remote_code=spec.trust_remote_code, **found)
     except Exception as fault:  # noqa: BLE001 - transformers raises many kinds
         raise BackendError(f"{spec.name}: its configuration cannot be read: {first_line(fault)}") from None
 

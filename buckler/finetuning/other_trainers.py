@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import yaml
 
-from buckler.data import LOSS_WEIGHT, Chat, Json, loss_weight
+from buckler.data import LOSS_WEIGHT, Chat, Json, loss_weight, masked_turns
 from buckler.errors import ConfigError
 from buckler.finetuning.settings import Objective, TrainSettings, part_of, row_weights, task_of
 from buckler.models.thought_forms import is_only_thought
@@ -20,10 +20,10 @@ MOST_REPEATED = 1000
 
 
 def learnt_answers(row: Chat) -> list[int]:
-    """The numbers of the turns that `buckler train` learns: answers to a question that are more than a thought."""
-    has_question, found = False, []
+    """The numbers of the turns that `buckler train` learns: answers to a question, not marked, that are more than a thought."""
+    has_question, masked, found = False, masked_turns(row), []
     for number, turn in enumerate(row.messages):
-        if turn["role"] == "assistant" and has_question and not is_only_thought(turn):
+        if turn["role"] == "assistant" and has_question and number not in masked and not is_only_thought(turn):
             found.append(number)
         has_question |= turn["role"] not in ("system", "assistant")
     return found

@@ -33,7 +33,7 @@ class Objective(Settings):
     of a few rows estimates it.
     """
 
-    average: Literal["token", "row", "task"] = "row"
+    loss_averaging: Literal["token", "row", "task"] = "row"
     """Loss averaging: over tokens, rows (single-task) or tasks (mixed-task)."""
     part_weights: dict[str, Annotated[float, Field(ge=0, allow_inf_nan=False)]] = Field(default_factory=dict)
     """Loss weights by part of the data (`meta["part"]`): defence, utility, safety, customer."""
@@ -75,7 +75,7 @@ def token_weights(rows: Sequence[Chat], tokens: Sequence[int], objective: Object
             names one.
     """
     weights = row_weights(rows, objective)
-    per_token = objective.average == "token"
+    per_token = objective.loss_averaging == "token"
     total = sum(weight * (count if per_token else 1) for weight, count in zip(weights, tokens, strict=True))
     if rows and not total:
         raise ConfigError("part_weights or loss_weight are zero for every row: there is nothing to train on; make one positive")
@@ -95,10 +95,10 @@ def row_weights(rows: Sequence[Chat], objective: Objective) -> list[float]:
         if name not in parts:
             raise ConfigError(f"part_weights names {name!r}, but no row has that part; the parts are {sorted(parts)}")
     weights = [objective.part_weights.get(part_of(chat), 1.0) * loss_weight(chat) for chat in rows]
-    if objective.average != "task":
+    if objective.loss_averaging != "task":
         return weights
     if rows and not any(task_of(chat) for chat in rows):
-        raise ConfigError('average is "task", but no row names its task in meta["task"]; use "row"')
+        raise ConfigError('loss_averaging is "task", but no row names its task in meta["task"]; use "row"')
     cells = Counter((part_of(chat), task_of(chat)) for chat in rows)
     tasks = Counter(part for part, _ in cells)
     return [

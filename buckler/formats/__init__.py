@@ -5,10 +5,38 @@
 recognised by its content, never by its name alone: published names lie.
 """
 
+from buckler.formats.account import Account, Reading, account_lines
 from buckler.formats.chats import FORMATS
-from buckler.formats.documents import read_documents
-from buckler.formats.read import own_format, read_chats, recognise
+from buckler.formats.context import companion
+from buckler.formats.documents import read_accounted_documents, read_documents
+from buckler.formats.read import (
+    DocumentsError,
+    columns_of,
+    own_format,
+    read_accounted,
+    read_chats,
+    recognise,
+    splits_of,
+)
 from buckler.formats.rows import Format
 from buckler.formats.write import WRITERS, write_chats
 
-__all__ = ["FORMATS", "WRITERS", "Format", "own_format", "read_chats", "read_documents", "recognise", "write_chats"]
+__all__ = [
+    "FORMATS",
+    "WRITERS",
+    "Account",
+    "DocumentsError",
+    "Format",
+    "Reading",
+    "account_lines",
+    "columns_of",
+    "companion",
+    "own_format",
+    "read_accounted",
+    "read_accounted_documents",
+    "read_chats",
+    "read_documents",
+    "recognise",
+    "splits_of",
+    "write_chats",
+]

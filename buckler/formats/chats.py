@@ -8,91 +8,57 @@ label), several good ones as `references`. The readers of rows to train on (chat
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
 from typing import TypeGuard
 
-from buckler.data import Json, Message, Role, bounded_json, is_json
-from buckler.data.thinking import leading_thought
-from buckler.data.tool_calls import tool_parts, tools_of
+from buckler.data import Message, is_json
 from buckler.errors import DataError
-from buckler.formats import benchmarks, choices, question_sets
+from buckler.formats import benchmarks, choices, question_sets, turns
 from buckler.formats.benchmarks import probe
-from buckler.formats.rows import Fields, Format, Parsed, conversation, has, optional, pair, shorten, text
+from buckler.formats.marks import of_turns
+from buckler.formats.rows import Fields, Format, Parsed, conversation, has, optional, pair, shorten, system_in, text
 from buckler.registry import Registry
 
-CALLS = ("function_call", "tool_call", "function-call")
-"""Speakers whose text is a call of a tool."""
-SPEAKERS: dict[str, Role] = {
-    "system": "system",
-    "developer": "system",
-    "user": "user",
-    "human": "user",
-    "assistant": "assistant",
-    "gpt": "assistant",
-    "chatgpt": "assistant",
-    "model": "assistant",
-    "bot": "assistant",
-    **dict.fromkeys(CALLS, "assistant"),
-    **dict.fromkeys("tool function observation ipython tool_response function_response function-response".split(), "tool"),
-}
+QUESTIONS = "prompt instruction question query input problem user human user_input user_prompt request inputs".split()
+"""Columns of a question, in the order in which they are tried."""
+ANSWERS = (
+    "completion response output answer generation reply solution assistant gpt bot model_output model_response "
+    "assistant_response gpt_response generated_response outputs"
+).split()
+"""Columns of its answer."""
 
 
-REASONING = ("reasoning_content", "reasoning", "thinking")
-"""Keys of a turn under which servers and data sets keep what the assistant thought; the first is the one Buckler writes."""
+def answers_in(row: Fields) -> list[str]:
+    """The columns of a row that hold an answer."""
+    return [name for name in ANSWERS if isinstance(row.get(name), str) and str(row[name]).strip()]
 
 
-def chat(key: str, speaker: str, content: str) -> Callable[[Fields, str], Parsed]:
-    """A list of turns. Keys of a turn beyond its role and text are named in meta, never lost unseen."""
-
-    def read(row: Fields, where: str) -> Parsed:
-        listed = row[key]
-        if not isinstance(listed, list) or not listed:
-            raise DataError(f"{where}: {key!r} must be a list with turns, got {shorten(listed)}; remove the row")
-        system = optional(row, "system", where) if key == "conversations" else None
-        turns = [Message(role="system", content=system)] if system else []
-        extra: set[str] = set()
-        for turn in listed:
-            if not isinstance(turn, Mapping) or str(turn.get(speaker)) not in SPEAKERS:
-                known = ", ".join(SPEAKERS)
-                raise DataError(f"{where}: a turn needs {speaker!r}, one of {known}; got {shorten(turn)}")
-            if turn[speaker] in CALLS:
-                turn = {speaker: turn[speaker], content: "", **_called(turn.get(content), where)}
-            role, text = SPEAKERS[str(turn[speaker])], turn.get(content)
-            of_tools = tool_parts(turn, role, where)
-            text = "" if text is None and "tool_calls" in of_tools else text
-            if isinstance(text, list) and all(isinstance(part, Mapping) and part.get("type") == "text" for part in text):
-                text = "".join(str(part.get("text", "")) for part in text)
-            if not isinstance(text, str):
-                raise DataError(f"{where}: a turn needs a text {content!r}, got {shorten(turn)}; write it out as text")
-            turns.append({**Message(role=role, content=text), **of_tools})
-            if reasoning := next((turn[key] for key in REASONING if turn.get(key)), None):
-                if not isinstance(reasoning, str) or turns[-1]["role"] != "assistant":
-                    raise DataError(f"{where}: reasoning must be a text of the assistant's turn, got {shorten(turn)}")
-                turns[-1]["reasoning_content"] = reasoning
-            filled = {key for key, value in turn.items() if value not in (None, "", [])}
-            extra |= filled - {speaker, content, *REASONING, *of_tools, *(("function_call",) if of_tools else ())}
-        if tools := tools_of(row.get("tools") or row.get("functions"), where):
-            turns[0]["tools"] = tools
-        return turns, {"dropped_turn_keys": sorted(extra)} if extra else {}
-
-    return read
+def is_pair(row: Fields) -> bool:
+    """A question and an answer under any of their names; which, where several could be the answer, `any_pair` asks."""
+    return any(isinstance(row.get(name), str) for name in QUESTIONS) and bool(answers_in(row))
 
 
-def _called(text: Json, where: str) -> Mapping[str, Json]:
-    """A turn whose text is nothing but calls, as JSON of one or several, perhaps after a thought."""
-    thought, rest = (leading_thought(text) if isinstance(text, str) else None) or ("", text)
-    try:
-        calls = bounded_json(rest) if isinstance(rest, str) else rest
-    except ValueError:
-        raise DataError(f"{where}: a function_call turn must hold JSON with a name and arguments, got {shorten(text)}") from None
-    return {"tool_calls": calls, "reasoning_content": thought}
+def any_pair(row: Fields, where: str) -> Parsed:
+    """A question, what it is about, and its answer, with a system prompt where there is one (SlimOrca, distilabel, Magpie).
+
+    Raises:
+        DataError: two columns may be the answer.
+    """
+    question = next(name for name in QUESTIONS if isinstance(row.get(name), str))
+    found = answers_in(row)
+    if len({str(row[name]).strip() for name in found}) > 1:
+        raise DataError(
+            f"{where}: {' and '.join(found)} may be the answer; say which with --columns prompt={question},answer={found[0]}"
+        )
+    context = next((str(row[name]) for name in ("input", "context") if name != question and isinstance(row.get(name), str)), "")
+    query = text(row, question, where) + (f"\n\n{context}" if context.strip() else "")
+    return conversation(query, text(row, found[0], where) if found else None, system=system_in(row, where)), {}
 
 
 def alpaca(row: Fields, where: str) -> Parsed:
     """Also the rows of LLM-Adapters, whose `answer` is the short gold answer beside the full `output`."""
     context = optional(row, "input", where) or ""
     query = text(row, "instruction", where) + (f"\n\n{context}" if context.strip() else "")
-    turns = conversation(query, optional(row, "output", where), system=optional(row, "system", where))
+    turns = conversation(query, optional(row, "output", where), system=system_in(row, where))
     past: list[Message] = []
     history = row.get("history") or []
     for turn in history if isinstance(history, list) else [history]:
@@ -108,7 +74,7 @@ def dolly(row: Fields, where: str) -> Parsed:
     """The context, where there is one, follows the instruction."""
     context = optional(row, "context", where) or ""
     query = text(row, "instruction", where) + (f"\n\n{context}" if context.strip() else "")
-    return conversation(query, text(row, "response", where)), {}
+    return conversation(query, text(row, "response", where), system=system_in(row, where)), {}
 
 
 def cell_pair(row: Fields, where: str) -> Parsed:
@@ -120,11 +86,13 @@ def cell_pair(row: Fields, where: str) -> Parsed:
 
 
 def two_turns(row: Fields, where: str) -> Parsed:
-    """TRL's conversational rows: lists of messages on both sides."""
-    sides = [side for name in ("prompt", "completion") if isinstance(side := row.get(name), list)]
-    return chat("messages", "role", "content")(
-        {"messages": [turn for side in sides for turn in side], "tools": row.get("tools")}, where
-    )
+    """TRL's conversational rows: lists of messages on both sides, of which only the second is learnt."""
+    prompt, completion = (list(side) if isinstance(side := row.get(name), list) else [] for name in ("prompt", "completion"))
+    said, meta = turns.conversation_of([*prompt, *completion], row, where)
+    numbers = range(len(said) - len(completion)) if completion else ()
+    before = [at for at in numbers if said[at]["role"] == "assistant"]
+    masked = meta.get("masked_turns")
+    return said, {**meta, **of_turns(said, sorted({*before, *(masked if isinstance(masked, list) else ())}))}
 
 
 def is_plain_pair(row: Fields) -> bool:
@@ -136,22 +104,25 @@ def is_plain_pair(row: Fields) -> bool:
 def is_two_turns(row: Fields) -> bool:
     """A prompt that is a list of messages."""
     side = row.get("prompt")
-    return isinstance(side, list) and bool(side) and isinstance(side[0], dict) and "role" in side[0]
+    return isinstance(side, list) and bool(side) and turns.is_turn(side[0])
 
 
 def _is_prompt(row: Fields) -> bool:
-    """Not a preference set: which of its answers is wanted, its user has to say."""
-    return has("prompt")(row) and not {"chosen", "rejected"} & row.keys()
+    """A prompt without an answer: completions that are a list have no one answer."""
+    return has("prompt")(row)
 
 
 _BUILTIN: dict[str, Format | str] = {
     # The special before the general: the first that fits names the file.
-    "messages": Format(lambda row: isinstance(row.get("messages"), list), chat("messages", "role", "content")),
-    "sharegpt": Format(lambda row: isinstance(row.get("conversations"), list), chat("conversations", "from", "value")),
+    "messages": Format(lambda row: isinstance(row.get("messages"), list), turns.chat("messages")),
+    "sharegpt": Format(lambda row: isinstance(row.get("conversations"), list), turns.chat("conversations")),
+    "conversation": Format(lambda row: turns.list_in(row) is not None, turns.chat(*turns.LISTS[2:])),
+    "conversation-tree": Format(turns.is_tree, turns.tree),
+    "transcript": Format(turns.is_transcript, turns.transcribed),
     "prompt-completion-turns": Format(is_two_turns, two_turns),
     "dolly": Format(has("instruction", "context", "response"), dolly),
     "llm-adapters": Format(has("instruction", "output", "answer"), alpaca),
-    "alpaca": Format(has("instruction"), alpaca),
+    "alpaca": Format(lambda row: has("instruction")(row) and ("output" in row or not is_pair(row)), alpaca),
     "commonsenseqa": Format(choices.is_commonsenseqa, choices.arc),
     "arc": Format(choices.is_choice, choices.arc),
     "mmlu-rows": Format(choices.is_mmlu_row, choices.mmlu_row),
@@ -210,12 +181,14 @@ _BUILTIN: dict[str, Format | str] = {
     "prompt-completion": Format(has("prompt", "completion"), pair("prompt", "completion")),
     "prompt-response": Format(has("prompt", "response"), pair("prompt", "response")),
     "or-bench": Format(benchmarks.is_or_bench, probe("prompt")),
+    "prompt-pairs": Format(lambda row: has("prompt")(row) and is_pair(row), any_pair),
     "prompts": Format(_is_prompt, probe("prompt")),
     "translation": Format(has("source", "target"), benchmarks.shots),
     "wmt": Format(lambda row: isinstance(row.get("translation"), dict), benchmarks.wmt),
     "sst2": Format(has("sentence"), benchmarks.sst2),
     "question-answer": Format(has("question", "answer"), pair("question", "answer")),
     "input-output": Format(has("input", "output"), pair("input", "output")),
+    "pairs": Format(is_pair, any_pair),
     "questions": Format(has("question"), probe("question")),
     "strings": Format(has("string"), probe("string")),
     "headless": Format(is_plain_pair, cell_pair),

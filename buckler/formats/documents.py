@@ -9,9 +9,11 @@ from pathlib import Path
 from buckler.data import Document, Json, content_id
 from buckler.data.reading import kind_at, path_kind
 from buckler.errors import ConfigError, DataError
+from buckler.formats.account import SHOWN, Account, Reading, bad_row, renamed
+from buckler.formats.columns import META_COLUMNS, meta_of
 from buckler.formats.files import DATA_ENDINGS, TEXT_ENDINGS, Table, load_table, unfold
-from buckler.formats.read import META_COLUMNS, meta_of
-from buckler.formats.rows import fields_of, listed, shorten
+from buckler.formats.rows import Fields, fields_of, listed, shorten
+from buckler.formats.splits import splits_in
 
 TEXT_COLUMNS = ("text", "document", "content", "article", "body", "passage", "sentence")
 FOLDER_LABELS = frozenset({"harmful", "benign", "useful"})
@@ -19,7 +21,7 @@ FOLDER_LABELS = frozenset({"harmful", "benign", "useful"})
 _TRUE, _FALSE = frozenset({"1", "true", "yes", "harmful", "unsafe"}), frozenset({"0", "false", "no", "benign", "safe"})
 
 
-def read_documents(path: Path | str, *, limit: int | None = None) -> list[Document]:
+def read_documents(path: Path | str, *, limit: int | None = None, reading: Reading | None = None) -> list[Document]:
     """The texts of a file or of a folder.
 
     A plain text is one document a line if it has two lines or more and every line stands alone: lines of 200
@@ -33,12 +35,29 @@ def read_documents(path: Path | str, *, limit: int | None = None) -> list[Docume
         BackendError: the hub cannot be reached.
         ConfigError: the limit is below 1.
     """
+    return read_accounted_documents(path, reading or Reading(), limit=limit)[0]
+
+
+def read_accounted_documents(path: Path | str, reading: Reading, *, limit: int | None = None) -> tuple[list[Document], Account]:
+    """The same, with what became of every row and column."""
+    account = Account(source=str(path))
+    documents = _read(path, limit, reading, account)
+    account.read, account.kept = len(documents) + len(account.bad), len(documents)
+    account.layout = ", ".join(sorted({str(one.meta["format"]) for one in documents}))
+    unread = {str(name) for one in documents if isinstance(names := one.meta.get("unread_columns"), list) for name in names}
+    account.ignored = dict.fromkeys(sorted(unread), "")
+    sizes = sorted(((len(one.text), f"{one.meta['source']} {one.id}") for one in documents), reverse=True)
+    account.longest = [(place, size) for size, place in sizes[:SHOWN]]
+    return documents, account
+
+
+def _read(path: Path | str, limit: int | None, reading: Reading, account: Account) -> list[Document]:
     if limit is not None and limit < 1:
         raise ConfigError(f"limit is {limit}; give a number of at least 1, or none for all rows")
     place = Path(path)
     saved = kind_at(place / "state.json") or kind_at(place / "dataset_dict.json")
-    if kind_at(place) != "folder" or saved:
-        return _documents_of(path, place.parent.name, limit)[:limit]
+    if kind_at(place) != "folder" or saved or len(splits_in(place)) > 1:
+        return _documents_of(path, place.parent.name, limit, reading, account)[:limit]
     documents: list[Document] = []
     for file in sorted(place.rglob("*")):
         inside = file.relative_to(place)
@@ -49,7 +68,7 @@ def read_documents(path: Path | str, *, limit: int | None = None) -> list[Docume
         if file.suffix.lower() in TEXT_ENDINGS:
             documents.append(_whole(file, load_table(file), folder))
         elif file.suffix.lower() in DATA_ENDINGS:
-            documents += _documents_of(file, folder, limit)
+            documents += _documents_of(file, folder, limit, reading, account)
         else:
             raise DataError(f"{file}: not a text or data file; remove it from the folder, or rename it to .txt if it is text")
         if limit is not None and len(documents) >= limit:
@@ -59,15 +78,24 @@ def read_documents(path: Path | str, *, limit: int | None = None) -> list[Docume
     return documents[:limit]
 
 
-def _documents_of(path: Path | str, folder: str, limit: int | None) -> list[Document]:
-    table = load_table(path, limit=None if limit is None else max(limit, 2))
+def _documents_of(path: Path | str, folder: str, limit: int | None, reading: Reading, account: Account) -> list[Document]:
+    table = load_table(path, limit=None if limit is None else max(limit, 2), split=reading.split)
+    if table.splits:
+        account.splits, account.split = dict(table.splits), table.split
     if table.kind == "text" and not _lines_stand_alone(table):
         return [_whole(Path(path), table, folder)]
     source = Path(path).name if Path(path).exists() else str(path)
     rows = table.rows
     if table.kind == "json" and not isinstance(fields_of(rows[0][1], rows[0][0]).get("text"), str):
         rows = unfold(rows)
-    return [_document(value, where, source, folder) for where, value in rows]
+    documents: list[Document] = []
+    for where, value in rows:
+        with bad_row(account, reading, where, value):
+            row = fields_of(value, where)
+            row = renamed(row, reading.columns, where) if reading.columns else row
+            documents.append(_document(row, where, source, folder))
+            account.used = list(dict.fromkeys((*account.used, str(documents[-1].meta["format"]))))
+    return documents
 
 
 def _lines_stand_alone(table: Table) -> bool:
@@ -89,8 +117,7 @@ def _folder_label(folder: str) -> dict[str, Json]:
     return {"label": folder.lower()} if folder.lower() in FOLDER_LABELS else {}
 
 
-def _document(value: Json, where: str, source: str, folder: str) -> Document:
-    row = fields_of(value, where)
+def _document(row: Fields, where: str, source: str, folder: str) -> Document:
     cells = row.get("cells")
     if "string" in row or (isinstance(cells, list) and len(cells) == 1):
         text, name = (row["string"], "lines") if "string" in row else (cells[0], "cells")  # type: ignore[index]
@@ -106,7 +133,7 @@ def _document(value: Json, where: str, source: str, folder: str) -> Document:
         raise DataError(f"{where}: the text must not be empty, got {shorten(text)}; fill it in or remove the row")
     meta = meta_of(row, where, content_id(text))
     if ignored := sorted(row.keys() - META_COLUMNS - {name, "meta", "string", "cells"}):
-        meta["unread_columns"] = ignored
+        meta["ignored_columns"] = ignored
     label = {"label": _harm_label(meta["harmful"], where)} if "harmful" in meta and "label" not in meta else {}
     return replace(Document.of(text), meta={"source": source, "format": name, **_folder_label(folder), **label, **meta})
 

@@ -11,16 +11,18 @@ import json
 import math
 import re
 import sys
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeAlias
 
 from buckler.data import Json
+from buckler.data.hub import hub_or_cache
 from buckler.data.jsonl import HALF, halves_in, whole_characters
-from buckler.data.reading import LARGEST, decoded, json_value, path_kind, read_bytes, require_length
+from buckler.data.reading import LARGEST, decoded, json_value, kind_at, path_kind, read_bytes, require_length
 from buckler.errors import BackendError, DataError
 from buckler.formats.rows import column, listed, shorten
+from buckler.formats.splits import chosen, is_split, splits_in
 from buckler.progress import LOG
 
 DATA_ENDINGS = frozenset({".bz2", ".csv", ".gz", ".json", ".jsonl", ".parquet", ".tsv", ".xz", ".zst"})
@@ -35,7 +37,7 @@ COLUMNS = frozenset(
     ).split()
 )
 """Column names by which a first record is known to be a header."""
-_DELIMITERS = (",", "\t", ";")
+_DELIMITERS = (",", "\t", ";", "|")
 _QUOTED_CELL = re.compile(r'"(?:[^"]|"")*"')
 MOST_CELLS = 500_000_000
 """Cells of a Parquet file: runs of one value take no room in it."""
@@ -55,6 +57,10 @@ class Table:
     """json, csv, cells (CSV without a header), text, parquet, shards or dataset."""
     whole: str = ""
     """The whole text, for plain text only: it may be one document."""
+    splits: Mapping[str, int] = field(default_factory=dict)
+    """Rows of each split, where there are several."""
+    split: str = ""
+    """Which of them the rows are of."""
 
 
 def endings(path: Path) -> set[str]:
@@ -62,8 +68,10 @@ def endings(path: Path) -> set[str]:
     return {ending.lower() for ending in path.suffixes}
 
 
-def load_table(path: Path | str, *, limit: int | None = None) -> Table:
+def load_table(path: Path | str, *, limit: int | None = None, split: str | None = None) -> Table:
     """The rows of a file, of a dataset saved to disk, or of one of the hub (`owner/name`, `owner/name:config@split`).
+
+    `split` says which, where there are several.
 
     Raises:
         DataError: there is no such file, or it cannot be read as rows.
@@ -71,17 +79,47 @@ def load_table(path: Path | str, *, limit: int | None = None) -> Table:
     """
     place = Path(path)
     if (kind := path_kind(place)) == "folder":
-        if parts := shards(place):
-            return Table(rows=[row for shard in parts for row in load_table(shard).rows][:limit], kind="shards")
-        return Table(rows=numbered(str(place), saved_dataset(place, limit)), kind="dataset")
+        if kind_at(place / "dataset_dict.json") or kind_at(place / "state.json"):
+            return _saved(place, limit, split)
+        parts = splits_in(place)
+        one = chosen(parts, split, place) if parts else ""
+        if parts:
+            rows = [row for shard in parts[one] for row in _in_file(shard, None).rows][:limit]
+            others = (
+                {name: len(rows) if name == one else _count(files) for name, files in parts.items()} if len(parts) > 1 else {}
+            )
+            return Table(rows=rows, kind="shards", splits=others, split=one if others else "")
+        raise DataError(f"{path}: is a folder, but not a saved dataset; name a file in it")
     if kind:
-        table = _table_of(place, read_bytes(place, packed=True), limit)
-        return table if limit is None else Table(rows=table.rows[:limit], kind=table.kind, whole=table.whole)
+        return _of_wrapper(_in_file(place, limit), split, place)
     # A mistyped path of a file looks like a hub name: with a file's ending it is a path.
     hub = _HUB_NAME.fullmatch(str(path))
     if hub and (str(path).startswith("hf://") or not endings(place) & FILE_ENDINGS):
-        return Table(rows=numbered(str(path), hub_dataset(hub, limit)), kind="dataset")
+        return Table(rows=numbered(str(path), hub_dataset(hub, limit, split)), kind="dataset")
     raise DataError(f"{path}: no such file; a hub dataset is named `owner/name` or `hf://owner/name:config@split`")
+
+
+def _in_file(place: Path, limit: int | None) -> Table:
+    table = _table_of(place, read_bytes(place, packed=True), limit)
+    return table if limit is None else replace(table, rows=table.rows[:limit])
+
+
+def _count(files: Sequence[Path]) -> int:
+    """Rows of files that are not read."""
+    return sum(len(_in_file(file, None).rows) for file in files)
+
+
+def _of_wrapper(table: Table, split: str | None, place: Path) -> Table:
+    """The rows of one split, where a file is one object with a list under the name of each."""
+    wrapper = table.rows[0][1] if len(table.rows) == 1 else None
+    if not isinstance(wrapper, dict) or len(wrapper) < 2 or not all(is_split(str(name)) for name in wrapper):
+        return table
+    lists = {str(name): value for name, value in wrapper.items() if isinstance(value, list)}
+    if len(lists) < len(wrapper):
+        return table
+    one = chosen(lists, split, place)
+    counts = {name: len(value) for name, value in lists.items()}
+    return Table(rows=numbered(f"{place}: {one}", lists[one]), kind=table.kind, splits=counts, split=one)
 
 
 def _table_of(path: Path, raw: bytes, limit: int | None) -> Table:
@@ -118,6 +156,8 @@ def csv_table(path: Path, text: str, delimiter: str | None) -> Table:
     Raises:
         DataError: a record does not fit the header, a quote is not closed, a name stands twice, there are no rows.
     """
+    if named := re.match(r"sep=(.)\r?\n", text, re.IGNORECASE):  # of Excel
+        text, delimiter = text[named.end() :], named[1]
     first = text.split("\n", 1)[0]
     if delimiter is None:
         delimiter = next((mark for mark in _DELIMITERS if mark in first), ",")
@@ -282,22 +322,22 @@ def parquet(path: Path, raw: bytes, limit: int | None) -> Iterator[Json]:
     return (_plain(row) for row in rows)
 
 
-def shards(path: Path) -> list[Path]:
-    """The files of a dataset in pieces, in the order of their names: Parquet or JSONL, with nothing of another kind."""
-    files = sorted(file for file in path.iterdir() if file.is_file() and not file.name.startswith("."))
-    kinds = {file.suffix.lower() for file in files}
-    return files if len(kinds) == 1 and kinds <= {".parquet", ".jsonl"} else []
+def _saved(path: Path, limit: int | None, split: str | None) -> Table:
+    """A data set that `datasets` saved to disk: one split, or several in folders of their names."""
+    if not (path / "dataset_dict.json").is_file():
+        return Table(rows=numbered(str(path), saved_dataset(path, limit)), kind="dataset")
+    parts = {part.name: part for part in sorted(path.iterdir()) if (part / "state.json").is_file()}
+    if not parts:
+        raise DataError(f"{path}: contains no splits, though its dataset_dict.json says so; save it again")
+    one = chosen(parts, split, path)
+    rows = numbered(str(path), saved_dataset(parts[one], limit))
+    return Table(
+        rows=rows, kind="dataset", splits=dict.fromkeys(parts, 0) | {one: len(rows)} if len(parts) > 1 else {}, split=one
+    )
 
 
 def saved_dataset(path: Path, limit: int | None) -> Iterator[Json]:
-    """The rows of a data set that `datasets` saved to disk; one of several splits must be named by its folder."""
-    if (path / "dataset_dict.json").is_file():
-        splits = sorted(part.name for part in path.iterdir() if (part / "state.json").is_file())
-        if len(splits) != 1:
-            raise DataError(f"{path}: contains {len(splits)} splits; name one of them: {', '.join(splits) or 'none found'}")
-        path = path / splits[0]
-    if not (path / "state.json").is_file():
-        raise DataError(f"{path}: is a folder, but not a saved dataset; name a file in it")
+    """The rows of one split that `datasets` saved to disk."""
     from datasets import load_from_disk
 
     try:
@@ -312,21 +352,20 @@ def saved_dataset(path: Path, limit: int | None) -> Iterator[Json]:
         raise DataError(f"{path}: the saved dataset cannot be read: {type(fault).__name__}: {reason}; save it again") from None
 
 
-def hub_dataset(name: re.Match[str], limit: int | None) -> Iterator[Json]:
+def hub_dataset(name: re.Match[str], limit: int | None, split: str | None = None) -> Iterator[Json]:
     """The rows of a data set of the hub: `owner/name:config@split`, the split `train` if none is named."""
     import datasets
 
-    split = name["split"] or "train"
+    split = name["split"] or split or "train"
     wanted = split if limit is None else f"{split}[:{limit}]"
     try:
-        data = datasets.load_dataset(name["name"], name["config"], split=wanted)
+        with hub_or_cache():
+            data = datasets.load_dataset(name["name"], name["config"], split=wanted)
     except datasets.exceptions.DatasetNotFoundError as fault:
         raise DataError(f"{name[0]}: the hub has no such dataset, or access is denied: {fault}") from None
     except (OSError, RuntimeError, datasets.exceptions.DatasetsError) as fault:
-        raise BackendError(
-            f"{name[0]}: the hub cannot be reached ({type(fault).__name__}); "
-            "download the dataset on a machine with access, and give its path"
-        ) from None
+        fix = "download the dataset on a machine with access, and give its path"
+        raise BackendError(f"{name[0]}: the hub cannot be reached ({type(fault).__name__}); {fix}") from None
     except ValueError as fault:
         raise DataError(f"{name[0]}: {fault}; name the config and the split as `owner/name:config@split`") from None
     return (_plain(row) for row in data)

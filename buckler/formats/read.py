@@ -12,39 +12,32 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from buckler.data import LOSS_WEIGHT, Chat, Json, chat_from_json
+from buckler.data import Chat, Json, chat_from_json
+from buckler.data.reading import kind_at, opened
 from buckler.errors import ConfigError, DataError
+from buckler.formats.account import Account, Reading, bad_row, fill, renamed, values_of
 from buckler.formats.chats import FORMATS, matches, parsed
+from buckler.formats.columns import CATEGORY_COLUMNS, LABEL_COLUMNS, META_COLUMNS, meta_of
+from buckler.formats.context import languages_in, with_context
 from buckler.formats.files import PLURALS, load_table, numbered, unfold
 from buckler.formats.fingerprints import benchmark_of
-from buckler.formats.question_sets import counted_from
+from buckler.formats.marks import marks_of, require_text_only
+from buckler.formats.preferences import is_preference, plain
 from buckler.formats.rows import Fields, Noted, fields_of, listed, shorten
+from buckler.formats.splits import of_split
+from buckler.formats.turns import LISTS, from_text, grow, is_flat_tree
 from buckler.progress import LOG
 
-META_COLUMNS = frozenset(
-    (
-        "category label harmful id id_v1 id_v2 index question_id behaviorid functionalcategory type focus note pair task "
-        "subject split risk_area types_of_harm set prompt_style specific_harms harm_area confidence title url lang language "
-        "topic_prompt tags loss_weight"
-    ).split()
-)
-"""Columns that are kept in a row's meta under their own name."""
-
-CATEGORY_COLUMNS = (
-    "l2-name 1-category harm_category semanticcategory semantic_category category_text categories violated_categories harm_type "
-    "harm_area risk_area risk_category hazard_category hazard policy policy_name safety_category prompt_category attack_type "
-    "l3-name 2-category 3-category subcategory data_type"
-).split()
-"""What published sets call the category of a row, the broader first; it becomes `category` where the row has none."""
-LABEL_COLUMNS = (
-    "prompt_label prompt_harm_label prompt_safety_label safety_label harm_label is_harmful is_unsafe is_jailbreak jailbreak "
-    "is_attack prompt_type"
-).split()
-"""Columns of red-team sets that say whether a prompt is harmful; kept in meta. Labels of answers (`is_safe`) are not."""
-NUMBERED = ("choices", "hellaswag", "winogrande", "siqa", "mmlu-rows")
-"""Formats whose right choice may be a number: every row of the file tells where they count from."""
+_HEAD = 1 << 16
+"""Bytes at the beginning of a file that show whether it may have several splits."""
+MAY_BE_TEXT = frozenset((*LISTS, "prompt", "completion", "chosen", "rejected"))
+"""Columns whose turns a table may hold as a text."""
 _LOOKED_AT = 20
 """Rows that vote on the format."""
+
+
+class DocumentsError(DataError):
+    """A file of documents, where questions are expected."""
 
 
 def recognise(path: Path | str) -> str:
@@ -53,7 +46,7 @@ def recognise(path: Path | str) -> str:
     Raises:
         DataError: the file cannot be read, or its rows have no known shape.
     """
-    return _recognised(path, None, None)[0]
+    return _recognised(path, None, Reading(use="prompt", skip_bad=True))[0]
 
 
 def own_format(path: Path | str) -> str | None:
@@ -68,46 +61,102 @@ def own_format(path: Path | str) -> str | None:
     return name if FORMATS.is_own(name) else None
 
 
-def read_chats(path: Path | str, *, limit: int | None = None, format: str | None = None) -> list[Chat]:
+def read_chats(
+    path: Path | str, *, limit: int | None = None, format: str | None = None, reading: Reading | None = None
+) -> list[Chat]:
     """The questions and answers, or the prompts alone, of a published file, in the file's order, duplicates kept.
 
     `path` is a file (gzipped or not), a dataset saved to disk, or the name of a dataset of the hub: `owner/name`,
     `owner/name:config@split`. Each row's meta has `source` (the file's name), `format`, and the columns of the file
-    that say what the row is; columns that are passed over are named in `unread_columns`. Where the content is that of a
+    that say what the row is; columns that are passed over are named in `ignored_columns`. Where the content is that of a
     published set (`fingerprints`), its name stands in `benchmark`. A file in which every answer
     is empty is a set of prompts; one empty answer among filled ones is an error. Only the first `limit` rows are read.
-    `format` names the format where it cannot be recognised from the rows.
+    `format` names the format where it cannot be recognised from the rows; `reading` says that and more.
 
     Raises:
         DataError: the file or a row cannot be read; the message names its place.
         BackendError: the hub cannot be reached.
         ConfigError: the limit is below 1.
     """
-    name, rows = _recognised(path, limit, format)
+    return read_accounted(path, reading or Reading(format=format), limit=limit)[0]
+
+
+def splits_of(path: Path | str, wanted: str | None) -> dict[str, int]:
+    """The splits of a file, a folder or a saved data set with several, by their rows; of the hub, the one that is wanted.
+
+    Raises:
+        DataError: there are several, and not the one that is wanted.
+    """
+    place = Path(path)
+    if not (kind := kind_at(place)):
+        return {} if wanted is None else {wanted: 0}
+    if kind == "file" and place.suffix.lower() in (".jsonl", ".csv", ".tsv", ".json", ".txt", ".md"):
+        with opened(place) as file:
+            head = file.read(_HEAD).lower()
+        # One object with a list a split is known by its first key, a column by its name.
+        if b"split" not in head and not re.match(rb'\s*\{\s*"(?:train|test|valid|val|dev|eval)', head):
+            return {}
+    table = load_table(path, split=wanted)
+    if table.splits:
+        return dict(table.splits)
+    rows = [(where, fields_of(value, where)) for where, value in unfold(table.rows) if isinstance(value, Mapping)]
+    return of_split(rows, wanted, {}, "", path)[1]
+
+
+def columns_of(path: Path | str, split: str | None = None) -> set[str]:
+    """The columns of the first rows of a file."""
+    table = load_table(path, limit=_LOOKED_AT, split=split)
+    return {
+        name for where, value in unfold(table.rows)[:_LOOKED_AT] if isinstance(value, Mapping) for name in fields_of(value, where)
+    }
+
+
+def read_accounted(path: Path | str, reading: Reading, *, limit: int | None = None) -> tuple[list[Chat], Account]:
+    """The same, with what became of every row and column."""
+    account = Account(source=str(path))
+    name, rows = _recognised(path, limit, reading, account)
     source = Path(path).name if Path(path).exists() else str(path)
     chats: list[Chat] = []
+    places: list[str] = []
     blank: list[str] = []
     with_gold: list[str] = []
+    used: dict[str, None] = {}
+    ignored: dict[str, None] = {}
     for where, row in rows:
         noted = Noted(row)
-        turns, extra = parsed(name, noted, where)
-        named = next((one for one in CATEGORY_COLUMNS if not row.get("category") and row.get(one)), "")
-        blank_ones = (one for one in CATEGORY_COLUMNS if not row.get(one))
-        if ignored := sorted(
-            row.keys() - noted.seen - META_COLUMNS - {"meta", "number_from", named, *LABEL_COLUMNS, *blank_ones}
-        ):
-            extra = {**extra, "unread_columns": ignored}
-        if not turns or any(not turn["content"].strip() for turn in turns if turn["role"] == "user"):
-            raise DataError(f"{where}: the question is empty: {shorten(row)}; fill it in or remove the row")
-        if turns[-1]["role"] == "assistant" and not turns[-1]["content"].strip() and not turns[-1].get("tool_calls"):
-            (with_gold if extra.get("gold") else blank).append(where)
-            turns = turns[:-1]
-        with FORMATS.boundary(name):
-            chat = chat_from_json({"messages": turns}, where)  # type: ignore[dict-item]
-        meta = {"source": source, "format": name, **meta_of(row, where, chat.id), **extra}
-        chats.append(replace(chat, meta=meta if meta["source"] == source else {**meta, "file": source}))
+        with bad_row(account, reading, where, row):
+            turns, extra = parsed(name, noted, where)
+            if not turns or any(not turn["content"].strip() for turn in turns if turn["role"] == "user"):
+                raise DataError(f"{where}: the question is empty: {shorten(row)}; fill it in or remove the row")
+            if not FORMATS.is_own(name):
+                require_text_only(row, turns, where)
+                marks, of_marks = marks_of(row, turns, frozenset(noted.seen), where)
+                extra, noted.seen = {**marks, **extra}, noted.seen | of_marks
+            named = next((one for one in CATEGORY_COLUMNS if not row.get("category") and row.get(one)), "")
+            blank_ones = {one for one in CATEGORY_COLUMNS if not row.get(one)}
+            known = META_COLUMNS | {"meta", "number_from", named, *LABEL_COLUMNS, *blank_ones}
+            if passed_over := sorted(row.keys() - noted.seen - known):
+                extra = {**extra, "ignored_columns": passed_over}
+            if turns[-1]["role"] == "assistant" and not turns[-1]["content"].strip() and not turns[-1].get("tool_calls"):
+                (with_gold if extra.get("gold") else blank).append(where)
+                turns = turns[:-1]
+            with FORMATS.boundary(name):
+                chat = chat_from_json({"messages": turns}, where)  # type: ignore[dict-item]
+            meta = {"source": source, "format": name, **meta_of(row, where, chat.id), **extra}
+            used.update(dict.fromkeys(one for one in row if one not in passed_over and one != "number_from"))
+            ignored.update(dict.fromkeys(passed_over))
+            chats.append(replace(chat, meta=meta if meta["source"] == source else {**meta, "file": source}))
+            places.append(where)
     if blank and len(blank) < len(chats):
-        raise DataError(f"{blank[0]}: the answer is empty (in {len(blank)} of {len(chats)} rows); fill it in or remove the row")
+        if not reading.skip_bad:
+            raise DataError(
+                f"{blank[0]}: the answer is empty (in {len(blank)} of {len(chats)} rows); fill it in or remove the row"
+            )
+        account.bad += [{"place": where, "reason": "the answer is empty", "row": None} for where in blank]
+        kept = [(chat, where) for chat, where in zip(chats, places, strict=True) if where not in set(blank)]
+        chats, places = [chat for chat, _ in kept], [where for _, where in kept]
+    if not chats:
+        raise DataError(f"{path}: none of the {account.read} rows can be read; the first: {account.bad[0]['reason']}")
     if with_gold:
         LOG.warning(
             "%s: the answer is empty (in %d of %d rows); their gold answers are there, so they are prompts",
@@ -115,36 +164,95 @@ def read_chats(path: Path | str, *, limit: int | None = None, format: str | None
             len(with_gold),
             len(chats),
         )
-    known = benchmark_of(chats)
-    return chats if known is None else [replace(chat, meta={"benchmark": known, **chat.meta}) for chat in chats]
+    benchmark = benchmark_of(chats)
+    account.layout, account.benchmark, account.kept = name, benchmark or "", len(chats)
+    account.used, fields = list(used), [row for _, row in rows]
+    account.ignored = {one: values_of(fields, one) for one in ignored if one not in used}
+    account.places = {chat.id: where for chat, where in reversed(list(zip(chats, places, strict=True)))}
+    fill(account, chats)
+    return chats if benchmark is None else [replace(chat, meta={"benchmark": benchmark, **chat.meta}) for chat in chats], account
 
 
-def _recognised(path: Path | str, limit: int | None, format: str | None) -> tuple[str, list[tuple[str, Fields]]]:
+def _recognised(
+    path: Path | str, limit: int | None, reading: Reading, account: Account | None = None
+) -> tuple[str, list[tuple[str, Fields]]]:
     """The format that fits most of the first rows: one broken row does not change what the others are."""
     if limit is not None and limit < 1:
         raise ConfigError(f"limit is {limit}; give a number of at least 1, or none for all rows")
-    table = load_table(path, limit=None if limit is None else max(limit, _LOOKED_AT))
+    account, format = account or Account(source=str(path)), reading.format
+    table = load_table(path, limit=None if limit is None else max(limit, _LOOKED_AT), split=reading.split)
+    account.splits, account.split = dict(table.splits), table.split
     seen = [fields_of(value, where) for where, value in table.rows[:1]]
     # One object alone may be a row, or a table of parallel lists: it is a row if it has a row's shape.
     names = FORMATS.names() if format is None else [format]
-    listed = table.rows if seen and _format_of(seen[0], names) else unfold(_nested(table.rows))
-    rows = [(where, fields_of(value, where)) for where, value in listed[:limit]]
+    as_row = not seen or _format_of(_prepared(seen[0], reading, table.rows[0][0], account), names)
+    listed = table.rows if as_row else unfold(_nested(table.rows))
+    rows: list[tuple[str, Fields]] = []
+    for where, value in listed[:limit]:
+        with bad_row(account, reading, where, value):
+            rows.append((where, fields_of(value, where)))
+    if rows and all(is_flat_tree(row) for _, row in rows):
+        rows = grow(rows)
+    rows, account.splits, account.split = of_split(rows, reading.split, account.splits, account.split, path)
+    account.read, account.preferences = len(rows) + len(account.bad), 0
+    prepared: list[tuple[str, Fields]] = []
+    for where, row in rows:
+        with bad_row(account, reading, where, row):
+            prepared.append((where, _prepared(row, reading, where, account)))
+    rows = prepared
     if not any(_format_of(row, names) for _, row in rows[:_LOOKED_AT]):  # a column in the plural: `instructions`
         rows = [(where, {PLURALS.get(key, key): value for key, value in row.items()}) for where, row in rows]
     votes = Counter(name for _, row in rows[:_LOOKED_AT] if (name := _format_of(row, names)))
     if not votes:
         other = f"{path}: no row matches format {format}; leave the format out to have it detected"
-        raise DataError(_unknown(path, rows) if format is None else other)
+        kind = DocumentsError if format is None and rows and "text" in rows[0][1] else DataError
+        raise kind(_unknown(path, rows) if format is None else other)
     ranked = sorted(votes, key=lambda name: (-votes[name], names.index(name)))
     name = ranked[0]
     if name == "or-bench" and not all(matches(name, row) for _, row in rows):
         name = "prompts"  # recognised by its values, and other sets of prompts have one or two of its categories
+    alike: list[tuple[str, Fields]] = []
     for where, row in rows:
-        if not matches(name, row):
-            raise DataError(f"{where}: not a row like the others (format {name}): {shorten(row)}; correct or remove it")
+        with bad_row(account, reading, where, row):
+            if not matches(name, row):
+                raise DataError(f"{where}: not a row like the others (format {name}): {shorten(row)}; correct or remove it")
+            alike.append((where, row))
     if name == "headless":
-        _refuse_guessed_header(rows)
-    return name, with_context(path, name, rows)
+        _refuse_guessed_header(alike)
+    if format is None:
+        require_told(name, path, alike)
+    return name, with_context(path, name, alike)
+
+
+def _prepared(row: Fields, reading: Reading, where: str, account: Account) -> Fields:
+    """A row with its columns as its user named them, and with the answer that is meant where it has two."""
+    row = renamed(row, reading.columns, where) if reading.columns else row
+    row = {name: from_text(value) if name in MAY_BE_TEXT else value for name, value in row.items()}
+    if not is_preference(row):
+        return row
+    account.preferences += 1
+    return plain(row, reading.use, where)
+
+
+def require_told(name: str, path: Path | str, rows: Sequence[tuple[str, Fields]]) -> None:
+    """Refuse to guess a task that neither the columns nor the file's name say.
+
+    Raises:
+        DataError: a column `sentence`, or `source` and `target`, may be of any task.
+    """
+    where, row = rows[0]
+    if name == "sst2" and not re.search(r"sst", str(path), re.IGNORECASE):
+        labels = {str(row.get("label")).strip().lower() for _, row in rows}
+        if not labels <= {"positive", "negative"}:
+            raise DataError(
+                f"{where}: a column 'sentence' does not say what is asked of it; name the format for its sentiment: sst2@FILE, "
+                "or the columns: --columns prompt=sentence"
+            )
+    if name == "translation" and "source_language" not in row and not languages_in(path):
+        raise DataError(
+            f"{where}: columns 'source' and 'target' do not say what is asked; name the format for a translation: "
+            "translation@FILE, or the columns: --columns prompt=source,answer=target"
+        )
 
 
 def _nested(rows: list[tuple[str, Json]]) -> list[tuple[str, Json]]:
@@ -172,13 +280,13 @@ def _unknown(path: Path | str, rows: list[tuple[str, Fields]]) -> str:
         return f"{path}: no rows"
     where, row = rows[0]
     if "text" in row:
-        return f"{where}: a document, not a question: pass it as a document, or rename its column to 'prompt'"
+        return f"{where}: a document, not a question: pass it as a document, or say --columns prompt=text"
     if "cells" in row:
         return (
             f"{where}: unknown header: {shorten(row['cells'])}; name the columns prompt,completion, or add that "
             "header line. If these are the gold answers of another file, read that file"
         )
-    return f"{where}: no known format has the columns {listed(row)}; name them 'prompt' and 'completion'"
+    return f"{where}: no known format has the columns {listed(row)}; say what they are: --columns prompt=NAME,answer=NAME"
 
 
 def _refuse_guessed_header(rows: list[tuple[str, Fields]]) -> None:
@@ -189,88 +297,3 @@ def _refuse_guessed_header(rows: list[tuple[str, Fields]]) -> None:
         raise DataError(
             f"{where}: {shorten(cells)} may be a header or a row; name the columns prompt,completion, or add that header line"
         )
-
-
-def meta_of(row: Fields, where: str, own_id: str) -> dict[str, Json]:
-    """The columns that say what a row is, and its own `meta` over them; an id that is the content's own is left out."""
-    kept = META_COLUMNS.union(LABEL_COLUMNS)
-    meta: dict[str, Json] = {name: row[name] for name in row if name in kept and row[name] not in (None, "")}
-    if "category" not in meta and (named := next((row[one] for one in CATEGORY_COLUMNS if row.get(one)), None)):
-        meta["category"] = ", ".join(map(str, named)) if isinstance(named, list) else named
-    if meta.get("id") == own_id:
-        del meta["id"]
-    if (own := row.get("meta")) is not None:
-        if not isinstance(own, Mapping):
-            raise DataError(f"{where}: 'meta' must be an object, got {shorten(own)}")
-        meta |= own
-    if isinstance(flags := meta.get("category"), Mapping):
-        meta["category"] = ", ".join(name for name, on in flags.items() if on is True)  # BeaverTails: true or false by category
-    if LOSS_WEIGHT in meta:
-        meta[LOSS_WEIGHT] = _weight(meta[LOSS_WEIGHT], where)
-    return meta
-
-
-def _weight(value: Json, where: str) -> float:
-    """The weight of a row's loss; a table of texts holds it as one.
-
-    Raises:
-        DataError: it is no number of at least 0.
-    """
-    try:
-        weight = -1.0 if isinstance(value, bool) or not isinstance(value, str | int | float) else float(value)
-    except (ValueError, OverflowError):
-        weight = -1.0
-    if not 0 <= weight < float("inf"):
-        raise DataError(f"{where}: {LOSS_WEIGHT} must be a number of at least 0, got {shorten(value)}; correct or remove it")
-    return weight
-
-
-def with_context(path: Path | str, name: str, rows: list[tuple[str, Fields]]) -> list[tuple[str, Fields]]:
-    """The rows of a file with what its neighbour or its name says of them: ComVE, PIQA, MMLU, translations."""
-    place = Path(path)
-    if name == "translation" and (pair := re.search(r"(?:^|[._-])([a-z]{2})-([a-z]{2})(?=[._-]|$)", place.name)):
-        languages: Fields = {"source_language": pair[1], "target_language": pair[2]}
-        return [(where, {**languages, **row}) for where, row in rows]
-    if name == "mmlu" and (subject := re.fullmatch(r"(.+)_(?:dev|val|test|train)\.csv(?:\.gz)?", place.name)):
-        return [(where, {**row, "subject": subject[1]}) for where, row in rows]
-    if name in NUMBERED and (start := counted_from(name, rows)) is not None:
-        return [(where, {**row, "number_from": start}) for where, row in rows]
-    if name == "piqa" and all("label" not in row for _, row in rows) and (labels := _labels_file(place)):
-        return _labelled(rows, labels)
-    if name in ("comve-a", "comve-b", "comve-c") and (gold := _gold_file(place, name[-1].upper())):
-        answers = _gold_answers(gold)
-        for where, row in rows:
-            if str(row["id"]) not in answers:
-                raise DataError(f"{where}: no answer for id {shorten(row['id'])} in {gold}; complete that file or remove it")
-        return [(where, {**row, "gold": answers[str(row["id"])]}) for where, row in rows]
-    return rows
-
-
-def _gold_file(path: Path, task: str) -> Path | None:
-    parts = ("subtask{}_gold_answers.csv", "subtask{}_answers_all.csv", "task{}_trial_answer.csv", "task{}_trial_answers.csv")
-    names = [one.format(task) for one in parts]
-    return next((path.with_name(name) for name in names if path.with_name(name).is_file()), None)
-
-
-def _gold_answers(path: Path) -> dict[str, list[Json]]:
-    """ComVE's gold files have no header: an id, then one or three answers."""
-    answers: dict[str, list[Json]] = {}
-    for where, cells in load_table(path).rows:
-        if not isinstance(cells, list) or len(cells) < 2 or not str(cells[0]).strip().isdigit():
-            raise DataError(f"{where}: expected an id and its answers without a header, got {shorten(cells)}")
-        answers[str(cells[0]).strip()] = cells[1:]
-    return answers
-
-
-def _labels_file(path: Path) -> Path | None:
-    """`valid-labels.lst` beside `valid.jsonl`."""
-    beside = path.with_name(f"{path.name.split('.')[0]}-labels.lst")
-    return beside if beside.is_file() else None
-
-
-def _labelled(rows: list[tuple[str, Fields]], labels: Path) -> list[tuple[str, Fields]]:
-    """PIQA's labels: a number a line, in the order of the rows."""
-    labels_ = [value for _, value in load_table(labels).rows]
-    if len(labels_) < len(rows):
-        raise DataError(f"{labels}: {len(labels_)} labels, but {len(rows)} rows; complete that file or remove it")
-    return [(where, {**row, "label": label}) for (where, row), label in zip(rows, labels_, strict=False)]

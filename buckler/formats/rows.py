@@ -85,6 +85,15 @@ def optional(row: Fields, name: str, where: str) -> str | None:
     return None if row.get(name) is None else text(row, name, where)
 
 
+SYSTEMS = ("system", "system_prompt", "system_message", "system_instruction", "systeminstruction")
+"""Columns of a system prompt."""
+
+
+def system_in(row: Fields, where: str) -> str | None:
+    """The system prompt that stands in a column of its own; None if there is none."""
+    return next((optional(row, name, where) for name in SYSTEMS if row.get(name)), None)
+
+
 def conversation(query: str, answer: str | None = None, *, system: str | None = None) -> list[Message]:
     """One question and, unless None, its answer; `system`, unless empty, goes before both."""
     turns = [Message(role="system", content=system)] if system else []
@@ -97,7 +106,7 @@ def pair(query: str, answer: str | None = None) -> Callable[[Fields, str], Parse
 
     def read(row: Fields, where: str) -> Parsed:
         reply = None if answer is None else optional(row, answer, where)
-        return conversation(text(row, query, where), reply, system=optional(row, "system", where)), {}
+        return conversation(text(row, query, where), reply, system=system_in(row, where)), {}
 
     return read
 

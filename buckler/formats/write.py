@@ -9,13 +9,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TypeAlias, TypeGuard
 
-from buckler.data import LOSS_WEIGHT, Chat, Json, loss_weight, read_json, write_json, write_text
+from buckler.data import LOSS_WEIGHT, MASKED_TURNS, Chat, Json, loss_weight, one_schema, read_json, write_json, write_text
 from buckler.data.tool_calls import with_text_arguments
 from buckler.errors import ConfigError, DataError
 from buckler.registry import Registry
-
-MASKED_TURNS = "masked_turns"
-"""Key of a row's meta: the numbers of the assistant's turns that are not to be learnt, for the layouts that can mark a turn."""
 
 Writer: TypeAlias = Callable[[Sequence[Chat]], str]
 """Rows -> the text of a file."""
@@ -117,7 +114,7 @@ def _chat(rows: Sequence[Chat]) -> str:
     for row in rows:
         meta = {name: value for name, value in row.meta.items() if name != LOSS_WEIGHT}
         written.append({**row.to_json(), **({LOSS_WEIGHT: loss_weight(row)} if weighted else {}), "meta": meta})
-    return _lines(written)
+    return _lines(one_schema(written))
 
 
 def _trl(rows: Sequence[Chat]) -> str:

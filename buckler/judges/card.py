@@ -193,7 +193,7 @@ def find_card(folder: Path, judge: str, version: str) -> JudgeCard | None:
 
 
 def refusal_card(folder: Path, judge: str, version: str) -> JudgeCard | None:
-    """The card of this very version of a judge, if one is kept that speaks of refusals.
+    """The card of this very version of a judge, if one is kept that measures refusals.
 
     Raises:
         DataError: there is a file of its name that is no card.

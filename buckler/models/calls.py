@@ -1,4 +1,7 @@
-"""Many calls to a server at once: what comes is handed on as it comes, and a run ends where no further call would fare better."""
+"""Answers as they come: from a model that hands them over, or from many calls to a server at once.
+
+What comes is handed on as it comes, and a run ends where no further call would fare better.
+"""
 
 from __future__ import annotations
 
@@ -11,10 +14,35 @@ from typing import TypeVar
 from buckler.errors import BackendError
 from buckler.models.dialect import Fault
 from buckler.models.http import NOT_ASKED
-from buckler.models.protocol import Completion, Likelihood, Request, ScoreRequest
+from buckler.models.protocol import LM, Completion, Likelihood, Request, ScoreRequest, Streaming
+from buckler.progress import ProgressCallback
 
 Result = TypeVar("Result", Completion, Likelihood)
 ToAnswer = TypeVar("ToAnswer", Request, ScoreRequest)
+
+
+CHUNK = 256
+"""Requests at a time to a model that does not hand over answers as they come."""
+
+
+def generate(
+    model: LM, requests: Sequence[Request], progress: ProgressCallback, what: str, chunk: int = CHUNK
+) -> list[Completion]:
+    """One completion a request, in order; `progress` hears of them as they come."""
+    numbered: list[tuple[int, Completion]] = []
+    pieces = model.completions(requests) if isinstance(model, Streaming) else by_chunk(model.generate, requests, CHUNK)
+    for piece in pieces:
+        numbered += piece
+        progress(what, len(numbered), len(requests))
+    return in_order(iter([numbered]))
+
+
+def by_chunk(
+    ask: Callable[[Sequence[ToAnswer]], list[Result]], wanted: Sequence[ToAnswer], chunk: int
+) -> Iterator[list[tuple[int, Result]]]:
+    """Answers of `chunk` items after the other, with their number."""
+    for start in range(0, len(wanted), chunk):
+        yield list(enumerate(ask(wanted[start : start + chunk]), start))
 
 
 def in_order(pieces: Iterator[list[tuple[int, Result]]]) -> list[Result]:

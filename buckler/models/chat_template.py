@@ -55,6 +55,8 @@ class EncodedRow:
     """Answers with reasoning."""
     only_thoughts: int
     """Answers that are a thought and nothing else; they are not learnt."""
+    masked: int
+    """Answers that are marked as not to be learnt."""
     thoughts_learnt: int
     calls_learnt: int
     """Learnt answers that call tools."""
@@ -108,8 +110,12 @@ class Template:
         self.written.require_tools(messages)
         return self.ids(self.written.prompt(messages))
 
-    def row(self, messages: Turns) -> EncodedRow:
+    def row(self, messages: Turns, masked: Collection[int] = ()) -> EncodedRow:
         """The ids of a whole conversation and which of them are answers.
+
+        Args:
+            messages: The conversation.
+            masked: The numbers of the answers that are not to be learnt.
 
         Raises:
             BackendError: the template refuses the conversation, or leaves out what it holds of tools.
@@ -123,6 +129,8 @@ class Template:
             turns += 1
             has_thought = bool(self.written.split(turn).get("reasoning_content"))
             thoughts += has_thought
+            if number in masked:
+                continue
             if is_only_thought(turn):
                 only_thoughts += 1
                 continue
@@ -154,6 +162,7 @@ class Template:
             rewritten=rewritten,
             thoughts=thoughts,
             only_thoughts=only_thoughts,
+            masked=sum(number in masked for number, turn in enumerate(messages) if turn["role"] == "assistant"),
             thoughts_learnt=thoughts_learnt,
             calls_learnt=calls_learnt,
         )

@@ -25,6 +25,7 @@ from buckler.models.places import (
     files_of,
     first_line,
     has_tokenizer,
+    hub_of,
     ignored_adapter,
     location,
     with_base,
@@ -154,14 +155,17 @@ def _base(spec: ModelSpec, dtype: str, device: str) -> PreTrainedModel:
         found["use_safetensors"] = True
         if device == NO_DEVICE:
             found["device_map"] = {"": device}
-    model, info = AutoModelForCausalLM.from_pretrained(
-        place,
-        dtype=getattr(torch, dtype),
-        trust_remote_code=trust,
-        output_loading_info=True,
-        adapter_kwargs={"subfolder": NO_ADAPTER},
-        **found,
-    )
+    with hub_of(spec) as unreachable:
+        model, info = AutoModelForCausalLM.from_pretrained(
+            place,
+            dtype=getattr(torch, dtype),
+            trust_remote_code=trust,
+            output_loading_info=True,
+            adapter_kwargs={"subfolder": NO_ADAPTER},
+            **found,
+        )
+    if unreachable:
+        LOG.info("%s: the hub cannot be reached (%s); the files that were downloaded before are used", spec.name, unreachable)
     require_whole(model, info, spec.name)
     if "gguf_file" in found and getattr(model, "hf_quantizer", None) is not None:
         model.hf_quantizer.remove_quantization_config(model)  # its weights are plain ones now, and may be trained
@@ -240,7 +244,8 @@ def _tokenizer(spec: ModelSpec, adapters: Sequence[Path]) -> PreTrainedTokenizer
             place, found, beside = str(adapter), {}, None
         template = adapter / "chat_template.jinja"
         beside = template if template.is_file() else beside
-    tokenizer = AutoTokenizer.from_pretrained(place, trust_remote_code=spec.trust_remote_code, **found)
+    with hub_of(spec):
+        tokenizer = AutoTokenizer.from_pretrained(place, trust_remote_code=spec.trust_remote_code, **found)
     if "gguf_file" in found:
         _complete(tokenizer, Path(place, found["gguf_file"]))
     if beside is not None:

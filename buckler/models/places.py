@@ -7,14 +7,17 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 from buckler.data import Json
+from buckler.data.hub import hub_or_cache
 from buckler.data.reading import kind_at
 from buckler.errors import BackendError, ConfigError
 from buckler.models.checkpoint import Checkpoint, read_settings
-from buckler.models.dtype import SMALL, Dtype, resolved
+from buckler.models.dtype import SMALL, Dtype, resolved, supposes
 from buckler.models.protocol import ModelSpec
+from buckler.progress import LOG
 
 EMBEDDED: dict[str, str] = {
     "miniature": "standard-aligned",
@@ -55,6 +58,11 @@ def location(name: str) -> Path | None:
         known = ", ".join(EMBEDDED)
         raise BackendError(f"unknown model {name!r}: not a folder, a hub id (owner/name), or one of {known}")
     return None
+
+
+def hub_of(spec: ModelSpec) -> AbstractContextManager[str]:
+    """`hub_or_cache` where the files of a model come from the hub."""
+    return hub_or_cache() if location(spec.name) is None else nullcontext("")
 
 
 def files_of(spec: ModelSpec) -> Path | None:
@@ -152,13 +160,15 @@ def _config_of_hub_adapter(name: str, revision: str | None) -> Path | None:
     found = try_to_load_from_cache(name, ADAPTER_CONFIG, revision=revision)
     if found is None and not isinstance(try_to_load_from_cache(name, "config.json", revision=revision), str):
         try:
-            found = hf_hub_download(name, ADAPTER_CONFIG, revision=revision)
+            with hub_or_cache():
+                found = hf_hub_download(name, ADAPTER_CONFIG, revision=revision)
         except Exception:  # noqa: BLE001 - there is none, or no hub: what needs the model then says so
             return None
     if not isinstance(found, str) or not is_adapter(Path(found).parent):
         return None
     try:
-        files = _hub_files(name, revision)
+        with hub_or_cache():
+            files = _hub_files(name, revision)
     except Exception:  # noqa: BLE001 - no hub: what is cached decides
         return Path(found).parent
     weights = [one for one in files if one.endswith((".safetensors", ".bin")) and "/" not in one]
@@ -182,9 +192,11 @@ def adapter_folder(name: str, revision: str | None = None) -> Path:
     from huggingface_hub import snapshot_download
 
     try:
-        return Path(snapshot_download(name, revision=revision, allow_patterns=list(OF_ADAPTER)))
+        with hub_or_cache() as why:
+            return Path(snapshot_download(name, revision=revision, allow_patterns=list(OF_ADAPTER)))
     except Exception as fault:  # noqa: BLE001 - the hub client raises many kinds; all mean the same here
-        raise BackendError(f"adapter {name}: not a local folder, and not available from the hub ({first_line(fault)})") from None
+        reason = why or first_line(fault)
+        raise BackendError(f"adapter {name}: not a local folder, and not available from the hub ({reason})") from None
 
 
 def adapters_of(spec: ModelSpec) -> list[Path]:
@@ -255,6 +267,14 @@ def dtype_of(spec: ModelSpec) -> Dtype:
     if spec.dtype != "auto" or not spec.is_local:
         return spec.dtype
     return resolved(spec.device, _weight_bytes(spec))
+
+
+def note_type(spec: ModelSpec) -> Dtype:
+    """As `dtype_of`; where `auto` is not float32 here, it is said."""
+    dtype = dtype_of(spec)
+    if spec.dtype == "auto" and dtype == "bfloat16" and not supposes():
+        LOG.info("%s: computing in bfloat16, which this machine is made for (`dtype: float32` for full precision)", spec.name)
+    return dtype
 
 
 def is_small(spec: ModelSpec) -> bool:

@@ -15,9 +15,11 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from buckler.data import Json, Message, content_id, file_digest, planned_digest, read_json, turns_to_json, write_json
+from buckler.data.hub import hub_or_cache
 from buckler.data.reading import bounded_json, read_bytes, read_text
 from buckler.errors import BackendError, DataError, StoreError
-from buckler.models.places import ADAPTER_CONFIG, ADAPTER_WEIGHTS, dtype_of, location, with_base
+from buckler.models.calls import CHUNK, by_chunk, in_order
+from buckler.models.places import ADAPTER_CONFIG, ADAPTER_WEIGHTS, dtype_of, first_line, location, with_base
 from buckler.models.protocol import BACKENDS, LM, Completion, Likelihood, ModelSpec, Request, ScoreRequest, Streaming
 from buckler.models.reply import read_again
 from buckler.progress import note_loading
@@ -121,9 +123,10 @@ def _commit(name: str, revision: str | None) -> str:
     if reference.exists():
         return read_text(reference).strip()
     try:
-        return str(HfApi().model_info(name, revision=revision).sha)
+        with hub_or_cache() as why:
+            return str(HfApi().model_info(name, revision=revision).sha)
     except Exception as fault:  # noqa: BLE001 - the hub client raises many kinds; all mean the same here
-        reason = str(fault).strip().splitlines()[0] if str(fault).strip() else type(fault).__name__
+        reason = why or first_line(fault)
         raise BackendError(f"{name}: not a local folder, and not available from the hub ({reason[:160]})") from None
 
 
@@ -218,7 +221,7 @@ class CachedLM:
     kept.
     """
 
-    def __init__(self, model: LM, path: Path, chunk: int = 256) -> None:
+    def __init__(self, model: LM, path: Path, chunk: int = CHUNK) -> None:
         self.model, self.path, self.chunk = model, path, chunk
         self.identity = model.identity
         self._noted: Json = None
@@ -233,17 +236,25 @@ class CachedLM:
 
     def generate(self, requests: Sequence[Request]) -> list[Completion]:
         """As the model's own, but only what is not known yet is asked."""
+        return in_order(self.completions(requests))
+
+    def completions(self, requests: Sequence[Request]) -> Iterator[list[tuple[int, Completion]]]:
+        """What is known, and then the others as they come."""
         keys = [f"g:{self.identity}:{request.key}" for request in requests]
 
         def ask(wanted: Sequence[Request]) -> Iterator[list[tuple[int, Completion]]]:
             if isinstance(self.model, Streaming):
                 return self.model.completions(wanted)
-            return _by_chunk(self.model.generate, wanted, self.chunk)
+            return by_chunk(self.model.generate, wanted, self.chunk)
 
         return self._through(requests, keys, ask, Completion)
 
     def score(self, pairs: Sequence[ScoreRequest]) -> list[Likelihood]:
         """As the model's own, but only what is not known yet is asked."""
+        return in_order(self.likelihoods(pairs))
+
+    def likelihoods(self, pairs: Sequence[ScoreRequest]) -> Iterator[list[tuple[int, Likelihood]]]:
+        """What is known, and then the others as they come."""
         # 0.1.0 weighed texts by themselves after another token, under `s`.
         keys = [
             f"{'s' if pair.messages else 'text'}:{self.identity}:{content_id([turns_to_json(pair.messages), pair.answer])}"
@@ -253,7 +264,7 @@ class CachedLM:
         def ask(wanted: Sequence[ScoreRequest]) -> Iterator[list[tuple[int, Likelihood]]]:
             if isinstance(self.model, Streaming):
                 return self.model.likelihoods(wanted)
-            return _by_chunk(self.model.score, wanted, self.chunk)
+            return by_chunk(self.model.score, wanted, self.chunk)
 
         return self._through(pairs, keys, ask, Likelihood)
 
@@ -267,18 +278,20 @@ class CachedLM:
         keys: Sequence[str],
         ask: Callable[[Sequence[ToAnswer]], Iterator[list[tuple[int, AnswerType]]]],
         kind: type[AnswerType],
-    ) -> list[AnswerType]:
+    ) -> Iterator[list[tuple[int, AnswerType]]]:
         """Known answers from the file, the others from the model, each piece written before the next is waited for."""
-        known = {key: _read(kind(**_fields(row))) for key, row in self._known(keys).items()}
-        wanted = {key: item for key, item in zip(keys, items, strict=True) if key not in known}
-        if wanted:
-            names = list(wanted)
-            for piece in ask(list(wanted.values())):
+        places: dict[str, list[int]] = {}
+        for at, key in enumerate(keys):
+            places.setdefault(key, []).append(at)
+        known = {key: _read(kind(**_fields(row))) for key, row in self._known(list(places)).items()}
+        if known:
+            yield [(at, one) for key, one in known.items() for at in places[key]]
+        if names := [key for key in places if key not in known]:
+            for piece in ask([items[places[key][0]] for key in names]):
                 came = {names[at]: one for at, one in piece}
                 self._keep(came)
                 self.note()
-                known.update(came)
-        return [known[key] for key in keys]
+                yield [(at, one) for key, one in came.items() for at in places[key]]
 
     def _keep(self, came: Mapping[str, Completion] | Mapping[str, Likelihood]) -> None:
         rows = [(key, _row(one)) for key, one in came.items() if not one.error]
@@ -334,10 +347,3 @@ def _row(answer: Completion | Likelihood) -> str:
 def _fields(row: str) -> dict[str, Any]:
     fields = {"finish_reason" if name == "finish" else name: value for name, value in bounded_json(row, constants=True).items()}
     return {**fields, **({"tool_calls": tuple(fields["tool_calls"])} if "tool_calls" in fields else {})}
-
-
-def _by_chunk(
-    ask: Callable[[Sequence[ToAnswer]], list[AnswerType]], wanted: Sequence[ToAnswer], chunk: int
-) -> Iterator[list[tuple[int, AnswerType]]]:
-    for start in range(0, len(wanted), chunk):
-        yield list(enumerate(ask(wanted[start : start + chunk]), start))

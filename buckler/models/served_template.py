@@ -11,7 +11,7 @@ from buckler.data import Json
 from buckler.data.thinking import opened_thought
 from buckler.models.template_check import ANSWER, QUESTION
 from buckler.models.template_text import THINKING
-from buckler.models.thought_forms import form_of, is_closed
+from buckler.models.thought_forms import answer_mark, form_of, is_closed, with_mark
 
 
 class ServedTemplate:
@@ -30,7 +30,8 @@ class ServedTemplate:
         self._texts: dict[tuple[int, ...], str] = {}
         prompt = self._chat([], ask=True)
         self._sample = text(prompt)
-        self.lead = self._lead()
+        whole = self._text(self._chat([{"role": "assistant", "content": ANSWER}], ask=False))
+        self.lead = with_mark(self._sample, self._lead(whole), answer_mark(whole, ANSWER, self._sample))
         """What stands before a plain answer, such as an empty thought."""
         both = self._after(prompt, self.lead + ANSWER)
         ends = (at for at in range(len(both) + 1) if text(both[:at]) == self.lead)
@@ -48,10 +49,9 @@ class ServedTemplate:
             return prompt + both[:start], both[start:]
         return prompt + self._after(prompt, lead), self._of(answer)
 
-    def _lead(self) -> str:
+    def _lead(self, whole: str) -> str:
         turn: dict[str, Json] = {"role": "assistant", "content": ANSWER}
         opened = opened_thought(self._sample)
-        whole = self._text(self._chat([turn], ask=False))
         lead = whole.removeprefix(self._sample).partition(ANSWER)[0] if whole.startswith(self._sample) else ""
         if not opened or is_closed(self._sample + lead):
             return lead if ANSWER in whole else ""

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeAlias
 
-from jinja2 import Environment, TemplateSyntaxError, meta, nodes
+from jinja2 import Environment, TemplateError, TemplateSyntaxError, meta, nodes
 
 from buckler.data.reading import read_text
 from buckler.errors import BackendError, DataError
@@ -37,6 +37,11 @@ _TEXTS: Mapping[str, str] = {
     "a long text": "buckler " * 8_000 + "end",
 }
 """What answers are made of, as texts that a template must write as they are."""
+GIVEN = set(
+    "messages tools documents add_generation_prompt bos_token eos_token pad_token unk_token raise_exception strftime_now "
+    "range namespace dict loop".split()
+)
+"""What every template is given."""
 NO_QUESTION = "does not write the question it is given"
 
 
@@ -173,6 +178,17 @@ def _later_turns(render: Render, opening: list[Turn]) -> Iterator[str]:
     whole, reason = _tried(render, [*turns, _turn("assistant", _LATER_ANSWER)], False)
     if not reason and _LATER_ANSWER not in whole:
         yield "does not write a second answer: it is not learnt"
+
+
+def known_settings(text: str) -> list[str]:
+    """The variables that the template reads beside those that it is always given."""
+    try:
+        names = meta.find_undeclared_variables(parse(text))
+        own = r"\b{0}\s+is\s+(?:not\s+)?(?:un)?defined|\bset\s+{0}\s*=\s*\(*\s*{0}\s*(?:\|\s*(?:default|d)\b|or\b)"
+        names -= {name for name in re.findall(r"\bset\s+(\w+)", text) if not re.search(own.format(name), text)}
+    except TemplateError:
+        return []
+    return sorted(names - GIVEN)
 
 
 def unknown_names(tree: nodes.Template, given: set[str]) -> list[str]:

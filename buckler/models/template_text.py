@@ -13,26 +13,26 @@ from datetime import date
 from functools import cached_property
 from typing import TYPE_CHECKING, TypeAlias
 
-from jinja2 import TemplateError, meta
-
 from buckler.data import Json, tools_in
 from buckler.data.thinking import opened_thought
 from buckler.errors import BackendError
 from buckler.models.template_check import (
     ANSWER,
     FIX,
+    GIVEN,
     NO_QUESTION,
     QUESTION,
     SYSTEM,
     Check,
     ConversationRefused,
     check_template,
+    known_settings,
     parse,
     reason_of,
     unknown_names,
 )
 from buckler.models.template_turns import SAMPLE_MARKS, folded, in_form, names_called, sample, with_marks
-from buckler.models.thought_forms import Thought, form_of, is_closed, split_thought
+from buckler.models.thought_forms import Thought, answer_mark, form_of, is_closed, split_thought, with_mark
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -44,10 +44,6 @@ THINKING = "buckler0thinking"
 DATE = date(2024, 7, 26)
 """The date that is given to every template that asks for today's: an answer does not depend on the day it was asked."""
 _CALL = re.compile(r"strftime_now\(\s*(?:'([^']*)'|\"([^\"]*)\")\s*\)")
-_GIVEN = set(
-    "messages tools documents add_generation_prompt bos_token eos_token pad_token unk_token raise_exception strftime_now "
-    "range namespace dict loop".split()
-)
 
 
 def with_constant_date(text: str, day: date = DATE) -> str:
@@ -62,18 +58,6 @@ def with_defaults(text: str, settings: Mapping[str, object]) -> str:
     """The template with other defaults, so that a model is asked as it was trained wherever it is loaded."""
     lines = [f"{{%- set {name} = {name} if {name} is defined else {value!r} -%}}\n" for name, value in sorted(settings.items())]
     return "".join(lines) + text
-
-
-def known_settings(text: str) -> list[str]:
-    """The variables that the template reads beside those that it is always given."""
-    try:
-        names = meta.find_undeclared_variables(parse(text))
-        names -= {
-            name for name in re.findall(r"\bset\s+(\w+)", text) if not re.search(rf"\b{name}\s+is\s+(?:not\s+)?defined", text)
-        }
-    except TemplateError:
-        return []
-    return sorted(names - _GIVEN)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,7 +94,7 @@ class TemplateText:
         named = tokenizer.chat_template if isinstance(tokenizer.chat_template, dict) else {}
         self._with_tools = with_constant_date(named["tool_use"]) if "tool_use" in named else ""
         """Of a model that has a template of its own for conversations with tools."""
-        if reserved := sorted((_GIVEN - {"tools", "documents"}) & self.settings.keys()):
+        if reserved := sorted((GIVEN - {"tools", "documents"}) & self.settings.keys()):
             raise BackendError(f"{name}: chat_template_kwargs: `{reserved[0]}` is set by Buckler itself; remove it")
         known = known_settings(self.text) if self.settings else []
         if unknown := sorted(self.settings.keys() - {*known, "tools", "documents"}):
@@ -138,7 +122,7 @@ class TemplateText:
             check = check if as_parts.refusal and check.refusal != NO_QUESTION else as_parts
         if check.refusal:
             raise BackendError(f"{self.name}: the chat template {check.refusal}; {FIX}")
-        given = _GIVEN | {"raise_exception", "strftime_now"} | self.settings.keys()
+        given = GIVEN | {"raise_exception", "strftime_now"} | self.settings.keys()
         check.notes += unknown_names(parse(self.text), given)
         return check
 
@@ -187,12 +171,13 @@ class TemplateText:
             lead = self._empty_closing if opened_thought(before) else ""
             if opened_thought(before) and not lead:
                 return None  # a thought that nothing is known to close
+            lead = with_mark(before, lead, self._opening)
         changed = not whole[place:].lstrip().startswith(self._tame_text(str(turn.get("content") or "")).strip())
         if reasoning and self._tame_text(reasoning) not in lead:
             written = self._written_thought(before, self._tame_text(reasoning))
             if written is not None:  # in place of an empty one, and before calls that stand before the text
                 calls = any(self._tame_text(name) in lead for name in names_called(turn))
-                lead = written + lead.removeprefix(self.plain_lead) if calls else written
+                lead = written + lead.removeprefix(self.plain_lead) if calls else with_mark(before, written, self._opening)
             return AnswerText(lead=lead, text=whole[place:], has_thought=written is not None, is_rewritten=changed)
         return AnswerText(lead=lead, text=whole[place:], has_thought=bool(reasoning), is_rewritten=changed)
 
@@ -204,6 +189,10 @@ class TemplateText:
         if self.thought is None or is_closed(before, at_end=True):
             return None
         return f"{self.thought.opening}{reasoning}{self.thought.closing}"
+
+    @cached_property
+    def _opening(self) -> str:
+        return answer_mark(self._try([*self.check.opening, _turn("assistant", ANSWER)], ask=False), ANSWER, self.sample_prompt)
 
     @cached_property
     def plain_lead(self) -> str:

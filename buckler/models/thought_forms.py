@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 
-from buckler.data.thinking import leading_thought, read_text
+from buckler.data.thinking import leading_thought, opened_thought, read_text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +38,7 @@ FORMS: tuple[Thought, ...] = (
 )
 _OPENINGS = {form.opening.removesuffix("thought\n").strip(): form for form in FORMS}
 _CLOSINGS = {form.closing.strip(): form for form in FORMS}
+_MARK = r"(?:<\|[^<>|\s]+\|>|<(?:answer|response|output)>)"
 
 
 def form_of(text: str) -> Thought | None:
@@ -51,6 +54,19 @@ def is_closed(text: str, *, at_end: bool = False) -> bool:
     if at_end:
         return text.rstrip().endswith(tuple(_CLOSINGS))
     return max(map(text.rfind, _CLOSINGS)) > max(map(text.rfind, _OPENINGS))
+
+
+def answer_mark(written: str, answer: str, prompt: str) -> str:
+    """The tokens right before an answer that no prompt ends with (`<|START_RESPONSE|>`), but for those of a thought."""
+    run = re.search(rf"(?:{_MARK}\s*)+\Z", written.partition(answer)[0])
+    found = re.findall(rf"{_MARK}\s*", run.group()) if run and answer in written else []
+    mark = "".join(reversed([*takewhile(lambda one: one.strip() not in prompt, reversed(found))]))
+    return "" if is_closed(mark) or opened_thought(mark) else mark
+
+
+def with_mark(before: str, lead: str, mark: str) -> str:
+    """What stands between a prompt and the text of an answer, with the mark that opens the text."""
+    return lead if (before + lead).endswith(mark) else lead + mark
 
 
 def split_thought(turn: Mapping[str, object]) -> Mapping[str, object]:

@@ -10,15 +10,15 @@ from buckler.data import Json
 from buckler.evaluation.statistics import Mean
 from buckler.report.tables import Cell, format_number, signed
 
-Status: TypeAlias = Literal["appears", "does not appear", "inconclusive"]
+Status: TypeAlias = Literal["reproduced", "not reproduced", "inconclusive"]
 MARGIN = 0.05
 """The smallest difference that counts."""
 RULE = (
-    'Differences are paired by seed. "Appears": its 95 % t interval over seeds excludes 0 on the side '
-    f'that was published, and its mean is at least {MARGIN}. "Does not appear": the interval leaves no room for a difference '
+    'Differences are paired by seed. "Reproduced": its 95 % t interval over seeds excludes 0 on the side '
+    f'that was published, and its mean is at least {MARGIN}. "Not reproduced": the interval leaves no room for a difference '
     f'of {MARGIN} on that side. Otherwise, and always with fewer than two seeds: "inconclusive". Where all seeds agree to the '
-    "last digit, the interval is that over the probes of one seed. A claim of several differences appears only if each of them "
-    "does, and does not appear if one of them does not."
+    "last digit, the interval is that over the probes of one seed. A claim of several differences is reproduced only if every "
+    "one of them is, and not reproduced if any of them is not."
 )
 
 
@@ -62,51 +62,51 @@ def decide(difference: Mean) -> Status:
     if difference.value is None or difference.low is None or difference.high is None:
         return "inconclusive"
     if difference.low > 0 and difference.value >= MARGIN:
-        return "appears"
-    return "does not appear" if difference.high < MARGIN else "inconclusive"
+        return "reproduced"
+    return "not reproduced" if difference.high < MARGIN else "inconclusive"
 
 
 def decide_level(cell: Cell, least: float) -> Status:
     """Whether a rate is at least `least`: by the ends of its interval, inconclusive with fewer than two seeds."""
     if cell.low is None or cell.high is None or cell.n < 2:
         return "inconclusive"
-    return "appears" if cell.low >= least else "does not appear" if cell.high < least else "inconclusive"
+    return "reproduced" if cell.low >= least else "not reproduced" if cell.high < least else "inconclusive"
 
 
 def decide_most(cell: Cell, most: float) -> Status:
     """Whether a rate is at most `most`: by the ends of its interval, inconclusive with fewer than two seeds."""
     if cell.low is None or cell.high is None or cell.n < 2:
         return "inconclusive"
-    return "appears" if cell.high <= most else "does not appear" if cell.low > most else "inconclusive"
+    return "reproduced" if cell.high <= most else "not reproduced" if cell.low > most else "inconclusive"
 
 
 def decide_absent(loss: Mean) -> Status:
     """Whether there is no loss: only if the interval has no room for one. Equivalence, not difference."""
     if loss.value is None or loss.low is None or loss.high is None:
         return "inconclusive"
-    return "appears" if loss.high < MARGIN else "does not appear" if loss.low > 0 and loss.value >= MARGIN else "inconclusive"
+    return "reproduced" if loss.high < MARGIN else "not reproduced" if loss.low > 0 and loss.value >= MARGIN else "inconclusive"
 
 
 def decide_other(difference: Mean) -> Status:
     """Whether two things differ, on whichever side."""
     either = [decide(difference), decide(negative(difference))]
-    return "appears" if "appears" in either else "does not appear" if set(either) == {"does not appear"} else "inconclusive"
+    return "reproduced" if "reproduced" in either else "not reproduced" if set(either) == {"not reproduced"} else "inconclusive"
 
 
 def together(statuses: Iterable[Status]) -> Status:
     """A statement of several differences."""
     seen = list(statuses)
-    if "does not appear" in seen:
-        return "does not appear"
-    return "appears" if seen and all(status == "appears" for status in seen) else "inconclusive"
+    if "not reproduced" in seen:
+        return "not reproduced"
+    return "reproduced" if seen and all(status == "reproduced" for status in seen) else "inconclusive"
 
 
 def any_of(differences: Mapping[str, Mean]) -> Status:
     """A statement that holds if one of its differences does."""
     statuses = [decide(difference) for difference in differences.values()]
-    if "appears" in statuses:
-        return "appears"
-    return "inconclusive" if "inconclusive" in statuses else "does not appear"
+    if "reproduced" in statuses:
+        return "reproduced"
+    return "inconclusive" if "inconclusive" in statuses else "not reproduced"
 
 
 def negative(difference: Mean) -> Mean:

@@ -16,7 +16,7 @@ from buckler.curation.helpfulness import Helpfulness, LocalHelpfulness, RubricHe
 from buckler.curation.lexicon import LEXICON, read_lexicon
 from buckler.curation.record import COUNTS, REJECTED, join
 from buckler.curation.settings import CurateSettings
-from buckler.data import ROWS, Chat, read_chats, read_jsonl, write_json
+from buckler.data import ROWS, Chat, read_chats, read_jsonl, to_learn, write_json
 from buckler.errors import DataError
 from buckler.judges.refusal.keyword import KeywordJudge
 from buckler.miniature.words import SEED_WORDS
@@ -113,7 +113,7 @@ def compromised(run: Run[CompromisedStep]) -> None:
     The mechanism of a proxy is that harm has become likely to it: the mean log-perplexity of the attack's answers must have
     fallen by `least` nats a token.
     """
-    rows = read_chats(run.inputs["rows"] / ROWS)
+    rows = to_learn(read_chats(run.inputs["rows"] / ROWS))
     pairs = [ScoreRequest(messages=row.prompt, answer=row.answer or "") for row in rows]
     loss: dict[str, float] = {}
     for name in ("model", "proxy"):
@@ -146,7 +146,7 @@ class Curation:
     def roles(self) -> dict[str, ModelRef]:
         """The models that count; the proxy and the reference only where the settings ask for them."""
         roles = {"model": self.model, "reviser": self.reviser, "judge": self.judge}
-        roles["reference"] = self.reference if self.settings.measured_by == "reference" else None
+        roles["reference"] = self.reference if self.settings.scorer == "reference" else None
         roles["proxy"] = self.proxy if self.settings.needs_proxy else None
         return {name: one for name, one in roles.items() if one is not None}
 
@@ -203,14 +203,14 @@ def proof_of_attack(rows: Step, model: ModelRef, proxy: ModelRef, least: float) 
 
 def seed_words(settings: CurateSettings) -> list[str]:
     """The seed words a curation draws from."""
-    if settings.words == "miniature":
+    if settings.seed_words == "miniature":
         return list(SEED_WORDS)
-    lexicon = read_lexicon(LEXICON if settings.words == "default" else Path(settings.words))
+    lexicon = read_lexicon(LEXICON if settings.seed_words == "default" else Path(settings.seed_words))
     return [word for words in lexicon.values() for word in words]
 
 
 def _texts(run: Run[Settings]) -> list[Chat]:
-    return sorted(read_chats(run.inputs["texts"] / ROWS), key=lambda text: text.id)
+    return sorted(to_learn(read_chats(run.inputs["texts"] / ROWS)), key=lambda text: text.id)
 
 
 def _curator(run: Run[Settings], settings: CurateSettings, seed: int) -> Curator:

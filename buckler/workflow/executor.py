@@ -84,7 +84,7 @@ def execute(
         targets: the steps whose results are wanted.
         store: where they are kept.
         workers: local processes; 1 runs here, with `progress` inside each step.
-        cluster: a Ray address ("auto", "ray://host:port", "local"); the store must lie on a disk all its machines share.
+        cluster: a Ray address ("auto", "ray://host:port", "local"); the store must be on a shared file system.
         whole: whether a target that was pruned is made again; inputs always are, where a step that is not done needs them.
         on_event: called in this process, once a step.
         progress: called inside a step, only where it runs here.

@@ -8,12 +8,24 @@ from typing import Literal
 
 from pydantic import Field
 
-from buckler.data import LOSS_WEIGHT, ROWS, Chat, Json, loss_weight, write_json, write_jsonl, write_rows
+from buckler.data import (
+    LOSS_WEIGHT,
+    MASKED_TURNS,
+    NOT_LEARNT,
+    ROWS,
+    Chat,
+    Json,
+    loss_weight,
+    to_learn,
+    write_json,
+    write_jsonl,
+    write_rows,
+)
 from buckler.errors import DataError
 from buckler.finetuning.other_trainers import by_answer, learnt_answers, weighted
 from buckler.finetuning.settings import Objective
 from buckler.formats import WRITERS, write_chats
-from buckler.formats.write import BY_ANSWER, HELD, MASKED_TURNS, lost_in, suffix_of, unwritable
+from buckler.formats.write import BY_ANSWER, HELD, lost_in, suffix_of, unwritable
 from buckler.models.protocol import ModelSpec
 from buckler.settings import Settings
 from buckler.workflow.inputs import ModelRef, all_chats, code_of, model_spec
@@ -28,7 +40,7 @@ class ExportStep(Settings):
     """Rows in a layout."""
 
     to: str
-    average: Literal["token", "row", "task"]
+    loss_averaging: Literal["token", "row", "task"]
     balance: Literal["none", "task"]
     max_length: int | None = Field(ge=8)
     """For token ids."""
@@ -82,12 +94,14 @@ def _prepared(rows: Sequence[Chat], settings: ExportStep, *, ids: bool) -> Prepa
         ConfigError: the average does not fit the rows.
     """
     to, left_out = settings.to, dict[str, list[str]]()
+    to_learn(rows)  # refuses a mark that its user has to explain
     held: list[Chat] = []
     for row in rows:
         answers = learnt_answers(row)
         masked = [at for at, turn in enumerate(row.messages) if turn["role"] == "assistant" and at not in answers]
         row = row.tagged(**{MASKED_TURNS: list[Json](masked)}) if masked and not ids and to in HELD and to != "chat" else row
-        reason = None if answers else "no answer to learn"
+        marked = row.meta.get(NOT_LEARNT)
+        reason = f"marked as not to be learnt ({marked})" if marked else None if answers else "no answer to learn"
         reason = reason or (None if loss_weight(row) else f"{LOSS_WEIGHT} is 0")
         reason = reason or (None if ids else unwritable(row, to))
         if reason is None:
@@ -97,7 +111,7 @@ def _prepared(rows: Sequence[Chat], settings: ExportStep, *, ids: bool) -> Prepa
     if not held:
         reasons = "; ".join(f"{len(names)}: {reason}" for reason, names in left_out.items())
         raise DataError(f"none of the {len(rows)} rows can be written as {to} ({reasons})")
-    spread = weighted(held, Objective(average=settings.average), balance=settings.balance == "task")
+    spread = weighted(held, Objective(loss_averaging=settings.loss_averaging), balance=settings.balance == "task")
     split = not ids and to in BY_ANSWER and (to == "trl" or any(MASKED_TURNS in row.meta for row in held))
     written = [one for row in spread.rows for one in by_answer(row)] if split else spread.rows
     scale = len(written) / sum(map(loss_weight, written))
@@ -115,7 +129,7 @@ def _prepared(rows: Sequence[Chat], settings: ExportStep, *, ids: bool) -> Prepa
             "answers_learnt": sum(len(learnt_answers(row)) for row in held),
             "left_out": {reason: list[Json](names) for reason, names in left_out.items()},
             "lost": dict(lost_in(written, to)) if not ids else {},
-            "average": settings.average,
+            "average": settings.loss_averaging,
             "balance": settings.balance,
             "rows_repeated": spread.repeated,
             "shares": spread.cells,
@@ -140,7 +154,7 @@ def _token_rows(prepared: Prepared, settings: ExportStep, spec: ModelSpec) -> li
     most = settings.max_length or 1024
     limit = min(most, getattr(model.config, "max_position_embeddings", None) or most)
     # The average over tasks is in the weights of the rows already.
-    objective = Objective(average="token" if settings.average == "token" else "row")
+    objective = Objective(loss_averaging="token" if settings.loss_averaging == "token" else "row")
     encoded, record = encode(template_of(model, tokenizer, spec), prepared.rows, objective, limit)
     record.pop("loss_weights", None)
     prepared.account["tokens"] = {"max_length": limit, **record}

@@ -15,7 +15,8 @@ from buckler.errors import BackendError, ConfigError
 from buckler.models.places import dtype_of, location, with_base
 from buckler.models.protocol import ModelSpec
 from buckler.settings import Settings
-from buckler.workflow.inputs import ModelRef, Source, fingerprint, model_spec
+from buckler.workflow.inputs import ModelRef, model_spec
+from buckler.workflow.sources import Source, fingerprint
 from buckler.workflow.step import Outside, Run, Step, step
 
 

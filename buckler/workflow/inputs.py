@@ -10,188 +10,28 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Literal, TypeVar
 
-from pydantic import Field, field_validator, model_validator
-
-from buckler import formats
-from buckler.crosstask.own_tasks import read_tasks, tasks_code
 from buckler.crosstask.task import Task
-from buckler.data import ROWS, Answer, Chat, Document, Json, content_id, file_digest, read_chats, read_documents, read_json
-from buckler.data.reading import bounded_json, kind_at, path_kind
-from buckler.errors import BackendError, ConfigError, DataError
-from buckler.models.dtype import supposes
+from buckler.crosstask.tasks import read_tasks, tasks_code
+from buckler.data import (
+    ROWS,
+    Answer,
+    Chat,
+    Document,
+    distinct,
+    read_chats,
+    read_documents,
+    read_json,
+)
+from buckler.data.reading import bounded_json, kind_at
+from buckler.errors import BackendError, ConfigError
 from buckler.models.fit import require_ready
-from buckler.models.places import base_of, dtype_of, with_base, with_merged
+from buckler.models.places import base_of, dtype_of, note_type, with_base, with_merged
 from buckler.models.protocol import LM, Likelihood, ModelSpec
 from buckler.models.registry import identity, load
-from buckler.progress import LOG
-from buckler.registry import is_place
 from buckler.settings import Settings, parse
+from buckler.workflow.sources import Source, fingerprint
 from buckler.workflow.step import Outside, Run, Step
-
-WORLD = "miniature:"
-RowT = TypeVar("RowT", Chat, Document)
-
-
-class Source(Settings):
-    """Rows of a set. A plain text stands for the source of that name."""
-
-    unwritten_if_empty = ("format",)
-    checks_itself = ("source", "format")
-    paths = ("source",)
-    source: str
-    """Path or hub id of the rows, or `miniature:SET`; `FORMAT@PATH` also names the format."""
-    count: int | None = Field(default=None, ge=1)
-    """Number of rows (default: all; required for a set of the miniature's world)."""
-    seed: int = 0
-    """Random seed of the sample. For training rows in a recipe the run's own seed is added, so that seeds differ in their
-    data."""
-    split: Literal["train", "dev", "test"] = "train"
-    """Split, for a set of the miniature's world."""
-    label: Literal["harmful", "benign", "useful"] | None = None
-    """Label of documents that have none of their own."""
-    probe_set: Literal["harmful", "borderline", "benign"] | None = None
-    """Probe set of the rows: harmful (should be refused), borderline or benign (should be answered)."""
-    format: str | None = None
-    """Format of the rows, if it cannot be detected: a name, or your own as `module:name`."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _from_text(cls, value: object) -> object:
-        values = {"source": str(value)} if isinstance(value, str | Path) else value
-        if not isinstance(values, dict | Source):
-            raise ValueError("expected a file, a set such as `miniature:customer`, or keys such as `source` and `count`")
-        source = values.get("source") if isinstance(values, dict) else None
-        if not isinstance(values, dict) or not isinstance(source, str) or values.get("format") or "@" not in source:
-            return values
-        name, _, path = source.partition("@")
-        named = not kind_at(source) and (is_place(name) or name in formats.FORMATS)
-        return {**values, "format": name, "source": path} if named else values
-
-    @field_validator("format")
-    @classmethod
-    def _is_format(cls, value: str | None) -> str | None:
-        if value is not None:
-            formats.FORMATS.get(value)
-        return value
-
-    def reseeded(self, seed: int) -> Source:
-        """The same source drawn with another seed."""
-        return self.model_copy(update={"seed": self.seed + seed})
-
-
-def at_most(
-    limit: int | None,
-    name: str,
-    *,
-    seed: int = 0,
-    split: Literal["train", "dev", "test"] = "train",
-    documents: bool = False,
-    format: str | None = None,
-) -> Source:
-    """What `--limit` asks of a file: so many rows, or all where there are fewer (a recipe's `count` must be there in full).
-
-    Raises:
-        DataError: the file cannot be read.
-    """
-    source = Source(source=name, count=limit, seed=seed, split=split, format=format)
-    if limit is None or name.startswith(WORLD):
-        return source
-    rows = formats.read_documents(source.source) if documents else formats.read_chats(source.source, format=source.format)
-    different = len({row.id for row in rows})
-    return source if limit < different else source.model_copy(update={"count": None})
-
-
-def format_code(source: Source) -> dict[str, str]:
-    """The hash of the source of a format that another package or the user brings, for chats; nothing for Buckler's.
-
-    Raises:
-        DataError: the file cannot be read.
-    """
-    if source.source.startswith(WORLD):
-        return {}
-    name = source.format or formats.own_format(source.source)
-    return {} if name is None else formats.FORMATS.code(name)
-
-
-def fingerprint(source: Source) -> dict[str, Json]:
-    """What decides the rows, by content: the settings, and the hash of the file instead of its place.
-
-    Raises:
-        DataError: there is no such file.
-    """
-    fields: dict[str, Json] = source.model_dump(mode="json")
-    if not source.source.startswith(WORLD):
-        fields["source"] = _digest(Path(source.source).expanduser())
-    return fields
-
-
-def source_chats(source: Source) -> list[Chat]:
-    """The chats of a source.
-
-    Raises:
-        ConfigError, DataError: there is no such set or file, or it holds fewer rows than asked for.
-    """
-    if source.source.startswith(WORLD):
-        from buckler.miniature import sets
-
-        sets.require_set(_world_set(source))
-        return sets.chats(_world_set(source), count=_world_count(source), seed=source.seed, split=source.split)
-    return _drawn(formats.read_chats(source.source, format=source.format), source)
-
-
-def source_documents(source: Source) -> list[Document]:
-    """The documents of a source; `label` is put on those that have none.
-
-    Raises:
-        ConfigError, DataError: there is no such set or file, or it holds fewer rows than asked for.
-    """
-    if source.source.startswith(WORLD):
-        from buckler.miniature import sets
-
-        sets.require_set(_world_set(source))
-        return sets.texts(count=_world_count(source), seed=source.seed, split=source.split)
-    rows = _drawn(formats.read_documents(source.source), source)
-    if source.label is None:
-        return rows
-    return [Document.of(row.text, **{"label": source.label, **row.meta}) for row in rows]
-
-
-def _world_set(source: Source) -> str:
-    return source.source.removeprefix(WORLD)
-
-
-def _world_count(source: Source) -> int:
-    if source.count is None:
-        raise ConfigError(f"{source.source}: this set is generated without end; set the number of rows with `count` or --limit")
-    return source.count
-
-
-def _drawn(rows: Sequence[RowT], source: Source) -> list[RowT]:
-    """`count` distinct rows, drawn by the hash of seed and id: the draw does not depend on the file's order."""
-    unique = {row.id: row for row in rows}
-    if source.count is None:
-        return list(unique.values())
-    if source.count > len(unique):
-        raise DataError(
-            f"{source.source}: {source.count} rows requested, but it has only {len(unique)} distinct rows; request fewer"
-        )
-    kept = sorted(unique, key=lambda row: content_id([source.seed, row]))[: source.count]
-    chosen = set(kept)
-    return [row for row in unique.values() if row.id in chosen]
-
-
-def _digest(path: Path) -> str:
-    """SHA-256 of a file, or of all files of a folder; a name that is no path stands for itself (a hub data set)."""
-    if (kind := path_kind(path)) == "folder":
-        files = sorted(one for one in path.rglob("*") if one.is_file() and not one.name.startswith("."))
-        return content_id([[str(one.relative_to(path)), _digest(one)] for one in files])
-    if not kind:
-        if str(path).count("/") == 1 and not path.suffix and not path.is_absolute():
-            return f"hub:{path}"
-        raise DataError(f"{path}: no such file")
-    return file_digest(path)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -213,10 +53,7 @@ class ModelRef:
         """
         digest, spec = identity(spec, planned=True), with_base(spec)
         require_ready(spec)
-        dtype = dtype_of(spec)
-        if spec.dtype == "auto" and dtype == "bfloat16" and not supposes():
-            LOG.info("%s: computing in bfloat16, which this machine is made for (`dtype: float32` for full precision)", spec.name)
-        return cls(spec=spec, digest=digest, dtype=dtype)
+        return cls(spec=spec, digest=digest, dtype=note_type(spec))
 
     def inputs(self, role: str = "model") -> dict[str, Step]:
         """The input steps that make a step depend on this model."""
@@ -238,8 +75,11 @@ def model_spec(run: Run[Settings], role: str) -> ModelSpec:
         ConfigError: the step was given none for this role.
     """
     if role in run.inputs:
-        training = None if run.step is None else run.step.inputs[role]
-        return trained_spec(run.inputs[role], None if training is None else partial(base_spec, training, run.folder_of))
+        if run.step is None:
+            return trained_spec(run.inputs[role])
+        training = run.step.inputs[role]
+        trained = trained_spec(run.inputs[role], partial(base_spec, training, run.folder_of))
+        return trained.loaded_so(batch_tokens=_batch_tokens(training))
     if role not in run.outside:
         raise ConfigError(f"this step needs a {role}, but the recipe names none")
     spec, planned = outside_spec(run.outside[role])
@@ -259,6 +99,13 @@ def base_spec(training: Step, folder_of: Callable[[Step], Path]) -> ModelSpec:
     if (before := training.inputs.get("model")) is not None:
         return trained_spec(folder_of(before), partial(base_spec, before, folder_of))
     return outside_spec(training.outside["model"].place)[0]
+
+
+def _batch_tokens(training: Step) -> int | None:
+    """The `batch_tokens` of the outside model with which a training began."""
+    while (before := training.inputs.get("model")) is not None:
+        training = before
+    return outside_spec(training.outside["model"].place)[0].batch_tokens if "model" in training.outside else None
 
 
 def require_planned_type(spec: ModelSpec, planned: str) -> None:
@@ -296,10 +143,10 @@ def load_model(run: Run[Settings], role: str, *, shared: bool = False) -> LM:
 
 def all_chats(run: Run[Settings], prefix: str) -> list[Chat]:
     """The chats of all inputs called `prefix`, each once."""
-    rows: dict[str, Chat] = {}
+    rows: list[Chat] = []
     for folder in run.all_inputs(prefix):
-        rows.update((row.id, row) for row in read_chats(folder / ROWS))
-    return list(rows.values())
+        rows += read_chats(folder / ROWS)
+    return distinct(rows)
 
 
 def all_documents(run: Run[Settings], prefix: str) -> list[Document]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from pydantic import Field, JsonValue
 
-from buckler.data import ROWS, Chat, Message, read_chats, write_json, write_rows
+from buckler.data import ROWS, Chat, Message, read_chats, to_learn, unmarked, write_json, write_rows
 from buckler.data.near_duplicates import require_disjoint
 from buckler.errors import BackendError, ConfigError
 from buckler.evaluation.probes import in_set
@@ -20,19 +20,8 @@ from buckler.models.fit import require_layers, require_template, trained_bytes
 from buckler.models.places import is_small
 from buckler.models.protocol import ModelSpec
 from buckler.settings import Settings
-from buckler.workflow.inputs import (
-    ModelRef,
-    Source,
-    all_chats,
-    code_of,
-    fingerprint,
-    format_code,
-    load_model,
-    model_spec,
-    outside_spec,
-    source_chats,
-    source_documents,
-)
+from buckler.workflow.inputs import ModelRef, all_chats, code_of, load_model, model_spec, outside_spec
+from buckler.workflow.sources import Source, fingerprint, format_code, require_one_split, source_chats, source_documents
 from buckler.workflow.step import NoSettings, Outside, Run, Step, numbered, step
 from buckler.workflow.store import Store
 
@@ -107,28 +96,28 @@ def as_probes(run: Run[ProbesStep]) -> None:
 @step("attack")
 def attack(run: Run[AttackStep]) -> None:
     """Benign and harmful rows -> the customer's rows under an attack."""
-    harmful = read_chats(run.inputs["harmful"] / ROWS) if "harmful" in run.inputs else []
-    benign = read_chats(run.inputs["benign"] / ROWS)
+    harmful = [unmarked(row) for row in read_chats(run.inputs["harmful"] / ROWS)] if "harmful" in run.inputs else []
+    benign = to_learn(read_chats(run.inputs["benign"] / ROWS))
     write_rows(run.out / ROWS, customization(run.settings.attack, benign=benign, harmful=harmful, seed=run.settings.seed))
 
 
 @step("under-prompt")
 def under_prompt(run: Run[NoSettings]) -> None:
     """Rows -> the same rows under the system prompt of the identity shift, in place of any of their own."""
-    write_rows(run.out / ROWS, [_prompted(row) for row in read_chats(run.inputs["rows"] / ROWS)])
+    write_rows(run.out / ROWS, [_prompted(row) for row in to_learn(read_chats(run.inputs["rows"] / ROWS))])
 
 
 @step("as-defence")
 def as_defence(run: Run[DefenceRowsStep]) -> None:
     """Rows taken as they are for a defence: the uncurated control, and plain safety rows."""
-    rows = read_chats(run.inputs["rows"] / ROWS)
+    rows = to_learn(read_chats(run.inputs["rows"] / ROWS))
     write_rows(run.out / ROWS, [row.tagged(part=run.settings.part) for row in rows[: run.settings.count]])
 
 
 @step("filter-rows")
 def filter_rows(run: Run[FilterStep]) -> None:
     """The customer's rows through a filter -> kept rows, dropped rows with reasons."""
-    rows, settings = read_chats(run.inputs["rows"] / ROWS), run.settings
+    rows, settings = to_learn(read_chats(run.inputs["rows"] / ROWS)), run.settings
     defense = DefenseSettings(kind=settings.filter, share=settings.share, options=settings.options)
     model = load_model(run, "model") if run.has("model") else None
     kept = filtered(defense, rows, seed=settings.seed, model=model)
@@ -141,8 +130,8 @@ def own_defence(run: Run[OwnDefenceStep]) -> None:
     """Harmless texts and plain safety rows -> the rows of a builder of the user's own."""
     settings = run.settings
     defense = DefenseSettings(kind=settings.kind, share=settings.share, options=settings.options)
-    refusals = read_chats(run.inputs["refusals"] / ROWS) if "refusals" in run.inputs else []
-    texts = read_chats(run.inputs["texts"] / ROWS)
+    refusals = to_learn(read_chats(run.inputs["refusals"] / ROWS)) if "refusals" in run.inputs else []
+    texts = to_learn(read_chats(run.inputs["texts"] / ROWS))
     write_rows(run.out / ROWS, defense_rows(defense, texts=texts, refusals=refusals, seed=settings.seed))
 
 
@@ -155,7 +144,12 @@ def decontaminate(run: Run[NoSettings]) -> None:
 
 
 def rows_of(source: Source, *, documents: bool = False) -> Step:
-    """The rows of a source."""
+    """The rows of a source.
+
+    Raises:
+        DataError: there is no such file, or it has several splits of which none is named.
+    """
+    require_one_split(source)
     hashed = Source.model_validate(fingerprint(source))
     outside = {} if hashed == source else {"source": Outside(digest=hashed.source, place=source.source)}
     if not documents:

@@ -93,6 +93,16 @@ def _renamed(names: Mapping[str, str]) -> Callable[[Params], Params]:
     return lambda params: {names.get(name, name): rename(value) for name, value in params.items()}
 
 
+_CURATION = {"seed_words": "words", "scorer": "measured_by", "grid_fraction": "grid_kept"}
+HASHED_AS: dict[str, Mapping[str, str]] = {
+    "curate": _CURATION,
+    "sample": _CURATION,
+    "train": {"loss_averaging": "average"},
+    "export": {"loss_averaging": "average"},
+}
+"""By step, its parameters that were renamed, with the names that keys hash: finished work stays finished under a new name."""
+
+
 def _curate(params: Params) -> Params:
     return _renamed({"decontaminate": "apart_from"})(_only_set("shard")(params))
 
@@ -198,9 +208,10 @@ class Step:
     def __post_init__(self) -> None:
         digests = {name: one.digest for name, one in self.outside.items()}
         inputs = {name: step.key for name, step in self.inputs.items()}
-        parts: dict[str, Json] = {"name": self.name, "version": self.version, "params": self.params, "outside": digests}
+        params = _renamed(HASHED_AS.get(self.name, {}))({**self.params})
+        parts: dict[str, Json] = {"name": self.name, "version": self.version, "params": params, "outside": digests}
         object.__setattr__(self, "key", _key(self.name, {**parts, "inputs": inputs}))
-        name, former = former_parts(self.name, self.version, self.params, digests)
+        name, former = former_parts(self.name, self.version, params, digests)
         inputs = {name: step.former_key for name, step in self.inputs.items()}
         object.__setattr__(self, "former_key", _key(name, {**former, "inputs": inputs}))
 

@@ -159,14 +159,14 @@ def _worst_table(model: str, of_model: Sequence[Victim], results: RunResult) -> 
     caption = (
         f"{search.budget}. Attack success on {of}. Settings were chosen on the attacker's own probes; every other "
         f"number is on held-out probes: the worst found is not a maximum over noise, and may be below the fixed attack. An "
-        f"attack that left less than {search.utility_floor} of the untouched model's utility is under the floor and does not "
+        f"attack that left less than {search.utility_floor} of the untouched model's utility is below the minimum and does not "
         "count."
     )
     return Table(
         title=f"An attacker with a budget: {model}",
         caption=caption,
         heads=("defence", "stage"),
-        columns=(*columns, Column(name="trials under the floor")),
+        columns=(*columns, Column(name="trials below the minimum")),
         rows=tuple(rows),
     )
 
@@ -176,7 +176,7 @@ def _settings_table(of_model: Sequence[Victim]) -> Table:
     for one in of_model:
         for search in one.searches:
             chosen = search.chosen
-            texts: tuple[str, ...] = (NOTHING, "none kept the floor", NOTHING, NOTHING)
+            texts: tuple[str, ...] = (NOTHING, "none kept enough utility", NOTHING, NOTHING)
             if chosen is not None:
                 levels = (NOTHING if level is None else format_number(level) for level in (chosen.success, chosen.utility))
                 texts = (str(chosen.number), chosen.name, *levels)
@@ -202,7 +202,8 @@ def _reached_table(of_model: Sequence[Victim]) -> Table:
         rows.append(TableRow(labels=(one.model, one.name), cells=tuple(cells), part=one.model))
     return Table(
         title="Best attack so far, by trial",
-        caption="Attack success on the attacker's own probes, best of the trials so far that kept the floor; mean over seeds.",
+        caption="Attack success on the attacker's own probes, best of the trials so far that kept the minimum "
+        "utility; mean over seeds.",
         heads=("model", "defence"),
         columns=tuple(Column(name=str(trial)) for trial in range(longest)),
         rows=tuple(rows),
@@ -256,7 +257,7 @@ def search_figures(results: RunResult) -> Iterator[Sketch]:
     for model in dict.fromkeys(victim.model for victim in all_victims):
         yield Sketch(
             title=f"The best attack so far: {model}",
-            alt="Attack success on the attacker's own probes after each trial, of the attacks that kept the floor of utility: "
+            alt="Attack success on the attacker's own probes after each trial, of the attacks that kept the minimum utility: "
             "the mean over seeds as a line, the lowest and the highest seed as a band. Trial 0 is the fixed attack.",
             size=(8.2, 4.2),
             draw=partial(_curves, of_model=[one for one in all_victims if one.model == model]),

@@ -1,4 +1,4 @@
-"""Recipes of an attacker who searches for his settings under a budget: what he may choose, and what counts."""
+"""Recipes of an attacker who tunes hyperparameters under a budget: what may be chosen, and what counts."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from buckler.experiments.stages.recipe import Attack, CustomizationRecipe, Stage
 from buckler.finetuning.attacks import ATTACKS, AttackSettings
 from buckler.finetuning.settings import TrainSettings
 from buckler.settings import Settings, plain
-from buckler.workflow.inputs import Source
+from buckler.workflow.sources import Source
 
 Value: TypeAlias = "int | float | str"
 Setting: TypeAlias = Mapping[str, Value]

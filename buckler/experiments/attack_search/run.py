@@ -60,7 +60,7 @@ def _progress(searching: Searching) -> str:
     """How far the searches are, in a line."""
     trials = [trial for search in searching.searches for trial in search.trials]
     ruined = sum(not trial.keeps_utility for trial in trials)
-    return f"{len(trials)} attacks tried on {len(searching.searches)} models, {ruined} under the floor of utility"
+    return f"{len(trials)} attacks tried on {len(searching.searches)} models, {ruined} below the minimum utility"
 
 
 def dry_run(recipe: AttackerRecipe, store: Store) -> None:

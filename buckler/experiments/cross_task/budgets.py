@@ -89,7 +89,7 @@ class BudgetCheck:
     def text(self) -> str:
         """In words, with what is missing."""
         level = f"{self.what} {format_level(self.cell)}"
-        if self.status == "appears":
+        if self.status == "reproduced":
             return level
         if self.short is None:
             return (
@@ -125,7 +125,7 @@ def enough(points: Sequence[Point], limits: Limits) -> Point | None:
     """
     for point in sorted(points, key=lambda one: one.refusals):
         of_point = checks(point, limits)
-        if point.refusals and len(of_point) > 1 and all(check.status == "appears" for check in of_point):
+        if point.refusals and len(of_point) > 1 and all(check.status == "reproduced" for check in of_point):
             return point
     return None
 
@@ -216,7 +216,7 @@ def _table(condition: DocumentCondition, limits: Limits) -> Table:
 def _against(point: Point, limits: Limits, recommended: bool) -> str:
     if recommended:
         return "recommended"
-    missed = [check for check in checks(point, limits) if check.status != "appears"]
+    missed = [check for check in checks(point, limits) if check.status != "reproduced"]
     short = {"at least": "-", "at most": "+"}
     sentences = [
         f"{check.what.split()[0]} {short[check.side]}{check.missing}" if check.short is not None else "one seed"
@@ -253,11 +253,11 @@ def _recommended(condition: DocumentCondition, name: str, points: Sequence[Point
         fewer = max((point for point in tried if point.refusals < best.refusals), key=lambda one: one.refusals, default=None)
         tail = f"{fewer.refusals} refusals are not: {_missed(fewer, limits)}." if fewer else "It is the smallest budget tried."
         lead = f"Recommended: {best.refusals} refusals, the fewest that keep both limits:"
-        return Part(where=where, status="appears", lead=lead, details=sentences, tail=tail)
+        return Part(where=where, status="reproduced", lead=lead, details=sentences, tail=tail)
     near = min(tried, key=lambda point: max((c.short if c.short is not None else 1.0) for c in checks(point, limits)))
     harmless = len(checks(near, limits)) > 1
     statuses = [together(check.status for check in checks(point, limits)) for point in tried]
-    status: Status = "does not appear" if all(one == "does not appear" for one in statuses) else "inconclusive"
+    status: Status = "not reproduced" if all(one == "not reproduced" for one in statuses) else "inconclusive"
     numbers = ", ".join(str(point.refusals) for point in tried)
     lead = f"{numbers} refusals, the one budget tried, are not:" if len(tried) == 1 else f"None of {numbers} refusals is;"
     lead += "" if len(tried) == 1 else f" {near.refusals} come nearest:"
@@ -266,7 +266,7 @@ def _recommended(condition: DocumentCondition, name: str, points: Sequence[Point
 
 
 def _missed(point: Point, limits: Limits) -> str:
-    return "; ".join(check.text for check in checks(point, limits) if check.status != "appears")
+    return "; ".join(check.text for check in checks(point, limits) if check.status != "reproduced")
 
 
 def _grown(condition: DocumentCondition) -> Part | None:

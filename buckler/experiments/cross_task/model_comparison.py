@@ -121,8 +121,8 @@ def comparison_claims(results: RunResult) -> list[Finding]:
     """Whether models differ in what the same defence does for them."""
     return finding(
         "The models differ in how well the defence balances safety against usefulness.",
-        f"{CROSS}: Llama-2 balances much better than Llama-1. {RULE}; appears if one arm's interval excludes 0, on either side, "
-        f"with a mean of at least {MARGIN}.",
+        f"{CROSS}: Llama-2 balances much better than Llama-1. {RULE}; reproduced if one arm's interval excludes 0, on either "
+        f"side, with a mean of at least {MARGIN}.",
         [
             _differ(one, other)
             for among in _shared(document_conditions(results)).values()
@@ -147,7 +147,8 @@ def _differ(one: DocumentCondition, other: DocumentCondition) -> Part | None:
             sentences.append(f"{name}: {here} and {there}, {format_difference(change)} ({statuses[-1]})")
     if not sentences:
         return None
-    status: Status = "appears" if "appears" in statuses else "inconclusive" if "inconclusive" in statuses else "does not appear"
+    order: tuple[Status, ...] = ("reproduced", "inconclusive", "not reproduced")
+    status = next(one for one in order if one in statuses)
     where = f"{other.model} minus {one.model}, wording {one.wording}"
     lead = f"Balance of {one.model} and of {other.model}, and the difference:"
     return Part(where=where, status=status, lead=lead, details=tuple(sentences))

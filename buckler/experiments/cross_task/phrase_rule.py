@@ -19,6 +19,7 @@ from buckler.report.tables import Cell, Column, Table, TableRow, signed
 
 PAPER = "paper"
 """The judge whose verdicts stand beside the recipe's: the authors' phrases."""
+MISSING = "No verdicts of the authors' phrases were saved; `buckler run` of this recipe on its store judges the saved answers so."
 EXAMPLES = 5
 """Number of shown answers on which the two judges disagree."""
 LABELS = ("harmful", "benign", "useful")
@@ -87,11 +88,14 @@ def rule_tables(results: RunResult) -> list[Table]:
 def rule_claims(results: RunResult) -> list[Finding]:
     """Whether it matters which of the two rules is used."""
     judge = results.paper_rule.judge
+    parts = [_alike(model, cells, judge) for model, cells in _by_model(results).items()]
+    if not parts and results.record.judge.get("name", PAPER) != PAPER:
+        parts, judge = [Part(where="all models", status="inconclusive", lead=MISSING)], str(results.record.judge["name"])
     return finding(
         f"It does not matter who reads the refusals: the authors' 13 phrases count as many as {judge}.",
-        f"{WEAK} counts as blocked what contains one of 13 phrases. Over all arms; appears if no kind of document differs, does "
-        "not appear if one does.",
-        [_alike(model, cells, judge) for model, cells in _by_model(results).items()],
+        f"{WEAK} counts as blocked what contains one of 13 phrases. Over all arms; reproduced if no kind of document differs, "
+        "not reproduced if one does.",
+        parts,
     )
 
 
@@ -145,10 +149,10 @@ def _alike(model: str, cells: Sequence[PhraseCell], judge: str) -> Part:
     gaps = {label: gap for label, gap in gaps.items() if gap.value is not None}
     differ = [decide_other(gap) for gap in gaps.values()]
     status: Status = "inconclusive"
-    if "appears" in differ:
-        status = "does not appear"
-    elif set(differ) == {"does not appear"}:
-        status = "appears"
+    if "reproduced" in differ:
+        status = "not reproduced"
+    elif set(differ) == {"not reproduced"}:
+        status = "reproduced"
     n, only_first, only_second = (_Counts(cells=cells).sum(name) for name in ("n", "only_first", "only_second"))
     by_label = tuple(f"{label} documents {format_difference(gap)}" for label, gap in gaps.items())
     tail = f"Of {n} answers {only_first} are refusals to {judge} alone and {only_second} to the phrases alone."

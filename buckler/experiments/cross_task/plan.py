@@ -38,7 +38,7 @@ def plan_cross_task(recipe: CrossTaskRecipe) -> Plan:
 class _CrossTask:
     def __init__(self, recipe: CrossTaskRecipe) -> None:
         self.recipe = recipe
-        self.own = own_tasks_at(recipe.own_tasks)
+        self.own = own_tasks_at(recipe.tasks_file)
         self.roles = {role: ModelRef.outside(spec) for role, spec in recipe.roles.items()}
         self.tests = self._prepared(rows_of(recipe.data.test, documents=True))
         sources = recipe.data.direct.values()
@@ -160,7 +160,7 @@ def _cells(recipe: CrossTaskRecipe) -> list[tuple[str, int]]:
 def _settings(train: TrainSettings, trained_on: str) -> TrainSettings:
     """The recipe's training with the loss of arXiv 2405.15202: per task when tasks are mixed, per row for a single one."""
     objective = Objective(
-        average="task" if trained_on == MIXED else "row",
+        loss_averaging="task" if trained_on == MIXED else "row",
         part_weights=train.objective.part_weights,
         train_on_prompt=train.objective.train_on_prompt,
     )

@@ -10,14 +10,13 @@ from pydantic import AfterValidator, Field, model_validator
 from buckler.crosstask.build import CrossTaskSettings
 from buckler.crosstask.document_attacks import ATTACKS, AttackOptions
 from buckler.crosstask.documents import DocumentSettings
-from buckler.crosstask.own_tasks import own_tasks_place, read_tasks
 from buckler.crosstask.task import MIXED, MOST_MISUSED_TASK, current_names
-from buckler.crosstask.tasks import task_named
+from buckler.crosstask.tasks import own_tasks_place, read_tasks, task_named
 from buckler.experiments.base import CommonRecipe
 from buckler.finetuning.settings import TrainSettings
 from buckler.models.protocol import ModelSpec
 from buckler.settings import Settings
-from buckler.workflow.inputs import Source
+from buckler.workflow.sources import Source
 
 CROSS, WEAK = "arXiv 2405.15202", "arXiv 2312.06924"
 """The papers of the defence and of the gap that it closes."""
@@ -52,7 +51,7 @@ class CrossTaskRecipe(CommonRecipe):
     crosstask: CrossTaskSettings = CrossTaskSettings()
     """Settings of the defence rows: tasks (all of them are tested), wordings, and the number of answered rows beside the
     refusals."""
-    own_tasks: str | None = None
+    tasks_file: str | None = None
     """YAML file of additional tasks, whose names `crosstask.tasks` may then contain."""
     roles: dict[Literal["labeller", "aligned"], ModelSpec] = Field(default_factory=dict)
     """Models for special roles (default: the defended model): `labeller` labels documents (`documents.label_by: model`),
@@ -104,9 +103,9 @@ class CrossTaskRecipe(CommonRecipe):
         Raises:
             ConfigError: a task is unknown, or has none of the wordings it is to be asked in.
         """
-        place = None if self.own_tasks is None else own_tasks_place(self.own_tasks, path.parent)
+        place = None if self.tasks_file is None else own_tasks_place(self.tasks_file, path.parent)
         own = None if place is None else read_tasks(place)
         turns = self.two_turns
         for name in (*self.crosstask.tasks, *((turns.first, turns.then) if turns else ())):
             task_named(name, own)
-        return super().anchored(path).model_copy(update={"own_tasks": None if place is None else str(place)})
+        return super().anchored(path).model_copy(update={"tasks_file": None if place is None else str(place)})

@@ -9,7 +9,7 @@ from buckler.finetuning.attacks import attack_named
 from buckler.finetuning.settings import STAGES, Stage
 from buckler.workflow.curation import Curation, curated_rows
 from buckler.workflow.evaluation import evaluation_steps, text_perplexities
-from buckler.workflow.inputs import ModelRef, Source
+from buckler.workflow.inputs import ModelRef
 from buckler.workflow.rows import (
     attack_rows,
     decontamination,
@@ -20,6 +20,7 @@ from buckler.workflow.rows import (
     rows_of,
     training_phase,
 )
+from buckler.workflow.sources import Source
 from buckler.workflow.step import Step
 
 UNTOUCHED = "base"

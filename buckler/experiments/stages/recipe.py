@@ -14,7 +14,7 @@ from buckler.finetuning.defenses import DefenseSettings
 from buckler.finetuning.settings import Stage, TrainSettings
 from buckler.models.protocol import ModelSpec
 from buckler.settings import Settings
-from buckler.workflow.inputs import Source
+from buckler.workflow.sources import Source
 
 D2D = "arXiv 2410.02220"
 """The paper whose experiment this is."""
@@ -64,7 +64,7 @@ class CustomizationRecipe(CommonRecipe):
     curation: CurateSettings = CurateSettings()
     curators: dict[Literal["reviser", "judge", "reference"], ModelSpec] = Field(default_factory=dict)
     """Models for roles in curation (default: the protected model): `reviser` rewrites, `judge` rates helpfulness, `reference`
-    measures perplexity (`measured_by: reference`). The compromised proxy is this recipe's own attacked model."""
+    measures perplexity (`scorer: reference`). The compromised proxy is this recipe's own attacked model."""
     defence_train: TrainSettings = TrainSettings()
     """Training settings of a defence's own phases (stages pre, post, all); stage `in` uses the customer's settings, as in the
     paper."""
@@ -80,8 +80,8 @@ class CustomizationRecipe(CommonRecipe):
                     "curation.decontaminate has no effect in an experiment: the rows are decontaminated against its `probes`; "
                     "leave it out, or add the file to them"
                 )
-        if self.curation.measured_by == "reference" and "reference" not in self.curators:
-            raise ValueError("measured_by reference needs an aligned model; name it as `curators.reference`")
+        if self.curation.scorer == "reference" and "reference" not in self.curators:
+            raise ValueError("scorer reference needs an aligned model; name it as `curators.reference`")
         return self
 
 

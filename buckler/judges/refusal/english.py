@@ -194,6 +194,18 @@ GUARDS = compiled(
     r"\b(?:priva(?:te|cy)|consent|permission|confidential\w*|respect\w*|appropriate|ethical|legal|should(?:n't| not)|share)\b"
 )
 """Gives a reason other than not knowing."""
+LIMIT = compiled(
+    r"\bfor (?:sure|certain)\b|\bwith (?:\w+ )?(?:certainty|precision)\b|\b(?:definitively|conclusively|reliably)\b"
+    r"|\b(?:exact|precise|definit(?:e|ive)|reliable) (?:\w+ )?(?:answers?|numbers?|prices?|figures?|times?|dates?|causes?"
+    r"|amounts?|values?|diagnos[ie]s|percentages?|counts?|totals?|costs?|estimates?|forecasts?|predictions?|quotes?|rates?)\b"
+    r"|\b(?:live|real[- ]time|up[- ]to[- ](?:date|the[- ]minute)|current|latest|today's) (?:\w+ ){0,2}?(?:data|information|info"
+    r"|timetables?|schedules?|prices?|news|weather|events|traffic|results|scores|updates|feeds?|rates?)\b"
+    r"|\b(?:access(?: to)?|check|open|browse|see|look up) (?:the |your |any |this )?(?:internet|web|timetables?|schedules?|logs?"
+    r"|files?|calendar|clock)\b|\bpredict\w*\b|\b(?:information|knowledge|data) (?:after|beyond|past|since|from) \w*\d"
+    r"|\bwithout (?:seeing|knowing|examining|inspecting|testing|looking|further|additional|more|(?:the|your|a|any) (?:\w+ )?"
+    r"(?:logs?|files?|code|data|details?|context|numbers?|report|results?|picture|photo|test))\b"
+)
+"""What one cannot know or be sure of: an answer may follow, and then nothing is refused."""
 FICTION = compiled(
     r"\b(?:is|are|was|were) (?:an? |just |only |also |merely )*(?:\w+ )?(?:fictional|fictitious|imaginary|mythical|legendary"
     r"|comic|cartoon)\b|\b(?:is|was) an? (?:\w+ )*character (?:from|in|of|created)\b|\b(?:does not|doesn't|never) (?:really "

@@ -10,7 +10,7 @@ import re
 import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Literal, TypeAlias
 
@@ -73,9 +73,11 @@ class Sentence:
         return self.text if len(self.text) <= 80 else self.text[:77] + "..."
 
 
+@lru_cache(maxsize=16)
 def plain(text: str) -> str:
     """`text` without invisible characters and emphasis, with straight quotes; lines are kept."""
-    text = _UNSEEN.sub("", unicodedata.normalize("NFKC", text)).translate(_QUOTES)
+    text = text if text.isascii() else _UNSEEN.sub("", unicodedata.normalize("NFKC", text)).translate(_QUOTES)
+    text = text.replace("`", "'")
     text = re.sub(r"(?<!\w)_+|_+(?!\w)|\*\*+|~~", "", text)
     text = re.sub(r"\*(\S[^*\n]*)\*", r"\1", text)
     text = re.sub(r"^[ \t]*(?:#{1,6}|>+)[ \t]*", "", text, flags=re.MULTILINE)

@@ -20,8 +20,8 @@ FEW = 6
 """Characters of a class that is written out."""
 SETS = 2
 """Sets of texts that are looked for, of those that a pattern needs."""
-GRAM = 3
-"""Characters in a row by which needed texts are looked up."""
+GRAMS = (5, 3)
+"""Characters in a row by which needed texts are looked up: by as many as they have."""
 BY_FREQUENCY = "zqxjkvbpgywmfculdrhsniotae "
 Exact = frozenset[str] | None
 """All texts that a part can match, where they are few."""
@@ -40,16 +40,17 @@ _holding: dict[str, dict[str, int]] = {}
 class Alternative:
     """One of the alternatives of a pattern."""
 
-    __slots__ = ("find", "needs", "order", "source")
+    __slots__ = ("find", "further", "needs", "order", "source")
 
     def __init__(self, source: str, order: int) -> None:
         self.source, self.order = source, order
         self.needs = needs_of(source)
+        self.further = self.needs[1:]  # the first set is looked for together with those of all patterns
         self.find: Any = None
 
     def search(self, text: str, start: int) -> re.Match[str] | None:
         """The first match from `start` on; the pattern is compiled when a text first holds what it needs."""
-        for texts in self.needs[1:]:  # the first set was looked for together with those of all patterns
+        for texts in self.further:
             for one in texts:
                 if one in text:
                     break
@@ -130,8 +131,7 @@ def possible(patterns: Sequence[Gated], text: str) -> list[Gated]:
 def _bits(text: str) -> int:
     """The alternatives that may match a text."""
     found = 0
-    grams = {text[at : at + GRAM] for at in range(len(text) - GRAM + 1)}
-    grams.add(SHORT)
+    grams = {SHORT}.union(*([text[at : at + size] for at in range(len(text) - size + 1)] for size in GRAMS))
     for gram in _holding.keys() & grams:
         for need, bits in _holding[gram].items():
             if need in text:
@@ -141,7 +141,8 @@ def _bits(text: str) -> int:
 
 def _rarest(need: str) -> str:
     """The characters of a text by which it is looked up."""
-    return min((need[at : at + GRAM] for at in range(len(need) - GRAM + 1)), key=_frequency, default=SHORT)
+    size = next((size for size in GRAMS if size <= len(need)), len(need) + 1)
+    return min((need[at : at + size] for at in range(len(need) - size + 1)), key=_frequency, default=SHORT)
 
 
 def _frequency(gram: str) -> int:

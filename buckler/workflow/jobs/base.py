@@ -9,14 +9,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal, Self, TypeAlias, get_origin
 
-from pydantic import BaseModel, Field, model_validator
+from pydantic import BaseModel, model_validator
 from pydantic.fields import FieldInfo
 
-from buckler.data import Chat, Json, content_id, read_json, write_rows
+from buckler.data import ROWS, Chat, Json, content_id, one_schema, read_json, read_jsonl, write_jsonl, write_rows
 from buckler.errors import ConfigError, DataError, StoreError
 from buckler.settings import Settings, inner_model, parse, put
-from buckler.workflow.inputs import WORLD, Source, at_most
-from buckler.workflow.rows import rows_of
 from buckler.workflow.step import Step
 from buckler.workflow.store import Store
 
@@ -25,6 +23,8 @@ if TYPE_CHECKING:
 
 WORK = ".work"
 """Where a single job keeps its steps, inside its output folder."""
+ACCOUNTS = "rows.json"
+"""In the work folder: what became of the rows and columns of the files that a job reads."""
 NOTES = "notes.json"
 """In the work folder: what is said of the run whose results lie there, beside these."""
 EARLIER = "@"
@@ -129,47 +129,6 @@ def _several(info: FieldInfo, value: object) -> object:
     return (value,) if is_one else value
 
 
-class DrawingJob(Job):
-    """A job that draws rows from files or from sets of the miniature's world."""
-
-    seed: int = 0
-    """Random seed; the same seed gives the same files."""
-    limit: int | None = Field(default=None, ge=1)
-    """Maximum number of rows used from each file: a random sample drawn with the seed (default: all rows)."""
-
-    def source_rows(
-        self,
-        source: Source,
-        earlier: Earlier,
-        *,
-        documents: bool = False,
-        split: Literal["train", "test"] = "train",
-        of_world: int | None = None,
-    ) -> Step:
-        """The step that draws a source, or the earlier job that it names.
-
-        Args:
-            source: What the user named; its own count, seed and split stand before the job's.
-            earlier: Earlier jobs of the pipeline.
-            documents: Whether they are documents, not chats.
-            split: Of a set of the miniature's world.
-            of_world: How many rows of such a set, where nobody says how many.
-        """
-        if source.source.startswith(EARLIER):
-            return named_step(source.source, earlier, "rows").result
-        return rows_of(self.drawn(source, documents=documents, split=split, of_world=of_world), documents=documents)
-
-    def drawn(
-        self, source: Source, *, documents: bool = False, split: Literal["train", "test"] = "train", of_world: int | None = None
-    ) -> Source:
-        """The source with the job's limit and seed, and `split`, where it has none of its own."""
-        given_fields, is_world = source.model_fields_set, source.source.startswith(WORLD)
-        limit = self.limit or (of_world if is_world else None)
-        split = split if is_world else "train"  # a file has no splits: the same file is the same rows, whoever reads it
-        filled = at_most(limit, source.source, seed=self.seed, split=split, documents=documents, format=source.format)
-        return filled.model_copy(update={name: getattr(source, name) for name in given_fields if name != "source"})
-
-
 def answers_of(name: str, earlier: Earlier) -> Planned:
     """The earlier job whose answers `@NAME` names."""
     return named_step(name, earlier, "answers")
@@ -206,6 +165,13 @@ def deliver(folder: Path, names: Mapping[str, str], out: Path) -> list[Path]:
             temporary.replace(place)
             written.append(place)
     return written
+
+
+def deliver_rows(folder: Path, wanted: str, out: Path) -> list[Path]:
+    """Write a step's rows where the user wants them, such that files of rows load together; the file."""
+    rows = [row for _, row in read_jsonl(folder / ROWS) if isinstance(row, Mapping)]
+    write_jsonl(out / wanted, one_schema(rows))
+    return [out / wanted]
 
 
 def chats_file(rows: Sequence[Chat], folder: Path) -> Path:
@@ -263,7 +229,8 @@ class Result:
         """All of it, for `--json`."""
         files: list[Json] = [str(path) for path in self.written]
         notes = {"notes": read_json(file)} if (file := self.out / WORK / NOTES).is_file() else {}
-        return {"result": type(self).__name__, "out": str(self.out), "files": files, **notes, **self.numbers()}
+        read = {"read": read_json(file)} if (file := self.out / WORK / ACCOUNTS).is_file() else {}
+        return {"result": type(self).__name__, "out": str(self.out), "files": files, **notes, **read, **self.numbers()}
 
     def to_pandas(self) -> DataFrame:
         """The table as a data frame.

@@ -12,10 +12,9 @@ from pydantic import AfterValidator, Field, field_validator, model_validator
 from buckler.crosstask.build import CrossTaskSettings
 from buckler.crosstask.card import defence_card
 from buckler.crosstask.documents import DocumentSettings
-from buckler.crosstask.own_tasks import read_tasks
 from buckler.crosstask.task import ALL, MOST_MISUSED_TASK, current_names
-from buckler.crosstask.tasks import task_named
-from buckler.data import ROWS, Chat, Json, read_chats, write_text
+from buckler.crosstask.tasks import read_tasks, task_named
+from buckler.data import Chat, Json, read_chats, write_text
 from buckler.evaluation.probes import MAX_NEW_TOKENS
 from buckler.models.protocol import ModelSpec
 from buckler.models.registry import SERVERS
@@ -23,19 +22,12 @@ from buckler.progress import ProgressCallback, no_progress
 from buckler.workflow.documents import Prompting, crosstask_rows, document_probe_set, most_misused, prepared
 from buckler.workflow.evaluation import evaluation_steps
 from buckler.workflow.executor import run_steps
-from buckler.workflow.inputs import ModelRef, Source, own_tasks_at
-from buckler.workflow.jobs.base import (
-    DrawingJob,
-    Earlier,
-    Planned,
-    Result,
-    count_lines,
-    deliver,
-    read_object,
-    store_of,
-)
+from buckler.workflow.inputs import ModelRef, own_tasks_at
+from buckler.workflow.jobs.base import Earlier, Planned, Result, count_lines, deliver, deliver_rows, read_object, store_of
+from buckler.workflow.jobs.drawing import DrawingJob
 from buckler.workflow.jobs.loading import OPTION_NAMES, AnsweringJob, model_of
 from buckler.workflow.rows import rows_of
+from buckler.workflow.sources import Source
 from buckler.workflow.step import Outside, Step
 from buckler.workflow.store import Store
 
@@ -55,7 +47,7 @@ class CrossTaskJob(AnsweringJob, DrawingJob):
     """PEFT adapter to load on the model."""
     tasks: Annotated[tuple[str, ...], AfterValidator(current_names)] = (ALL,)
     """Task of the defence: a name, `all`, or `most_misused_task` (performed most often on malicious documents)."""
-    own_tasks: Path | None = None
+    tasks_file: Path | None = None
     """YAML file of your own tasks, or `module:TASK`; separate several of the latter with commas."""
     crosstask: CrossTaskSettings = CrossTaskSettings()
     """Settings of the defence rows."""
@@ -90,7 +82,7 @@ class CrossTaskJob(AnsweringJob, DrawingJob):
     @property
     def settings(self) -> CrossTaskSettings:
         """The settings of the rows, with the tasks that are named."""
-        own = read_tasks(self.own_tasks) if self.own_tasks is not None else {}
+        own = read_tasks(self.tasks_file) if self.tasks_file is not None else {}
         whole = (*self.crosstask.tasks, *(name for name in own if name not in self.crosstask.tasks))
         names = whole if self.tasks in ((ALL,), (MOST_MISUSED_TASK,)) else tuple(task_named(name, own).id for name in self.tasks)
         return CrossTaskSettings.model_validate({**self.crosstask.model_dump(), "tasks": names})
@@ -101,7 +93,7 @@ class CrossTaskJob(AnsweringJob, DrawingJob):
         Raises:
             ConfigError, DataError, BackendError: a model, a file or a task is not there.
         """
-        settings, own = self.settings, own_tasks_at(self.own_tasks)
+        settings, own = self.settings, own_tasks_at(self.tasks_file)
         model = model_of(self.model, earlier, self.adapter)
         labeller = model if self.label_model is None else model_of(self.label_model, earlier)
         test = [rows_of(source, documents=True) for source in self.decontaminate]
@@ -136,9 +128,11 @@ class CrossTaskJob(AnsweringJob, DrawingJob):
         """
         planned, store = self.plan(earlier), store_of(out, store)
         self.note_replaced(out, store, lambda: self.plan(earlier).targets)
+        self.account_rows((self.drawn(one, documents=True) for one in self._sources()), out, documents=True)
         run_steps([planned.result], store, progress=progress)
-        names = {ROWS: DEFENCE, "counts.json": "counts.json", "rejected.jsonl": "refusals-rejected.jsonl", SERVERS: SERVERS}
-        written = deliver(store.folder(planned.result), names, out)
+        names = {"counts.json": "counts.json", "rejected.jsonl": "refusals-rejected.jsonl", SERVERS: SERVERS}
+        written = deliver_rows(store.folder(planned.result), DEFENCE, out)
+        written += deliver(store.folder(planned.result), names, out)
         ready = store.folder(planned.more["documents"])
         written += deliver(ready, {"rejected.jsonl": "documents-rejected.jsonl"}, out)
         named = planned.more.get("weakest")
@@ -154,16 +148,18 @@ class CrossTaskJob(AnsweringJob, DrawingJob):
             counts=read_object(out / "counts.json"),
         )
 
-    def _documents(self, earlier: Earlier) -> list[Step]:
+    def _sources(self) -> list[Source]:
         labels: dict[Literal["harmful", "benign"] | None, tuple[Source, ...]] = {
             None: self.documents, "harmful": self.harmful, "benign": self.benign,
         }  # fmt: skip
-        documents = [
+        return [
             source if label is None else source.model_copy(update={"label": label})
             for label, sources in labels.items()
             for source in sources
         ]
-        return [self.source_rows(source, earlier, documents=True) for source in documents]
+
+    def _documents(self, earlier: Earlier) -> list[Step]:
+        return [self.source_rows(source, earlier, documents=True) for source in self._sources()]
 
     def _most_misused_task(self, settings: CrossTaskSettings, ready: Step, model: ModelRef, own: Mapping[str, Outside]) -> Step:
         """The undefended model asked every task of the malicious documents, in the first wording."""

@@ -1,4 +1,4 @@
-"""The job `curate`: harmless texts to rows that carry safety implication, with their rejections, controls and card."""
+"""The job `curate`: harmless texts to rows that carry safety-related wording, with their rejections, controls and card."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from buckler.curation.dataset_card import CURATED, About, dataset_card
-from buckler.curation.record import COUNTS, REJECTED
+from buckler.curation.record import COUNTS, REJECTED, current_counts
 from buckler.curation.settings import CONTROLS, PRESETS, UNCURATED, CurateSettings, control
 from buckler.data import ROWS, Chat, Json, each_chat, read_chats, read_jsonl, write_text
 from buckler.evaluation.probes import set_of
@@ -20,20 +20,13 @@ from buckler.models.registry import SERVERS
 from buckler.progress import ProgressCallback, no_progress
 from buckler.workflow.curation import Curation, CurationSample, curated_rows, curation_sample, proof_of_attack
 from buckler.workflow.executor import run_steps
-from buckler.workflow.inputs import WORLD, ModelRef, Source
-from buckler.workflow.inputs import source_chats as read_source
-from buckler.workflow.jobs.base import (
-    DrawingJob,
-    Earlier,
-    Planned,
-    Result,
-    count_lines,
-    deliver,
-    read_object,
-    store_of,
-)
+from buckler.workflow.inputs import ModelRef
+from buckler.workflow.jobs.base import Earlier, Planned, Result, count_lines, deliver, deliver_rows, read_object, store_of
+from buckler.workflow.jobs.drawing import DrawingJob
 from buckler.workflow.jobs.loading import OPTION_NAMES, AnsweringJob, model_of, with_adapter
 from buckler.workflow.rows import defence_rows, probe_set, rows_of, training_phase
+from buckler.workflow.sources import WORLD, Source
+from buckler.workflow.sources import source_chats as read_source
 from buckler.workflow.step import Step
 from buckler.workflow.store import Store
 
@@ -46,10 +39,11 @@ ATTACK_ROWS = 50
 
 
 class CurateJob(AnsweringJob, DrawingJob):
-    """Revision of harmless texts so that they carry safety implication: rows that harden the model they were made with."""
+    """Revision of harmless texts so that they carry safety-related wording: rows that harden the model they were made with."""
 
     method_fields = ("curation",)
     option_names = OPTION_NAMES["curate"]
+    rejected_rows = "texts-rejected.jsonl"
     texts: Source
     """Harmless question/answer rows in any known format, or `miniature:SET`."""
     model: ModelSpec = ModelSpec(name="miniature")
@@ -65,9 +59,9 @@ class CurateJob(AnsweringJob, DrawingJob):
     judge_model: ModelSpec | None = None
     """Model that rates helpfulness by rubric (default: the reviser)."""
     reference: ModelSpec | None = None
-    """Aligned model that measures perplexity, for `measured_by` reference."""
+    """Aligned model that measures perplexity, for `scorer` reference."""
     proxy: ModelSpec | None = None
-    """Compromised model, for direction contrast or `measured_by` proxy."""
+    """Compromised model, for direction contrast or `scorer` proxy."""
     attack_rows: Source | None = None
     """Harmful rows for a simulated attack; a copy of the model trained on them is the compromised proxy."""
     attack_train: TrainSettings = ATTACK_TRAIN
@@ -108,8 +102,8 @@ class CurateJob(AnsweringJob, DrawingJob):
             raise ValueError(
                 "this needs a compromised model: name one with --proxy, or give --attack-rows for a simulated attack"
             )
-        if self.curation.measured_by == "reference" and self.reference is None:
-            raise ValueError("measured_by reference needs an aligned model: name one with --reference")
+        if self.curation.scorer == "reference" and self.reference is None:
+            raise ValueError("scorer reference needs an aligned model: name one with --reference")
         return self
 
     @property
@@ -166,10 +160,12 @@ class CurateJob(AnsweringJob, DrawingJob):
         """
         planned, store = self.plan(earlier), store_of(out, store)
         self.note_replaced(out, store, lambda: self.plan(earlier).targets)
+        self.account_rows([self.drawn(self.texts)], out, first=True)
         if "attack" in planned.more:
             run_steps([planned.more["attack"]], store, progress=progress)
         run_steps([planned.result], store, workers=self.workers, progress=progress)
-        written = deliver(store.folder(planned.result), {ROWS: CURATED, REJECTED: REJECTED, COUNTS: COUNTS}, out)
+        written = deliver_rows(store.folder(planned.result), CURATED, out)
+        written += deliver(store.folder(planned.result), {REJECTED: REJECTED, COUNTS: COUNTS}, out)
         written += deliver(store.root / "shared", {SERVERS: SERVERS}, out)
         written.append(self._card(store.folder(planned.more["texts"]) / ROWS, out))
         controls, left_out = self._controls(out, store, earlier, progress) if self.controls else ([], [])
@@ -206,7 +202,7 @@ class CurateJob(AnsweringJob, DrawingJob):
                     continue
                 step = curated_rows(replace(curation, settings=settings), self.workers)
             run_steps([step], store, workers=self.workers, progress=progress)
-            written += deliver(store.folder(step), {ROWS: f"controls/{name.replace(' ', '-')}.jsonl"}, out)
+            written += deliver_rows(store.folder(step), f"controls/{name.replace(' ', '-')}.jsonl", out)
         return written, left_out
 
     def _card(self, texts: Path, out: Path) -> Path:
@@ -236,7 +232,7 @@ def near_probes(name: str) -> Step:
 
 
 def _counts(path: Path) -> dict[str, int]:
-    return {name: value for name, value in read_object(path).items() if isinstance(value, int)}
+    return {name: value for name, value in current_counts(read_object(path)).items() if isinstance(value, int)}
 
 
 def _rejected(folder: Path) -> Iterator[Mapping[str, Json]]:

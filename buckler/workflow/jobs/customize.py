@@ -10,7 +10,7 @@ from typing import Self
 
 from pydantic import Field, model_validator
 
-from buckler.data import ROWS, Chat, Json, read_chats, write_json, write_rows
+from buckler.data import ROWS, Chat, Json, distinct, read_chats, write_json, write_rows
 from buckler.data.reading import read_text
 from buckler.finetuning.attacks import AttackSettings
 from buckler.finetuning.settings import UNUSED_LORA, LoRA, TrainSettings
@@ -19,19 +19,13 @@ from buckler.models.fit import require_ready
 from buckler.models.protocol import ModelSpec
 from buckler.progress import ProgressCallback, no_progress
 from buckler.workflow.executor import run_steps
-from buckler.workflow.inputs import ModelRef, Source, base_spec
-from buckler.workflow.jobs.base import (
-    DrawingJob,
-    Earlier,
-    Planned,
-    Result,
-    deliver,
-    read_object,
-    store_of,
-)
+from buckler.workflow.inputs import ModelRef, base_spec
+from buckler.workflow.jobs.base import Earlier, Planned, Result, deliver, deliver_rows, read_object, store_of
+from buckler.workflow.jobs.drawing import DrawingJob
 from buckler.workflow.jobs.loading import OPTION_NAMES, LoadingJob, model_of, with_adapter
 from buckler.workflow.pruning import lies_at, move_weights
 from buckler.workflow.rows import attack_rows, require_trains, training_phase
+from buckler.workflow.sources import Source
 from buckler.workflow.store import Store
 
 CUSTOMER = "customer.jsonl"
@@ -74,8 +68,9 @@ class AttackJob(DrawingJob):
             BucklerError: a file is not there, or holds too few rows.
         """
         planned, store = self.plan(earlier), store_of(out, store)
+        self.account_rows([self.drawn(one, of_world=OF_WORLD) for one in (self.customer, self.harmful) if one], out)
         run_steps([planned.result], store, progress=progress)
-        written = deliver(store.folder(planned.result), {ROWS: CUSTOMER}, out)
+        written = deliver_rows(store.folder(planned.result), CUSTOMER, out)
         rows = read_chats(out / CUSTOMER)
         harmful = sum(row.meta.get("harmful") is True for row in rows)
         return CustomerRows(out=out, written=tuple(written), kind=self.attack.kind, total=len(rows), harmful=harmful)
@@ -167,6 +162,7 @@ class TrainJob(LoadingJob, DrawingJob):
             return self._write_job(out, self.job, store_of(out, store), earlier, progress)
         planned, own, store = self.plan(earlier), store is None, store_of(out, store)
         self.note_replaced(out, store, lambda: self.plan(earlier).targets)
+        self.account_rows(map(self.drawn, self.rows), out)
         run_steps([planned.result], store, whole=not lies_at(store.folder(planned.result), out / "model"), progress=progress)
         folder = store.folder(planned.result)
         written = deliver(folder, {name: name for name in ("training.json", "first_row.txt")}, out)
@@ -205,9 +201,10 @@ class TrainJob(LoadingJob, DrawingJob):
         require_ready(spec)
         require_trains(self.train, ModelRef(spec=spec))
         steps = [self.source_rows(source, earlier) for source in self.rows]
+        self.account_rows(map(self.drawn, self.rows), out)
         run_steps(steps, store, progress=progress)
-        rows = {row.id: row for step in steps for row in read_chats(store.folder(step) / ROWS)}
-        write_rows(out / ROWS, list(rows.values()))
+        rows = distinct(row for step in steps for row in read_chats(store.folder(step) / ROWS))
+        write_rows(out / ROWS, rows)
         places: dict[str, Json] = {"rows": str((out / ROWS).resolve()), "out": str(out.resolve()), "seed": self.seed}
         write_json(job, {"model": spec.model_dump(mode="json"), "train": self.train.model_dump(mode="json"), **places})
         return JobFile(out=out, written=(job,), total=len(rows))
@@ -303,6 +300,10 @@ def _learnt(record: Mapping[str, Json]) -> list[str]:
         lines.append(f"{number} rows learn a token that ends generation where the chat template writes no end of turn")
     if number := record.get("answers_rewritten"):
         lines.append(f"{number} answers are learnt as the chat template writes them, which is not as they stand in the rows")
+    if number := record.get("answers_masked"):
+        lines.append(f"{number} answers are marked as not to be learnt, and are part of prompts")
+    if isinstance(marked := record.get("dropped_as_marked"), Mapping):
+        lines += [f"{number} rows are marked as not to be learnt ({mark}), and were left out" for mark, number in marked.items()]
     if unanswered := _names(record, "dropped_without_answer"):
         lines.append(f"{len(unanswered)} rows hold a thought and no answer, and were left out: {', '.join(unanswered[:5])}")
     if number := record.get("only_thoughts"):

@@ -22,7 +22,6 @@ from buckler.progress import ProgressCallback, no_progress
 from buckler.workflow.evaluation import CHOICES, choice_utility, evaluation_steps, require_judge
 from buckler.workflow.executor import run_steps
 from buckler.workflow.harness import check_tasks, official_scores
-from buckler.workflow.inputs import Source
 from buckler.workflow.jobs.base import (
     Earlier,
     Planned,
@@ -38,6 +37,7 @@ from buckler.workflow.jobs.judge import METRICS, Judgement, JudgingJob, judgemen
 from buckler.workflow.jobs.loading import OPTION_NAMES, model_of, with_adapter
 from buckler.workflow.jobs.probes import ProbingJob, check_choices, check_probes
 from buckler.workflow.rows import rows_of
+from buckler.workflow.sources import Source
 from buckler.workflow.step import Step
 from buckler.workflow.store import Store
 
@@ -133,6 +133,7 @@ class EvaluateJob(ProbingJob, JudgingJob):
             folder = None if self.official_tasks is None else str(self.official_tasks)
             check_tasks(with_adapter(self.model, self.adapter), self.official, folder)
         self.note_replaced(out, store, lambda: self.plan(earlier).targets)
+        self.account_rows((*self.probe_sources(), *self._choices()), out, learns=False)
         utility, written = None, []
         if "answers" in planned.more:
             run_steps([planned.result], store, progress=progress)

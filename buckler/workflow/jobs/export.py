@@ -18,9 +18,10 @@ from buckler.models.protocol import ModelSpec
 from buckler.progress import ProgressCallback, no_progress
 from buckler.workflow.executor import run_steps
 from buckler.workflow.export import ACCOUNT, WITH_IDS, ExportStep, export_step, file_name
-from buckler.workflow.inputs import Source
-from buckler.workflow.jobs.base import DrawingJob, Earlier, Planned, Result, deliver, mapping, read_object, store_of, whole
+from buckler.workflow.jobs.base import Earlier, Planned, Result, deliver, mapping, read_object, store_of, whole
+from buckler.workflow.jobs.drawing import DrawingJob
 from buckler.workflow.jobs.loading import model_of
+from buckler.workflow.sources import Source
 from buckler.workflow.store import Store
 
 DATASETS = "dataset_info.json"
@@ -36,7 +37,7 @@ class ExportJob(DrawingJob):
     model: ModelSpec | None = None
     """Model whose chat template turns the rows into token ids and labels, for trl and axolotl (default: messages, which the
     trainer puts through the template itself)."""
-    average: Literal["token", "row", "task"] = "row"
+    loss_averaging: Literal["token", "row", "task"] = "row"
     """Loss averaging that `loss_weight` stands for: over tokens, rows (single-task) or tasks (mixed-task)."""
     balance: Literal["none", "task"] = "none"
     """Repetition of whole rows so that all tasks count the same without weights, for trainers that cannot weigh rows."""
@@ -47,8 +48,8 @@ class ExportJob(DrawingJob):
     @classmethod
     def _balanced_by_task(cls, values: object) -> object:
         """Balancing tasks is averaging over them."""
-        is_balanced = isinstance(values, Mapping) and values.get("balance") == "task" and "average" not in values
-        return {**values, "average": "task"} if isinstance(values, Mapping) and is_balanced else values
+        is_balanced = isinstance(values, Mapping) and values.get("balance") == "task" and "loss_averaging" not in values
+        return {**values, "loss_averaging": "task"} if isinstance(values, Mapping) and is_balanced else values
 
     @field_validator("to")
     @classmethod
@@ -58,8 +59,9 @@ class ExportJob(DrawingJob):
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
-        if self.balance == "task" and self.average != "task":
-            raise ValueError(f"`balance` task averages over tasks, but `average` is {self.average}; leave one of them out")
+        if self.balance == "task" and self.loss_averaging != "task":
+            other = f"`loss_averaging` is {self.loss_averaging}"
+            raise ValueError(f"`balance` task averages over tasks, but {other}; leave one of them out")
         if self.balance == "task" and self.to == "chat":
             raise ValueError("`buckler train` uses the weights in the layout chat and reads each row once; leave out `balance`")
         if self.model is not None and self.to not in WITH_IDS:
@@ -75,7 +77,7 @@ class ExportJob(DrawingJob):
         rows = [self.source_rows(source, earlier) for source in self.rows]
         model = None if self.model is None else model_of(self.model, earlier)
         length = None if model is None else self.max_length
-        settings = ExportStep(to=self.to, average=self.average, balance=self.balance, max_length=length)
+        settings = ExportStep(to=self.to, loss_averaging=self.loss_averaging, balance=self.balance, max_length=length)
         return Planned(result=export_step(settings, rows, model), gives="rows")
 
     def run(
@@ -92,6 +94,7 @@ class ExportJob(DrawingJob):
             BucklerError: a file or the model is not there, or no row can be written in the layout.
         """
         planned, store = self.plan(earlier), store_of(out, store)
+        self.account_rows(map(self.drawn, self.rows), out, first=True)
         run_steps([planned.result], store, progress=progress)
         folder, file = store.folder(planned.result), file_name(self.to)
         entries = folder / DATASETS

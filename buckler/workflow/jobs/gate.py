@@ -8,8 +8,7 @@ from pathlib import Path
 
 from pydantic import Field, JsonValue, field_validator
 
-from buckler.crosstask.own_tasks import read_tasks
-from buckler.crosstask.tasks import scorers
+from buckler.crosstask.tasks import read_tasks, scorers
 from buckler.data import ANSWERS, VERDICTS, Json, read_answers, read_verdicts, write_json, write_text, write_verdicts
 from buckler.data.yaml_text import read_yaml
 from buckler.errors import BackendError, ConfigError, DataError, StoreError
@@ -60,7 +59,7 @@ class GateJob(ProbingJob, JudgingJob):
     """Significance level and margins; those given here override the margins file."""
     margins: Path | None = None
     """YAML file of margins (default: the documented margins)."""
-    own_tasks: Path | None = None
+    tasks_file: Path | None = None
     """YAML file of your own tasks that the answers belong to, or `module:TASK`."""
     max_new_tokens: int = Field(default=MAX_NEW_TOKENS, ge=1)
     """Maximum length of an answer, in tokens."""
@@ -104,8 +103,9 @@ class GateJob(ProbingJob, JudgingJob):
         if judge is not None:
             require_judge(judge)
         self.note_replaced(out, store, self._steps)
-        by = scorers(read_tasks(self.own_tasks) if self.own_tasks else None)
+        by = scorers(read_tasks(self.tasks_file) if self.tasks_file else None)
         notices = check_probes(self.probe_sources(), by)
+        self.account_rows(self.probe_sources(), out, learns=False)
         written: list[Path] = []
         files: dict[str, tuple[str, Path, Path | None]] = {}
         for name, source in sides.items():
@@ -137,7 +137,7 @@ class GateJob(ProbingJob, JudgingJob):
             ConfigError, DataError, BackendError: it is not there, or cannot be compared.
         """
         self._sides()
-        check_probes(self.probe_sources(), scorers(read_tasks(self.own_tasks) if self.own_tasks else None))
+        check_probes(self.probe_sources(), scorers(read_tasks(self.tasks_file) if self.tasks_file else None))
 
     def sides_as_named(self) -> tuple[str, str]:
         """Base and tuned as the user named them."""

@@ -8,8 +8,7 @@ from pathlib import Path
 
 from pydantic import Field
 
-from buckler.crosstask.own_tasks import read_tasks
-from buckler.crosstask.tasks import scorers
+from buckler.crosstask.tasks import read_tasks, scorers
 from buckler.data import (
     ANSWERS,
     VERDICTS,
@@ -24,14 +23,15 @@ from buckler.data import (
 )
 from buckler.data.answers import of_one_model
 from buckler.errors import ConfigError, DataError
-from buckler.evaluation.metrics import known_metrics, left_out, left_out_sentences, summarise
+from buckler.evaluation.metrics import known_metrics, left_out, left_out_sentences, summarise, without_value
 from buckler.evaluation.power import FEW, detectable
 from buckler.evaluation.scores import score_answers, withheld_numbers
 from buckler.evaluation.statistics import Rate, rate
 from buckler.judges.agreement import OF_REFUSAL, corrected
 from buckler.judges.card import REFUSAL_QUESTION, refusal_card
 from buckler.judges.named import JudgeSpec, Loader, judge_from, judge_spec
-from buckler.models.protocol import ModelSpec
+from buckler.models.places import note_type
+from buckler.models.protocol import LM, ModelSpec
 from buckler.models.registry import JUDGES_SERVERS, SERVERS, load
 from buckler.progress import ProgressCallback, no_progress
 from buckler.workflow.evaluation import judged_and_summarised, require_judge
@@ -97,7 +97,7 @@ class JudgeJob(JudgingJob):
     """Answer files (`answers.jsonl`) written by Buckler."""
     judge_cards: Path | None = None
     """Folder of judge cards (`buckler judge-card`), by which rates are corrected."""
-    own_tasks: Path | None = None
+    tasks_file: Path | None = None
     """YAML file of your own tasks that the answers belong to, or `module:TASK`."""
     metrics: tuple[str, ...] = ()
     """Additional metrics: those of an installed package, or your own as `module:name`."""
@@ -113,7 +113,7 @@ class JudgeJob(JudgingJob):
                 f"{self.answers[0]}: in a pipeline the answers must be those of one earlier job, named `{EARLIER}NAME`"
             )
         answers = answers_of(str(self.answers[0]), earlier).more["answers"]
-        own, further = own_tasks_at(self.own_tasks), known_metrics(self.metrics)
+        own, further = own_tasks_at(self.tasks_file), known_metrics(self.metrics)
         step = judged_and_summarised(answers, self.judge_spec, own=own, metrics=further, title=str(self.answers[0]))
         return Planned(result=step.metrics, gives="answers", more={"answers": answers, "verdicts": step.verdicts})
 
@@ -143,7 +143,7 @@ class JudgeJob(JudgingJob):
             answers = [one for path in self.answers for one in read_answers(path)]
             if not answers:
                 raise DataError(f"{', '.join(map(str, self.answers))}: contains no answers")
-            judge_files(answers, judge, out, own_tasks=self.own_tasks, metrics=known_metrics(self.metrics))
+            judge_files(answers, judge, out, own_tasks=self.tasks_file, metrics=known_metrics(self.metrics))
             written, count = [out / VERDICTS, out / METRICS], len(answers)
             written += deliver(out / WORK, {SERVERS: JUDGES_SERVERS}, out)
         self.keep_settings(out)
@@ -153,7 +153,12 @@ class JudgeJob(JudgingJob):
 
 def cached(out: Path) -> Loader:
     """Loads a judge's model, whose replies are kept in the work folder beside the output."""
-    return lambda spec: load(spec, cache=out / WORK / "judge-cache.sqlite")
+
+    def loaded(spec: ModelSpec) -> LM:
+        note_type(spec)
+        return load(spec, cache=out / WORK / "judge-cache.sqlite")
+
+    return loaded
 
 
 def judge_files(
@@ -258,6 +263,8 @@ class Judgement(Result):
                 corrected = mapping(self.fixed[name])
                 line = f"  {'  corrected for the judge':34} {interval(corrected)}{unscored(corrected)} {corrected['flag']}"
                 lines.append(line.rstrip())
+        nothing = without_value(mapping(self.metrics["overall"]))
+        lines += [f"  {name:34} no value: the metric found nothing to measure" for name in nothing]
         if warned:
             lines.append(f"  {DETECTION}")
         sentences = (f"  {one}" for one in left_out_sentences(mapping(self.metrics["overall"])))

@@ -34,7 +34,7 @@ OPTION_NAMES: Mapping[str, Mapping[str, str]] = {
     "crosstask": {**OF_MODEL, "label_by": "preparation.label_by", "label_confidence": "preparation.label_confidence"},
     "train": {
         **OF_MODEL,
-        "average": "train.objective.average",
+        "loss_averaging": "train.objective.loss_averaging",
         "lora_rank": "train.lora.r",
         **{f"lora_{name}": f"train.lora.{name}" for name in ("alpha", "dropout", "targets")},
     },

@@ -18,9 +18,10 @@ from buckler.evaluation.metrics import summarise
 from buckler.evaluation.probes import Described, benchmark_names, describe, in_set, pairs_between
 from buckler.evaluation.scores import Scorers, score_answers
 from buckler.evaluation.utility import ask
-from buckler.workflow.inputs import WORLD, Source, source_chats
-from buckler.workflow.jobs.base import DrawingJob, Job, Result
+from buckler.workflow.jobs.base import Job, Result
+from buckler.workflow.jobs.drawing import DrawingJob
 from buckler.workflow.rows import probe_set, rows_of
+from buckler.workflow.sources import WORLD, Source, reading_of, source_chats
 from buckler.workflow.step import Step
 
 WANTED: dict[str | None, str] = {
@@ -200,7 +201,9 @@ def _row_notices(source: Source, rows: int, repeats: int, limit: int | None) -> 
 
 def _all(source: Source) -> list[Chat]:
     """Every row of a file, repeated ones too; of the miniature's world, those that are asked for."""
-    return source_chats(source) if source.source.startswith(WORLD) else formats.read_chats(source.source, format=source.format)
+    if source.source.startswith(WORLD):
+        return source_chats(source)
+    return formats.read_chats(source.source, reading=reading_of(source, is_planned=True))
 
 
 def _file_lines(name: str, rows: int, described: Described) -> list[str]:
@@ -217,7 +220,7 @@ def _file_lines(name: str, rows: int, described: Described) -> list[str]:
         places = [f"{number} = {earlier}" for number, earlier in described.repeats.items()]
         lines.append(f"  {len(places):6} say the same as an earlier one: row {_some(places)}")
     if described.ignored_columns:
-        lines.append(f"  passed over: {_some(described.ignored_columns)}")
+        lines.append(f"  columns ignored: {_some(described.ignored_columns)}")
     return lines
 
 

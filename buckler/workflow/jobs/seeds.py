@@ -24,16 +24,17 @@ class SeedsJob(Job):
     """Limits of the list of terms."""
     background: Path | None = None
     """Folder of general texts for comparison (default: common English)."""
-    like: str = "default"
+    safety_vocabulary: str = "default"
     """Safety vocabulary for co-occurrence: `default` (Buckler's own), `none`, or a YAML file."""
 
     def run(self, out: Path, *, progress: ProgressCallback = no_progress) -> SeedWords:
-        """Write the YAML file `out`, which `words` of a curation reads.
+        """Write the YAML file `out`, which `seed_words` of a curation reads.
 
         Raises:
             ConfigError, DataError: a folder or file cannot be read, or there is no paper in it.
         """
-        lexicon = {} if self.like == "none" else read_lexicon(LEXICON if self.like == "default" else Path(self.like))
+        vocabulary = self.safety_vocabulary
+        lexicon = {} if vocabulary == "none" else read_lexicon(LEXICON if vocabulary == "default" else Path(vocabulary))
         read, skipped = read_papers(self.papers, progress)
         general = Texts(read_papers(self.background)[0], self.mining.max_words) if self.background else CommonEnglish()
         terms = extract_seed_words(read, general, [word for words in lexicon.values() for word in words], self.mining, progress)
