@@ -41,7 +41,7 @@ from buckler.workflow.inputs import trained_spec
 from buckler.workflow.store import Store
 
 TESTS = Path(__file__).parent
-FEW = 12
+FEW = 6
 EXPECTED = TESTS / "golden" / "expected"
 
 
