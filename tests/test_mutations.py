@@ -307,7 +307,7 @@ def survive(folder: Path, name: str, seeds: range) -> None:
         rng = random.Random(f"{target.name} {seed}")
         damaged = target.raw
         for _ in range(rng.choice([1, 1, 1, 2, 4])):
-            damaged = rng.choice(mutations)(rng, damaged or b"x")
+            damaged = rng.choice(mutations)(rng, damaged or b"x")[: 8 << 20]
         path.write_bytes(damaged)
         try:
             with at_most(20):
