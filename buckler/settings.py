@@ -136,7 +136,7 @@ def parse(model: type[Model], values: object, where: str, names: Mapping[str, st
     try:
         return model.model_validate(values)
     except ValidationError as fault:
-        raise ConfigError(f"{where}: {_explain(model, fault, names or {})}") from None
+        raise ConfigError(f"{where}: {explain(model, fault, names or {})}") from None
 
 
 def read_as(model: type[Read], path: Path) -> Read:
@@ -148,10 +148,11 @@ def read_as(model: type[Read], path: Path) -> Read:
     try:
         return model.model_validate(read_json(path))
     except ValidationError as fault:
-        raise DataError(f"{path}: {_explain(model, fault, {})}") from None
+        raise DataError(f"{path}: {explain(model, fault, {})}") from None
 
 
-def _explain(model: type[BaseModel], fault: ValidationError, names: Mapping[str, str]) -> str:
+def explain(model: type[BaseModel], fault: ValidationError, names: Mapping[str, str]) -> str:
+    """The first thing that is wrong: its place, its value, and the nearest known key if it is a typing slip."""
     # A misspelled key comes before the one that is missing because of it.
     errors = fault.errors()
     first = min(errors, key=lambda error: error["type"] != "extra_forbidden")

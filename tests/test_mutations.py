@@ -17,8 +17,7 @@ from typing import NamedTuple
 import pytest
 from test_formats_mutations import MANY, MUTATIONS, at_most
 
-from buckler.crosstask.own_tasks import read_tasks
-from buckler.crosstask.tasks import scorers
+from buckler.crosstask.tasks import read_tasks, scorers
 from buckler.curation.lexicon import read_lexicon
 from buckler.data import planned_digest, read_answers, read_chats, read_documents, read_json, read_jsonl, read_verdicts
 from buckler.errors import BucklerError, InternalError

@@ -101,7 +101,7 @@ def victims(results: RunResult) -> list[Victim]:
     arms = arms_of(results)
     searches: dict[tuple[str, ...], list[SearchResult]] = {}
     for one in results.search:
-        searches.setdefault(tuple(one.label(name) for name in ("model", "defence", "stage")), []).append(one)
+        searches.setdefault(tuple(str(one.labels[name]) for name in ("model", "defence", "stage")), []).append(one)
     victims = []
     for (model, defence, stage), of in searches.items():
         labels = {"model": model, "defence": defence, "stage": stage}
@@ -181,7 +181,9 @@ def _settings_table(of_model: Sequence[Victim]) -> Table:
                 levels = (NOTHING if level is None else format_number(level) for level in (chosen.success, chosen.utility))
                 texts = (str(chosen.number), chosen.name, *levels)
             cells = tuple(Cell(text=text) for text in texts)
-            rows.append(TableRow(labels=(one.model, one.name, search.label("seed")), cells=cells, part=one.model + one.name))
+            rows.append(
+                TableRow(labels=(one.model, one.name, str(search.labels["seed"])), cells=cells, part=one.model + one.name)
+            )
     return Table(
         title="The settings that won",
         caption="By seed; trial 0 is the fixed attack. What a setting does not name is as in the fixed attack. Both numbers are "
