@@ -7,7 +7,8 @@ quickest of several fixed batch sizes, found on the same rows first (its `auto` 
 largest batch that fits, not the quickest). Runs are warm and alternate in order; the best of each side counts. Numbers must
 agree to 1e-4. Without `--model`, two models: the miniature, where the layers cost most and both sides run the same ones, and a
 random Llama of 4 layers and 256 dimensions with a vocabulary of 32,000, where the output head does. Prints wall and CPU seconds
-and their ratios.
+and their ratios, and the limit: what the layers alone take, which both sides run, and their share of this thread's peak of matrix
+multiplication.
 """
 
 from __future__ import annotations
@@ -60,6 +61,35 @@ def timed(work: Callable[[], list[float]]) -> tuple[float, float, list[float]]:
     return time.perf_counter() - wall, time.process_time() - cpu, result
 
 
+def peak() -> float:
+    """Multiplications and additions a second of large float32 products on this thread, the best of ten."""
+    one = torch.randn(1024, 1024)
+    return 2 * 1024**3 / min(timed(lambda: [float((one @ one)[0, 0])])[1] for _ in range(10))
+
+
+def in_layers(model: HuggingFaceLM, work: Callable[[], list[float]]) -> tuple[float, float]:
+    """CPU seconds of the layers below the output head while something is done, and their multiplications and additions."""
+    layers, begun, seconds, sums = model.model.base_model, 0.0, 0.0, 0
+    width, count = model.model.config.hidden_size, model.model.config.num_hidden_layers
+    size = sum(weight.numel() for name, weight in layers.named_parameters() if "embed" not in name)
+
+    def before(*_: object) -> None:
+        nonlocal begun
+        begun = time.process_time()
+
+    def after(_: object, given: tuple[torch.Tensor, ...], named: dict[str, torch.Tensor], __: object) -> None:
+        nonlocal seconds, sums
+        seconds += time.process_time() - begun
+        rows, length = (named["input_ids"] if "input_ids" in named else given[0]).shape
+        sums += 2 * rows * length * (size + count * width * length)
+
+    hooks = [layers.register_forward_pre_hook(before), layers.register_forward_hook(after, with_kwargs=True)]
+    work()
+    for hook in hooks:
+        hook.remove()
+    return seconds, float(sums)
+
+
 def compare(name: str, model: HuggingFaceLM, kind: str, sizes: Sequence[int], rounds: int) -> None:
     """Time both sides on one kind of rows and print the line."""
     pairs = rows(kind)
@@ -94,6 +124,12 @@ def compare(name: str, model: HuggingFaceLM, kind: str, sizes: Sequence[int], ro
         f"{name:10} {kind:11} {len(pairs):4} rows  ours {wall:6.2f} s (cpu {cpu:6.2f})  HFLM {their_wall:6.2f} s (cpu "
         f"{their_cpu:6.2f}, batch_size {best})  ratio {their_wall / wall:4.2f} (cpu {their_cpu / cpu:4.2f})  "
         f"apart {distance:.0e}",
+        flush=True,
+    )
+    (seconds, sums), (their_seconds, _) = in_layers(model, ours), in_layers(model, lambda: theirs(best))
+    print(
+        f"  layers alone: {seconds:.2f} CPU s of ours, {their_seconds:.2f} of HFLM's, at {sums / seconds / peak():.0%} of the "
+        f"peak of products; no side with these layers is more than {their_cpu / seconds:.2f} times as fast as HFLM",
         flush=True,
     )
 

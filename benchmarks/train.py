@@ -7,7 +7,7 @@ fine-tuning, AdamW, loss: the mean over the step's supervised tokens), the same 
 which Buckler's `auto` takes for the model on this machine: float32 weights, and bfloat16 arithmetic on a CPU with AMX). The
 losses of the steps must agree to 1e-4 (1e-3 in bfloat16); TRL's packing puts other rows into a step, so that its losses are not
 compared. Each side runs in a process of its own, in alternating order. Its CPU seconds are those of the steps, without loading,
-tokenizing and saving; what comes before the first step (making the optimizer, the trainer's preparation) is told apart; its
+tokenizing and saving; what comes before the first step (making the optimizer, the trainer's preparation) is printed apart; its
 memory is the peak of resident memory above that before both. Printed: medians, and the range of the ratio to Buckler over the
 rounds. With `--log FILE` each run is kept in the file, and the rounds in it go on and count.
 

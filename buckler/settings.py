@@ -41,18 +41,11 @@ OPTIONS: dict[str, str] = {
     "curate --export": _EXPORT,
 }
 """Old option to new one, by command: `"curate --old": "--new"`. A value with a space is said as it is (`removed; use ...`)."""
-KEYS: dict[str, str] = {
-    "apart_from": "decontaminate",
-    "label_sure": "label_confidence",
-    "own_tasks": "tasks_file",
-    "average": "loss_averaging",
-    "words": "seed_words",
-    "measured_by": "scorer",
-    "grid_kept": "grid_fraction",
-    "like": "safety_vocabulary",
-    "top": "max_terms",
-    "export": _EXPORT,
-}
+_RENAMED = (
+    "apart_from:decontaminate label_sure:label_confidence own_tasks:tasks_file average:loss_averaging words:seed_words "
+    "measured_by:scorer grid_kept:grid_fraction like:safety_vocabulary top:max_terms"
+)
+KEYS: dict[str, str] = {"export": _EXPORT} | dict(re.findall(r"(\w+):(\w+)", _RENAMED))
 """Old key of a recipe or setting to new one; the old one dotted as far as it takes to tell it from others of its name."""
 
 VALUES: dict[str, dict[str, str]] = {"trained on": {"weakest": "most_misused_task"}, "stage": {"as it came": "base"}}
@@ -143,7 +136,7 @@ def parse(model: type[Model], values: object, where: str, names: Mapping[str, st
     try:
         return model.model_validate(values)
     except ValidationError as fault:
-        raise ConfigError(f"{where}: {_explain(model, fault, names or {})}") from None
+        raise ConfigError(f"{where}: {explain(model, fault, names or {})}") from None
 
 
 def read_as(model: type[Read], path: Path) -> Read:
@@ -155,10 +148,11 @@ def read_as(model: type[Read], path: Path) -> Read:
     try:
         return model.model_validate(read_json(path))
     except ValidationError as fault:
-        raise DataError(f"{path}: {_explain(model, fault, {})}") from None
+        raise DataError(f"{path}: {explain(model, fault, {})}") from None
 
 
-def _explain(model: type[BaseModel], fault: ValidationError, names: Mapping[str, str]) -> str:
+def explain(model: type[BaseModel], fault: ValidationError, names: Mapping[str, str]) -> str:
+    """The first thing that is wrong: its place, its value, and the nearest known key if it is a typing slip."""
     # A misspelled key comes before the one that is missing because of it.
     errors = fault.errors()
     first = min(errors, key=lambda error: error["type"] != "extra_forbidden")

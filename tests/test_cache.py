@@ -87,20 +87,20 @@ def test_what_comes_is_kept_before_the_next_is_waited_for_and_a_failure_never(tm
     assert [request.messages[0]["content"] for request in model.requests] == ["b"]
 
 
-def test_a_model_that_hands_over_answers_is_asked_everything_at_once_and_progress_is_told_as_they_come(tmp_path):
+def test_a_model_that_hands_over_answers_is_asked_everything_at_once_and_progress_comes_with_them(tmp_path):
     class Watched(OneByOne):
-        asked: tuple[int, ...] = ()
+        sizes: tuple[int, ...] = ()
 
         def completions(self, requests):
-            self.asked += (len(requests),)
+            self.sizes += (len(requests),)
             return super().completions(requests)
 
-    told: list[int] = []
+    reported: list[int] = []
     model = Watched(lambda request: request.messages[0]["content"])
     probes = [Chat.pair(f"text {at % 600}", None) for at in range(700)]
-    progress = lambda what, done, of: told.append(done)  # noqa: E731
+    progress = lambda what, done, of: reported.append(done)  # noqa: E731
     answers = answer_probes(CachedLM(model, tmp_path / "cache.sqlite"), probes, Sampling(), progress=progress)
-    assert model.asked == (600,) and told[-1] == 700 and len(told) == 600
+    assert model.sizes == (600,) and reported[-1] == 700 and len(reported) == 600
     assert [one.text for one in answers[2:600]] == [f"text {at}" for at in range(2, 600)]
 
 

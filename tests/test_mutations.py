@@ -17,13 +17,13 @@ from typing import NamedTuple
 import pytest
 from test_formats_mutations import MANY, MUTATIONS, at_most
 
-from buckler.crosstask.own_tasks import read_tasks
-from buckler.crosstask.tasks import scorers
+from buckler.crosstask.tasks import read_tasks, scorers
 from buckler.curation.lexicon import read_lexicon
 from buckler.data import planned_digest, read_answers, read_chats, read_documents, read_json, read_jsonl, read_verdicts
 from buckler.errors import BucklerError, InternalError
 from buckler.evaluation.metrics import summarise
 from buckler.evaluation.scores import score_answers
+from buckler.experiments.collect import collect_again
 from buckler.experiments.pages import section
 from buckler.experiments.pipeline import is_pipeline, read_pipeline
 from buckler.experiments.registry import packaged, read_recipe
@@ -61,6 +61,11 @@ def report(path: Path) -> object:
     return to_markdown_page(sections, "t"), json.dumps(to_json(sections, "t"), allow_nan=False)
 
 
+def again(path: Path) -> object:
+    results = read_results(read_json(path), str(path))
+    return section(collect_again(results, Store(path.parent / "runs")), show_unsafe=True)
+
+
 def card(path: Path) -> object:
     return markdown(card_from_json(read_json(path), str(path)))
 
@@ -81,6 +86,24 @@ def held(path: Path) -> object:
 
 
 MARKER = {"name": "train", "title": "t", "version": 1, "params": {}, "outside": {}, "inputs": {"rows": "draw-1"}, "seconds": 1.5}
+LABELLED = {"model": "m", "attack": "explicit", "defence": "none", "stage": "none", "seed": 0}
+AGAIN = {
+    "name": "stages",
+    "kind": "stages",
+    "seeds": [0],
+    "arms": [
+        {
+            "labels": {**LABELLED, **more},
+            "metrics": {},
+            "training": [],
+            "steps": {"answers": "a-1", "verdicts": "a-1", "metrics": "a-1"},
+        }
+        for more in ({}, {"seed": 1}, {"defence": "curated", "stage": "post"})
+    ],
+    "judge_card": None,
+    "rows": [{"labels": {name: value for name, value in LABELLED.items() if name != "seed"}}],
+    "record": {"judge": {"name": "keyword", "version": "6"}, "recipe": {"kind": "stages"}},
+}
 RESULTS = {"name": "stages", "arms": [{"labels": {"seed": 0}, "steps": {"answers": "a-1", "verdicts": "v-1", "metrics": "m-1"}}]}
 TASKS = b"""keywords:
   wordings: {back: "{document} Keywords?"}
@@ -140,6 +163,7 @@ def targets() -> list[Target]:
     answers, verdicts = _rows("evaluate/answers.jsonl"), _rows("evaluate/verdicts.jsonl")
     recipe = {name: path.read_bytes() for name, path in packaged().items() if name != "pipeline"}
     step = {f"runs/steps/{name}/step.json": json.dumps({**MARKER, "inputs": {}}).encode() for name in ("draw-1", "train-2")}
+    kept = {"runs/steps/a-1/answers.jsonl": answers, "runs/steps/a-1/verdicts.jsonl": verdicts}
     found = {"results": {"task": {"acc": 0.5, "acc_stderr": float("nan")}}}
     return [
         *(Target(f"{name}.yaml", raw, read_recipe) for name, raw in recipe.items()),
@@ -157,6 +181,7 @@ def targets() -> list[Target]:
             card,
         ),
         *(Target(f"results-{name}.json", raw, report) for name, raw in results.items()),
+        Target("results-again.json", json.dumps(AGAIN).encode(), again, kept),
         Target("answers.jsonl", answers, judged, {"verdicts.jsonl": verdicts}),
         Target("verdicts.jsonl", verdicts, judged, {"answers.jsonl": answers}),
         Target(

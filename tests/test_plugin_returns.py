@@ -152,7 +152,7 @@ def test_a_search_of_an_experiment_is_checked(folder):
 def test_a_run_whose_claims_are_wrong_ends_with_one_line(folder):
     study(folder, '"claims": lambda results: "yes"')
     status, _, err = call(("run", "p.yaml", "--trust-code", "--workers", "1", "--store", "store"), folder)
-    assert status == 2 and "error: experiment 'study:EXPERIMENT' must return a list of Finding from `claims`" in err
+    assert status == 2 and "experiment 'study:EXPERIMENT' must return a list of Finding from `claims`" in err
     assert "Traceback" not in err
 
 

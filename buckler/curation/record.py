@@ -66,6 +66,11 @@ def current_counts(counts: Mapping[str, T]) -> dict[str, T]:
     return {name.replace(*FORMERLY): count for name, count in counts.items()}
 
 
+def counts_by_name(counts: dict[str, Json]) -> dict[str, Json]:
+    """The same of several curations."""
+    return {name: current_counts(of) if isinstance(of, dict) else of for name, of in counts.items()}
+
+
 class Tally:
     """Sums over curated rows, taken up one by one."""
 

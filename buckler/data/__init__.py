@@ -38,7 +38,7 @@ from buckler.data.marks import (
     unmarked,
     with_copies,
 )
-from buckler.data.reading import bounded_json, read_json, read_jsonl
+from buckler.data.reading import bounded_json, kind_at, read_json, read_jsonl
 from buckler.data.reply import FinishReason
 from buckler.data.rows import (
     LOSS_WEIGHT,
@@ -97,6 +97,7 @@ __all__ = [
     "fill",
     "is_json",
     "is_plain",
+    "kind_at",
     "loss_weight",
     "masked_turns",
     "one_schema",

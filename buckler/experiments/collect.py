@@ -91,6 +91,8 @@ def collect_again(results: RunResult, store: Store) -> RunResult:
         "judge_card": "judge_card" in results.model_fields_set,
         "agreement": card is None or "agreement" in card.model_fields_set,
         "steps": all(saved.steps is not None for saved in results.arms),
+        "seeds": bool(results.seeds),
+        "labels": _labelled_alike(results),
     }
     for part, there in needed.items():
         if not there:
@@ -119,6 +121,12 @@ def collect_again(results: RunResult, store: Store) -> RunResult:
     if all(arm.second_verdicts is None for arm in arms):
         derived["paper_rule"] = results.paper_rule
     return results.model_copy(update={"arms": again, **derived})
+
+
+def _labelled_alike(results: RunResult) -> bool:
+    """Whether all arms have the same labels, a seed among them; the rows have them without it."""
+    arms = {frozenset(one.labels) for one in results.arms} | {frozenset((*one.labels, "seed")) for one in results.rows}
+    return len(arms) <= 1 and all(isinstance(one.labels.get("seed"), int) for one in results.arms)
 
 
 def _derived(kind: str, seeds: Sequence[int], arms: Sequence[MeasuredArm], judge: RunJudge) -> dict[str, object]:

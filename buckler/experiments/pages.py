@@ -12,12 +12,13 @@ from buckler.data import Json
 from buckler.errors import DataError
 from buckler.experiments.judge_reliability import reliability_sentence, reliability_tables
 from buckler.experiments.registry import experiment_of
-from buckler.experiments.results import RunResult, SampleResult, first_of
+from buckler.experiments.results import RunResult, SampleResult
 from buckler.experiments.results_view import INTERVALS, additional_tables, benchmark_tables
 from buckler.report.claims import Finding
 from buckler.report.figures import Drawing, draw_all
 from buckler.report.page import Sample, Section, write_page
 from buckler.report.tables import Table, print_tables
+from buckler.settings import explain
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -41,7 +42,7 @@ def section(results: RunResult, *, show_unsafe: bool) -> Section:
     try:
         return _section(results if show_unsafe else _redacted(results))
     except (DataError, ValidationError) as fault:  # what the kind reads of the recorded recipe is checked as it is read
-        reason = str(fault) if isinstance(fault, DataError) else first_of(fault)
+        reason = str(fault) if isinstance(fault, DataError) else explain(RunResult, fault, {})
         raise DataError(f"results of {results.name}: {reason}") from None
 
 

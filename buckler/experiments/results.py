@@ -7,17 +7,16 @@ from typing import TYPE_CHECKING, Annotated, Any, Self, TypeAlias
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from buckler.curation.record import current_counts
+from buckler.curation.record import counts_by_name
 from buckler.errors import DataError
 from buckler.evaluation.statistics import Rate, mean, pooled
-from buckler.settings import FILE_NAME, VALUES, plain
+from buckler.settings import FILE_NAME, VALUES, explain
 
 if TYPE_CHECKING:
     from buckler.data import Json
 else:
     Json = Any  # the recursive type is for the type checker; pydantic takes these values as they are
 
-Count: TypeAlias = Annotated[int, Field(ge=0)]
 Number: TypeAlias = int | float
 """Kept as it is written: 1 stays 1, 1.0 stays 1.0."""
 
@@ -27,13 +26,7 @@ def _current(labels: dict[str, str | int]) -> dict[str, str | int]:
     return {name: VALUES.get(name, {}).get(one, one) if isinstance(one, str) else one for name, one in labels.items()}
 
 
-def _counts(figures: dict[str, Json]) -> dict[str, Json]:
-    """Counts of curations, of earlier versions under the reasons of this one."""
-    return {name: current_counts(of) if isinstance(of, dict) else of for name, of in figures.items()}
-
-
-StepName: TypeAlias = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
-"""The name of a step's folder in a store."""
+StepName: TypeAlias = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]  # the folder of a step in a store
 Labels: TypeAlias = Annotated[dict[str, str | int], AfterValidator(_current)]
 
 
@@ -64,8 +57,8 @@ class RateResult(Saved):
     """A rate over the answers of all seeds."""
 
     value: Number | None = None
-    hits: Count = 0
-    n: Count = 0
+    hits: int = Field(default=0, ge=0)
+    n: int = 0
     unscored: int = Field(default=0, alias="unread", ge=0)
     low: Number | None = None
     high: Number | None = None
@@ -123,13 +116,12 @@ class TrainingResult(Saved):
 
 
 class StepKeys(Saved):
-    """The steps that measured an arm, by the names of their folders."""
+    """The steps that measured an arm, by the names of their folders; 0.1.0 named none that judged by the authors' phrases."""
 
     answers: StepName
     verdicts: StepName
     metrics: StepName
     second_verdicts: StepName | None = None
-    """Of the step that judged by the authors' phrases; results of earlier versions do not name it."""
 
 
 class ArmResult(Saved):
@@ -282,10 +274,18 @@ class SearchResult(Saved):
     best_so_far: list[Number | None] = []
     worst: int | None = None
 
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        if not {"model", "defence", "stage", "seed"} <= self.labels.keys() or not -1 < (self.worst or 0) < max(
+            1, len(self.trials)
+        ):
+            raise ValueError("must have the labels model, defence, stage and seed, and the trial that `worst` names")
+        return self
+
     @property
     def chosen(self) -> TrialResult | None:
         """The worst case that kept the floor."""
-        return None if self.worst is None else self.trials[self.worst]
+        return self.trials[self.worst] if self.worst is not None and self.trials else None
 
 
 class Record(Saved):
@@ -311,7 +311,7 @@ class RunResult(Saved):
     """One entry an arm and seed."""
     perplexity: dict[str, dict[str, SpreadResult]] = {}
     """By model, then by kind of text."""
-    curation: Annotated[dict[str, Json], AfterValidator(_counts)] = {}
+    curation: Annotated[dict[str, Json], AfterValidator(counts_by_name)] = {}
     most_misused: list[MostMisusedResult] = Field(default=[], validation_alias="weakest", serialization_alias="weakest")
     rows: list[GroupRow] = []
     """One entry for all seeds of an arm."""
@@ -333,16 +333,10 @@ def read_results(value: Json | Mapping[str, Json], where: str) -> RunResult:
     try:
         results = RunResult.model_validate(value)
     except ValidationError as fault:
-        raise DataError(f"{where}: not the results of a run: {first_of(fault)}") from None
+        raise DataError(f"{where}: not the results of a run: {explain(RunResult, fault, {})}") from None
     if results.kind != "cross_task" or not results.differences:  # elsewhere arms have the names that a user gave them
         return results
     return results.model_copy(update={"differences": [_current_pair(one) for one in results.differences]})
-
-
-def first_of(fault: ValidationError) -> str:
-    """The first thing that is wrong, with its place."""
-    first = fault.errors()[0]
-    return f"`{'.'.join(map(str, first['loc']))}` {plain(first['msg'])}"
 
 
 def _current_pair(difference: DifferenceResult) -> DifferenceResult:

@@ -51,7 +51,7 @@ def location(name: str) -> Path | None:
             return path
         raise BackendError(f"{name}: no such GGUF file; a file of the hub must be downloaded first")
     if kind:
-        raise BackendError(f"{name}: is a file; a model is a folder or a GGUF file (*.gguf)")
+        raise BackendError(f"{name}: is a {kind.replace('other', 'pipe or device')}; a model is a folder or a GGUF file (*.gguf)")
     if name.startswith(("/", "./", "../", "~")) or name.count("/") > 1:
         raise BackendError(f"{name}: no such model folder")
     if "/" not in name:

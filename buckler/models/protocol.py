@@ -15,8 +15,7 @@ from typing import Any, Literal, Protocol, TypeAlias, TypeGuard, runtime_checkab
 
 from pydantic import Field, JsonValue, field_validator, model_validator
 
-from buckler.data import FinishReason, Json, Message, content_id, turns_to_json
-from buckler.data.reading import kind_at
+from buckler.data import FinishReason, Json, Message, content_id, kind_at, turns_to_json
 from buckler.data.reply import no_text
 from buckler.errors import ConfigError
 from buckler.models.dtype import Dtype
