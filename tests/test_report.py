@@ -71,7 +71,7 @@ def test_the_page_needs_nothing_else_and_runs_nothing(both, tmp_path):
 def test_hostile_text_is_shown_as_text(stages, tmp_path):
     hostile = "<script>alert(1)</script> [go](javascript:alert(1)) | cell\nline {{ 7 * 7 }}"
     stages["samples"][0] |= {"answer": hostile, "unsafe": False}
-    stages["name"], stages["about"] = "<img src=x>", "</style><b>"
+    stages["about"] = "</style><b><img src=x>"
     for one in stages["rows"]:  # labels stand in tables, findings and figures
         one["labels"] |= {"model": "<b onload=f>$x^", "defence": one["labels"]["defence"].replace("drop", "<i>$_$")}
     files = write_report([stages], tmp_path, title="<script>t</script>")

@@ -98,7 +98,12 @@ def template_fault(text: str) -> str | None:
 def parse(text: str) -> nodes.Template:
     """A template's tree; raises TemplateSyntaxError."""
     bare = re.sub(r"\{%-?\s*(?:end)?generation\s*-?%\}", "", text)
-    return Environment(extensions=["jinja2.ext.loopcontrols"]).parse(bare)
+    try:
+        return Environment(extensions=["jinja2.ext.loopcontrols"]).parse(bare)
+    except RecursionError:
+        raise TemplateSyntaxError("nested too deeply", 1) from None
+    except ValueError as fault:  # a number of more digits than Python reads
+        raise TemplateSyntaxError(str(fault), 1) from None
 
 
 def check_template(render: Render) -> Check:
