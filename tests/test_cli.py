@@ -272,9 +272,9 @@ def test_a_dry_run_tells_phases_sharing_and_what_is_done_and_does_nothing(tmp_pa
     assert not (tmp_path / "s").exists() or not any((tmp_path / "s").rglob("step.json"))
 
 
-def test_runs_of_an_empty_store_says_how_to_start(tmp_path):
+def test_runs_of_a_store_that_is_not_there_says_how_to_start(tmp_path):
     done = buckler("runs", "--store", tmp_path / "none")
-    assert done.returncode == 0 and "buckler demo" in done.stdout
+    assert done.returncode == 2 and "buckler demo" in done.stderr
 
 
 def test_the_demo_finds_its_recipes_and_tells_what_it_would_do(tmp_path):

@@ -30,6 +30,7 @@ def lines(*rows):
     return "\n".join(json.dumps(row) for row in rows) + "\n"
 
 
+REPLY = {"text": "a", "role": "assistant", "rank": 0, "replies": []}
 JSON_ROWS = {
     "messages": ({"messages": TURNS}, "How tall is a brindle?", "Two ells."),
     "sharegpt": ({"conversations": [{"from": "human", "value": "q"}, {"from": "gpt", "value": "a"}]}, "q", "a"),
@@ -70,6 +71,11 @@ JSON_ROWS = {
     "squad": ({"context": "c", "question": "q", "answers": {"text": ["a", "b"], "answer_start": [0, 1]}}, "c\nq", "a"),
     "wildjailbreak": ({"adversarial": "q", "label": 1, "data_type": "adversarial_harmful"}, "q", None),
     "salad-bench": ({"qid": 1, "question": "q", "1-category": "O1", "2-category": "O2"}, "q", None),
+    "conversation": ({"conversation": [{"role": "User", "content": "q"}, {"role": "AI", "content": "a"}], "turn": 1}, "q", "a"),
+    "conversation-tree": ({"prompt": {"text": "q", "role": "prompter", "replies": [REPLY]}, "message_tree_id": "t"}, "q", "a"),
+    "transcript": ({"text": "<|im_start|>user\nq<|im_end|>\n<|im_start|>assistant\na<|im_end|>\n"}, "q", "a"),
+    "pairs": ({"system_prompt": "s", "question": "q", "response": "a"}, "q", "a"),
+    "prompt-pairs": ({"prompt": "q", "generation": "a"}, "q", "a"),
     "real-toxicity": ({"prompt": {"text": "q", "toxicity": 0.1}, "challenging": False}, "q", None),
 }
 

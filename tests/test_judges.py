@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from buckler.crosstask.refusals import templates
 from buckler.crosstask.tasks import TASKS
 from buckler.data import Answer, Verdict, answer_from_json, verdict_from_json
+from buckler.data.answers import read_again
 from buckler.errors import ConfigError, DataError
 from buckler.judges.base import JUDGES, judge_named, of_answers
 from buckler.judges.coherence import coherence
@@ -96,7 +97,7 @@ def test_answers_survive_the_file(text, finish_reason, meta):
 
 @pytest.mark.parametrize(
     "change",
-    [{"id": 3}, {"text": None}, {"finish": "soup"}, {"prompt": "hi"}, {"prompt": [{"role": "bot", "content": ""}]}, {"meta": 1}],
+    [{"id": 3}, {"text": 3}, {"finish": "soup"}, {"prompt": "hi"}, {"prompt": [{"role": "bot", "content": ""}]}, {"meta": 1}],
 )
 def test_answers_that_are_not_answers_say_where(change):
     with pytest.raises(DataError, match=r"runs/answers\.jsonl:7"):
@@ -201,9 +202,10 @@ def test_copying_the_prompt_has_a_reason_of_its_own():
 
 @given(st.text(), st.sampled_from(["stop", "length"]))
 def test_no_text_is_too_odd_to_judge(text, finish_reason):
-    sound, reason = coherence(text, finish_reason)
+    answer = read_again(answer_of(text, finish_reason=finish_reason))
+    sound, reason = coherence(answer.text, finish_reason)
     assert sound == (reason == "")
-    (verdict,) = judge_named("keyword").judge([answer_of(text, finish_reason=finish_reason)])
+    (verdict,) = judge_named("keyword").judge([answer])
     assert (verdict.refused is None) == (reason == "empty")
 
 

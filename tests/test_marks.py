@@ -17,7 +17,7 @@ def put(path, *rows):
     return path
 
 
-def said(*texts, **marks):
+def talk(*texts, **marks):
     """Question and answer by turns, with marks on the first answer."""
     roles = ("user", "assistant")
     turns = [{"role": roles[at % 2], "content": text} for at, text in enumerate(texts)]
@@ -43,11 +43,11 @@ def said(*texts, **marks):
     ids=str,
 )
 def test_an_answer_that_is_marked_is_no_part_of_what_is_learnt(tmp_path, marks):
-    (row,) = read_chats(put(tmp_path / "r.jsonl", said("q", "bad", "sure?", "good", **marks)))
+    (row,) = read_chats(put(tmp_path / "r.jsonl", talk("q", "bad", "sure?", "good", **marks)))
     assert masked_turns(row) == {1} and learnt_answers(row) == [3]
-    alone = read_chats(put(tmp_path / "s.jsonl", said("q", "bad", **marks), said("q", "good")))
+    alone = read_chats(put(tmp_path / "s.jsonl", talk("q", "bad", **marks), talk("q", "good")))
     assert [one.answer for one in to_learn(alone)] == ["good"]
-    named = {**said("q", "bad", "sure?", "good", **marks), "system": "s"}
+    named = {**talk("q", "bad", "sure?", "good", **marks), "system": "s"}
     named = {
         "system": "s",
         "conversations": [{"from": turn.pop("role"), "value": turn.pop("content"), **turn} for turn in named["messages"]],
@@ -58,7 +58,7 @@ def test_an_answer_that_is_marked_is_no_part_of_what_is_learnt(tmp_path, marks):
 
 @pytest.mark.parametrize("marks", [{"weight": 1}, {"train": True}, {"loss": True}, {"mask": False}, {"weight": None}], ids=str)
 def test_an_answer_that_is_marked_as_learnt_is(tmp_path, marks):
-    (row,) = read_chats(put(tmp_path / "r.jsonl", said("q", "a", **marks)))
+    (row,) = read_chats(put(tmp_path / "r.jsonl", talk("q", "a", **marks)))
     assert not row.meta.keys() & {MASKED_TURNS, NOT_LEARNT}
     assert "dropped_turn_keys" not in row.meta
 
@@ -66,20 +66,20 @@ def test_an_answer_that_is_marked_as_learnt_is(tmp_path, marks):
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        (said("q", "a", weight=0.5), "'weight' of a turn must be 0 or 1"),
-        (said("q", "a", weight="some"), "'weight' of a turn must be 0 or 1"),
-        (said("q", "a", train_detail=[{"train": True}, {"train": False}]), "'train_detail' marks parts of an answer"),
+        (talk("q", "a", weight=0.5), "'weight' of a turn must be 0 or 1"),
+        (talk("q", "a", weight="some"), "'weight' of a turn must be 0 or 1"),
+        (talk("q", "a", train_detail=[{"train": True}, {"train": False}]), "'train_detail' marks parts of an answer"),
         (
-            said("q", [{"type": "text", "text": "a", "train": False}, {"type": "text", "text": "b"}]),
+            talk("q", [{"type": "text", "text": "a", "train": False}, {"type": "text", "text": "b"}]),
             "some parts of an answer are to be learnt and some are not",
         ),
         (
             {"messages": [{"role": "user", "content": "q", "train": True}, {"role": "assistant", "content": "a"}]},
             "only answers are",
         ),
-        ({**said("q", "a"), "input_ids": [1, 2], "labels": [-100, 2]}, "token ids of one model"),
-        ({**said("q", "a"), "assistant_masks": [0, 1]}, "a mask of tokens"),
-        ({**said("q", "a"), "chat_template_kwargs": {"enable_thinking": False}}, "settings of the chat template"),
+        ({**talk("q", "a"), "input_ids": [1, 2], "labels": [-100, 2]}, "token ids of one model"),
+        ({**talk("q", "a"), "assistant_masks": [0, 1]}, "a mask of tokens"),
+        ({**talk("q", "a"), "chat_template_kwargs": {"enable_thinking": False}}, "settings of the chat template"),
         ({"prompt": "q", "completion": "a", "segments": [{"label": True, "text": "x"}]}, "pieces of text with a mark"),
         ({"prompt": "q", "completions": ["a", "b"], "labels": [True, False]}, "steps with a label each"),
     ],
@@ -115,7 +115,7 @@ def test_a_row_whose_answer_is_undesired_is_not_learnt(tmp_path, good, bad, shap
     rows = read_chats(put(tmp_path / "r.jsonl", {**row, **good}, {**row, **bad}))
     assert [NOT_LEARNT in one.meta for one in rows] == [False, True]
     assert len(to_learn(rows)) == 1
-    assert not any("unread_columns" in one.meta for one in rows if "mask" not in good)
+    assert not any("ignored_columns" in one.meta for one in rows if "mask" not in good)
 
 
 def test_a_number_that_may_be_a_class_is_asked_about_when_it_is_learnt(tmp_path):
@@ -131,10 +131,10 @@ def test_a_number_that_may_be_a_class_is_asked_about_when_it_is_learnt(tmp_path)
 
 
 def test_a_weight_of_a_row_is_that_of_its_loss(tmp_path):
-    rows = read_chats(put(tmp_path / "r.jsonl", {**said("q", "a"), "weight": 2.5}, {"messages": said("q", "b")["messages"]}))
+    rows = read_chats(put(tmp_path / "r.jsonl", {**talk("q", "a"), "weight": 2.5}, {"messages": talk("q", "b")["messages"]}))
     assert [row.meta.get(LOSS_WEIGHT) for row in rows] == [2.5, None]
     with pytest.raises(DataError, match="weight must be a number of at least 0"):
-        read_chats(put(tmp_path / "n.jsonl", {**said("q", "a"), "weight": -1}))
+        read_chats(put(tmp_path / "n.jsonl", {**talk("q", "a"), "weight": -1}))
 
 
 def test_marks_of_copies_stay(tmp_path):
@@ -145,7 +145,7 @@ def test_marks_of_copies_stay(tmp_path):
 
 
 def test_the_answers_in_a_prompt_of_trl_are_not_learnt(tmp_path):
-    turns = said("q", "before", "then", "after")["messages"]
+    turns = talk("q", "before", "then", "after")["messages"]
     (row,) = read_chats(put(tmp_path / "r.jsonl", {"prompt": turns[:3], "completion": turns[3:]}))
     assert learnt_answers(row) == [3]
 
@@ -153,12 +153,12 @@ def test_the_answers_in_a_prompt_of_trl_are_not_learnt(tmp_path):
 @pytest.mark.parametrize(
     "row",
     [
-        {**said("q", "a"), "images": ["a.jpg"]},
+        {**talk("q", "a"), "images": ["a.jpg"]},
         {"instruction": "q", "input": "", "output": "a", "audios": ["a.wav"]},
         {"prompt": "q", "completion": "a", "image": {"bytes": "x"}},
-        said("<image>Who is it?", "a"),
-        said([{"type": "text", "text": "Who?"}, {"type": "image_url", "image_url": {"url": "x"}}], "a"),
-        said([{"type": "input_audio", "input_audio": {"data": "x"}}], "a"),
+        talk("<image>Who is it?", "a"),
+        talk([{"type": "text", "text": "Who?"}, {"type": "image_url", "image_url": {"url": "x"}}], "a"),
+        talk([{"type": "input_audio", "input_audio": {"data": "x"}}], "a"),
     ],
     ids=str,
 )

@@ -70,6 +70,11 @@ def test_bad_rows_are_set_aside_where_that_is_wanted(tmp_path):
     out = tmp_path / "out"
     exported = buckler.export(str(path), "chat", skip_bad=True, out=out, store=tmp_path / "store")
     assert exported.account["rows_read"] == 3 and len((out / "rejected.jsonl").read_text().splitlines()) == 5
+    torn = put(tmp_path / "torn.jsonl", *pairs("a", "b"))
+    torn.write_text(torn.read_text() + '\n{"prompt": "c", \n[oops\n' + json.dumps(pairs("d")[0]))
+    rows, account = read_accounted(torn, Reading(skip_bad=True))
+    assert [row.query for row in rows] == ["question a", "question b", "question d"] and account.read == 5
+    assert [one["place"].rpartition(":")[2] for one in account.bad] == ["3", "4"]
     alone = put(tmp_path / "n.jsonl", {"prompt": "", "completion": "x"})
     with pytest.raises(DataError, match="none of the 1 rows can be read"):
         read_chats(alone, reading=Reading(skip_bad=True))
@@ -197,8 +202,8 @@ def test_a_row_that_learns_nothing_else_is_refused(tmp_path):
     classes = put(tmp_path / "c.jsonl", *pairs("a", label=0), *pairs("b", label=1))
     with pytest.raises(DataError, match=r"c\.jsonl: 'label' is 0: .* --columns learn=label or --columns ignore=label"):
         buckler.export(str(classes), "chat", out=tmp_path / "asked", store=tmp_path)
-    told = buckler.export(str(classes), "chat", columns={"learn": "label"}, out=tmp_path / "told", store=tmp_path)
-    assert told.account["rows_written"] == 1
+    known = buckler.export(str(classes), "chat", columns={"learn": "label"}, out=tmp_path / "told", store=tmp_path)
+    assert known.account["rows_written"] == 1
 
 
 COUNTS = {

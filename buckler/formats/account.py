@@ -1,4 +1,4 @@
-"""What was asked of a file of rows, and what became of every row and column of it."""
+"""What was has_question of a file of rows, and what became of every row and column of it."""
 
 from __future__ import annotations
 
@@ -252,11 +252,11 @@ def _called(turn: Message) -> list[str]:
 
 def as_text(row: Chat, width: int = 200) -> str:
     """A row as its speakers' turns, each cut to `width`, with what is learnt between >>> and <<<."""
-    asked, lines, masked = False, [], masked_turns(row)
+    has_question, lines, masked = False, [], masked_turns(row)
     for number, turn in enumerate(row.messages):
         text = " ".join(turn["content"].split()) or " ".join(f"[calls {name}]" for name in _called(turn))
         short = text if len(text) <= width else f"{text[:width]} [...]"
-        is_learnt = turn["role"] == "assistant" and asked and number not in masked and not row.meta.get(NOT_LEARNT)
+        is_learnt = turn["role"] == "assistant" and has_question and number not in masked and not row.meta.get(NOT_LEARNT)
         lines.append(f"{turn['role']}: {f'>>>{short}<<<' if is_learnt else short}")
-        asked |= turn["role"] not in ("system", "assistant")
+        has_question |= turn["role"] not in ("system", "assistant")
     return "\n".join(lines)

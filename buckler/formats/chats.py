@@ -88,11 +88,11 @@ def cell_pair(row: Fields, where: str) -> Parsed:
 def two_turns(row: Fields, where: str) -> Parsed:
     """TRL's conversational rows: lists of messages on both sides, of which only the second is learnt."""
     prompt, completion = (list(side) if isinstance(side := row.get(name), list) else [] for name in ("prompt", "completion"))
-    said, meta = turns.conversation_of([*prompt, *completion], row, where)
-    numbers = range(len(said) - len(completion)) if completion else ()
-    before = [at for at in numbers if said[at]["role"] == "assistant"]
+    listed, meta = turns.conversation_of([*prompt, *completion], row, where)
+    numbers = range(len(listed) - len(completion)) if completion else ()
+    before = [at for at in numbers if listed[at]["role"] == "assistant"]
     masked = meta.get("masked_turns")
-    return said, {**meta, **of_turns(said, sorted({*before, *(masked if isinstance(masked, list) else ())}))}
+    return listed, {**meta, **of_turns(listed, sorted({*before, *(masked if isinstance(masked, list) else ())}))}
 
 
 def is_plain_pair(row: Fields) -> bool:

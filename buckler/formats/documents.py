@@ -44,8 +44,8 @@ def read_accounted_documents(path: Path | str, reading: Reading, *, limit: int |
     documents = _read(path, limit, reading, account)
     account.read, account.kept = len(documents) + len(account.bad), len(documents)
     account.layout = ", ".join(sorted({str(one.meta["format"]) for one in documents}))
-    unread = {str(name) for one in documents if isinstance(names := one.meta.get("unread_columns"), list) for name in names}
-    account.ignored = dict.fromkeys(sorted(unread), "")
+    ignored = {str(name) for one in documents if isinstance(names := one.meta.get("unread_columns"), list) for name in names}
+    account.ignored = dict.fromkeys(sorted(ignored), "")
     sizes = sorted(((len(one.text), f"{one.meta['source']} {one.id}") for one in documents), reverse=True)
     account.longest = [(place, size) for size, place in sizes[:SHOWN]]
     return documents, account

@@ -8,19 +8,18 @@ from __future__ import annotations
 import csv
 import io
 import json
-import math
 import re
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeAlias
 
 from buckler.data import Json
-from buckler.data.hub import hub_or_cache
 from buckler.data.jsonl import HALF, halves_in, whole_characters
-from buckler.data.reading import LARGEST, decoded, json_value, kind_at, path_kind, read_bytes, require_length
-from buckler.errors import BackendError, DataError
+from buckler.data.reading import decoded, json_value, kind_at, path_kind, read_bytes, require_length
+from buckler.errors import DataError
+from buckler.formats.columnar import hub_dataset, parquet, saved_dataset
 from buckler.formats.rows import column, listed, shorten
 from buckler.formats.splits import chosen, is_split, splits_in
 from buckler.progress import LOG
@@ -39,8 +38,6 @@ COLUMNS = frozenset(
 """Column names by which a first record is known to be a header."""
 _DELIMITERS = (",", "\t", ";", "|")
 _QUOTED_CELL = re.compile(r'"(?:[^"]|"")*"')
-MOST_CELLS = 500_000_000
-"""Cells of a Parquet file: runs of one value take no room in it."""
 PLURALS = {f"{name}s": name for name in "instruction input output prompt question answer response completion text label".split()}
 """What a row of a table of parallel lists calls its columns."""
 
@@ -61,6 +58,8 @@ class Table:
     """Rows of each split, where there are several."""
     split: str = ""
     """Which of them the rows are of."""
+    bad: Sequence[tuple[str, str, str]] = ()
+    """Lines that are no JSON, where these are passed over: place, reason, line."""
 
 
 def endings(path: Path) -> set[str]:
@@ -68,10 +67,10 @@ def endings(path: Path) -> set[str]:
     return {ending.lower() for ending in path.suffixes}
 
 
-def load_table(path: Path | str, *, limit: int | None = None, split: str | None = None) -> Table:
+def load_table(path: Path | str, *, limit: int | None = None, split: str | None = None, skip_bad: bool = False) -> Table:
     """The rows of a file, of a dataset saved to disk, or of one of the hub (`owner/name`, `owner/name:config@split`).
 
-    `split` says which, where there are several.
+    `split` says which, where there are several; with `skip_bad` lines that are no JSON are passed over where others are.
 
     Raises:
         DataError: there is no such file, or it cannot be read as rows.
@@ -84,14 +83,15 @@ def load_table(path: Path | str, *, limit: int | None = None, split: str | None 
         parts = splits_in(place)
         one = chosen(parts, split, place) if parts else ""
         if parts:
-            rows = [row for shard in parts[one] for row in _in_file(shard, None).rows][:limit]
+            tables = [_in_file(shard, None, skip_bad) for shard in parts[one]]
+            rows, bad = [row for table in tables for row in table.rows][:limit], [line for table in tables for line in table.bad]
             others = (
                 {name: len(rows) if name == one else _count(files) for name, files in parts.items()} if len(parts) > 1 else {}
             )
-            return Table(rows=rows, kind="shards", splits=others, split=one if others else "")
+            return Table(rows=rows, kind="shards", splits=others, split=one if others else "", bad=bad)
         raise DataError(f"{path}: is a folder, but not a saved dataset; name a file in it")
     if kind:
-        return _of_wrapper(_in_file(place, limit), split, place)
+        return _of_wrapper(_in_file(place, limit, skip_bad), split, place)
     # A mistyped path of a file looks like a hub name: with a file's ending it is a path.
     hub = _HUB_NAME.fullmatch(str(path))
     if hub and (str(path).startswith("hf://") or not endings(place) & FILE_ENDINGS):
@@ -99,9 +99,27 @@ def load_table(path: Path | str, *, limit: int | None = None, split: str | None 
     raise DataError(f"{path}: no such file; a hub dataset is named `owner/name` or `hf://owner/name:config@split`")
 
 
-def _in_file(place: Path, limit: int | None) -> Table:
-    table = _table_of(place, read_bytes(place, packed=True), limit)
+def _in_file(place: Path, limit: int | None, skip_bad: bool = False) -> Table:
+    raw = read_bytes(place, packed=True)
+    try:
+        table = _table_of(place, raw, limit)
+    except DataError:
+        if not skip_bad or not endings(place) & {".jsonl", ".json"} or not (table := _good_lines(place, raw)).rows:
+            raise
     return table if limit is None else replace(table, rows=table.rows[:limit])
+
+
+def _good_lines(path: Path, raw: bytes) -> Table:
+    """The lines of a file that are JSON each by itself, and those that are not."""
+    rows: list[Row] = []
+    bad: list[tuple[str, str, str]] = []
+    for number, line in enumerate(str(whole_characters(decoded(raw, path, halves=True))).split("\n"), 1):
+        if line.strip():
+            try:
+                rows.append((f"{path}:{number}", whole_characters(json_value(line)[0])))
+            except ValueError as fault:
+                bad.append((f"{path}:{number}", f"not JSON: {fault}", line))
+    return Table(rows=rows, kind="json", bad=bad)
 
 
 def _count(files: Sequence[Path]) -> int:
@@ -305,23 +323,6 @@ def unfold(rows: list[Row]) -> list[Row]:
     return numbered(name, ({**shared, **dict(zip(columns, row, strict=True))} for row in cells))
 
 
-def parquet(path: Path, raw: bytes, limit: int | None) -> Iterator[Json]:
-    """The rows of a Parquet file."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        file = pq.ParquetFile(pa.BufferReader(raw))
-        size = sum(file.metadata.row_group(at).total_byte_size for at in range(file.num_row_groups))
-        cells = file.metadata.num_rows * file.metadata.num_columns
-        if size > LARGEST or cells > MOST_CELLS:
-            raise DataError(f"{path}: unpacks to {size / 2**20:,.0f} MiB and {cells:,} cells, more than is read; split it")
-        rows = file.read().slice(0, limit).to_pylist()
-    except (pa.ArrowException, OSError, UnicodeDecodeError) as fault:  # the last: a name or a text that is no UTF-8
-        raise DataError(f"{path}: not a complete Parquet file: {str(fault).splitlines()[0]}; download it again") from None
-    return (_plain(row) for row in rows)
-
-
 def _saved(path: Path, limit: int | None, split: str | None) -> Table:
     """A data set that `datasets` saved to disk: one split, or several in folders of their names."""
     if not (path / "dataset_dict.json").is_file():
@@ -334,51 +335,3 @@ def _saved(path: Path, limit: int | None, split: str | None) -> Table:
     return Table(
         rows=rows, kind="dataset", splits=dict.fromkeys(parts, 0) | {one: len(rows)} if len(parts) > 1 else {}, split=one
     )
-
-
-def saved_dataset(path: Path, limit: int | None) -> Iterator[Json]:
-    """The rows of one split that `datasets` saved to disk."""
-    from datasets import load_from_disk
-
-    try:
-        data = load_from_disk(str(path))
-        data.data.table.validate(full=True)  # offsets that lead out of a file would be followed
-        count = len(data) if limit is None else min(limit, len(data))
-        return iter([_plain(data[index]) for index in range(count)])
-    except MemoryError:
-        raise
-    except Exception as fault:  # noqa: BLE001 - the library raises whatever a damaged file leads it into
-        reason = " ".join(str(fault).split())[:300]
-        raise DataError(f"{path}: the saved dataset cannot be read: {type(fault).__name__}: {reason}; save it again") from None
-
-
-def hub_dataset(name: re.Match[str], limit: int | None, split: str | None = None) -> Iterator[Json]:
-    """The rows of a data set of the hub: `owner/name:config@split`, the split `train` if none is named."""
-    import datasets
-
-    split = name["split"] or split or "train"
-    wanted = split if limit is None else f"{split}[:{limit}]"
-    try:
-        with hub_or_cache():
-            data = datasets.load_dataset(name["name"], name["config"], split=wanted)
-    except datasets.exceptions.DatasetNotFoundError as fault:
-        raise DataError(f"{name[0]}: the hub has no such dataset, or access is denied: {fault}") from None
-    except (OSError, RuntimeError, datasets.exceptions.DatasetsError) as fault:
-        fix = "download the dataset on a machine with access, and give its path"
-        raise BackendError(f"{name[0]}: the hub cannot be reached ({type(fault).__name__}); {fix}") from None
-    except ValueError as fault:
-        raise DataError(f"{name[0]}: {fault}; name the config and the split as `owner/name:config@split`") from None
-    return (_plain(row) for row in data)
-
-
-def _plain(value: object) -> Json:
-    """A cell as JSON: numbers that are not, and what JSON cannot say, become missing or text."""
-    if isinstance(value, dict):
-        return {str(key): _plain(inner) for key, inner in value.items()}
-    if isinstance(value, Sequence) and not isinstance(value, str | bytes):
-        return [_plain(inner) for inner in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    if value is None or isinstance(value, bool | int | float | str):
-        return value
-    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)

@@ -94,15 +94,15 @@ def part_marks(parts: Sequence[Mapping[str, Json]], where: str) -> dict[str, Jso
     Raises:
         DataError: some are to be learnt and some are not.
     """
-    said: set[bool] = set()
+    marks: set[bool] = set()
     for part in parts:
         if part.get("text"):
-            said.add(all(learnt(part[name], name, where) for name in ("train", "weight") if part.get(name) is not None))
-    if len(said) > 1:
+            marks.add(all(learnt(part[name], name, where) for name in ("train", "weight") if part.get(name) is not None))
+    if len(marks) > 1:
         raise DataError(
             f"{where}: some parts of an answer are to be learnt and some are not; an answer is learnt whole: split the row"
         )
-    return {"train": False} if said == {False} else {}
+    return {"train": False} if marks == {False} else {}
 
 
 def require_text_only(row: Fields, turns: Sequence[Message], where: str) -> None:

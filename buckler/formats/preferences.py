@@ -69,8 +69,8 @@ def _compared(row: Fields) -> tuple[str, str, dict[str, int]] | None:
         ("output_1", "output_2"),
     ):
         if row.get(a) not in (None, "", []) and row.get(b) not in (None, "", []):
-            said = row.get("winner", row.get("preference", row.get("label")))
-            won = {"model_a": 0, "a": 0, "model_b": 1, "b": 1, "1": 0, "2": 1}.get(str(said).strip().lower())
+            verdict = row.get("winner", row.get("preference", row.get("label")))
+            won = {"model_a": 0, "a": 0, "model_b": 1, "b": 1, "1": 0, "2": 1}.get(str(verdict).strip().lower())
             return a, b, {} if won is None else {"chosen": won}
     return None
 
@@ -161,15 +161,15 @@ def _with_answer(rest: Fields, answer: Json, where: str, *, drop: bool = False) 
             for name in ("prompt", "messages"):
                 rest.pop(name, None)
             return {**rest, "prompt": list(whole)} if drop else {**rest, "prompt": list(whole), "completion": list(answer)}
-    asked = next((one for one in ("prompt", "instruction", "question", "history", "post", "query", "input") if one in rest), None)
+    column = next((one for one in "prompt instruction question history post query input".split() if one in rest), None)
     listed = next((one for one in ("messages", "conversations", "prompt") if isinstance(rest.get(one), list)), None)
     if listed is not None:
         before = list(rest.pop(listed))  # type: ignore[arg-type]
-        said: Json = [{"role": "assistant", "content": answer}]
-        return {**rest, "prompt": before} if drop else {**rest, "prompt": before, "completion": said}
-    if asked is None:
+        reply: Json = [{"role": "assistant", "content": answer}]
+        return {**rest, "prompt": before} if drop else {**rest, "prompt": before, "completion": reply}
+    if column is None:
         raise DataError(f"{where}: two answers and no question; name its column with --columns prompt=NAME")
-    if asked == "instruction":
+    if column == "instruction":
         return rest if drop else {**rest, "output": answer}
-    question = rest.pop(asked)
+    question = rest.pop(column)
     return {**rest, "prompt": question} if drop else {**rest, "prompt": question, "completion": answer}

@@ -180,12 +180,16 @@ def _recognised(
     if limit is not None and limit < 1:
         raise ConfigError(f"limit is {limit}; give a number of at least 1, or none for all rows")
     account, format = account or Account(source=str(path)), reading.format
-    table = load_table(path, limit=None if limit is None else max(limit, _LOOKED_AT), split=reading.split)
+    table = load_table(
+        path, limit=None if limit is None else max(limit, _LOOKED_AT), split=reading.split, skip_bad=reading.skip_bad
+    )
+    account.bad += [{"place": where, "reason": reason, "row": line} for where, reason, line in table.bad]
     account.splits, account.split = dict(table.splits), table.split
-    seen = [fields_of(value, where) for where, value in table.rows[:1]]
-    # One object alone may be a row, or a table of parallel lists: it is a row if it has a row's shape.
     names = FORMATS.names() if format is None else [format]
-    as_row = not seen or _format_of(_prepared(seen[0], reading, table.rows[0][0], account), names)
+    as_row = len(table.rows) != 1  # one object alone is a row, or a table of parallel lists: a row if it has a row's shape
+    for where, value in table.rows[:1] if not as_row else ():
+        with bad_row(Account(source=""), reading, where, value):
+            as_row = bool(_format_of(_prepared(fields_of(value, where), reading, where, account), names))
     listed = table.rows if as_row else unfold(_nested(table.rows))
     rows: list[tuple[str, Fields]] = []
     for where, value in listed[:limit]:

@@ -1,4 +1,4 @@
-"""Splits of a data set: train and test are told apart by the names of files, folders, columns and keys."""
+"""Splits of a data set: train and test are known by the names of files, folders, columns and keys."""
 
 from __future__ import annotations
 

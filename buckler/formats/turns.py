@@ -23,14 +23,16 @@ SPEAKERS: dict[str, Role] = {
     **dict.fromkeys("tool function observation ipython tool_response function_response function-response".split(), "tool"),
 }
 """Speakers in lower case."""
-SPEAKER_KEYS = ("role", "from", "speaker", "author")
-TEXT_KEYS = ("content", "value", "text", "parts")
+SPEAKER_KEYS, TEXT_KEYS = ("role", "from", "speaker", "author"), ("content", "value", "text", "parts")
 LISTS = ("messages", "conversations", "conversation", "contents", "dialog", "dialogue", "chat", "turns_list", "data")
 """Columns that hold a conversation."""
 TRANSCRIPTS = ("transcript", "text", "conversation", "dialogue", "dialog", "chat")
 """Columns that hold a conversation as one text."""
 REASONING = ("reasoning_content", "reasoning", "thinking")
 """Keys of a turn under which servers and data sets keep what the assistant thought; the first is the one Buckler writes."""
+
+
+_PAIRS = (("input", "output"), ("human", "assistant"), ("user", "assistant"))
 
 
 def key_in(turn: Mapping[str, Json], keys: Sequence[str]) -> str | None:
@@ -46,9 +48,7 @@ def is_turn(value: Json) -> bool:
 def _is_pair(value: Json) -> bool:
     """One question and its answer in one value: of XTuner and ms-swift, or a list of two."""
     if isinstance(value, Mapping):
-        return (
-            {"input", "output"} <= value.keys() or {"human", "assistant"} <= value.keys() or {"user", "assistant"} <= value.keys()
-        )
+        return any({question, answer} <= value.keys() for question, answer in _PAIRS)
     return isinstance(value, list) and len(value) == 2 and all(isinstance(one, str) for one in value)
 
 
@@ -56,9 +56,8 @@ def list_in(row: Fields) -> str | None:
     """The column that holds a conversation."""
     for name in LISTS:
         value = row.get(name)
-        if isinstance(value, list) and (
-            name in ("messages", "conversations") or (value and (is_turn(value[0]) or _is_pair(value[0])))
-        ):
+        has_turns = isinstance(value, list) and bool(value) and (is_turn(value[0]) or _is_pair(value[0]))
+        if has_turns or (isinstance(value, list) and name in LISTS[:2]):
             return name
         if name == "data" and isinstance(value, list) and len(value) > 1 and all(isinstance(one, str) for one in value):
             return name
@@ -150,14 +149,10 @@ def text_of(value: Json, where: str) -> tuple[str | None, Mapping[str, Json]]:
         return (value if isinstance(value, str) else None), {}
     parts = [{"text": part} if isinstance(part, str) else part for part in value]
     for part in parts:
-        if not isinstance(part, Mapping) or part.get("type", "text") not in ("text", "input_text", "output_text"):
-            kind = part.get("type") if isinstance(part, Mapping) else part
+        is_text = isinstance(part, Mapping) and part.get("type", "text") in ("text", "input_text", "output_text")
+        if not isinstance(part, Mapping) or not is_text or not isinstance(part.get("text", part.get("content")), str):
             raise DataError(
-                f"{where}: a part of a turn is {shorten(kind)}: only text is read; remove the row or write it out as text"
-            )
-        if not isinstance(part.get("text", part.get("content")), str):
-            raise DataError(
-                f"{where}: a part of a turn is {shorten(part)}: only text is read; remove the row or write it out as text"
+                f"{where}: a part of a turn is {shorten(part)}: only text is read; remove the row or write it as text"
             )
     plain = [part for part in parts if isinstance(part, Mapping)]
     return "".join(str(part.get("text", part.get("content"))) for part in plain), part_marks(plain, where)
@@ -172,12 +167,12 @@ def _spread(listed: Sequence[Json]) -> list[Json]:
     turns: list[Json] = []
     for at, one in enumerate(listed):
         if isinstance(one, Mapping):
-            asked = next(name for name in ("input", "human", "user") if name in one)
-            said = "output" if asked == "input" else "assistant"
+            question_key = next(name for name in ("input", "human", "user") if name in one)
+            answer_key = "output" if question_key == "input" else "assistant"
             if at == 0 and isinstance(one.get("system"), str) and one["system"]:
                 turns.append({"role": "system", "content": one["system"]})
             marks = {name: value for name, value in one.items() if name in MARKS_OF_TURNS}
-            question, answer = one[asked], one[said]
+            question, answer = one[question_key], one[answer_key]
         elif isinstance(one, list):
             (question, answer), marks = one, {}
         turns += [{"role": "user", "content": question}, {"role": "assistant", "content": answer, **marks}]
@@ -312,15 +307,15 @@ def transcript(text: str) -> list[Message] | None:
         turns: list[Message] = []
         for at, one in enumerate(found):
             end = found[at + 1].start() if at + 1 < len(found) else len(text)
-            said = _ENDS.sub("", text[one.end() : end].strip("\n ")).strip()
+            spoken = _ENDS.sub("", text[one.end() : end].strip("\n ")).strip()
             name = one["role"].lower()
             role = speaker_of(_ROLES.get(name, name))
             if role is None:
                 return None
             if name == "input" and turns:
-                turns[-1]["content"] += f"\n\n{said}" if said else ""
-            elif said or role != "assistant" or at + 1 < len(found):
-                turns.append(Message(role=role, content=said))
+                turns[-1]["content"] += f"\n\n{spoken}" if spoken else ""
+            elif spoken or role != "assistant" or at + 1 < len(found):
+                turns.append(Message(role=role, content=spoken))
         roles = [turn["role"] for turn in turns if turn["role"] != "system"]
         alternate = all(role == ("user", "assistant")[at % 2] for at, role in enumerate(roles))
         return turns if roles and (alternate or "<" in mark.pattern[:4]) else None
@@ -330,8 +325,7 @@ def transcript(text: str) -> list[Message] | None:
 def _of_llama(text: str) -> list[Message]:
     turns: list[Message] = []
     for at, pair in enumerate(_LLAMA.finditer(text)):
-        question, answer = pair[1].strip(), pair[2].strip()
-        system = None
+        question, answer, system = pair[1].strip(), pair[2].strip(), ""
         if at == 0 and (first := _LLAMA_SYSTEM.fullmatch(pair[1])):
             system, question = first[1].strip(), first[2].strip()
         turns += conversation(question, answer or None, system=system)

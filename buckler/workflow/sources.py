@@ -34,13 +34,13 @@ OF_FILES = ("format", "columns", "use", "skip_bad")
 RowT = TypeVar("RowT", Chat, Document)
 
 
-def columns_of(said: str) -> dict[str, str]:
+def columns_of(given: str) -> dict[str, str]:
     """`prompt=question,answer=response` as names and columns.
 
     Raises:
         ValueError: it is something else.
     """
-    pairs = [part.partition("=") for part in said.split(",") if part.strip()]
+    pairs = [part.partition("=") for part in given.split(",") if part.strip()]
     if bad := [name for name, equals, column in pairs if not equals or not column.strip() or not name.strip()]:
         raise ValueError(f"write it as prompt=COLUMN,answer=COLUMN; {bad[0]!r} names no column")
     named = {name.strip(): column.strip() for name, _, column in pairs}

@@ -119,8 +119,8 @@ def gives_what_is_wanted(answer: Sequence[Sentence], roles: Sequence[Role], ask:
 
 def answers_within_limit(answer: Sequence[Sentence]) -> bool:
     """Whether the first sentence names what cannot be known for sure, and it or the next one tells what is known all the same."""
-    limit, said = _TO_KNOWN.split(answer[0].text, maxsplit=1) if _TO_KNOWN.search(answer[0].text) else (answer[0].text, "")
-    known = [Sentence(said, False, False)] if said else [one for one in answer[1:2] if _ABOUT.search(one.text)]
+    limit, rest = _TO_KNOWN.split(answer[0].text, maxsplit=1) if _TO_KNOWN.search(answer[0].text) else (answer[0].text, "")
+    known = [Sentence(rest, False, False)] if rest else [one for one in answer[1:2] if _ABOUT.search(one.text)]
     if not LIMIT.search(limit) or any(GUARDS.search(one.text) or PRIVATE.search(one.text) for one in (answer[0], *known)):
         return False
     return any(

@@ -112,8 +112,8 @@ class DrawingJob(Job):
         if self.use is not None and accounts and not any(one.preferences for one in accounts):
             raise ConfigError(f"`use` is {self.use}, but no row of these files has two answers; remove it")
         unclear = ((one.source, mark) for one in accounts for mark in one.unclear)
-        if learns and not documents and (said := next(unclear, None)):
-            raise DataError(": ".join(said))
+        if learns and not documents and (mark := next(unclear, None)):
+            raise DataError(": ".join(mark))
         for one in accounts:
             for line in account_lines(one.to_json(), first=first, learns=learns and not documents):
                 LOG.info("%s", line)
@@ -126,10 +126,10 @@ class DrawingJob(Job):
 
     def _how_read(self, source: Source) -> dict[str, object]:
         """What the job says of reading files, as far as it concerns this one."""
-        said: dict[str, object] = {"use": self.use, "repeats": self.repeats, "skip_bad": self.skip_bad}
+        settings: dict[str, object] = {"use": self.use, "repeats": self.repeats, "skip_bad": self.skip_bad}
         if self.split is not None and formats.splits_of(source.source, self.split):
-            said |= {"split": self.split}
+            settings |= {"split": self.split}
         columns = columns_of(self.columns)
         if columns and set(columns.values()) & formats.columns_of(source.source, self.split):
-            said |= {"columns": columns}
-        return said
+            settings |= {"columns": columns}
+        return settings
