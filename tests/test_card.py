@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import statistics
 import tracemalloc
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import yaml
@@ -309,6 +311,33 @@ def test_text_in_a_line_and_in_a_block_is_read_back_as_it_was():
         assert "".join(child.content for child in paragraph.children) == "x " + " ".join(text.split())
         (block,) = MarkdownIt().parse(fenced(text))
         assert block.content == text + "\n"
+
+
+@pytest.mark.ml
+def test_files_load_in_any_order_with_the_columns_that_the_page_on_trainers_names(tmp_path):
+    from datasets import load_dataset
+
+    page = (Path(__file__).parents[1] / "docs" / "trainers.md").read_text()
+    code = page[page.index("from datasets import Features") : page.index("files = [")]
+    known: dict[str, object] = {}
+    exec(code, known)
+    question = Chat.pair("Why?", None).messages
+    thinking = [*question, {"role": "assistant", "content": "So.", "reasoning_content": "Hm."}]
+    call = {"type": "function", "function": {"name": "f", "arguments": {"x": 1}}}
+    calling = [*question, {"role": "assistant", "content": "", "tool_calls": [call]}, {"role": "tool", "content": "3"}]
+    sets = {
+        "plain": [Chat.pair("Who?", "Anna.", task="a"), Chat.pair("Who else?", "Ben.", task="b")],
+        "one": [Chat.pair("Where?", "Here.")],
+        "thinking": [Chat.of(thinking, label="x")],
+        "calling": [Chat.of([*calling, {"role": "assistant", "content": "3."}])],
+    }
+    for name, rows in sets.items():
+        write_rows(tmp_path / f"{name}.jsonl", rows)
+    for names in itertools.permutations(sets, 2):
+        files = [str(tmp_path / f"{name}.jsonl") for name in names]
+        where = {"split": "train", "cache_dir": str(tmp_path / "cache")}
+        loaded = load_dataset("json", data_files=files, features=known["columns"], **where)
+        assert [row["messages"] for row in loaded] == [row.to_json()["messages"] for name in names for row in sets[name]]
 
 
 @pytest.mark.ml

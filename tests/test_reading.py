@@ -166,6 +166,31 @@ def test_json_has_a_depth_and_numbers_an_end(tmp_path, value, message):
             read_chats(path)
 
 
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('{"prompt": "a", "completion": "b"}\n{"prompt": "a", "completion": "b", "prompt": "c"}\n', r':2: .*the key "prompt"'),
+        ('{"messages": [{"role": "user", "content": "a", "content": "b"}]}\n', r':1: .*the key "content"'),
+        ('[\n{"prompt": "a"},\n\n{"prompt": "c",\n "id": 1, "id": 1}\n]', r':4: .*the key "id"'),
+        (json.dumps({"messages": '[{"role": "user", "role": "user", "content": "a"}]'}), r':1: .*the key "role"'),
+        ('{"prompt": "a"}\n{"Prompt": "b", "prompt": "c"}\n', ":2: the columns 'Prompt', 'prompt' are one name"),
+        ('{"Id": 2, "ID ": 3, "prompt": "c"}\n', ":1: the columns 'Id', 'ID ' are one name"),
+    ],
+)
+def test_a_key_that_stands_twice_is_refused_where_it_stands(tmp_path, text, message):
+    path = tmp_path / "rows.jsonl"
+    path.write_text(text)
+    with pytest.raises(DataError, match=rf"rows.jsonl{message}"):
+        read_chats(path)
+
+
+def test_stored_json_has_each_key_once_and_of_a_reply_the_last_counts(tmp_path):
+    (tmp_path / "stored.json").write_text('{"a": {"b": 1, "b": 2}}')
+    with pytest.raises(DataError, match='the key "b" stands twice'):
+        read_json(tmp_path / "stored.json", constants=True)
+    assert reading.bounded_json('{"b": 1, "b": 2}') == {"b": 2}
+
+
 def test_files_and_rows_have_a_size(tmp_path, monkeypatch):
     path = tmp_path / "rows.jsonl"
     monkeypatch.setattr(reading, "LONGEST", 1000)

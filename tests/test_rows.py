@@ -154,6 +154,51 @@ def test_columns_are_taken_as_their_user_names_them(tmp_path):
     assert read_documents(texts, reading=Reading(columns={"text": "prose"}))[0].text == "A long text."
 
 
+def test_columns_and_a_split_that_concern_no_file_are_refused_and_it_is_said_which_they_do_not(tmp_path):
+    plain = put(tmp_path / "plain.jsonl", *pairs("a", "b"))
+    asked = put(tmp_path / "asked.jsonl", {"question": "q", "response": "a", "note": 1})
+    parts = put(tmp_path / "parts.jsonl", *pairs("c", split="train"), *pairs("d", split="test"))
+    empty = tmp_path / "headless.csv"
+    empty.write_text("Frage,gut\nWer?,Anna\n")
+    no = {
+        "prompt=nope": r"no file has 'nope'; the columns are .*plain.jsonl: completion, prompt",
+        "prompt=Prompt,answer=completion,ignore=note+typo": "no file has 'note', 'typo'",
+    }
+    for columns, message in no.items():
+        with pytest.raises(ConfigError, match=message):
+            RowsJob(files=(str(plain),), columns=columns).run(tmp_path)
+        with pytest.raises(ConfigError, match=message):
+            buckler.export(str(plain), "chat", columns=columns, out=tmp_path / "out", store=tmp_path)
+    with pytest.raises(ConfigError, match=r"no file has 'nein'; the columns are .*: frage, gut"):
+        RowsJob(files=(str(empty),), columns="prompt=nein").run(tmp_path)
+    with pytest.raises(ConfigError, match=r"`split` is test, but .*plain.jsonl has no splits"):
+        RowsJob(files=(str(plain),), split="test").run(tmp_path)
+    with pytest.raises(ConfigError, match="`columns` is of files of rows, and miniature:customer is none"):
+        ExportJob(rows=(Source(source="miniature:customer", count=2),), to="chat", columns="prompt=a").run(tmp_path / "o")
+    files = (str(plain), str(asked), str(parts))
+    report = RowsJob(files=files, columns="prompt=question,answer=response", split="test").run(tmp_path)
+    options = ["--split test", "--columns prompt=question,answer=response"]
+    assert [one.get("not_concerned_by") for one in report.files] == [options, options[:1], options[1:]]
+    assert "  not concerned by --split test" in report.lines()
+    exported = buckler.export([str(plain), str(parts)], "chat", split="train", out=tmp_path / "some", store=tmp_path)
+    assert [one.get("not_concerned_by") for one in exported.to_json()["read"]] == [["--split train"], None]
+
+
+def test_a_csv_file_of_unknown_columns_is_read_by_their_names(tmp_path):
+    path = tmp_path / "own.csv"
+    path.write_text("My Question,gut,Other\nWer?,Anna,1\nWo?,Rom,2\n")
+    with pytest.raises(DataError, match="unknown header"):
+        read_chats(path)
+    rows = read_chats(path, reading=Reading(columns={"prompt": "my question", "answer": "GUT", "ignore": "other"}))
+    assert [row.answer for row in rows] == ["Anna", "Rom"] and "ignored_columns" not in rows[0].meta
+    assert read_documents(path, reading=Reading(columns={"text": "my question"}))[1].text == "Wo?"
+
+
+def test_columns_of_documents_that_are_not_used_are_in_their_account(tmp_path):
+    path = put(tmp_path / "t.jsonl", {"text": "A text.", "extra": 1})
+    assert RowsJob(files=(str(path),)).run(tmp_path).files[0]["columns"]["ignored"] == {"extra": ""}
+
+
 def test_a_use_that_concerns_no_row_is_refused(tmp_path):
     path = put(tmp_path / "r.jsonl", *pairs("a"))
     with pytest.raises(ConfigError, match="no row of these files has two answers"):

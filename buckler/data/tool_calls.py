@@ -13,7 +13,7 @@ from typing import Any
 from typing_extensions import TypedDict  # that of Python 3.11 cannot be checked by pydantic
 
 from buckler.data.jsonl import Json
-from buckler.data.reading import bounded_json
+from buckler.data.reading import bounded_json, json_value
 from buckler.errors import DataError
 
 _TOOL_CALLS = [
@@ -93,7 +93,7 @@ def tools_of(value: Json, where: str) -> list[Json]:
         DataError: it is neither.
     """
     try:
-        tools = bounded_json(value) if isinstance(value, str) and value.strip() else value or []
+        tools = json_value(value)[0] if isinstance(value, str) and value.strip() else value or []
     except ValueError:
         tools = None
     schemas = (

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from buckler.data import LOSS_WEIGHT, NOT_LEARNT, UNCLEAR, Chat, Json, Message, masked_turns
 from buckler.errors import ConfigError, DataError
-from buckler.formats.rows import Fields, listed, shorten
+from buckler.formats.rows import Fields, column, listed, shorten
 
 TARGETS = (
     "prompt answer system context history messages text tools reasoning chosen rejected weight learn label category id ignore"
@@ -53,6 +53,8 @@ class Account:
     """Rows that say the same as another, and are kept once."""
     repeats: int = 0
     """Rows that say the same as another, and are kept as often as they stand."""
+    not_for: list[str] = field(default_factory=list)
+    """Options that concern other files of the command, not this one."""
     sampled: int | None = None
     """Rows that were drawn, where only so many are wanted."""
     bad: list[dict[str, Json]] = field(default_factory=list)
@@ -90,6 +92,7 @@ class Account:
             "layout": self.layout,
             **({"benchmark": self.benchmark} if self.benchmark else {}),
             **({"splits": dict(self.splits), "split": self.split} if self.splits else {}),
+            **({"not_concerned_by": list[Json](self.not_for)} if self.not_for else {}),
             "rows": {
                 "read": self.read, "kept": self.kept, "merged": self.merged, "repeats_kept": self.repeats,
                 "dropped": dict(Counter(str(one["reason"]) for one in self.bad)),
@@ -122,6 +125,8 @@ def account_lines(saved: Mapping[str, Json], *, first: bool = True, learns: bool
     lines = [f"{saved['source']}: {saved['layout']}{known}: {rows.get('read')} rows read, {rows.get('kept')} kept"]
     if splits := part(saved, "splits"):
         lines.append(f"  split {saved['split']} of: {', '.join(f'{name} {number}' for name, number in splits.items())}")
+    if isinstance(others := saved.get("not_concerned_by"), list):
+        lines.append(f"  not concerned by {' and '.join(map(str, others))}")
     if merged := rows.get("merged"):
         lines.append(f"  {merged} repeat another row and are merged with it" + ("; --repeats keep keeps them" if learns else ""))
     if repeats := rows.get("repeats_kept"):
@@ -168,8 +173,8 @@ def renamed(row: Fields, columns: Mapping[str, str], where: str) -> Fields:
     """
     if unknown := [name for name in columns if not is_target(name)]:
         raise ConfigError(f"columns: {unknown[0]!r} must be one of {', '.join(TARGETS)}")
-    named = {_target(target): name.strip().lower() for target, name in columns.items()}
-    ignored = {one for name in ("ignore",) if name in named for one in named.pop(name).split("+")}
+    named = {_target(target): column(name) for target, name in columns.items() if target != "ignore"}
+    ignored = named_in({"ignore": columns.get("ignore", "")})
     if missing := [name for name in named.values() if name not in row]:
         raise DataError(f"{where}: no column {missing[0]!r}; the columns are {listed(row)}")
     rest = {name: value for name, value in row.items() if name not in {*named.values(), *ignored}}
@@ -185,6 +190,11 @@ def renamed(row: Fields, columns: Mapping[str, str], where: str) -> Fields:
     if "learn" in taken:
         taken["kto_tag"] = _truth(taken.pop("learn"), named["learn"], where)
     return {**rest, **taken}
+
+
+def named_in(columns: Mapping[str, str]) -> set[str]:
+    """The columns of a file that `columns` names, under the names that rows have them."""
+    return {column(one) for name, value in columns.items() for one in (value.split("+") if name == "ignore" else [value]) if one}
 
 
 def is_target(name: str) -> bool:

@@ -9,7 +9,7 @@ from pathlib import Path
 from buckler.data import Document, Json, content_id
 from buckler.data.reading import kind_at, path_kind
 from buckler.errors import ConfigError, DataError
-from buckler.formats.account import SHOWN, Account, Reading, bad_row, renamed
+from buckler.formats.account import SHOWN, Account, Reading, bad_row, named_in, renamed
 from buckler.formats.columns import META_COLUMNS, meta_of
 from buckler.formats.files import DATA_ENDINGS, TEXT_ENDINGS, Table, load_table, unfold
 from buckler.formats.rows import Fields, fields_of, listed, shorten
@@ -44,7 +44,7 @@ def read_accounted_documents(path: Path | str, reading: Reading, *, limit: int |
     documents = _read(path, limit, reading, account)
     account.read, account.kept = len(documents) + len(account.bad), len(documents)
     account.layout = ", ".join(sorted({str(one.meta["format"]) for one in documents}))
-    ignored = {str(name) for one in documents if isinstance(names := one.meta.get("unread_columns"), list) for name in names}
+    ignored = {str(name) for one in documents if isinstance(names := one.meta.get("ignored_columns"), list) for name in names}
     account.ignored = dict.fromkeys(sorted(ignored), "")
     sizes = sorted(((len(one.text), f"{one.meta['source']} {one.id}") for one in documents), reverse=True)
     account.longest = [(place, size) for size, place in sizes[:SHOWN]]
@@ -79,7 +79,8 @@ def _read(path: Path | str, limit: int | None, reading: Reading, account: Accoun
 
 
 def _documents_of(path: Path | str, folder: str, limit: int | None, reading: Reading, account: Account) -> list[Document]:
-    table = load_table(path, limit=None if limit is None else max(limit, 2), split=reading.split)
+    most, named = None if limit is None else max(limit, 2), named_in(reading.columns)
+    table = load_table(path, limit=most, split=reading.split, columns=named)
     if table.splits:
         account.splits, account.split = dict(table.splits), table.split
     if table.kind == "text" and not _lines_stand_alone(table):

@@ -10,7 +10,7 @@ import io
 import json
 import re
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeAlias
@@ -67,10 +67,18 @@ def endings(path: Path) -> set[str]:
     return {ending.lower() for ending in path.suffixes}
 
 
-def load_table(path: Path | str, *, limit: int | None = None, split: str | None = None, skip_bad: bool = False) -> Table:
+def load_table(
+    path: Path | str,
+    *,
+    limit: int | None = None,
+    split: str | None = None,
+    skip_bad: bool = False,
+    columns: Collection[str] = (),
+) -> Table:
     """The rows of a file, of a dataset saved to disk, or of one of the hub (`owner/name`, `owner/name:config@split`).
 
-    `split` says which, where there are several; with `skip_bad` lines that are no JSON are passed over where others are.
+    `split` says which, where there are several; with `skip_bad` lines that are no JSON are passed over where others are;
+    a first record with one of `columns` is a header.
 
     Raises:
         DataError: there is no such file, or it cannot be read as rows.
@@ -83,7 +91,7 @@ def load_table(path: Path | str, *, limit: int | None = None, split: str | None 
         parts = splits_in(place)
         one = chosen(parts, split, place) if parts else ""
         if parts:
-            tables = [_in_file(shard, None, skip_bad) for shard in parts[one]]
+            tables = [_in_file(shard, None, skip_bad, columns) for shard in parts[one]]
             rows, bad = [row for table in tables for row in table.rows][:limit], [line for table in tables for line in table.bad]
             others = (
                 {name: len(rows) if name == one else _count(files) for name, files in parts.items()} if len(parts) > 1 else {}
@@ -91,7 +99,7 @@ def load_table(path: Path | str, *, limit: int | None = None, split: str | None 
             return Table(rows=rows, kind="shards", splits=others, split=one if others else "", bad=bad)
         raise DataError(f"{path}: is a folder, but not a saved dataset; name a file in it")
     if kind:
-        return _of_wrapper(_in_file(place, limit, skip_bad), split, place)
+        return _of_wrapper(_in_file(place, limit, skip_bad, columns), split, place)
     # A mistyped path of a file looks like a hub name: with a file's ending it is a path.
     hub = _HUB_NAME.fullmatch(str(path))
     if hub and (str(path).startswith("hf://") or not endings(place) & FILE_ENDINGS):
@@ -99,10 +107,10 @@ def load_table(path: Path | str, *, limit: int | None = None, split: str | None 
     raise DataError(f"{path}: no such file; a hub dataset is named `owner/name` or `hf://owner/name:config@split`")
 
 
-def _in_file(place: Path, limit: int | None, skip_bad: bool = False) -> Table:
+def _in_file(place: Path, limit: int | None, skip_bad: bool = False, columns: Collection[str] = ()) -> Table:
     raw = read_bytes(place, packed=True)
     try:
-        table = _table_of(place, raw, limit)
+        table = _table_of(place, raw, limit, columns)
     except DataError:
         if not skip_bad or not endings(place) & {".jsonl", ".json"} or not (table := _good_lines(place, raw)).rows:
             raise
@@ -140,7 +148,7 @@ def _of_wrapper(table: Table, split: str | None, place: Path) -> Table:
     return Table(rows=numbered(f"{place}: {one}", lists[one]), kind=table.kind, splits=counts, split=one)
 
 
-def _table_of(path: Path, raw: bytes, limit: int | None) -> Table:
+def _table_of(path: Path, raw: bytes, limit: int | None, columns: Collection[str]) -> Table:
     if raw.startswith(b"PAR1"):
         return Table(rows=numbered(str(path), parquet(path, raw, limit)), kind="parquet")
     text = decoded(raw, path, halves=True)  # an older version wrote half characters
@@ -153,7 +161,7 @@ def _table_of(path: Path, raw: bytes, limit: int | None) -> Table:
         raise DataError(f"{path}: contains NUL characters, so it is not text; unpack or convert it first")
     named = endings(path)
     if named & {".csv", ".tsv"}:
-        return csv_table(path, text, "\t" if ".tsv" in named else None)
+        return csv_table(path, text, "\t" if ".tsv" in named else None, columns)
     if text.lstrip()[0] in "[{" and (values := json_values(path, text, strict=not named & {".txt", ".md"})):
         return Table(rows=json_rows(path, values), kind="json")
     if named & {".json", ".jsonl"}:
@@ -168,8 +176,9 @@ def numbered(name: str, values: Iterable[Json]) -> list[Row]:
     return [(f"{name}: row {number}", value) for number, value in enumerate(values, 1)]
 
 
-def csv_table(path: Path, text: str, delimiter: str | None) -> Table:
-    """Records under their header, or bare ones; without a `delimiter` the first record shows it.
+def csv_table(path: Path, text: str, delimiter: str | None, columns: Collection[str] = ()) -> Table:
+    """Records under their header, which has a known name or one of `columns`, or bare ones; without a `delimiter` the first
+    record shows it.
 
     Raises:
         DataError: a record does not fit the header, a quote is not closed, a name stands twice, there are no rows.
@@ -183,7 +192,8 @@ def csv_table(path: Path, text: str, delimiter: str | None) -> Table:
     if not records:
         raise DataError(f"{path}: the file has no records")
     header = [column(name) for name in records[0][1]]
-    if _is_mmlu(records[0][1]) or not (COLUMNS & set(header) or header[0] == "index"):
+    is_header = bool(COLUMNS & set(header)) or header[0] == "index"
+    if (_is_mmlu(records[0][1]) or not is_header) and not set(header) & set(columns):
         return Table(rows=[(where, cells) for where, cells in records], kind="cells")
     if twice := sorted({name for name in header if header.count(name) > 1}):
         raise DataError(f"{records[0][0]}: the header names {listed(twice)} more than once; rename one")
@@ -280,7 +290,19 @@ def _json_fault(path: Path, text: str, fault: ValueError, line_of: int) -> DataE
         return DataError(
             f"{path}:{fault.lineno}: not JSON: {fault.msg} at column {fault.colno} of {shown}; fix or remove this line"
         )
-    return DataError(f"{path}:{line_of}: not JSON that can be read: {fault}; correct or remove this line")
+    return DataError(f"{path}:{_line_in_list(text) or line_of}: not JSON that can be read: {fault}; correct or remove this row")
+
+
+def _line_in_list(text: str) -> int:
+    """Where the element of a list begins that cannot be read; 0 if the text is no list."""
+    at, begin = 0, re.compile(r"\s*\[\s*(?!\])")
+    try:
+        while (start := begin.match(text, at)) is not None:
+            at, begin = start.end(), re.compile(r"\s*,\s*")
+            _, at = json_value(text, at, alone=False)
+    except ValueError:
+        return text.count("\n", 0, at) + 1
+    return 0
 
 
 def json_rows(path: Path, values: list[tuple[int, Json]]) -> list[Row]:

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from buckler.data import Chat, Json, chat_from_json
 from buckler.data.reading import kind_at, opened
 from buckler.errors import ConfigError, DataError
-from buckler.formats.account import Account, Reading, bad_row, fill, renamed, values_of
+from buckler.formats.account import Account, Reading, bad_row, fill, named_in, renamed, values_of
 from buckler.formats.chats import FORMATS, matches, parsed
 from buckler.formats.columns import CATEGORY_COLUMNS, LABEL_COLUMNS, META_COLUMNS, meta_of
 from buckler.formats.context import languages_in, with_context
@@ -23,7 +23,7 @@ from buckler.formats.files import PLURALS, load_table, numbered, unfold
 from buckler.formats.fingerprints import benchmark_of
 from buckler.formats.marks import marks_of, require_text_only
 from buckler.formats.preferences import is_preference, plain
-from buckler.formats.rows import Fields, Noted, fields_of, listed, shorten
+from buckler.formats.rows import Fields, Noted, column, fields_of, listed, shorten
 from buckler.formats.splits import of_split
 from buckler.formats.turns import LISTS, from_text, grow, is_flat_tree
 from buckler.progress import LOG
@@ -103,12 +103,14 @@ def splits_of(path: Path | str, wanted: str | None) -> dict[str, int]:
     return of_split(rows, wanted, {}, "", path)[1]
 
 
-def columns_of(path: Path | str, split: str | None = None) -> set[str]:
-    """The columns of the first rows of a file."""
-    table = load_table(path, limit=_LOOKED_AT, split=split)
-    return {
-        name for where, value in unfold(table.rows)[:_LOOKED_AT] if isinstance(value, Mapping) for name in fields_of(value, where)
-    }
+def columns_of(path: Path | str, split: str | None = None, named: Collection[str] = (), *, whole: bool = False) -> set[str]:
+    """The columns of the first rows of a file, or of the whole; a CSV file with one of the `named` has a header."""
+    most = None if whole else _LOOKED_AT
+    table = load_table(path, limit=most, split=split, columns=named)
+    if table.kind == "cells" and isinstance(first := table.rows[0][1], list):
+        return {column(str(cell)) for cell in first}
+    rows = unfold(table.rows)[:most]
+    return {name for where, value in rows if isinstance(value, Mapping) for name in fields_of(value, where)}
 
 
 def read_accounted(path: Path | str, reading: Reading, *, limit: int | None = None) -> tuple[list[Chat], Account]:
@@ -180,9 +182,8 @@ def _recognised(
     if limit is not None and limit < 1:
         raise ConfigError(f"limit is {limit}; give a number of at least 1, or none for all rows")
     account, format = account or Account(source=str(path)), reading.format
-    table = load_table(
-        path, limit=None if limit is None else max(limit, _LOOKED_AT), split=reading.split, skip_bad=reading.skip_bad
-    )
+    most = None if limit is None else max(limit, _LOOKED_AT)
+    table = load_table(path, limit=most, split=reading.split, skip_bad=reading.skip_bad, columns=named_in(reading.columns))
     account.bad += [{"place": where, "reason": reason, "row": line} for where, reason, line in table.bad]
     account.splits, account.split = dict(table.splits), table.split
     names = FORMATS.names() if format is None else [format]
@@ -231,7 +232,7 @@ def _recognised(
 def _prepared(row: Fields, reading: Reading, where: str, account: Account) -> Fields:
     """A row with its columns as its user named them, and with the answer that is meant where it has two."""
     row = renamed(row, reading.columns, where) if reading.columns else row
-    row = {name: from_text(value) if name in MAY_BE_TEXT else value for name, value in row.items()}
+    row = {name: from_text(value, where) if name in MAY_BE_TEXT else value for name, value in row.items()}
     if not is_preference(row):
         return row
     account.preferences += 1

@@ -51,7 +51,11 @@ def fields_of(value: Json, where: str) -> Fields:
     if isinstance(value, str):
         return {"string": value}
     if isinstance(value, Mapping):
-        return {column(str(key)): inner for key, inner in value.items()}
+        named = {column(str(key)): inner for key, inner in value.items()}
+        if len(named) < len(value):
+            spelt = [str(key) for key in value if [column(str(one)) for one in value].count(column(str(key))) > 1]
+            raise DataError(f"{where}: the columns {listed(map(repr, spelt))} are one name; rename or remove one")
+        return named
     if isinstance(value, Sequence) and value:
         first = value[0]
         if isinstance(first, Mapping):

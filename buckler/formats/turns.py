@@ -6,7 +6,8 @@ import ast
 import re
 from collections.abc import Callable, Mapping, Sequence
 
-from buckler.data import Json, Message, Role, bounded_json, is_json
+from buckler.data import Json, Message, Role, is_json
+from buckler.data.reading import Bounded, json_value
 from buckler.data.thinking import leading_thought
 from buckler.data.tool_calls import tool_parts, tools_of
 from buckler.errors import DataError
@@ -183,19 +184,24 @@ def _called(text: Json, where: str) -> Mapping[str, Json]:
     """A turn whose text is nothing but calls, as JSON of one or several, perhaps after a thought."""
     thought, rest = (leading_thought(text) if isinstance(text, str) else None) or ("", text)
     try:
-        calls = bounded_json(rest) if isinstance(rest, str) else rest
+        calls = json_value(rest)[0] if isinstance(rest, str) else rest
     except ValueError:
         raise DataError(f"{where}: a function_call turn must hold JSON with a name and arguments, got {shorten(text)}") from None
     return {"tool_calls": calls, "reasoning_content": thought}
 
 
-def from_text(value: Json) -> Json:
-    """Turns that stand as text in a cell of a table, as JSON or as Python writes a list; any other value as it is."""
+def from_text(value: Json, where: str) -> Json:
+    """Turns that stand as text in a cell of a table, as JSON or as Python writes a list; any other value as it is.
+
+    Raises:
+        DataError: they are JSON past a limit, or with a key twice.
+    """
     if not isinstance(value, str) or not re.match(r"\s*\[\s*\{", value):
         return value
     try:
-        read: Json = bounded_json(value)
-        return read
+        return json_value(value)[0]
+    except Bounded as fault:
+        raise DataError(f"{where}: JSON as a text that cannot be read: {fault}") from None
     except ValueError:
         pass
     try:

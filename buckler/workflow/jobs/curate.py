@@ -160,7 +160,8 @@ class CurateJob(AnsweringJob, DrawingJob):
         """
         planned, store = self.plan(earlier), store_of(out, store)
         self.note_replaced(out, store, lambda: self.plan(earlier).targets)
-        self.account_rows([self.drawn(self.texts)], out, first=True)
+        attack = () if self.attack_rows is None else (self.drawn(self.attack_rows, of_world=ATTACK_ROWS),)
+        self.account_rows([self.drawn(self.texts)], out, also=attack, first=True)
         if "attack" in planned.more:
             run_steps([planned.more["attack"]], store, progress=progress)
         run_steps([planned.result], store, workers=self.workers, progress=progress)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar, Literal
 
@@ -12,6 +12,8 @@ from buckler import formats
 from buckler.data import write_json, write_jsonl
 from buckler.errors import ConfigError, DataError
 from buckler.formats import Account, account_lines
+from buckler.formats.account import named_in
+from buckler.formats.rows import listed
 from buckler.progress import LOG
 from buckler.workflow.jobs.base import ACCOUNTS, EARLIER, WORK, Earlier, Job, named_step
 from buckler.workflow.rows import rows_of
@@ -89,26 +91,35 @@ class DrawingJob(Job):
         return filled if "count" in given else at_most(limit, filled, documents=documents)
 
     def account_rows(
-        self, sources: Iterable[Source], out: Path, *, documents: bool = False, first: bool = False, learns: bool = True
+        self,
+        sources: Iterable[Source],
+        out: Path,
+        *,
+        also: Iterable[Source] = (),
+        documents: bool = False,
+        first: bool = False,
+        learns: bool = True,
     ) -> None:
         """Say, before anything starts, what becomes of every row and column of files, and write it down for the result.
 
         Args:
             sources: As they are drawn.
             out: The folder of the job's results.
+            also: Others that the job reads, and gives no account of.
             documents: Whether they are documents, not chats.
             first: Whether the first row is shown.
             learns: Whether answers of theirs are learnt.
 
         Raises:
             DataError: a file cannot be read.
-            ConfigError: `use` or `columns` concern none of them.
+            ConfigError: `use`, `split` or `columns` concern none of them.
         """
         accounts: list[Account] = []
-        for source in sources:
-            if not source.source.startswith((WORLD, EARLIER)):
-                found = accounted_documents(source, is_planned=True) if documents else accounted_chats(source, is_planned=True)
-                accounts += [] if found[1] is None else [found[1]]
+        self.concerned([*(drawn := list(sources)), *also])
+        for source in (one for one in drawn if not one.source.startswith((WORLD, EARLIER))):
+            found = accounted_documents(source, is_planned=True) if documents else accounted_chats(source, is_planned=True)
+            if found[1] is not None:
+                accounts.append(self.noted(found[1], source))
         if self.use is not None and accounts and not any(one.preferences for one in accounts):
             raise ConfigError(f"`use` is {self.use}, but no row of these files has two answers; remove it")
         unclear = ((one.source, mark) for one in accounts for mark in one.unclear)
@@ -124,12 +135,41 @@ class DrawingJob(Job):
         if accounts:
             write_json(out / WORK / ACCOUNTS, [one.to_json() for one in accounts])
 
+    def concerned(self, every: Sequence[Source]) -> None:
+        """Refuse a `split` and `columns` that concern none of the sources as they are drawn (ConfigError)."""
+        files = [one for one in every if not one.source.startswith((WORLD, EARLIER))]
+        if not files and (given := [name for name in ("split", "columns", "use") if getattr(self, name)]):
+            named = f"{', '.join(one.source for one in every)} is none" if every else "none is named"
+            raise ConfigError(f"`{given[0]}` is of files of rows, and {named}; remove it")
+        wanted = named_in(columns_of(self.columns))
+        if wanted and (missing := wanted.difference(*(self._columns(one) for one in files))):
+            missing.difference_update(*(self._columns(one, whole=True) for one in files))
+            there = "; ".join(f"{one.source}: {listed(sorted(self._columns(one)))}" for one in files[:3])
+            if missing:
+                raise ConfigError(f"`columns`: no file has {listed(map(repr, sorted(missing)))}; the columns are {there}")
+        if self.split is not None and not any("split" in one.model_fields_set for one in files):
+            names = ", ".join(one.source for one in files)
+            raise ConfigError(f"`split` is {self.split}, but {names} {'have' if len(files) > 1 else 'has'} no splits; remove it")
+
+    def noted(self, account: Account, source: Source) -> Account:
+        """The account of a file, with the options of the job that concern others only."""
+        account.not_for = [
+            f"--{name} {value}"
+            for name, value in (("split", self.split), ("columns", self.columns))
+            if value and name not in source.model_fields_set
+        ]
+        return account
+
     def _how_read(self, source: Source) -> dict[str, object]:
         """What the job says of reading files, as far as it concerns this one."""
         settings: dict[str, object] = {"use": self.use, "repeats": self.repeats, "skip_bad": self.skip_bad}
         if self.split is not None and formats.splits_of(source.source, self.split):
             settings |= {"split": self.split}
         columns = columns_of(self.columns)
-        if columns and set(columns.values()) & formats.columns_of(source.source, self.split):
+        if columns and named_in(columns) & self._columns(source):
             settings |= {"columns": columns}
         return settings
+
+    def _columns(self, source: Source, *, whole: bool = False) -> set[str]:
+        """The columns of a file, those that `columns` names among them."""
+        return formats.columns_of(source.source, self.split, named_in(columns_of(self.columns)), whole=whole)

@@ -42,6 +42,7 @@ class RowsJob(DrawingJob):
         accounts: list[dict[str, Json]] = []
         bad: list[dict[str, Json]] = []
         used = False
+        self.concerned([self.drawn(one, documents=self.documents) for one in self.files])
         for source in self.files:
             if source.source.startswith(WORLD):
                 raise ConfigError(f"{source.source}: is a set of the miniature's world, which is generated; name a file")
@@ -49,7 +50,7 @@ class RowsJob(DrawingJob):
                 accounts.append({"source": source.source, **known})
                 continue
             rows, account = self._read(source)
-            saved = account.to_json()
+            saved = self.noted(account, self.drawn(source, documents=self.documents)).to_json()
             if self.model is not None and rows:
                 saved |= self._tokens(rows, self.model)
             accounts.append(saved)
