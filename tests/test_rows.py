@@ -156,7 +156,7 @@ def test_columns_are_taken_as_their_user_names_them(tmp_path):
 
 def test_columns_and_a_split_that_concern_no_file_are_refused_and_it_is_said_which_they_do_not(tmp_path):
     plain = put(tmp_path / "plain.jsonl", *pairs("a", "b"))
-    asked = put(tmp_path / "asked.jsonl", {"question": "q", "response": "a", "note": 1})
+    other = put(tmp_path / "other.jsonl", {"question": "q", "response": "a", "note": 1})
     parts = put(tmp_path / "parts.jsonl", *pairs("c", split="train"), *pairs("d", split="test"))
     empty = tmp_path / "headless.csv"
     empty.write_text("Frage,gut\nWer?,Anna\n")
@@ -175,7 +175,7 @@ def test_columns_and_a_split_that_concern_no_file_are_refused_and_it_is_said_whi
         RowsJob(files=(str(plain),), split="test").run(tmp_path)
     with pytest.raises(ConfigError, match="`columns` is of files of rows, and miniature:customer is none"):
         ExportJob(rows=(Source(source="miniature:customer", count=2),), to="chat", columns="prompt=a").run(tmp_path / "o")
-    files = (str(plain), str(asked), str(parts))
+    files = (str(plain), str(other), str(parts))
     report = RowsJob(files=files, columns="prompt=question,answer=response", split="test").run(tmp_path)
     options = ["--split test", "--columns prompt=question,answer=response"]
     assert [one.get("not_concerned_by") for one in report.files] == [options, options[:1], options[1:]]

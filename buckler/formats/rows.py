@@ -55,8 +55,8 @@ def fields_of(value: Json, where: str) -> Fields:
     if isinstance(value, Mapping):
         named = {column(str(key)): inner for key, inner in value.items()}
         if len(named) < len(value):
-            spelt = [str(key) for key in value if [column(str(one)) for one in value].count(column(str(key))) > 1]
-            raise DataError(f"{where}: the columns {listed(map(repr, spelt))} are one name; rename or remove one")
+            alike = [str(key) for key in value if [column(str(one)) for one in value].count(column(str(key))) > 1]
+            raise DataError(f"{where}: the columns {listed(map(repr, alike))} are one name; rename or remove one")
         return named
     if isinstance(value, Sequence) and value:
         first = value[0]
