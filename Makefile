@@ -13,7 +13,7 @@ test: .venv/ready
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m 'not slow and not real'
 
 test-slow: .venv/ready
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m 'slow and not real'
+	$(BIN)/python -m pytest -n 2 -m 'slow and not real'
 
 # 100,000 damaged files of each kind: rows or one clear line, no traceback, no hang. A night on two cores.
 campaign: .venv/ready

@@ -105,8 +105,17 @@ def compare(name: str, model: HuggingFaceLM, kind: str, sizes: Sequence[int], ro
     def ours() -> list[float]:
         return [likelihood.nll for likelihood in model.score(pairs)]
 
+    # HFLM counts the blanks that end a prompt to the answer: there it is given the tokens.
+    ends_blank = any(context != context.rstrip() for context in contexts)
+    of_tokens = [
+        (("", ""), model.template.prompt(pair.messages), model.tokenizer(pair.answer, add_special_tokens=False)["input_ids"])
+        for pair in pairs
+    ]
+
     def theirs(size: int) -> list[float]:
-        return [-likelihood[0] for likelihood in harness[size].loglikelihood(harness_requests, disable_tqdm=True)]
+        if ends_blank:
+            return [-one[0] for one in harness[size]._loglikelihood_tokens(of_tokens, disable_tqdm=True)]
+        return [-one[0] for one in harness[size].loglikelihood(harness_requests, disable_tqdm=True)]
 
     ours()
     best = min(sizes, key=lambda size: timed(lambda: theirs(size))[1])

@@ -154,4 +154,5 @@ def test_runs_tells_the_size_of_each_kind_of_step_and_of_each_run(store):
 
 
 def test_yes_is_for_pruning(store):
+    store.root.mkdir()
     assert "--yes is for `buckler runs prune`" in buckler("runs", "--store", store.root, "--yes").stderr

@@ -130,7 +130,7 @@ def test_reasoning_in_a_file_is_read_trained_and_counted(tmp_path):
     ("content", "message"),
     [
         (b"{% for m in messages %}", ":1: not a Jinja template"),
-        (b"\xff\xfe", "not UTF-8"),
+        (b"\xff\xfa", "not UTF-8"),
         (b" ", "is empty"),
         (None, "cannot be read"),
     ],

@@ -59,7 +59,7 @@ def test_each_row_that_fits_is_tokenized_once(tiny, monkeypatch):
 
     calls: list[object] = []
     own = Template.row
-    monkeypatch.setattr(Template, "row", lambda self, messages: calls.append(messages) or own(self, messages))
+    monkeypatch.setattr(Template, "row", lambda self, messages, masked: calls.append(messages) or own(self, messages, masked))
     encode(Template(open_model(ModelSpec(name=str(tiny)))[1], "tiny"), rows({"case": 7}), Objective(), 96)
     assert len(calls) == 7
 

@@ -56,8 +56,8 @@ class CurateSettings(Settings):
     """Nucleus sampling (top-p) values of the grid (above 0, at most 1)."""
     grid_fraction: float = Field(default=0.4, gt=0, le=1)
     """Fraction of the grid's cells used after the first round: per text, the cells whose candidates ranked best so far. 1 is
-    the published algorithm; 0.4 selects texts of equal perplexity with less than half the generations
-    (`benchmarks/curate.py`)."""
+    the published algorithm; 0.4 makes about half the generations, and the texts that it chooses have a little less of the
+    perplexity asked for (docs/performance.md)."""
     paths = ("seed_words", "decontaminate")
     words_per_prompt: int = Field(default=3, ge=0)
     """Number of seed words in a revision prompt; 0 requests a plain rewrite (the control without seed words)."""

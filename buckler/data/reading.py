@@ -92,7 +92,10 @@ def read_bytes(path: Path, *, most: int = LARGEST, packed: bool = False) -> byte
         DataError: it cannot be read, is too large, or damaged.
     """
     with opened(path, most) as file:
-        raw = file.read(most + 1)  # files that the system makes up tell no size
+        size = os.fstat(file.fileno()).st_size
+        raw = file.read(size + 1)
+        while size < len(raw) <= most and (more := file.read(CHUNK)):  # files that the system makes up tell no size
+            raw += more
     _require_size(path, len(raw), most)
     return _unpacked(path, raw, most) if packed else raw
 

@@ -47,7 +47,7 @@ class MeanResult(Saved):
     value: Number | None = None
     low: Number | None = None
     high: Number | None = None
-    n: int = 0
+    n: int = Field(default=0, ge=0)
     """Seeds."""
     least: Number | None = None
     most: Number | None = None
@@ -58,7 +58,7 @@ class RateResult(Saved):
 
     value: Number | None = None
     hits: int = Field(default=0, ge=0)
-    n: int = 0
+    n: int = Field(default=0, ge=0)
     unscored: int = Field(default=0, alias="unread", ge=0)
     low: Number | None = None
     high: Number | None = None
@@ -140,7 +140,7 @@ class PairedResult(Saved):
     value: Number | None = None
     low: Number | None = None
     high: Number | None = None
-    n: int = 0
+    n: int = Field(default=0, ge=0)
     only_a: int = 0
     only_b: int = 0
     p: Number | None = None
@@ -168,7 +168,7 @@ class DifferenceResult(Saved):
 class SpreadResult(Saved):
     """Median and quartiles of perplexity over texts."""
 
-    n: int = 0
+    n: int = Field(default=0, ge=0)
     q1: Number | None = None
     median: Number | None = None
     q3: Number | None = None
@@ -207,7 +207,7 @@ class PhraseCell(Saved):
     seed: int
     task: str
     label: str
-    n: int = 0
+    n: int = Field(default=0, ge=0)
     """Scored by both."""
     first: int = 0
     second: int = 0
