@@ -189,7 +189,9 @@ def test_rows_of_weight_zero_are_left_out_where_a_trainer_would_learn_them(tmp_p
     rows = [Chat.pair("a", "b"), Chat.pair("c", "d", loss_weight=0.0)]
     for to in ("trl", "openai", "chat"):
         result = exported(tmp_path, rows, to)
-        assert result.account["rows_written"] == 1 and result.account["left_out"] == {"loss_weight is 0": [rows[1].id]}
+        assert result.account["rows_written"] == 1 and result.account["left_out"] == {
+            "marked as not to be learnt (weight: 0)": [rows[1].id]
+        }
 
 
 def test_a_configuration_names_the_file_and_the_way_to_start_it(tmp_path):

@@ -156,7 +156,7 @@ def test_columns_are_taken_as_their_user_names_them(tmp_path):
 
 def test_columns_and_a_split_that_concern_no_file_are_refused_and_it_is_said_which_they_do_not(tmp_path):
     plain = put(tmp_path / "plain.jsonl", *pairs("a", "b"))
-    asked = put(tmp_path / "asked.jsonl", {"question": "q", "response": "a", "note": 1})
+    other = put(tmp_path / "other.jsonl", {"question": "q", "response": "a", "note": 1})
     parts = put(tmp_path / "parts.jsonl", *pairs("c", split="train"), *pairs("d", split="test"))
     empty = tmp_path / "headless.csv"
     empty.write_text("Frage,gut\nWer?,Anna\n")
@@ -175,7 +175,7 @@ def test_columns_and_a_split_that_concern_no_file_are_refused_and_it_is_said_whi
         RowsJob(files=(str(plain),), split="test").run(tmp_path)
     with pytest.raises(ConfigError, match="`columns` is of files of rows, and miniature:customer is none"):
         ExportJob(rows=(Source(source="miniature:customer", count=2),), to="chat", columns="prompt=a").run(tmp_path / "o")
-    files = (str(plain), str(asked), str(parts))
+    files = (str(plain), str(other), str(parts))
     report = RowsJob(files=files, columns="prompt=question,answer=response", split="test").run(tmp_path)
     options = ["--split test", "--columns prompt=question,answer=response"]
     assert [one.get("not_concerned_by") for one in report.files] == [options, options[:1], options[1:]]
@@ -192,6 +192,37 @@ def test_a_csv_file_of_unknown_columns_is_read_by_their_names(tmp_path):
     rows = read_chats(path, reading=Reading(columns={"prompt": "my question", "answer": "GUT", "ignore": "other"}))
     assert [row.answer for row in rows] == ["Anna", "Rom"] and "ignored_columns" not in rows[0].meta
     assert read_documents(path, reading=Reading(columns={"text": "my question"}))[1].text == "Wo?"
+
+
+@pytest.mark.parametrize("names", [("query", "response"), ("prompt", "completion"), ("question", "answer"), ("x", "y")])
+@pytest.mark.parametrize("history", [[["q0", "a0"]], '[["q0", "a0"]]'])
+def test_what_was_said_before_a_question_is_read_whatever_the_columns_are_called(tmp_path, names, history):
+    path = put(tmp_path / "r.jsonl", {**dict(zip(names, ("q", "a"), strict=True)), "system": "s", "history": history})
+    columns = {"prompt": "x", "answer": "y"} if names[0] == "x" else {}
+    (row,) = read_chats(path, reading=Reading(columns=columns))
+    assert [turn["content"] for turn in row.messages] == ["s", "q0", "a0", "q", "a"]
+    odd = put(tmp_path / "odd.jsonl", {names[0]: "q", names[1]: "a", "history": "some text"})
+    with pytest.raises(DataError, match=r"'history' must be a list .* got \"some text\"; or --columns ignore=history"):
+        read_chats(odd, reading=Reading(columns=columns))
+    assert len(read_chats(odd, reading=Reading(columns={**columns, "ignore": "history"}))[0].messages) == 2
+
+
+def test_a_weight_of_zero_leaves_a_row_out_of_training(tmp_path):
+    rows = [*pairs("a", weight=0), *pairs("b", loss_weight=0.0), *pairs("c", weight=2)]
+    report = RowsJob(files=(str(put(tmp_path / "r.jsonl", *rows)),)).run(tmp_path)
+    assert report.files[0]["rows"]["not_learnt"] == {"weight: 0": 2} and "user: question c" in report.files[0]["first"]
+
+
+def test_an_error_names_the_columns_as_the_file_has_them(tmp_path):
+    with pytest.raises(DataError, match="no known format has the columns inputs, goals"):
+        read_chats(put(tmp_path / "r.jsonl", *[{"inputs": name, "goals": "a"} for name in "xy"]))
+    assert read_chats(put(tmp_path / "r.jsonl", {"inputs": "q", "targets": "a"}))[0].answer == "a"
+
+
+def test_a_row_with_an_empty_answer_is_rejected_whole(tmp_path):
+    path = put(tmp_path / "r.jsonl", *pairs("a"), {"prompt": "p", "completion": ""})
+    RowsJob(files=(str(path),), skip_bad=True).run(tmp_path)
+    assert json.loads((tmp_path / "rejected.jsonl").read_text())["row"] == {"prompt": "p", "completion": ""}
 
 
 def test_columns_of_documents_that_are_not_used_are_in_their_account(tmp_path):

@@ -12,6 +12,7 @@ import json
 import lzma
 import math
 import os
+import re
 import stat
 import zlib
 from collections.abc import Callable, Iterable, Iterator
@@ -257,6 +258,18 @@ def json_value(text: str, at: int = 0, *, alone: bool = True, constants: bool = 
     if text.count("[", at, end) + text.count("{", at, end) > DEEPEST:
         _require_shallow(value)
     return value, end
+
+
+def line_in_list(text: str) -> int:
+    """Where the element of a list begins that cannot be read; 0 if the text is no list."""
+    at, begin = 0, re.compile(r"\s*\[\s*(?!\])")
+    try:
+        while (start := begin.match(text, at)) is not None:
+            at, begin = start.end(), re.compile(r"\s*,\s*")
+            _, at = json_value(text, at, alone=False)
+    except ValueError:
+        return text.count("\n", 0, at) + 1
+    return 0
 
 
 def _require_shallow(value: Json) -> None:

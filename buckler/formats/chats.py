@@ -10,19 +10,31 @@ from __future__ import annotations
 import re
 from typing import TypeGuard
 
-from buckler.data import Message, is_json
+from buckler.data import is_json
 from buckler.errors import DataError
 from buckler.formats import benchmarks, choices, question_sets, turns
 from buckler.formats.benchmarks import probe
 from buckler.formats.marks import of_turns
-from buckler.formats.rows import Fields, Format, Parsed, conversation, has, optional, pair, shorten, system_in, text
+from buckler.formats.rows import (
+    Fields,
+    Format,
+    Parsed,
+    after_history,
+    conversation,
+    has,
+    optional,
+    pair,
+    shorten,
+    system_in,
+    text,
+)
 from buckler.registry import Registry
 
 QUESTIONS = "prompt instruction question query input problem user human user_input user_prompt request inputs".split()
 """Columns of a question, in the order in which they are tried."""
 ANSWERS = (
     "completion response output answer generation reply solution assistant gpt bot model_output model_response "
-    "assistant_response gpt_response generated_response outputs"
+    "assistant_response gpt_response generated_response outputs targets"
 ).split()
 """Columns of its answer."""
 
@@ -51,7 +63,8 @@ def any_pair(row: Fields, where: str) -> Parsed:
         )
     context = next((str(row[name]) for name in ("input", "context") if name != question and isinstance(row.get(name), str)), "")
     query = text(row, question, where) + (f"\n\n{context}" if context.strip() else "")
-    return conversation(query, text(row, found[0], where) if found else None, system=system_in(row, where)), {}
+    turns = conversation(query, text(row, found[0], where) if found else None, system=system_in(row, where))
+    return after_history(turns, row, where), {}
 
 
 def alpaca(row: Fields, where: str) -> Parsed:
@@ -59,15 +72,8 @@ def alpaca(row: Fields, where: str) -> Parsed:
     context = optional(row, "input", where) or ""
     query = text(row, "instruction", where) + (f"\n\n{context}" if context.strip() else "")
     turns = conversation(query, optional(row, "output", where), system=system_in(row, where))
-    past: list[Message] = []
-    history = row.get("history") or []
-    for turn in history if isinstance(history, list) else [history]:
-        if not isinstance(turn, list) or len(turn) != 2 or not all(isinstance(part, str) for part in turn):
-            raise DataError(f"{where}: 'history' must be a list of [question, answer], got {shorten(turn)}")
-        past += conversation(str(turn[0]), str(turn[1]))
-    at = 1 if turns[0]["role"] == "system" else 0
     gold = optional(row, "answer", where)
-    return [*turns[:at], *past, *turns[at:]], {} if gold is None else {"gold": gold}
+    return after_history(turns, row, where), {} if gold is None else {"gold": gold}
 
 
 def dolly(row: Fields, where: str) -> Parsed:

@@ -17,7 +17,7 @@ from typing import TypeAlias
 
 from buckler.data import Json
 from buckler.data.jsonl import HALF, halves_in, whole_characters
-from buckler.data.reading import decoded, json_value, kind_at, path_kind, read_bytes, require_length
+from buckler.data.reading import decoded, json_value, kind_at, line_in_list, path_kind, read_bytes, require_length
 from buckler.errors import DataError
 from buckler.formats.columnar import hub_dataset, parquet, saved_dataset
 from buckler.formats.rows import column, listed, shorten
@@ -290,19 +290,7 @@ def _json_fault(path: Path, text: str, fault: ValueError, line_of: int) -> DataE
         return DataError(
             f"{path}:{fault.lineno}: not JSON: {fault.msg} at column {fault.colno} of {shown}; fix or remove this line"
         )
-    return DataError(f"{path}:{_line_in_list(text) or line_of}: not JSON that can be read: {fault}; correct or remove this row")
-
-
-def _line_in_list(text: str) -> int:
-    """Where the element of a list begins that cannot be read; 0 if the text is no list."""
-    at, begin = 0, re.compile(r"\s*\[\s*(?!\])")
-    try:
-        while (start := begin.match(text, at)) is not None:
-            at, begin = start.end(), re.compile(r"\s*,\s*")
-            _, at = json_value(text, at, alone=False)
-    except ValueError:
-        return text.count("\n", 0, at) + 1
-    return 0
+    return DataError(f"{path}:{line_in_list(text) or line_of}: not JSON that can be read: {fault}; correct or remove this row")
 
 
 def json_rows(path: Path, values: list[tuple[int, Json]]) -> list[Row]:

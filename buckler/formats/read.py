@@ -12,7 +12,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from buckler.data import Chat, Json, chat_from_json
+from buckler.data import LOSS_WEIGHT, NOT_LEARNT, Chat, Json, chat_from_json
 from buckler.data.reading import kind_at, opened
 from buckler.errors import ConfigError, DataError
 from buckler.formats.account import Account, Reading, bad_row, fill, named_in, renamed, values_of
@@ -145,6 +145,8 @@ def read_accounted(path: Path | str, reading: Reading, *, limit: int | None = No
             with FORMATS.boundary(name):
                 chat = chat_from_json({"messages": turns}, where)  # type: ignore[dict-item]
             meta = {"source": source, "format": name, **meta_of(row, where, chat.id), **extra}
+            if meta.get(LOSS_WEIGHT) == 0 and turns[-1]["role"] == "assistant":
+                meta.setdefault(NOT_LEARNT, "weight: 0")
             used.update(dict.fromkeys(one for one in row if one not in passed_over and one != "number_from"))
             ignored.update(dict.fromkeys(passed_over))
             chats.append(replace(chat, meta=meta if meta["source"] == source else {**meta, "file": source}))
@@ -154,7 +156,8 @@ def read_accounted(path: Path | str, reading: Reading, *, limit: int | None = No
             raise DataError(
                 f"{blank[0]}: the answer is empty (in {len(blank)} of {len(chats)} rows); fill it in or remove the row"
             )
-        account.bad += [{"place": where, "reason": "the answer is empty", "row": None} for where in blank]
+        of_place = dict(rows)
+        account.bad += [{"place": where, "reason": "the answer is empty", "row": of_place[where]} for where in blank]
         kept = [(chat, where) for chat, where in zip(chats, places, strict=True) if where not in set(blank)]
         chats, places = [chat for chat, _ in kept], [where for _, where in kept]
     if not chats:
@@ -210,8 +213,8 @@ def _recognised(
     votes = Counter(name for _, row in rows[:_LOOKED_AT] if (name := _format_of(row, names)))
     if not votes:
         other = f"{path}: no row matches format {format}; leave the format out to have it detected"
-        kind = DocumentsError if format is None and rows and "text" in rows[0][1] else DataError
-        raise kind(_unknown(path, rows) if format is None else other)
+        kind = DocumentsError if format is None and prepared and "text" in prepared[0][1] else DataError
+        raise kind(_unknown(path, prepared) if format is None else other)
     ranked = sorted(votes, key=lambda name: (-votes[name], names.index(name)))
     name = ranked[0]
     if name == "or-bench" and not all(matches(name, row) for _, row in rows):

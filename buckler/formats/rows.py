@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TypeAlias
 
 from buckler.data import Json, Message
+from buckler.data.reading import json_value
 from buckler.errors import DataError
 
 Fields: TypeAlias = "dict[str, Json]"
@@ -53,8 +55,8 @@ def fields_of(value: Json, where: str) -> Fields:
     if isinstance(value, Mapping):
         named = {column(str(key)): inner for key, inner in value.items()}
         if len(named) < len(value):
-            spelt = [str(key) for key in value if [column(str(one)) for one in value].count(column(str(key))) > 1]
-            raise DataError(f"{where}: the columns {listed(map(repr, spelt))} are one name; rename or remove one")
+            alike = [str(key) for key in value if [column(str(one)) for one in value].count(column(str(key))) > 1]
+            raise DataError(f"{where}: the columns {listed(map(repr, alike))} are one name; rename or remove one")
         return named
     if isinstance(value, Sequence) and value:
         first = value[0]
@@ -110,9 +112,30 @@ def pair(query: str, answer: str | None = None) -> Callable[[Fields, str], Parse
 
     def read(row: Fields, where: str) -> Parsed:
         reply = None if answer is None else optional(row, answer, where)
-        return conversation(text(row, query, where), reply, system=system_in(row, where)), {}
+        return after_history(conversation(text(row, query, where), reply, system=system_in(row, where)), row, where), {}
 
     return read
+
+
+def after_history(turns: list[Message], row: Fields, where: str) -> list[Message]:
+    """Turns after what was said before: a column `history` with a list of [question, answer], or the same as a text.
+
+    Raises:
+        DataError: it is another list.
+    """
+    history: Json = row.get("history") or []
+    if isinstance(history, str) and history.lstrip().startswith("["):
+        with suppress(ValueError):
+            history = json_value(history)[0]
+    past: list[Message] = []
+    for turn in history if isinstance(history, list) else [history]:
+        if not isinstance(turn, list) or len(turn) != 2 or not all(isinstance(part, str) for part in turn):
+            raise DataError(
+                f"{where}: 'history' must be a list of [question, answer], got {shorten(turn)}; or --columns ignore=history"
+            )
+        past += conversation(str(turn[0]), str(turn[1]))
+    at = 1 if turns[0]["role"] == "system" else 0
+    return [*turns[:at], *past, *turns[at:]]
 
 
 def shorten(value: Json) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 
 from buckler.data import Json, Message, Role, is_json
 from buckler.data.reading import Bounded, json_value
@@ -31,7 +32,6 @@ TRANSCRIPTS = ("transcript", "text", "conversation", "dialogue", "dialog", "chat
 """Columns that hold a conversation as one text."""
 REASONING = ("reasoning_content", "reasoning", "thinking")
 """Keys of a turn under which servers and data sets keep what the assistant thought; the first is the one Buckler writes."""
-
 
 _PAIRS = (("input", "output"), ("human", "assistant"), ("user", "assistant"))
 
@@ -191,11 +191,8 @@ def _called(text: Json, where: str) -> Mapping[str, Json]:
 
 
 def from_text(value: Json, where: str) -> Json:
-    """Turns that stand as text in a cell of a table, as JSON or as Python writes a list; any other value as it is.
-
-    Raises:
-        DataError: they are JSON past a limit, or with a key twice.
-    """
+    """Turns that stand as text in a cell of a table, as JSON (else a DataError where it is past a limit) or as Python writes a
+    list; any other value as it is."""
     if not isinstance(value, str) or not re.match(r"\s*\[\s*\{", value):
         return value
     try:
@@ -203,12 +200,9 @@ def from_text(value: Json, where: str) -> Json:
     except Bounded as fault:
         raise DataError(f"{where}: JSON as a text that cannot be read: {fault}") from None
     except ValueError:
-        pass
-    try:
-        literal = ast.literal_eval(value.strip())
-    except (ValueError, SyntaxError, RecursionError, MemoryError):
-        return value
-    return literal if is_json(literal) else value
+        with suppress(ValueError, SyntaxError, RecursionError, MemoryError):
+            value = literal if is_json(literal := ast.literal_eval(value.strip())) else value
+    return value
 
 
 def is_tree(row: Fields) -> bool:
