@@ -225,6 +225,15 @@ def test_a_row_with_an_empty_answer_is_rejected_whole(tmp_path):
     assert json.loads((tmp_path / "rejected.jsonl").read_text())["row"] == {"prompt": "p", "completion": ""}
 
 
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-8"])
+def test_a_table_with_tabs_is_one_whatever_its_ending(tmp_path, encoding):
+    path = tmp_path / "excel.txt"
+    path.write_bytes("prompt\tcompletion\r\nWer läuft?\tAnna, heute.\r\n".encode(encoding))
+    assert [(row.query, row.answer) for row in read_chats(path)] == [("Wer läuft?", "Anna, heute.")]
+    path.write_text("prompt engineering is\tfun\nWho runs?\n")
+    assert len(read_chats(path)) == 2
+
+
 def test_columns_of_documents_that_are_not_used_are_in_their_account(tmp_path):
     path = put(tmp_path / "t.jsonl", {"text": "A text.", "extra": 1})
     assert RowsJob(files=(str(path),)).run(tmp_path).files[0]["columns"]["ignored"] == {"extra": ""}

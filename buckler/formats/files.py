@@ -160,8 +160,9 @@ def _table_of(path: Path, raw: bytes, limit: int | None, columns: Collection[str
     if "\0" in text:
         raise DataError(f"{path}: contains NUL characters, so it is not text; unpack or convert it first")
     named = endings(path)
-    if named & {".csv", ".tsv"}:
-        return csv_table(path, text, "\t" if ".tsv" in named else None, columns)
+    tabbed = len(COLUMNS.union(columns) & set(map(column, text.split("\n", 1)[0].split("\t")))) > 1  # of Excel, named .txt
+    if tabbed or named & {".csv", ".tsv"}:
+        return csv_table(path, text, "\t" if tabbed or ".tsv" in named else None, columns)
     if text.lstrip()[0] in "[{" and (values := json_values(path, text, strict=not named & {".txt", ".md"})):
         return Table(rows=json_rows(path, values), kind="json")
     if named & {".json", ".jsonl"}:
