@@ -21,6 +21,8 @@ from buckler.evaluation.probes import describe, in_set, pairs_between
 from buckler.evaluation.utility import ask
 from buckler.formats import read_chats, read_documents
 
+LARGEST = 8 << 20
+"""Bytes of a damaged file: it may grow fourfold and more at a time."""
 MANY = int(os.environ.get("BUCKLER_MUTATIONS", "2000"))
 Mutation = Callable[[random.Random, bytes], bytes]
 
@@ -206,7 +208,7 @@ def survive(folder: Path, name: str, seeds: range) -> None:
         rng = random.Random(f"{name} {seed}")
         damaged = raw
         for _ in range(rng.choice([1, 1, 1, 2, 4])):
-            damaged = rng.choice(MUTATIONS)(rng, damaged or b"x")
+            damaged = rng.choice(MUTATIONS)(rng, damaged or b"x")[:LARGEST]
         path.write_bytes(damaged)
         for reader in readers:
             try:

@@ -15,7 +15,7 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 import pytest
-from test_formats_mutations import MANY, MUTATIONS, at_most
+from test_formats_mutations import LARGEST, MANY, MUTATIONS, at_most
 
 from buckler.crosstask.tasks import read_tasks, scorers
 from buckler.curation.lexicon import read_lexicon
@@ -201,6 +201,7 @@ def targets() -> list[Target]:
             "training.json",
             b'{"dtype": "float32", "threads": 1, "attn_implementation": null, "rows": 4}',
             lambda path: trained_spec(path.parent),
+            {"model/config.json": json.dumps(CONFIG).encode()},
         ),
         Target("results_1.json", json.dumps(found).encode(), lambda path: harness_results(path.parent)),
         Target("config.json", json.dumps(CONFIG).encode(), lambda path: examined(path.parent)),
@@ -310,7 +311,7 @@ def survive(folder: Path, name: str, seeds: range) -> None:
         rng = random.Random(f"{target.name} {seed}")
         damaged = target.raw
         for _ in range(rng.choice([1, 1, 1, 2, 4])):
-            damaged = rng.choice(mutations)(rng, damaged or b"x")[: 8 << 20]
+            damaged = rng.choice(mutations)(rng, damaged or b"x")[:LARGEST]
         path.write_bytes(damaged)
         try:
             with at_most(20):
