@@ -10,6 +10,7 @@ import re
 import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -96,7 +97,9 @@ def test_a_signal_is_met_with_one_line_and_its_status(tmp_path, number):
     command = [sys.executable, "-c", "from buckler import cli; cli.load_command = lambda name: print(name, flush=True) or "]
     command[-1] += "__import__('time').sleep(60); cli.main()"
     with (tmp_path / "out").open("w") as out:
-        run = subprocess.Popen([*command, "doctor"], stdout=out, stderr=subprocess.PIPE, text=True)
+        # Where the tests run under nohup, a process inherits that SIGHUP is ignored.
+        heard = partial(signal.signal, number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+        run = subprocess.Popen([*command, "doctor"], stdout=out, stderr=subprocess.PIPE, text=True, preexec_fn=heard)
         wait_until(lambda: "doctor" in (tmp_path / "out").read_text())
         os.kill(run.pid, number)
         errors = run.communicate(timeout=60)[1]

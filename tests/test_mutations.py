@@ -109,7 +109,7 @@ TASKS = b"""keywords:
   wordings: {back: "{document} Keywords?"}
   metric: rouge_l
 topics:
-  wordings: [{user: "Topic of: {document}", system: Be brief.}]
+  wordings: {plain: {user: "Topic of: {document}", system: Be brief.}}
   metric: accuracy
   labels: ["yes", "no"]
 """
@@ -306,6 +306,8 @@ def survive(folder: Path, name: str, seeds: range) -> None:
     for place, raw in {**target.beside, target.name: b""}.items():
         (folder / place).parent.mkdir(parents=True, exist_ok=True)
         (folder / place).write_bytes(raw)
+    path.write_bytes(target.raw)
+    target.read(path)
     mutations = (*MUTATIONS[:5], *(other_line,) * 4) if path.suffix == ".yaml" else MUTATIONS
     for seed in seeds:
         rng = random.Random(f"{target.name} {seed}")

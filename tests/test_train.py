@@ -157,7 +157,8 @@ import os, signal, sys
 from pathlib import Path
 from buckler.data import read_chats
 from buckler.models.protocol import ModelSpec
-from buckler.settings import parse, read_yaml
+from buckler.data.yaml_text import read_yaml
+from buckler.settings import parse
 from buckler.finetuning.train import TrainSettings, train
 
 model, folder = sys.argv[1], Path(sys.argv[2])

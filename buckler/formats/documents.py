@@ -13,7 +13,7 @@ from buckler.formats.account import SHOWN, Account, Reading, bad_row, named_in, 
 from buckler.formats.columns import META_COLUMNS, meta_of
 from buckler.formats.files import DATA_ENDINGS, TEXT_ENDINGS, Table, load_table, unfold
 from buckler.formats.rows import Fields, fields_of, listed, shorten
-from buckler.formats.splits import splits_in
+from buckler.formats.splits import is_saved, splits_in
 
 TEXT_COLUMNS = ("text", "document", "content", "article", "body", "passage", "sentence")
 FOLDER_LABELS = frozenset({"harmful", "benign", "useful"})
@@ -55,8 +55,7 @@ def _read(path: Path | str, limit: int | None, reading: Reading, account: Accoun
     if limit is not None and limit < 1:
         raise ConfigError(f"limit is {limit}; give a number of at least 1, or none for all rows")
     place = Path(path)
-    saved = kind_at(place / "state.json") or kind_at(place / "dataset_dict.json")
-    if kind_at(place) != "folder" or saved or len(splits_in(place)) > 1:
+    if kind_at(place) != "folder" or is_saved(place) or len(splits_in(place)) > 1:
         return _documents_of(path, place.parent.name, limit, reading, account)[:limit]
     documents: list[Document] = []
     for file in sorted(place.rglob("*")):

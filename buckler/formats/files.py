@@ -17,11 +17,11 @@ from typing import TypeAlias
 
 from buckler.data import Json
 from buckler.data.jsonl import HALF, halves_in, whole_characters
-from buckler.data.reading import decoded, json_value, kind_at, line_in_list, path_kind, read_bytes, require_length
+from buckler.data.reading import decoded, json_value, line_in_list, path_kind, read_bytes, require_length
 from buckler.errors import DataError
 from buckler.formats.columnar import hub_dataset, parquet, saved_dataset
 from buckler.formats.rows import column, listed, shorten
-from buckler.formats.splits import chosen, is_split, splits_in
+from buckler.formats.splits import chosen, is_saved, is_split, splits_in
 from buckler.progress import LOG
 
 DATA_ENDINGS = frozenset({".bz2", ".csv", ".gz", ".json", ".jsonl", ".parquet", ".tsv", ".xz", ".zst"})
@@ -86,7 +86,7 @@ def load_table(
     """
     place = Path(path)
     if (kind := path_kind(place)) == "folder":
-        if kind_at(place / "dataset_dict.json") or kind_at(place / "state.json"):
+        if is_saved(place):
             return _saved(place, limit, split)
         parts = splits_in(place)
         one = chosen(parts, split, place) if parts else ""

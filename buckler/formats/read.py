@@ -24,7 +24,7 @@ from buckler.formats.fingerprints import benchmark_of
 from buckler.formats.marks import marks_of, require_text_only
 from buckler.formats.preferences import is_preference, plain
 from buckler.formats.rows import Fields, Noted, column, fields_of, listed, shorten
-from buckler.formats.splits import of_split
+from buckler.formats.splits import is_saved, of_split, splits_in
 from buckler.formats.turns import LISTS, from_text, grow, is_flat_tree
 from buckler.progress import LOG
 
@@ -90,6 +90,8 @@ def splits_of(path: Path | str, wanted: str | None) -> dict[str, int]:
     place = Path(path)
     if not (kind := kind_at(place)):
         return {} if wanted is None else {wanted: 0}
+    if kind == "folder" and not is_saved(place) and not splits_in(place):
+        return {}  # texts
     if kind == "file" and place.suffix.lower() in (".jsonl", ".csv", ".tsv", ".json", ".txt", ".md"):
         with opened(place) as file:
             head = file.read(_HEAD).lower()

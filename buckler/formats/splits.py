@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
+from buckler.data.reading import kind_at
 from buckler.errors import DataError
 from buckler.formats.rows import Fields, listed
 
@@ -36,6 +37,11 @@ def split_named(name: str) -> str:
 def is_split(name: str) -> bool:
     """Whether a name is that of a split and nothing else."""
     return name.strip().lower() in _KINDS or re.fullmatch(r"(?:train|test|validation|val|dev|eval)[_-]\w+", name) is not None
+
+
+def is_saved(folder: Path) -> bool:
+    """Whether `datasets` saved a data set in this folder."""
+    return bool(kind_at(folder / "dataset_dict.json") or kind_at(folder / "state.json"))
 
 
 def splits_in(folder: Path) -> dict[str, list[Path]]:
