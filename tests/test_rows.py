@@ -11,10 +11,10 @@ from conftest import make_model
 
 import buckler
 from buckler.errors import BucklerError, ConfigError, DataError
-from buckler.formats import Reading, account_lines, read_accounted, read_chats, read_documents
+from buckler.formats import Reading, account_lines, read_accounted, read_chats, read_documents, splits_of
 from buckler.workflow.jobs import ExportJob, RowsJob
 from buckler.workflow.rows import rows_of
-from buckler.workflow.sources import Source, accounted_chats, source_chats
+from buckler.workflow.sources import Source, accounted_chats, accounted_documents, require_one_split, source_chats
 
 DATA = Path(__file__).parents[1].parent / "shared" / "data"
 
@@ -322,3 +322,13 @@ COUNTS = {
 def test_a_published_sample_has_the_rows_that_its_list_says(name, tmp_path):
     (account,) = RowsJob(files=(str(DATA / name),)).run(tmp_path).files
     assert account["rows"]["read"] == COUNTS[name]
+
+
+def test_a_folder_of_texts_has_no_splits_and_is_read_as_documents(tmp_path):
+    for label in ("harmful", "benign"):
+        (tmp_path / "docs" / label).mkdir(parents=True)
+        (tmp_path / "docs" / label / "a.txt").write_text(f"A {label} text about pots.")
+    assert splits_of(tmp_path / "docs", None) == {}
+    require_one_split(Source(source=str(tmp_path / "docs")))
+    rows, account = accounted_documents(Source(source=str(tmp_path / "docs")))
+    assert len(rows) == 2 and account.split == ""
