@@ -12,6 +12,7 @@ import pytest
 from commands import buckler
 
 from buckler.data import read_json, read_jsonl, reading
+from buckler.data.reading import json_value
 from buckler.data.yaml_text import parse_yaml, read_yaml
 from buckler.errors import ConfigError, DataError
 from buckler.formats import read_chats
@@ -204,3 +205,9 @@ def test_files_and_rows_have_a_size(tmp_path, monkeypatch):
     (tmp_path / "recipe.yaml").write_text("#" * (5 << 20))
     with pytest.raises(ConfigError, match="5 MiB, and the limit is 4"):
         read_yaml(tmp_path / "recipe.yaml")
+
+
+def test_the_key_that_stands_twice_is_found_among_many_in_one_pass():
+    text = "{" + ", ".join(f'"k{number}": 1' for number in range(200_000)) + ', "k199999": 2}'
+    with pytest.raises(ValueError, match='the key "k199999" stands twice'):
+        json_value(text)
